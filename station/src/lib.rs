@@ -1,1 +1,29 @@
-//! (filled in by the next commits)
+//! Keywright's station: everything between the operator and the boards.
+//!
+//! Code map: [`line`] runs units through fixtures, [`hardware`] reaches probes and serial ports,
+//! [`agent`] issues keys, [`records`] keeps everything that happened, [`export`] hands protected
+//! key lists out, [`anchors`] holds the root and regional keys. The window and the command line
+//! are thin over these.
+//!
+//! Architecture invariants:
+//! - The UI never touches hardware, SQL or the network: commands go down, events come up.
+//! - Every irreversible act has a record written before it and after it.
+//! - Export reads records only.
+//! - A secret has a type that redacts, zeroizes and cannot be formatted by accident.
+//! - Only `records` holds SQL; only `hardware` knows probe-rs and serialport.
+
+pub mod agent;
+pub mod anchors;
+pub mod cli;
+pub mod config;
+pub mod export;
+pub mod failure;
+#[cfg(feature = "gui")]
+pub mod gui;
+#[cfg(feature = "hardware")]
+pub mod hardware;
+pub mod image;
+pub mod line;
+pub mod model;
+pub mod records;
+pub mod secrets;

@@ -1,2 +1,5 @@
-//! entry
-fn main() {}
+//! The `keywright` program: opens the window, or does what the command line says.
+
+fn main() -> std::process::ExitCode {
+    keywright::cli::main()
+}

@@ -1,0 +1,1 @@
+//! `station.toml`: fixtures, paths, names; the readable source of truth.

@@ -1,0 +1,131 @@
+//! Failures as people on the line read them: a stable code, one plain sentence, what to do next.
+//!
+//! The compatibility promise: a code never changes its meaning and is never reused.
+
+use crate::model::Outcome;
+use serde::{Deserialize, Serialize};
+
+/// One failure of one attempt or command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable code.
+    pub code: FailureCode,
+    /// One plain sentence: who erred, with the facts.
+    pub sentence: String,
+    /// What to do next.
+    pub remedy: String,
+}
+
+impl Failure {
+    /// A failure with the code's own sentence and remedy, and the facts appended.
+    pub fn new(code: FailureCode, facts: impl std::fmt::Display) -> Self {
+        let facts = facts.to_string();
+        let sentence =
+            if facts.is_empty() { code.sentence().to_string() } else { format!("{}: {facts}", code.sentence()) };
+        Self { code, sentence, remedy: code.remedy().to_string() }
+    }
+
+    /// The outcome it gives an attempt.
+    pub fn outcome(&self) -> Outcome {
+        self.code.outcome()
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}. {}.", self.code, self.sentence, self.remedy)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+macro_rules! failure_codes {
+    ($( $(#[$doc:meta])* $name:ident = $number:literal, $outcome:ident, $permanence:ident, $sentence:literal, $remedy:literal; )*) => {
+        /// Every failure the station can name. `Kxxx`: 1 probe and chip, 2 image and flash, 3 serial and device,
+        /// 4 exchange and agent, 5 proof, 6 records, 7 configuration, 8 operator.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum FailureCode { $( #[doc = $sentence] $(#[$doc])* $name = $number, )* }
+
+        impl FailureCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+            /// Its number.
+            pub const fn number(self) -> u16 { self as u16 }
+            /// The plain sentence, without a trailing period.
+            pub const fn sentence(self) -> &'static str { match self { $(Self::$name => $sentence),* } }
+            /// What to do next, without a trailing period.
+            pub const fn remedy(self) -> &'static str { match self { $(Self::$name => $remedy),* } }
+            /// The outcome of an attempt that ends with it.
+            pub const fn outcome(self) -> Outcome { match self { $(Self::$name => Outcome::$outcome),* } }
+            /// Whether the same unit may simply be tried again.
+            pub const fn is_permanent(self) -> bool { match self { $(Self::$name => permanence!($permanence)),* } }
+        }
+    };
+}
+macro_rules! permanence {
+    (permanent) => {
+        true
+    };
+    (retry) => {
+        false
+    };
+}
+
+failure_codes! {
+    NoProbe = 101, Error, retry, "No debug probe found", "Plug the probe in and check its USB cable";
+    ProbeBusy = 102, Error, retry, "The debug probe is in use by another program", "Close the other program, then try again";
+    ProbeLost = 103, Error, retry, "The debug probe stopped answering", "Check the probe's cable, then try again";
+    AmbiguousProbes = 104, Error, permanent, "Two probes look the same, so the fixture can't be told apart", "Name each fixture's probe and port in station.toml";
+    NoTarget = 105, Fail, retry, "No chip answers on SWD", "Seat the board in the fixture and check its power";
+    WrongChip = 106, Fail, permanent, "This is not the chip the product order names", "Put the board aside; check that it belongs to this batch";
+    ReadProtected = 107, Fail, permanent, "The chip is read-protected, so somebody locked it before", "Hand the board to QA for re-provisioning";
+    UidMismatch = 108, Fail, permanent, "The id on the wire is not the id of the chip in the fixture", "Two cables are swapped: check which serial port belongs to this fixture";
+    BlankIdentity = 109, Fail, permanent, "The chip has no usable id (all zero or all FF)", "Put the board aside as defective";
+    UnitSwapped = 110, Error, retry, "Another board is in the fixture than the one that started", "Put the first board back or start the new one by itself";
+
+    ImageMissing = 201, Error, permanent, "The common image can't be read", "Check the path in station.toml or build it again";
+    ImageWrongProduct = 202, Error, permanent, "The common image belongs to another product", "Choose the image of this product order";
+    ImageTruncated = 203, Error, permanent, "The common image is incomplete or altered", "Copy it again from the release";
+    ImageBadVector = 204, Error, permanent, "The image's vector table points outside its slot", "Take the image as it was released; this one can't start";
+    ImageChanged = 205, Error, permanent, "The common image is not the one this product order began with", "Use the first image or open a new product order";
+    FlashFailed = 206, Fail, retry, "The chip refused to erase or program", "Try once more; if it happens again put the board aside";
+    VerifyFailed = 207, Fail, retry, "The flash reads back differently from what was written", "Try once more; if it happens again put the board aside";
+    BoardUnplugged = 208, Error, retry, "The board or its power went away", "Seat the board again and start it; it resumes by itself";
+
+    PortMissing = 301, Error, retry, "The serial port is not there", "Check the cable and the port's name in station.toml";
+    PortBusy = 302, Error, retry, "The serial port is in use", "Close the program that holds it, then try again";
+    PortLost = 303, Error, retry, "The serial port vanished while in use", "Check the cable, then start the unit again; it resumes";
+    DeviceSilent = 304, Timeout, retry, "The board does not answer on its serial port", "Check the serial wiring (TX/RX), then try again";
+    DeviceBabbles = 305, Fail, retry, "The board sends bytes that make no sense", "Check baud rate and ground wire; flash it again";
+    ProtocolVersion = 306, Fail, permanent, "The board speaks another protocol version", "Use the station release that matches this firmware";
+    DeviceReported = 307, Fail, retry, "The board reported a failure", "Follow the code's entry in the user guide";
+
+    ExchangeTimeout = 401, Timeout, retry, "The key exchange did not finish in time", "Start the unit again; it resumes where it stopped";
+    ProductKeyUnknown = 402, Error, permanent, "The agent does not know this product key", "Check that the product order was imported on this agent";
+    QuotaReached = 403, Error, permanent, "The batch already has all the units it was planned for", "Close the batch or raise its quantity with the vendor";
+    AlreadyEnrolled = 404, Fail, permanent, "The agent has already given this unit its keys", "Hand it to QA for re-provisioning";
+    AgentRefused = 405, Fail, permanent, "The agent refused the unit", "Hand it to QA with this code";
+    CloudRefused = 406, Error, retry, "The cloud refused the unit", "Check the cloud adapter in the settings, then try again";
+    AnchorsMissing = 407, Error, permanent, "The region's signing keys are not on this station", "Run keywright anchors init, or import the region";
+
+    ProofFailed = 501, Fail, permanent, "The unit can't prove the keys that were issued to it", "Put it aside; hand it to QA";
+    BlankKey = 502, Fail, permanent, "A key reads all zero or all FF", "Put the unit aside; hand it to QA";
+
+    BatchClosed = 601, Error, permanent, "The batch does not take units", "Open it again or choose another batch";
+    OtherBatch = 602, Fail, permanent, "This unit belongs to another batch", "Put it back into its own batch";
+    Quarantined = 603, Fail, permanent, "This unit is in quarantine", "Hand it to QA";
+    Scrapped = 604, Fail, permanent, "This unit was scrapped", "Take it out of the line";
+    RecordsFailed = 605, Error, retry, "The station can't write its records", "Do what the message says, then start the unit again; nothing was lost";
+    NameTaken = 606, Error, permanent, "That name is already used", "Choose another name";
+    StationStopped = 607, Aborted, retry, "The station stopped while this unit was in work", "Start the unit again; it resumes where it stopped";
+    InvalidInput = 608, Error, permanent, "That value can't be used", "Correct it and try again";
+
+    Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
+}
+
+impl std::fmt::Display for FailureCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "K{:03}", self.number())
+    }
+}

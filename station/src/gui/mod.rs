@@ -1,0 +1,1 @@
+//! The window (egui): reads snapshots, emits commands.

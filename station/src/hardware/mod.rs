@@ -1,0 +1,1 @@
+//! Probes and serial ports: the only place that knows probe-rs and serialport.

@@ -1,0 +1,1 @@
+//! The common image: reading and refusing it before a board is touched.

@@ -1,0 +1,218 @@
+//! The line: one worker per fixture takes a bare board and gives back a unit.
+//!
+//! Order of events of one attempt: `Started`, then for each step of
+//! arrive → flash → agent key → cloud key → prove one `Step` followed by any number of `Progress`, then exactly
+//! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
+
+use crate::failure::Failure;
+use crate::model::*;
+use serde::{Deserialize, Serialize};
+
+/// What a fixture is doing, in the order of a unit's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Attach, check the chip, read its id, look up its record.
+    Arrive,
+    /// Stage one: common image and product key, read back.
+    Flash,
+    /// The agent key.
+    AgentKey,
+    /// The cloud key and the region's anchors.
+    CloudKey,
+    /// Reset, challenge, MACs.
+    Prove,
+}
+
+impl Step {
+    /// Every step, in order.
+    pub const ALL: [Self; 5] = [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove];
+}
+
+/// Commands that go down to the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Choose the batch that the next units run under.
+    SelectBatch(String),
+    /// Who works here; stands in every record.
+    SetOperator(String),
+    /// Start the unit in a fixture (index).
+    Start(usize),
+    /// Start every idle fixture.
+    StartAll,
+    /// Cancel the unit in a fixture; takes effect at the next safe point.
+    Cancel(usize),
+    /// Start by itself when a board is detected.
+    AutoStart(bool),
+    /// Finish what runs, then stop the workers.
+    Shutdown,
+}
+
+/// Events that come up from the line.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A board appeared in or left a fixture.
+    Presence {
+        /// Fixture name.
+        fixture: String,
+        /// Whether a board answers.
+        present: bool,
+    },
+    /// An attempt began.
+    Started {
+        /// Fixture name.
+        fixture: String,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Batch name.
+        batch: String,
+    },
+    /// The unit's id is known.
+    Identified {
+        /// Fixture name.
+        fixture: String,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Hardware id.
+        unit: UnitId,
+        /// Serial.
+        serial: String,
+        /// It began earlier and goes on from where it stopped.
+        resumed: bool,
+    },
+    /// A step began.
+    Step {
+        /// Fixture name.
+        fixture: String,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Which.
+        step: Step,
+    },
+    /// Progress within a step, per flash region while flashing.
+    Progress {
+        /// Fixture name.
+        fixture: String,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Which step.
+        step: Step,
+        /// What is being done, for people (`erasing app`, `writing app`, …).
+        label: String,
+        /// Done, in `total`'s unit (bytes while flashing, messages while exchanging).
+        done: u64,
+        /// Of how many.
+        total: u64,
+    },
+    /// The attempt ended; the record was written before this event.
+    Finished {
+        /// Fixture name.
+        fixture: String,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Unit, if it was ever identified.
+        unit: Option<UnitId>,
+        /// Serial, if it was ever identified.
+        serial: Option<String>,
+        /// Outcome.
+        outcome: Outcome,
+        /// Why not PASS.
+        failure: Option<Failure>,
+        /// Seconds by step, in order of [`Step::ALL`]; 0 for skipped steps.
+        step_seconds: [f64; 5],
+        /// Seconds in all.
+        seconds: f64,
+    },
+    /// The station itself has a problem (a probe vanished, the database filled up).
+    Station {
+        /// What and what to do.
+        failure: Failure,
+    },
+}
+
+/// A fixture as the window draws it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FixtureView {
+    /// Name from station.toml.
+    pub name: String,
+    /// Whether a board answers in it; `None` = unknown.
+    pub present: Option<bool>,
+    /// The attempt in work.
+    pub running: Option<RunningView>,
+    /// The last result; stays until the next unit starts.
+    pub last: Option<ResultView>,
+    /// The fixture can't be used now.
+    pub trouble: Option<Failure>,
+}
+
+/// An attempt in work.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunningView {
+    /// Unit, once known.
+    pub unit: Option<UnitId>,
+    /// Serial, once known.
+    pub serial: Option<String>,
+    /// Step in work.
+    pub step: Step,
+    /// What is being done.
+    pub label: String,
+    /// 0..=1 within the step.
+    pub fraction: f32,
+    /// When it began.
+    pub since: std::time::Instant,
+    /// It goes on from an earlier attempt.
+    pub resumed: bool,
+    /// Cancel was asked for.
+    pub cancelling: bool,
+}
+
+/// The last result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultView {
+    /// Unit.
+    pub unit: Option<UnitId>,
+    /// Serial.
+    pub serial: Option<String>,
+    /// Outcome.
+    pub outcome: Outcome,
+    /// Why not PASS.
+    pub failure: Option<Failure>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Everything the Line view needs, replaced as a whole; the window only reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Station name.
+    pub station: String,
+    /// Operator.
+    pub operator: String,
+    /// The selected batch and its order.
+    pub batch: Option<(Batch, ProductOrder)>,
+    /// Its counts.
+    pub counts: BatchCounts,
+    /// Names of batches to pick from, open ones first.
+    pub batches: Vec<Batch>,
+    /// One per fixture.
+    pub fixtures: Vec<FixtureView>,
+    /// Auto-start is on.
+    pub auto_start: bool,
+    /// Finish times of the passes of this session (for units per hour and ETA).
+    pub finished: Vec<std::time::Instant>,
+    /// A station problem to show in the header.
+    pub trouble: Option<Failure>,
+    /// The station runs on the public demo passphrase.
+    pub demo: bool,
+}
+
+/// What the window holds of the line: send commands, read the newest snapshot. Nothing here blocks.
+pub trait LineHandle: Send {
+    /// Sends a command; it is carried out by the line's own threads.
+    fn send(&self, command: Command);
+    /// The newest snapshot.
+    fn snapshot(&self) -> std::sync::Arc<Snapshot>;
+    /// Calls `wake` after every change of the snapshot, from another thread (for a repaint).
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
+}

@@ -1,0 +1,283 @@
+//! The nouns of the station, as records, line, agent, export and UI all use them.
+
+use serde::{Deserialize, Serialize};
+
+/// 96-bit hardware id of a unit, as read over SWD (RM0090 §39.1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitId(pub [u8; 12]);
+
+impl UnitId {
+    /// All-zero or all-FF: an unread or erased identity, never a unit.
+    pub fn is_blank(&self) -> bool {
+        self.0.iter().all(|b| *b == 0) || self.0.iter().all(|b| *b == 0xFF)
+    }
+}
+
+impl std::fmt::Display for UnitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl std::fmt::Debug for UnitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UnitId({self})")
+    }
+}
+
+impl std::str::FromStr for UnitId {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 12];
+        hex::decode_to_slice(s.trim(), &mut bytes)
+            .map_err(|e| format!("a unit id is 24 hex digits, got {s:?}: {e}"))?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for UnitId {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnitId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! row_id {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub i64);
+    )*};
+}
+row_id! {
+    /// Row of a product order.
+    PoId,
+    /// Row of a batch.
+    BatchId,
+    /// Row of an attempt.
+    AttemptId,
+}
+
+/// How an attempt ended (FIELD §3): FAIL = bad unit, ERROR = bad station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Outcome {
+    /// The unit is proved and recorded.
+    Pass,
+    /// The unit is bad.
+    Fail,
+    /// The station, its cables or its files are bad.
+    Error,
+    /// Nobody answered in time.
+    Timeout,
+    /// The operator cancelled, or the station stopped.
+    Aborted,
+}
+
+impl Outcome {
+    /// The word on screen, in files and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Fail => "FAIL",
+            Self::Error => "ERROR",
+            Self::Timeout => "TIMEOUT",
+            Self::Aborted => "ABORTED",
+        }
+    }
+}
+
+impl std::str::FromStr for Outcome {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        [Self::Pass, Self::Fail, Self::Error, Self::Timeout, Self::Aborted]
+            .into_iter()
+            .find(|o| o.as_str() == s)
+            .ok_or_else(|| format!("unknown outcome {s:?}"))
+    }
+}
+
+/// How far a unit has come, in order. Written before and after every irreversible act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitState {
+    /// Its id was read over SWD; nothing was written to it.
+    Arrived,
+    /// Flashing began; the chip may hold anything.
+    Flashing,
+    /// Common image and product key are on it, read back.
+    StageOne,
+    /// The agent key is confirmed.
+    AgentKey,
+    /// The cloud key is confirmed.
+    CloudKey,
+    /// Both keys were proved after a reset and the PASS is recorded.
+    Passed,
+    /// Set aside by QA or by an alarm; no key is issued to it.
+    Quarantined,
+    /// Taken out for ever.
+    Scrapped,
+}
+
+impl UnitState {
+    /// Every state, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Arrived,
+        Self::Flashing,
+        Self::StageOne,
+        Self::AgentKey,
+        Self::CloudKey,
+        Self::Passed,
+        Self::Quarantined,
+        Self::Scrapped,
+    ];
+
+    /// The word in the database and in files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrived => "arrived",
+            Self::Flashing => "flashing",
+            Self::StageOne => "stage-one",
+            Self::AgentKey => "agent-key",
+            Self::CloudKey => "cloud-key",
+            Self::Passed => "passed",
+            Self::Quarantined => "quarantined",
+            Self::Scrapped => "scrapped",
+        }
+    }
+}
+
+impl std::str::FromStr for UnitState {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|x| x.as_str() == s).ok_or_else(|| format!("unknown unit state {s:?}"))
+    }
+}
+
+/// Whether a batch takes units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchState {
+    /// Units may start.
+    Open,
+    /// No unit starts until somebody resumes it.
+    Paused,
+    /// Finished; exported lists are final.
+    Closed,
+}
+
+/// What the vendor ordered. The product key stays sealed in the records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProductOrder {
+    /// Row.
+    pub id: PoId,
+    /// Name on paper, at most 16 ASCII characters; zero padded it is the protocol's PO16.
+    pub name: String,
+    /// Device model, at most 16 ASCII characters; the common image must carry the same.
+    pub model: String,
+    /// Hardware revision.
+    pub hw_revision: String,
+    /// Part number on the vendor's papers.
+    pub part_number: String,
+    /// Units ordered; the agent refuses the next.
+    pub quantity: u32,
+    /// Region the units go to.
+    pub region: u32,
+    /// Minimum and used suite: 1 (legacy) or 2 (hardened).
+    pub suite: u8,
+    /// SHA-256 of `common-image.json`; `None` until an image is pinned by the first flash.
+    pub image_sha256: Option<String>,
+    /// Connection URL that goes into the cloud record.
+    pub cloud_url: String,
+}
+
+impl ProductOrder {
+    /// The protocol's 16-byte PO: the name, zero padded.
+    pub fn po16(&self) -> [u8; 16] {
+        let mut po = [0; 16];
+        for (to, from) in po.iter_mut().zip(self.name.bytes()) {
+            *to = from;
+        }
+        po
+    }
+}
+
+/// A counted lot of units made under one product order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Batch {
+    /// Row.
+    pub id: BatchId,
+    /// Name on paper, unique.
+    pub name: String,
+    /// The order it belongs to.
+    pub po: PoId,
+    /// Units planned; quota of the batch.
+    pub quantity: u32,
+    /// Open, paused or closed.
+    pub state: BatchState,
+}
+
+/// Counts of a batch; `planned = passed + failed + scrapped + open` always balances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchCounts {
+    /// Planned units.
+    pub planned: u32,
+    /// Units whose latest attempt passed.
+    pub passed: u32,
+    /// Units whose latest finished attempt did not pass.
+    pub failed: u32,
+    /// Units scrapped.
+    pub scrapped: u32,
+    /// Units that began and have neither passed nor failed (running or interrupted).
+    pub in_progress: u32,
+    /// Units that passed at their first attempt.
+    pub first_pass: u32,
+}
+
+impl BatchCounts {
+    /// Units still to come to an end, in progress included.
+    pub fn open(&self) -> u32 {
+        self.planned.saturating_sub(self.passed + self.failed + self.scrapped)
+    }
+}
+
+/// One unit as the records know it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unit {
+    /// Hardware id.
+    pub id: UnitId,
+    /// Its batch.
+    pub batch: BatchId,
+    /// Serial within the vendor's numbering, given when the unit is first seen.
+    pub serial: String,
+    /// How far it has come.
+    pub state: UnitState,
+    /// Generation of the installed key record, as the unit proved it; 0 before.
+    pub generation: u32,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// The last attempt has no end: the process died or the unit was pulled.
+    pub interrupted: bool,
+}
+
+/// What was checked before a PASS (issue: proof before PASS).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofRecord {
+    /// The challenge the station drew, hex.
+    pub challenge: String,
+    /// Record generation the unit reported.
+    pub generation: u32,
+    /// Agent key generation.
+    pub ak_gen: u32,
+    /// Cloud key generation.
+    pub ck_gen: u32,
+    /// MAC under the installed cloud key verified.
+    pub cloud_mac_ok: bool,
+    /// MAC under the agent key verified.
+    pub agent_mac_ok: bool,
+}

@@ -1,0 +1,200 @@
+//! Records: everything that happened, kept for ever.
+//!
+//! SQLite (WAL, STRICT tables, foreign keys); migrations live in `db/`. One writer thread; reads
+//! never wait for it. Killing the process at any instant loses no unit: what a caller was told is
+//! committed, is on disk.
+
+use crate::failure::Failure;
+use crate::model::*;
+use serde::{Deserialize, Serialize};
+
+/// A new product order.
+#[derive(Clone, Debug)]
+pub struct NewProductOrder {
+    /// See [`ProductOrder::name`].
+    pub name: String,
+    /// See [`ProductOrder::model`].
+    pub model: String,
+    /// Hardware revision.
+    pub hw_revision: String,
+    /// Part number.
+    pub part_number: String,
+    /// Units ordered.
+    pub quantity: u32,
+    /// Region.
+    pub region: u32,
+    /// Suite, 1 or 2.
+    pub suite: u8,
+    /// Connection URL for the cloud record.
+    pub cloud_url: String,
+}
+
+/// One line of a unit's history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnitEvent {
+    /// Grows by one per event in the whole database; the order of truth, whatever the clock did.
+    pub seq: i64,
+    /// The unit.
+    pub unit: UnitId,
+    /// The attempt that caused it, if one did.
+    pub attempt: Option<AttemptId>,
+    /// Wall clock, Unix milliseconds.
+    pub at_ms: i64,
+    /// What happened: `arrived`, `flash-begin`, `flash-end`, `agent-key-issued`, …
+    pub kind: String,
+    /// Facts, never secrets.
+    pub detail: serde_json::Value,
+}
+
+/// One run of one unit at one fixture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Row.
+    pub id: AttemptId,
+    /// The batch it ran under.
+    pub batch: BatchId,
+    /// `None` while the unit's id is not known.
+    pub unit: Option<UnitId>,
+    /// Fixture name.
+    pub fixture: String,
+    /// Operator.
+    pub operator: String,
+    /// Station name.
+    pub station: String,
+    /// Unix milliseconds.
+    pub started_at_ms: i64,
+    /// Unix milliseconds, never before the start; `None` while running or interrupted.
+    pub ended_at_ms: Option<i64>,
+    /// `None` while running or interrupted.
+    pub outcome: Option<Outcome>,
+    /// Failure code, sentence, remedy.
+    pub failure: Option<Failure>,
+    /// What was proved.
+    pub proof: Option<ProofRecord>,
+}
+
+/// The records as line, agent, export and UI use them. All calls block until durable; none may be
+/// called from the UI thread except the `list_*`/`*_counts` reads of a snapshot worker.
+pub trait Records: Send + Sync {
+    /// Creates a product order and draws its product key (sealed at once).
+    fn create_product_order(&self, new: NewProductOrder) -> Result<ProductOrder, RecordsError>;
+    /// All product orders, newest first.
+    fn list_product_orders(&self) -> Result<Vec<ProductOrder>, RecordsError>;
+    /// One by row.
+    fn product_order(&self, id: PoId) -> Result<ProductOrder, RecordsError>;
+    /// Pins the image of an order at its first flash; a different one later is refused.
+    fn pin_image(&self, id: PoId, image_sha256: &str) -> Result<(), RecordsError>;
+    /// Creates a batch under an order; its quantity must fit what is left of the order.
+    fn create_batch(&self, po: PoId, name: &str, quantity: u32) -> Result<Batch, RecordsError>;
+    /// All batches, newest first.
+    fn list_batches(&self) -> Result<Vec<Batch>, RecordsError>;
+    /// One by name.
+    fn batch_by_name(&self, name: &str) -> Result<Batch, RecordsError>;
+    /// Opens, pauses or closes.
+    fn set_batch_state(&self, id: BatchId, state: BatchState) -> Result<(), RecordsError>;
+    /// Counts for the header.
+    fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError>;
+    /// Opens an attempt before anything touches the board.
+    fn begin_attempt(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError>;
+    /// Ties the attempt to the unit whose id was read over SWD, creating the unit (with its serial) if it is
+    /// new. Blank ids, units of another batch, quarantined and scrapped units and a full quota are refused.
+    fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError>;
+    /// One unit.
+    fn unit(&self, id: UnitId) -> Result<Option<Unit>, RecordsError>;
+    /// Units of a batch in the order they first arrived.
+    fn list_units(&self, batch: BatchId) -> Result<Vec<Unit>, RecordsError>;
+    /// Appends an event and, if given, moves the unit's state, in one transaction.
+    fn unit_event(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+        kind: &str,
+        detail: serde_json::Value,
+        state: Option<UnitState>,
+    ) -> Result<(), RecordsError>;
+    /// The unit's history, oldest first.
+    fn unit_events(&self, unit: UnitId) -> Result<Vec<UnitEvent>, RecordsError>;
+    /// Ends an attempt. PASS needs a proof with both MACs true, a non-blank unit and a non-blank agent and
+    /// cloud key assignment in state `posted`; anything less is refused.
+    fn finish_attempt(
+        &self,
+        attempt: AttemptId,
+        outcome: Outcome,
+        failure: Option<&Failure>,
+        proof: Option<&ProofRecord>,
+    ) -> Result<(), RecordsError>;
+    /// Attempts of a batch, oldest first.
+    fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError>;
+    /// Attempts without an end from an earlier process of this station; called once at start, marks them
+    /// interrupted (outcome ABORTED, failure `STATION_STOPPED`) and returns them.
+    fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError>;
+}
+
+/// Why the records refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordsError {
+    /// Another process holds the write lock.
+    #[error("the database {path} is locked by another program; close the other Keywright on this PC and try again")]
+    Locked {
+        /// The file.
+        path: String,
+    },
+    /// The file or its folder can't be written.
+    #[error("the database {path} is read-only; give this user write access to the file and its folder")]
+    ReadOnly {
+        /// The file.
+        path: String,
+    },
+    /// No space.
+    #[error("the disk that holds {path} is full; free some space, then start the unit again")]
+    DiskFull {
+        /// The file.
+        path: String,
+    },
+    /// Not a database, or a damaged one.
+    #[error("the database {path} is damaged ({detail}); restore the last backup, keep the damaged file")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// SQLite's words.
+        detail: String,
+    },
+    /// Written by a newer Keywright.
+    #[error("the database {path} has schema {found}, this program knows {known}; start the newer Keywright")]
+    NewerSchema {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The passphrase does not open the station key.
+    #[error("wrong passphrase for {path}")]
+    WrongPassphrase {
+        /// The file.
+        path: String,
+    },
+    /// No such row.
+    #[error("no {what} {name:?}; `keywright {list}` lists them")]
+    NotFound {
+        /// The noun.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The command that lists them.
+        list: &'static str,
+    },
+    /// A rule of the station forbids it (quota, closed batch, quarantine, duplicate name …).
+    #[error("{0}")]
+    Refused(Box<Failure>),
+    /// Anything else that SQLite said.
+    #[error("the database {path} failed: {detail}")]
+    Other {
+        /// The file.
+        path: String,
+        /// SQLite's words.
+        detail: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! Secrets at rest: the station key and the sealing of rows and files.
