@@ -1,0 +1,84 @@
+//! `cargo xtask bench`: figures, printed and never asserted.
+
+use crate::{cargo, firmware, say};
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Value, json};
+use std::process::{ExitCode, Stdio};
+
+/// Options of `bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// One JSON object per figure instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs every benchmark and prints the figures.
+pub fn run(args: &BenchArgs) -> Result<ExitCode> {
+    crate::setup::ensure(&[crate::setup::Need::Build])?;
+    say("building the firmware");
+    let image = firmware::build()?;
+    let mut figures = Vec::new();
+    for part in &image.parts {
+        let goal = if part.name == "boot" { 65_536 } else { 131_072 };
+        figures.push(json!({
+            "name": format!("{}_bytes", part.name), "value": part.length, "unit": "B", "goal": format!("<= {goal}"),
+        }));
+    }
+    say("measuring the agent (release build)");
+    figures.extend(figures_of(cargo().args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "keywright",
+        "--no-default-features",
+        "--example",
+        "bench_enrol",
+        "--",
+        "--json",
+    ]))?);
+    say("measuring units on virtual boards (release build)");
+    figures.extend(figures_of(
+        cargo()
+            .args(["run", "--quiet", "--release", "--package", "keywright-e2e", "--example", "bench_units"])
+            .env("KEYWRIGHT_COMMON_IMAGE", &image.json),
+    )?);
+    if args.json {
+        for figure in &figures {
+            println!("{figure}");
+        }
+    } else {
+        println!("{:<34} {:>14} {:<6} goal", "figure", "value", "unit");
+        for figure in &figures {
+            println!(
+                "{:<34} {:>14} {:<6} {}",
+                figure["name"].as_str().unwrap_or_default(),
+                shown(&figure["value"]),
+                figure["unit"].as_str().unwrap_or_default(),
+                shown(&figure["goal"]),
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        Value::Number(number) if number.is_f64() => format!("{:.3}", number.as_f64().unwrap_or(f64::NAN)),
+        other => other.to_string(),
+    }
+}
+
+fn figures_of(command: &mut std::process::Command) -> Result<Vec<Value>> {
+    let out = command.stderr(Stdio::inherit()).output()?;
+    anyhow::ensure!(out.status.success(), "`{}` failed ({})", crate::shown(command), out.status);
+    String::from_utf8(out.stdout)?
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not a figure: {line}")))
+        .collect()
+}
