@@ -120,6 +120,10 @@ failure_codes! {
     NameTaken = 606, Error, permanent, "That name is already used", "Choose another name";
     StationStopped = 607, Aborted, retry, "The station stopped while this unit was in work", "Start the unit again; it resumes where it stopped";
     InvalidInput = 608, Error, permanent, "That value can't be used", "Correct it and try again";
+    ExportIo = 609, Error, retry, "An export file can't be read or written", "Check the folder, its rights and its free space, then export again";
+    ExportUnreadable = 610, Error, permanent, "The list can't be opened", "Use the secret key of one of its recipients, or ask for the file again";
+    ExportForged = 611, Error, permanent, "The list is not as it was signed", "Do not use it; ask the sender for it again";
+    WrongPassphrase = 612, Error, retry, "The passphrase does not open this station", "Type it again, or store the right one with keywright passphrase store";
 
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
 }

@@ -1,1 +1,0 @@
-//! Export: canonical CSV and JSON Lines, encrypted with age, signed with Ed25519.
