@@ -83,6 +83,8 @@ failure_codes! {
     UidMismatch = 108, Fail, permanent, "The id on the wire is not the id of the chip in the fixture", "Two cables are swapped: check which serial port belongs to this fixture";
     BlankIdentity = 109, Fail, permanent, "The chip has no usable id (all zero or all FF)", "Put the board aside as defective";
     UnitSwapped = 110, Error, retry, "Another board is in the fixture than the one that started", "Put the first board back or start the new one by itself";
+    ForeignKeys = 111, Fail, permanent, "The chip carries keys that this station did not issue", "Hand the board to QA; it may belong to another station or order";
+    KeysGone = 112, Fail, permanent, "The unit passed before, but its keys are no longer on the chip", "Hand it to QA for re-provisioning";
 
     ImageMissing = 201, Error, permanent, "The common image can't be read", "Check the path in station.toml or build it again";
     ImageWrongProduct = 202, Error, permanent, "The common image belongs to another product", "Choose the image of this product order";
@@ -124,6 +126,11 @@ failure_codes! {
     ExportUnreadable = 610, Error, permanent, "The list can't be opened", "Use the secret key of one of its recipients, or ask for the file again";
     ExportForged = 611, Error, permanent, "The list is not as it was signed", "Do not use it; ask the sender for it again";
     WrongPassphrase = 612, Error, retry, "The passphrase does not open this station", "Type it again, or store the right one with keywright passphrase store";
+
+    ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
+    NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
+    SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
+    StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
 
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
 }
