@@ -102,6 +102,29 @@ fn open_packet(decoded: &mut [u8]) -> Result<Packet<'_>, Error> {
     Ok(Packet { channel: Channel(*channel), payload })
 }
 
+/// Decodes one packet, terminating zero included, into `buf`: for captures and
+/// tests; a line is read with [`Decoder`].
+///
+/// # Errors
+/// [`Error::PacketCobs`] if it is cut or garbled, [`Error::PacketCrc`] if it is
+/// empty or damaged, [`Error::Length`] if it does not fit `buf`.
+pub fn decode<'b>(line: &[u8], buf: &'b mut [u8]) -> Result<Packet<'b>, Error> {
+    let [encoded @ .., 0] = line else {
+        return Err(Error::PacketCobs);
+    };
+    if encoded.is_empty() {
+        return Err(Error::PacketCrc);
+    }
+    let report = cobs::decode(encoded, buf).map_err(|error| match error {
+        cobs::DecodeError::TargetBufTooSmall => Error::Length,
+        _ => Error::PacketCobs,
+    })?;
+    if report.parsed_size() != encoded.len() {
+        return Err(Error::PacketCobs);
+    }
+    open_packet(buf.get_mut(..report.frame_size()).ok_or(Error::Length)?)
+}
+
 /// A streaming decoder. `N` is its buffer; [`MAX_PACKET`] holds every packet.
 #[derive(Debug)]
 pub struct Decoder<const N: usize = MAX_PACKET> {

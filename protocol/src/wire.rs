@@ -48,10 +48,6 @@ impl<'a> Reader<'a> {
         if self.array::<N>()? == [0; N] { Ok(()) } else { Err(Error::Field(FieldName::Reserved)) }
     }
 
-    pub(crate) const fn rest(&self) -> &'a [u8] {
-        self.0
-    }
-
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
