@@ -1,1 +1,248 @@
-//! (filled in by the next commits)
+//! A factory in a folder: virtual boards on a bench, and the real `keywright` program pointed at them.
+//!
+//! The tests drive the program as a script or a person would, by its command line, and look at what it left: its
+//! events, its database, the boards' flash. Nothing in the path is replaced: real probe-rs, a real serial port, the
+//! real firmware binary.
+
+use keywright_virtual_board::{Bench, BenchConfig};
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+/// How long a condition on a board may take in real time before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// The batch that [`Factory::new`] opens.
+pub const BATCH: &str = "B-1";
+/// The product order that [`Factory::new`] makes.
+pub const ORDER: &str = "PO-TEST";
+
+/// Boards, a station home and the program.
+pub struct Factory {
+    /// The boards.
+    pub bench: Bench,
+    home: tempfile::TempDir,
+    boards: u32,
+}
+
+impl Factory {
+    /// `boards` bare boards in as many fixtures, anchors for region 7, an order and an open batch of `quantity` units
+    /// under `suite`.
+    pub fn new(boards: u32, quantity: u32, suite: u8, seed: u64) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let config = BenchConfig { dir: Some(home.path().to_path_buf()), ..BenchConfig::new(boards, seed) };
+        let bench = Bench::start(&config).expect("virtual boards start");
+        let factory = Self { bench, home, boards };
+        factory.write_config(&image());
+        factory.ok(&["anchors", "init", "--region", "7"]);
+        let (count, suite) = (quantity.to_string(), suite.to_string());
+        factory.ok(&[
+            "po", "new", ORDER, "--model", "KW-GATEWAY-429", "--quantity", &count, "--region", "7", "--suite", &suite,
+            "--cloud-url", "mqtts://broker.example:8883",
+        ]);
+        factory.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
+        factory
+    }
+
+    /// Writes `station.toml` with one fixture per board and `image` as the common image.
+    pub fn write_config(&self, image: &Path) {
+        let mut text = format!("[station]\nname = \"bench\"\nimage = {:?}\n", image.display().to_string());
+        for n in 1..=self.boards {
+            let fixture = self.bench.fixture(n).expect("fixture");
+            let serial = fixture.link.expect("a bench with a folder has links");
+            text += &format!(
+                "\n[[fixture]]\nname = \"{n}\"\nprobe = {:?}\nserial = {:?}\n",
+                fixture.probe,
+                serial.display().to_string()
+            );
+        }
+        std::fs::write(self.home().join("station.toml"), text).expect("station.toml");
+    }
+
+    /// The station's folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The program on this factory's home, in demo mode.
+    pub fn keywright(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("keywright"));
+        command.arg("--home").arg(self.home()).arg("--demo").args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.keywright(args).output().expect("keywright starts")
+    }
+
+    /// Runs it and expects success; standard output.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert!(out.status.success(), "keywright {args:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("UTF-8")
+    }
+
+    /// Starts `line run` on these fixtures.
+    pub fn start_line(&self, fixtures: &[u32]) -> Line {
+        let count = fixtures.len().to_string();
+        let names: Vec<String> = fixtures.iter().map(u32::to_string).collect();
+        let mut args = vec!["line", "run", "--batch", BATCH, "--count", &count, "--json"];
+        for name in &names {
+            args.extend(["--fixture", name]);
+        }
+        let mut child =
+            self.keywright(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("keywright starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        let mut errors = child.stderr.take().expect("piped");
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = std::io::Read::read_to_string(&mut errors, &mut text);
+            text
+        });
+        Line { child, lines, stderr: Some(stderr) }
+    }
+
+    /// Runs these fixtures once, to the end.
+    pub fn run_line(&self, fixtures: &[u32]) -> Report {
+        self.start_line(fixtures).finish()
+    }
+
+    /// The database, read-only.
+    pub fn database(&self) -> rusqlite::Connection {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        rusqlite::Connection::open_with_flags(self.home().join("station.db"), flags).expect("station.db opens")
+    }
+
+    /// The unit of board `n` as `unit show --json` prints it.
+    pub fn unit(&self, n: u32) -> Value {
+        let uid = self.uid(n);
+        let text = self.ok(&["unit", "show", &uid, "--json"]);
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|value| value["event"] == "unit")
+            .unwrap_or_else(|| panic!("no unit in {text}"))
+    }
+
+    /// Hardware id of board `n`, hex.
+    pub fn uid(&self, n: u32) -> String {
+        self.bench.uid(n).expect("board").to_string()
+    }
+}
+
+/// A running `line run`.
+pub struct Line {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Line {
+    /// The next event; `None` at the end.
+    pub fn next_event(&mut self) -> Option<Value> {
+        let mut text = String::new();
+        match self.lines.read_line(&mut text) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(serde_json::from_str(&text).unwrap_or_else(|e| panic!("not JSON ({e}): {text}"))),
+        }
+    }
+
+    /// Reads events until one satisfies `wanted`.
+    pub fn wait_for(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        let mut seen = Vec::new();
+        while let Some(event) = self.next_event() {
+            if wanted(&event) {
+                return event;
+            }
+            seen.push(event.to_string());
+        }
+        panic!("the line ended before the awaited event; it said:\n{}\n{}", seen.join("\n"), self.errors());
+    }
+
+    fn errors(&mut self) -> String {
+        self.stderr.take().and_then(|t| t.join().ok()).unwrap_or_default()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// Reads to the end.
+    pub fn finish(mut self) -> Report {
+        let mut events = Vec::new();
+        while let Some(event) = self.next_event() {
+            events.push(event);
+        }
+        let status = self.child.wait().expect("wait");
+        Report { events, code: status.code(), stderr: self.errors() }
+    }
+}
+
+/// What a `line run` said.
+#[derive(Debug)]
+pub struct Report {
+    /// Its events, the summary included.
+    pub events: Vec<Value>,
+    /// Exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it said to people.
+    pub stderr: String,
+}
+
+impl Report {
+    /// The events of one kind.
+    pub fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.events.iter().filter(move |e| e["event"] == kind)
+    }
+
+    /// The `finished` event of a fixture.
+    pub fn finished(&self, fixture: u32) -> &Value {
+        let name = fixture.to_string();
+        self.of("finished")
+            .find(|e| e["fixture"] == name.as_str())
+            .unwrap_or_else(|| panic!("fixture {fixture} never finished: {self:#?}"))
+    }
+
+    /// The outcome word of a fixture.
+    pub fn outcome(&self, fixture: u32) -> &str {
+        self.finished(fixture)["outcome"].as_str().expect("an outcome")
+    }
+
+    /// The failure code of a fixture, `Kxxx`'s name as serialised.
+    pub fn failure(&self, fixture: u32) -> &str {
+        self.finished(fixture)["failure"]["code"].as_str().unwrap_or("none")
+    }
+
+    /// Panics with everything that was said unless these fixtures passed.
+    pub fn assert_passed(&self, fixtures: &[u32]) {
+        for fixture in fixtures {
+            assert_eq!(self.outcome(*fixture), "PASS", "fixture {fixture}: {self:#?}");
+        }
+        assert_eq!(self.code, Some(0), "{self:#?}");
+    }
+}
+
+/// A program of this workspace, beside the test's own binary.
+pub fn program(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("own path");
+    path.pop();
+    if path.ends_with("deps") || path.ends_with("examples") {
+        path.pop();
+    }
+    let path = path.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing; `cargo xtask test` builds it", path.display());
+    path
+}
+
+/// The common image: from the environment, or where `cargo xtask firmware` leaves it.
+pub fn image() -> PathBuf {
+    let path = match std::env::var_os("KEYWRIGHT_COMMON_IMAGE") {
+        Some(path) => PathBuf::from(path),
+        None => program("keywright").with_file_name("../firmware/common-image.json"),
+    };
+    assert!(path.is_file(), "{} is missing; `cargo xtask firmware` builds it", path.display());
+    path.canonicalize().expect("a path")
+}
