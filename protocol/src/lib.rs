@@ -49,6 +49,7 @@ pub mod failure;
 pub mod frame;
 pub mod ids;
 pub mod keys;
+pub mod map;
 pub mod merkle;
 pub mod record;
 pub mod relay;

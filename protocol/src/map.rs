@@ -97,7 +97,9 @@ const _: () = {
         first.base == r.base && last.end() == r.end()
     }
     assert!(whole_sectors(KEY_AREA_A) && whole_sectors(KEY_AREA_B));
-    assert!(whole_sectors(SLOT_A) && whole_sectors(SLOT_B) && whole_sectors(FACTORY) && whole_sectors(STAGING));
+    assert!(
+        whole_sectors(SLOT_A) && whole_sectors(SLOT_B) && whole_sectors(FACTORY) && whole_sectors(STAGING)
+    );
     assert!(whole_sectors(BOOT) && STORAGE_SECRET.end() == BOOT.end());
     // Different banks: read while write, and no shared erase unit.
     assert!(KEY_AREA_A.base < FLASH_BASE + 0x0010_0000 && KEY_AREA_B.base >= FLASH_BASE + 0x0010_0000);
