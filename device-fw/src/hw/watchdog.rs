@@ -6,8 +6,16 @@
 
 use stm32f4::stm32f429::{DBGMCU, IWDG};
 
+/// Word offsets of the registers.
+const KR: usize = 0;
+const PR: usize = 1;
+const RLR: usize = 2;
+const SR: usize = 3;
+
 /// Proof that the watchdog runs; owns the right to feed it.
-pub struct Watchdog(IWDG);
+pub struct Watchdog {
+    _owned: IWDG,
+}
 
 impl Watchdog {
     /// Starts the watchdog, or takes over one that boot has started.
@@ -16,25 +24,34 @@ impl Watchdog {
         // (RM0090 §38.16.4). It changes nothing while no debugger halts the core.
         // SAFETY: one documented bit, the others written back as read.
         dbgmcu.apb1_fz().modify(|r, w| unsafe { w.bits(r.bits() | 1 << 12) });
-        // SAFETY (all four): key values and fields of RM0090 §21.4.
-        iwdg.kr().write(|w| unsafe { w.bits(0xCCCC) });
-        iwdg.kr().write(|w| unsafe { w.bits(0x5555) });
-        iwdg.pr().write(|w| unsafe { w.bits(4) });
-        iwdg.rlr().write(|w| unsafe { w.bits(0xFFF) });
+        let watchdog = Watchdog { _owned: iwdg };
+        watchdog.write(KR, 0xCCCC);
+        watchdog.write(KR, 0x5555);
+        watchdog.write(PR, 4);
+        watchdog.write(RLR, 0xFFF);
         // The values cross into the LSI domain in up to five LSI cycles; PVU and RVU tell when.
         for _ in 0..100_000 {
-            if iwdg.sr().read().bits() == 0 {
+            if watchdog.status() == 0 {
                 break;
             }
         }
-        let watchdog = Watchdog(iwdg);
         watchdog.feed();
         watchdog
     }
 
     /// Restarts the countdown. Main loop only.
     pub fn feed(&self) {
-        // SAFETY: the reload key.
-        self.0.kr().write(|w| unsafe { w.bits(0xAAAA) });
+        self.write(KR, 0xAAAA);
+    }
+
+    /// Words, as RM0090 §21.4 allows besides the half-words that the PAC would use.
+    fn write(&self, register: usize, value: u32) {
+        // SAFETY: a register of the block this type owns; keys and fields of RM0090 §21.4.
+        unsafe { IWDG::ptr().cast::<u32>().cast_mut().add(register).write_volatile(value) }
+    }
+
+    fn status(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { IWDG::ptr().cast::<u32>().add(SR).read_volatile() }
     }
 }
