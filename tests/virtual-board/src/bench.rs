@@ -243,7 +243,8 @@ impl Bench {
                 None => FlashStore::blank(),
                 Some(dir) => {
                     let path = dir.join(format!("board-{n}.flash"));
-                    FlashStore::open(&path).map_err(host(format!("opening flash image {}", path.display())))?
+                    FlashStore::open(&path)
+                        .map_err(host(format!("opening flash image {}", path.display())))?
                 }
             };
             let mut board_config = BoardConfig::new(config.seed, n);
@@ -262,7 +263,8 @@ impl Bench {
                 pace: Mutex::new(Pace { real: now, virt: Duration::ZERO, due: now, saved: now }),
             });
 
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(host("opening a TCP port for a probe"))?;
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .map_err(host("opening a TCP port for a probe"))?;
             let address = listener.local_addr().map_err(host("asking for the probe's port"))?;
             let link = config.dir.as_ref().map(|dir| dir.join(format!("board-{n}.tty")));
             let cables = cables(listener, link.as_deref())?;
@@ -279,8 +281,9 @@ impl Bench {
                 }),
             });
         }
-        let (poked, poke) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
-            .map_err(|e| host("making a pipe")(e.into()))?;
+        let (poked, poke) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
+                .map_err(|e| host("making a pipe")(e.into()))?;
         let now = Instant::now();
         let inner = Arc::new(Inner {
             turns: Mutex::new(vec![Turn { due: now, running: false, kicked: false }; slots.len()]),
@@ -291,7 +294,10 @@ impl Bench {
             poke,
             poked,
         });
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4).min(config.count.max(1) as usize);
+        let workers = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(4)
+            .min(config.count.max(1) as usize);
         let mut bench = Bench { inner, threads: Vec::new() };
         for _ in 0..workers {
             bench.spawn("boards", Inner::work)?;
@@ -302,7 +308,10 @@ impl Bench {
 
     fn spawn(&mut self, name: &str, run: fn(&Arc<Inner>)) -> Result<(), BenchError> {
         let inner = Arc::clone(&self.inner);
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&inner)).map_err(host("starting a thread"))?;
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || run(&inner))
+            .map_err(host("starting a thread"))?;
         self.threads.push(thread);
         Ok(())
     }
@@ -323,7 +332,10 @@ impl Bench {
             n,
             probe: format!("1d50:6018:{}", place.address),
             swd: place.address,
-            serial: state.cables.as_ref().map_or_else(|| state.last_serial.clone(), |c| c.terminal.path.clone()),
+            serial: state
+                .cables
+                .as_ref()
+                .map_or_else(|| state.last_serial.clone(), |c| c.terminal.path.clone()),
             link: place.link.clone(),
         })
     }
@@ -350,7 +362,12 @@ impl Bench {
     ///
     /// # Errors
     /// There is no such board.
-    pub fn wait_until(&self, n: u32, mut done: impl FnMut(&mut Board) -> bool, limit: Duration) -> Result<bool, BenchError> {
+    pub fn wait_until(
+        &self,
+        n: u32,
+        mut done: impl FnMut(&mut Board) -> bool,
+        limit: Duration,
+    ) -> Result<bool, BenchError> {
         let end = Instant::now() + limit;
         loop {
             if self.with_board(n, &mut done)? {
@@ -420,7 +437,8 @@ impl Bench {
             .iter()
             .find_map(|p| {
                 let state = lock(&p.state);
-                (state.board == Some(index)).then(|| (Some(p.n), state.cables.is_some(), state.client.is_some()))
+                (state.board == Some(index))
+                    .then(|| (Some(p.n), state.cables.is_some(), state.client.is_some()))
             })
             .unwrap_or((None, false, false));
         self.with_board(n, |b| Status {
@@ -542,11 +560,17 @@ impl Bench {
     }
 
     fn slot(&self, n: u32) -> Result<&Slot, BenchError> {
-        (n as usize).checked_sub(1).and_then(|i| self.inner.slots.get(i)).ok_or(BenchError::NoSuchBoard { n, count: self.count() })
+        (n as usize)
+            .checked_sub(1)
+            .and_then(|i| self.inner.slots.get(i))
+            .ok_or(BenchError::NoSuchBoard { n, count: self.count() })
     }
 
     fn place_of(&self, n: u32) -> Result<&Place, BenchError> {
-        (n as usize).checked_sub(1).and_then(|i| self.inner.places.get(i)).ok_or(BenchError::NoSuchBoard { n, count: self.count() })
+        (n as usize)
+            .checked_sub(1)
+            .and_then(|i| self.inner.places.get(i))
+            .ok_or(BenchError::NoSuchBoard { n, count: self.count() })
     }
 }
 
@@ -602,7 +626,9 @@ impl Terminal {
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
         let name = rustix::pty::ptsname(&master, Vec::new())?;
-        let path = PathBuf::from(name.into_string().map_err(|_| io::Error::other("the terminal's name is not text"))?);
+        let path = PathBuf::from(
+            name.into_string().map_err(|_| io::Error::other("the terminal's name is not text"))?,
+        );
         let slave = rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
         // A serial line carries bytes, not lines of text.
         let mut settings = tcgetattr(&slave)?;
@@ -675,8 +701,14 @@ impl Inner {
                         turn.due = due;
                     }
                 }
-                Some((_, due)) => turns = self.wake.wait_timeout(turns, due - now).map_or_else(|e| e.into_inner().0, |(t, _)| t),
-                None => turns = self.wake.wait_timeout(turns, HEARTBEAT).map_or_else(|e| e.into_inner().0, |(t, _)| t),
+                Some((_, due)) => {
+                    turns =
+                        self.wake.wait_timeout(turns, due - now).map_or_else(|e| e.into_inner().0, |(t, _)| t)
+                }
+                None => {
+                    turns =
+                        self.wake.wait_timeout(turns, HEARTBEAT).map_or_else(|e| e.into_inner().0, |(t, _)| t)
+                }
             }
         }
     }
@@ -716,11 +748,15 @@ impl Inner {
                     break now + caught_up.max(next.saturating_sub(LEAD));
                 }
             }
-            if slot.waiting.load(Ordering::Acquire) > 0 || start.elapsed() > TURN || self.quit.load(Ordering::Relaxed) {
+            if slot.waiting.load(Ordering::Acquire) > 0
+                || start.elapsed() > TURN
+                || self.quit.load(Ordering::Relaxed)
+            {
                 break Instant::now();
             }
         };
-        let store = (start > pace.saved + SAVE_EVERY && board.flash().is_dirty()).then(|| Arc::clone(board.flash()));
+        let store =
+            (start > pace.saved + SAVE_EVERY && board.flash().is_dirty()).then(|| Arc::clone(board.flash()));
         drop(board);
         if let Some(store) = store {
             pace.saved = start;
@@ -745,7 +781,9 @@ impl Inner {
             (state.board == Some(index)).then(|| state.cables.as_ref().map(|c| Arc::clone(&c.terminal)))
         });
         match terminal.flatten() {
-            Some(terminal) => line.drain_with(|bytes| rustix::io::write(&terminal.master, bytes).unwrap_or(0)),
+            Some(terminal) => {
+                line.drain_with(|bytes| rustix::io::write(&terminal.master, bytes).unwrap_or(0))
+            }
             None => drop(line.take()), // Nothing is connected: the bytes are gone.
         }
     }
@@ -779,7 +817,8 @@ impl Inner {
             if poll(&mut fds, Some(&patience)).is_err() {
                 continue;
             }
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::OUT)).collect();
+            let ready: Vec<bool> =
+                fds.iter().map(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::OUT)).collect();
             drop(fds);
             if ready[0] {
                 while rustix::io::read(&self.poked, &mut buf).is_ok_and(|n| n > 0) {}
@@ -806,7 +845,9 @@ impl Inner {
     fn admit(self: &Arc<Self>, index: usize, mut stream: TcpStream) {
         let place = &self.places[index];
         let mut state = lock(&place.state);
-        let (Ok(()), Ok(()), Ok(held)) = (stream.set_nonblocking(false), stream.set_nodelay(true), stream.try_clone()) else {
+        let (Ok(()), Ok(()), Ok(held)) =
+            (stream.set_nonblocking(false), stream.set_nodelay(true), stream.try_clone())
+        else {
             return;
         };
         if state.client.is_some() {

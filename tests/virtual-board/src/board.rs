@@ -8,8 +8,8 @@
 //! - Whoever cuts power gets the flash as it was at that instant, torn if need be.
 
 use crate::debug::{
-    AHB_AP_IDR, CSW_FIXED, DEMCR_KEPT, DEMCR_TRCENA, DPIDR, DapError, DapRegisters, DebugUnit, VC_CORERESET, VC_HARDERR, coresight,
-    dfsr, dhcsr,
+    AHB_AP_IDR, CDBGPWRUPREQ, CSW_FIXED, DEMCR_KEPT, DEMCR_TRCENA, DPIDR, DapError, DapRegisters, DebugUnit,
+    VC_CORERESET, VC_HARDERR, coresight, dfsr, dhcsr,
 };
 use crate::flash::{
     ArmedCut, FLASH_BASE, FLASH_LEN, FlashController, FlashStore, FlashTiming, OptionBytes, ReadProtection,
@@ -131,7 +131,9 @@ impl Board {
         factory[FLASH_SIZE_OFFSET..FLASH_SIZE_OFFSET + 2].copy_from_slice(&config.flash_kib.to_le_bytes());
         let factory = Arc::new(RomStore::new(factory));
 
-        let registers = |base: u32, len: u64, name: &str| Region::io(name, len, Arc::new(Registers { shared: Arc::clone(&shared), base }));
+        let registers = |base: u32, len: u64, name: &str| {
+            Region::io(name, len, Arc::new(Registers { shared: Arc::clone(&shared), base }))
+        };
         let space = AddressSpace::new("bus", 32);
         {
             let mut map = space.topology();
@@ -243,7 +245,11 @@ impl Board {
     /// When, in virtual time, the board will next do something by itself. Input
     /// from outside comes on top.
     pub fn next_event(&self) -> Duration {
-        let tick = if self.powered && self.cpu.is_asleep() { self.now.saturating_add(self.cycles_to_tick()) } else { u64::MAX };
+        let tick = if self.powered && self.cpu.is_asleep() {
+            self.now.saturating_add(self.cycles_to_tick())
+        } else {
+            u64::MAX
+        };
         let at = self.shared.soc().deadline().min(tick);
         if at == u64::MAX { Duration::MAX } else { duration(at) }
     }
@@ -254,7 +260,8 @@ impl Board {
     /// # Errors
     /// The range is not inside one of the two memories.
     pub fn read_ram(&self, address: u32, buf: &mut [u8]) -> Result<(), BoardError> {
-        let (store, base) = if address >= SRAM_BASE { (&self.sram, SRAM_BASE) } else { (&self.ccm, CCM_BASE) };
+        let (store, base) =
+            if address >= SRAM_BASE { (&self.sram, SRAM_BASE) } else { (&self.ccm, CCM_BASE) };
         let offset = address.checked_sub(base).ok_or(BoardError::NotRam { address })?;
         store.read_at(u64::from(offset), buf).map_err(|_| BoardError::NotRam { address })
     }
@@ -404,7 +411,10 @@ impl Board {
         if !self.nrst_held {
             // The vector fetch; a debugger's vector catch stops before the first instruction.
             self.now += self.cpu.step();
-            if self.debug.enabled() && self.debug.demcr & VC_CORERESET != 0 {
+            // The catch needs the debug domain, not C_DEBUGEN: debuggers that connect
+            // under reset arm it first and enable debugging afterwards.
+            let debug_powered = self.dap.ctrl & CDBGPWRUPREQ != 0;
+            if (self.debug.enabled() || debug_powered) && self.debug.demcr & VC_CORERESET != 0 {
                 self.halt(dfsr::VCATCH);
             }
         }
@@ -474,7 +484,9 @@ impl Board {
                 // Software spins on BSY. Time up to the end of the operation is
                 // spent in one step instead of thousands of identical reads.
                 let done = self.shared.soc().flash.busy_until().unwrap_or(self.now);
-                self.pass(limit.min(done).min(self.now + self.cycles_to_tick()).max(self.now + 1));
+                self.pass(
+                    limit.min(done).min(self.now.saturating_add(self.cycles_to_tick())).max(self.now + 1),
+                );
             } else if self.cpu.is_locked_up() {
                 self.pass(limit); // Only a reset gets it out.
             } else if self.cpu.is_asleep() && !self.wakeful() {
@@ -639,7 +651,8 @@ impl Board {
             return;
         }
         let masked = self.debug.control & dhcsr::C_MASKINTS != 0 && !self.cpu.regs().primask;
-        let cpsid = masked && self.space.read(u64::from(self.cpu.pc()), Width::U16, MemAttrs::DEBUG) == Ok(0xb672);
+        let cpsid =
+            masked && self.space.read(u64::from(self.cpu.pc()), Width::U16, MemAttrs::DEBUG) == Ok(0xb672);
         let set_primask = |cpu: &ArmV7m, on| {
             let mut regs = cpu.regs();
             regs.primask = on;
@@ -677,7 +690,8 @@ impl Board {
         if d.halted {
             value |= dhcsr::S_HALT | dhcsr::C_HALT;
         } else {
-            value |= u32::from(self.cpu.is_asleep()) * dhcsr::S_SLEEP | u32::from(self.cpu.is_locked_up()) * dhcsr::S_LOCKUP;
+            value |= u32::from(self.cpu.is_asleep()) * dhcsr::S_SLEEP
+                | u32::from(self.cpu.is_locked_up()) * dhcsr::S_LOCKUP;
         }
         value |= u32::from(std::mem::take(&mut d.retired)) * dhcsr::S_RETIRE_ST;
         value | u32::from(std::mem::take(&mut d.reset_seen)) * dhcsr::S_RESET_ST
@@ -690,6 +704,7 @@ impl Board {
         if self.store.options().protection() == ReadProtection::Level2 {
             return;
         }
+        let enabling = !self.debug.enabled();
         self.debug.control = value & (dhcsr::C_DEBUGEN | dhcsr::C_MASKINTS);
         if value & dhcsr::C_DEBUGEN == 0 {
             self.debug.control = 0;
@@ -698,7 +713,7 @@ impl Board {
             if !self.debug.halted && !self.nrst_held {
                 self.halt(dfsr::HALTED);
             }
-        } else if self.debug.halted {
+        } else if self.debug.halted && !enabling {
             if value & dhcsr::C_STEP != 0 { self.step_one() } else { self.resume() }
         }
         self.look();
@@ -711,7 +726,12 @@ impl Board {
             16 => regs.xpsr,
             17 => regs.msp,
             18 => regs.psp,
-            20 => regs.control << 24 | u32::from(regs.faultmask) << 16 | u32::from(regs.basepri) << 8 | u32::from(regs.primask),
+            20 => {
+                regs.control << 24
+                    | u32::from(regs.faultmask) << 16
+                    | u32::from(regs.basepri) << 8
+                    | u32::from(regs.primask)
+            }
             33 => self.cpu.fpscr(),
             n @ 64..=95 => self.cpu.s((n - 64) as u8),
             _ => 0,
@@ -752,7 +772,8 @@ impl Board {
             0xe000_edf8 => self.debug.dcrdr,
             0xe000_edfc => self.debug.demcr | self.cpu.with_sys(|sys| sys.demcr) & DEMCR_TRCENA,
             0xe000_2000..=0xe000_201f => self.debug.fpb_read(address),
-            _ => coresight(address).unwrap_or_else(|| self.cpu.with_sys(|sys| sys.read_word(address, false)).unwrap_or(0)),
+            _ => coresight(address)
+                .unwrap_or_else(|| self.cpu.with_sys(|sys| sys.read_word(address, false)).unwrap_or(0)),
         }
     }
 
@@ -1015,7 +1036,8 @@ fn is_ppb(address: u32) -> bool {
 }
 
 fn flash_range(address: u32, len: u32) -> Result<u32, BoardError> {
-    let offset = address.checked_sub(FLASH_BASE).filter(|o| u64::from(*o) + u64::from(len) <= u64::from(FLASH_LEN));
+    let offset =
+        address.checked_sub(FLASH_BASE).filter(|o| u64::from(*o) + u64::from(len) <= u64::from(FLASH_LEN));
     offset.ok_or(BoardError::NotFlash { address, len })
 }
 
@@ -1023,7 +1045,9 @@ fn flash_range(address: u32, len: u32) -> Result<u32, BoardError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BoardError {
     /// Outside the flash array.
-    #[error("{len} bytes at {address:#010x} are not inside the flash (0x08000000 to 0x081FFFFF): give an address and length inside it")]
+    #[error(
+        "{len} bytes at {address:#010x} are not inside the flash (0x08000000 to 0x081FFFFF): give an address and length inside it"
+    )]
     NotFlash {
         /// First byte asked for.
         address: u32,
@@ -1031,7 +1055,9 @@ pub enum BoardError {
         len: u32,
     },
     /// Outside both RAMs.
-    #[error("{address:#010x} is not inside SRAM (0x20000000, 192 KiB) or CCM (0x10000000, 64 KiB): give an address inside one of them")]
+    #[error(
+        "{address:#010x} is not inside SRAM (0x20000000, 192 KiB) or CCM (0x10000000, 64 KiB): give an address inside one of them"
+    )]
     NotRam {
         /// First byte asked for.
         address: u32,

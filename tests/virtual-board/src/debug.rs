@@ -66,7 +66,9 @@ impl DebugUnit {
     pub fn fpb_write(&mut self, address: u32, value: u32) {
         match address {
             0xe000_2000 if value & 2 != 0 => self.fpb_enabled = value & 1 != 0,
-            0xe000_2008..=0xe000_201f => self.comparators[((address - 0xe000_2008) / 4) as usize] = value & 0xdfff_fffd,
+            0xe000_2008..=0xe000_201f => {
+                self.comparators[((address - 0xe000_2008) / 4) as usize] = value & 0xdfff_fffd
+            }
             _ => {}
         }
     }
@@ -142,3 +144,5 @@ pub(crate) const DPIDR: u32 = 0x2ba0_1477;
 pub(crate) const AHB_AP_IDR: u32 = 0x2477_0011;
 /// CSW: device enabled, debug software enabled.
 pub(crate) const CSW_FIXED: u32 = 0x40;
+/// CTRL/STAT: a debugger has asked for the debug power domain.
+pub(crate) const CDBGPWRUPREQ: u32 = 1 << 28;

@@ -164,7 +164,11 @@ impl FlashStore {
         let array = RamStore::new(u64::from(FLASH_LEN));
         array.fill(0, u64::from(FLASH_LEN), 0xff).expect("the range is the array");
         array.clear_dirty();
-        FlashStore { array: Arc::new(array), path: None, options: Mutex::new((OptionBytes::default(), false)) }
+        FlashStore {
+            array: Arc::new(array),
+            path: None,
+            options: Mutex::new((OptionBytes::default(), false)),
+        }
     }
 
     /// The chip kept in `path`; a file that is not there yet becomes a blank one.
@@ -250,7 +254,9 @@ impl FlashStore {
 
     /// Whether anything is waiting to be written to the file.
     pub fn is_dirty(&self) -> bool {
-        self.path.is_some() && (self.array.dirty_page_count() > 0 || self.options.lock().expect("no panics under this lock").1)
+        self.path.is_some()
+            && (self.array.dirty_page_count() > 0
+                || self.options.lock().expect("no panics under this lock").1)
     }
 
     /// Write changed pages and option bytes to the file, if there is one.
@@ -495,7 +501,8 @@ impl FlashController {
     }
 
     pub fn irq(&self) -> bool {
-        self.cr & cr::EOPIE != 0 && self.sr & sr::EOP != 0 || self.cr & cr::ERRIE != 0 && self.sr & sr::OPERR != 0
+        self.cr & cr::EOPIE != 0 && self.sr & sr::EOP != 0
+            || self.cr & cr::ERRIE != 0 && self.sr & sr::OPERR != 0
     }
 
     /// Finish the operation whose time has come.
@@ -531,7 +538,10 @@ impl FlashController {
             0x00 => self.acr = value & 0x1f0f,
             0x04 => self.key(value),
             0x08 => self.option_key(value),
-            0x0c => self.sr &= !(value & (sr::EOP | sr::OPERR | sr::WRPERR | sr::PGAERR | sr::PGPERR | sr::PGSERR)),
+            0x0c => {
+                self.sr &=
+                    !(value & (sr::EOP | sr::OPERR | sr::WRPERR | sr::PGAERR | sr::PGPERR | sr::PGSERR))
+            }
             0x10 => return self.write_cr(value, now),
             0x14 => return self.write_optcr(value, now),
             0x18 if self.optcr & 1 == 0 => self.optcr1 = value & 0x0fff_0000,
@@ -606,7 +616,8 @@ impl FlashController {
             }
             Kind::Sector(n)
         } else if mer || mer1 {
-            let protected = |range: std::ops::Range<u8>| range.into_iter().any(|n| self.loaded.write_protected(n));
+            let protected =
+                |range: std::ops::Range<u8>| range.into_iter().any(|n| self.loaded.write_protected(n));
             if mer && protected(0..12) || mer1 && protected(12..24) {
                 return self.fail(sr::WRPERR);
             }
@@ -696,7 +707,8 @@ impl FlashController {
     /// changed has changed with that probability.
     fn apply_part(&mut self, kind: Kind, progress: f64, seed: u64) {
         let mut rng = SplitMix64::new(seed);
-        let mut erase = |offset: u32, len: u32| self.store.edit64(offset, len, |old| old | rng.mask(progress));
+        let mut erase =
+            |offset: u32, len: u32| self.store.edit64(offset, len, |old| old | rng.mask(progress));
         match kind {
             Kind::Program { offset, data, len } => {
                 let mut old = [0u8; 8];

@@ -19,6 +19,7 @@
 
 pub mod bench;
 pub mod board;
+pub mod control;
 mod debug;
 pub mod flash;
 mod periph;

@@ -95,7 +95,9 @@ impl Rcc {
     fn write(&mut self, index: usize, value: u32) {
         // A request bit and the ready bit after it: oscillators and PLLs are
         // ready by the time software can look.
-        let ready = |value: u32, bits: &[u32]| bits.iter().fold(value, |v, on| if v & 1 << on != 0 { v | 2 << on } else { v & !(2 << on) });
+        let ready = |value: u32, bits: &[u32]| {
+            bits.iter().fold(value, |v, on| if v & 1 << on != 0 { v | 2 << on } else { v & !(2 << on) })
+        };
         match index {
             Self::CR => self.regs[index] = ready(value, &[0, 16, 24, 26, 28]),
             Self::CFGR => {
@@ -228,9 +230,12 @@ impl Rng {
 
     fn word(&mut self) -> u32 {
         if self.pool.is_empty() {
-            let block = Sha256::new_with_prefix(self.seed).chain_update(self.counter.to_le_bytes()).finalize();
+            let block =
+                Sha256::new_with_prefix(self.seed).chain_update(self.counter.to_le_bytes()).finalize();
             self.counter += 1;
-            self.pool.extend(block.as_slice().chunks(4).map(|c| u32::from_le_bytes(c.try_into().expect("four bytes"))));
+            self.pool.extend(
+                block.as_slice().chunks(4).map(|c| u32::from_le_bytes(c.try_into().expect("four bytes"))),
+            );
         }
         self.pool.pop().expect("just filled")
     }
@@ -450,11 +455,17 @@ impl Soc {
     /// The next instant at which [`advance`](Self::advance) has work.
     pub fn deadline(&self) -> u64 {
         let rx = (self.line.pending() > 0).then_some(self.usart.next_rx.max(self.now + 1));
-        [self.flash.busy_until(), self.usart.shifting.map(|(_, end)| end), self.usart.idle_at, rx, self.iwdg.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(u64::MAX)
+        [
+            self.flash.busy_until(),
+            self.usart.shifting.map(|(_, end)| end),
+            self.usart.idle_at,
+            rx,
+            self.iwdg.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(u64::MAX)
     }
 
     /// Whether something is under way that a person would wait for.
@@ -518,7 +529,9 @@ impl Soc {
                 4 => {
                     let on = self.rng.cr & 4 != 0;
                     let slow = on && !self.rcc.clock_48mhz();
-                    u32::from(self.rng_ready()) | u32::from(slow) << 1 | u32::from(slow || self.rng.seed_error) << 5
+                    u32::from(self.rng_ready())
+                        | u32::from(slow) << 1
+                        | u32::from(slow || self.rng.seed_error) << 5
                 }
                 8 if self.rng_ready() && !peek => {
                     self.rng.ready_at = self.now + Rng::INTERVAL;
@@ -561,7 +574,9 @@ impl Soc {
                     *reg = value;
                 }
             }
-            a @ 0x4002_0000..=0x4002_2800 => self.gpio[((a - 0x4002_0000) >> 10) as usize].write(index, value),
+            a @ 0x4002_0000..=0x4002_2800 => {
+                self.gpio[((a - 0x4002_0000) >> 10) as usize].write(index, value)
+            }
             0x4002_3800 => {
                 self.rcc.write(index, value);
                 if offset == 0x24 && value & 1 << 4 != 0 {

@@ -154,7 +154,9 @@ fn try_target(board: &mut Board, wire: &mut Wire, packet: &str) -> Option<String
                 (false, false) => done(board.dp_write(address as u8, value)),
                 (true, true) => {
                     let (port, bank) = board.selected_ap();
-                    board.ap_read(port, bank | address as u8 & 0xc).map_or_else(failed, |v| format!("&K{v:08x}#"))
+                    board
+                        .ap_read(port, bank | address as u8 & 0xc)
+                        .map_or_else(failed, |v| format!("&K{v:08x}#"))
                 }
                 (true, false) => {
                     let (port, bank) = board.selected_ap();
@@ -197,7 +199,12 @@ fn try_target(board: &mut Board, wire: &mut Wire, packet: &str) -> Option<String
         }
         // !AM ii pp cccccccc ww aaaaaaaa llllllll data
         "AM" => {
-            let (port, width, address, len) = (hex(packet, 4..6)?, hex(packet, 14..16)?, hex(packet, 16..24)?, hex(packet, 24..32)? as usize);
+            let (port, width, address, len) = (
+                hex(packet, 4..6)?,
+                hex(packet, 14..16)?,
+                hex(packet, 16..24)?,
+                hex(packet, 24..32)? as usize,
+            );
             let data = packet.get(32..)?;
             if data.len() != 2 * len || width > 3 {
                 return None;
@@ -205,7 +212,9 @@ fn try_target(board: &mut Board, wire: &mut Wire, packet: &str) -> Option<String
             if port != 0 {
                 return Some(failed(DapError::Fault));
             }
-            let bytes: Vec<u8> = (0..len).map(|i| u8::from_str_radix(&data[2 * i..2 * i + 2], 16).ok()).collect::<Option<_>>()?;
+            let bytes: Vec<u8> = (0..len)
+                .map(|i| u8::from_str_radix(&data[2 * i..2 * i + 2], 16).ok())
+                .collect::<Option<_>>()?;
             done(board.dap_write(address, &bytes, 1 << width.min(2)))
         }
         _ => unsupported(),
@@ -258,7 +267,11 @@ impl Wire {
             State::Idle => State::Idle,
             State::Request { bits, count, fresh } => {
                 let bits = bits | u8::from(bit) << count;
-                if count < 7 { State::Request { bits, count: count + 1, fresh } } else { self.request(board, bits, fresh) }
+                if count < 7 {
+                    State::Request { bits, count: count + 1, fresh }
+                } else {
+                    self.request(board, bits, fresh)
+                }
             }
             State::Data { value, count, ap, address } => {
                 let value = value | u64::from(bit) << count;
@@ -382,7 +395,11 @@ mod tests {
         assert_eq!(send(&mut b, &mut w, "Am00"), PARAMETERS);
         assert_eq!(send(&mut b, &mut w, "Am0000230000522000000000ffffff"), PARAMETERS);
         assert_eq!(send(&mut b, &mut w, "AM000023000052022000000000000004zzzzzzzz"), PARAMETERS);
-        assert_eq!(send(&mut b, &mut w, "Am0000230000529000000000000004"), "&E304#", "nothing at that address");
+        assert_eq!(
+            send(&mut b, &mut w, "Am0000230000529000000000000004"),
+            "&E304#",
+            "nothing at that address"
+        );
         let mut remote = Remote::default();
         let mut seen = Vec::new();
         remote.feed(b"+#!GA#noise!", |_, p| seen.push(p.to_owned()));

@@ -54,7 +54,10 @@ fn flash_verify_run_halt_step() {
     let mut session = attach(&bench, 1);
     let image = echo();
     flash(&mut session, 0x0800_0000, &image);
-    assert_eq!(bench.with_board(1, |b| b.read_flash(0x0800_0000, image.len() as u32)).unwrap().unwrap(), image);
+    assert_eq!(
+        bench.with_board(1, |b| b.read_flash(0x0800_0000, image.len() as u32)).unwrap().unwrap(),
+        image
+    );
 
     let mut core = session.core(0).unwrap();
     core.reset_and_halt(LIMIT).unwrap();
@@ -107,7 +110,8 @@ fn flash_both_banks_at_speed() {
 fn attach_under_reset_stops_at_the_first_instruction() {
     let bench = Bench::start(&BenchConfig::new(1, 8)).unwrap();
     bench.with_board(1, |b| b.tamper(0x0800_0000, &echo()).map(|()| b.reset())).unwrap().unwrap();
-    let mut session = probe(&bench, 1).unwrap().attach_under_reset("STM32F429ZITx", Permissions::default()).unwrap();
+    let mut session =
+        probe(&bench, 1).unwrap().attach_under_reset("STM32F429ZITx", Permissions::default()).unwrap();
     let mut core = session.core(0).unwrap();
     core.wait_for_core_halted(LIMIT).unwrap();
     assert_eq!(core.read_core_reg::<u64>(core.program_counter()).unwrap(), 0x0800_0200);
@@ -150,7 +154,10 @@ fn one_debugger_at_a_time_and_none_without_cables_or_power() {
         std::thread::yield_now();
     }
     bench.cut_power(2).unwrap();
-    assert!(probe(&bench, 2).unwrap().attach("STM32F429ZITx", Permissions::default()).is_err(), "a dead chip");
+    assert!(
+        probe(&bench, 2).unwrap().attach("STM32F429ZITx", Permissions::default()).is_err(),
+        "a dead chip"
+    );
 }
 
 #[test]
