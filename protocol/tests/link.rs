@@ -1265,3 +1265,107 @@ fn states_fit_a_small_unit() {
         assert!(size <= 384, "{name} has {size} bytes");
     }
 }
+
+/// Opens a suite 1 frame with the exchange's keys, lets `edit` change the
+/// plaintext, and seals it again: an authentic message with other contents, as
+/// only a defective or dishonest peer can make it.
+fn resealed(x: &Frozen<'_>, which: usize, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    use keywright_protocol::crypto;
+    use keywright_protocol::frame::Step;
+    use keywright_protocol::schedule::{self, StepKeys, Th1Start};
+    assert_eq!(x.suite, Suite::Legacy);
+    let th1 = Th1Start::new(x.suite, &x.frames[0]).finish(&[]);
+    let th2 = x.pending.th2;
+    let th3 = schedule::th3(x.suite, &th2, &x.frames[2]);
+    let hash3 = crypto::sha256(&[&x.frames[2]]);
+    let prk0 = schedule::prk0(&x.base);
+    let prk3 = schedule::prk3(&th2, &x.pending.agent_key);
+    let (prk, step, ctx, prev): (_, _, &[u8], _) = match which {
+        0 => (&prk0, Step::Request, &[], [0; 32]),
+        1 => (&prk0, Step::Response, &th1, th1),
+        2 => (&prk3, Step::Confirm, &[], th2),
+        3 => (&prk3, Step::Ack, &[], th3),
+        _ => (&prk0, Step::Nack, &hash3, [0; 32]),
+    };
+    let keys = StepKeys::expand(prk, x.suite, x.purpose, step, &x.kc, ctx).unwrap();
+    let frame = &x.frames[which];
+    let clear_len = if which == 1 { 0 } else { 16 };
+    let (head, rest) = frame.split_at(12 + clear_len);
+    let (iv, rest) = rest.split_first_chunk::<16>().unwrap();
+    let mut ct = rest[..rest.len() - 32].to_vec();
+    let len = crypto::cbc_decrypt(keys.enc(), iv, &mut ct).unwrap();
+    ct.truncate(len);
+    edit(&mut ct);
+    let len = ct.len();
+    ct.resize(crypto::padded(len), 0);
+    crypto::cbc_encrypt(keys.enc(), iv, &mut ct, len).unwrap();
+    let mut head = head.to_vec();
+    let body = (clear_len + 16 + ct.len() + 32) as u16;
+    head[6..8].copy_from_slice(&body.to_be_bytes());
+    let tag = crypto::hmac(keys.mac(), &[&head, &prev, iv, &ct]);
+    [&head, &iv[..], &ct, &tag].concat()
+}
+
+/// Every byte inside every message either may have another value or is checked;
+/// the table says which.
+#[test]
+fn authentic_messages_with_a_wrong_field_are_refused() {
+    let setup = Setup::new();
+    for purpose in [Purpose::Init, Purpose::AgentKeyUpdate, Purpose::CloudKeyUpdate] {
+        let x = frozen(&setup, Suite::Legacy, purpose, 41);
+        let cloud = purpose == Purpose::CloudKeyUpdate;
+        for which in 0..5 {
+            assert_eq!(resealed(&x, which, |_| {}), x.frames[which]);
+            let mut len = 0;
+            resealed(&x, which, |pt| len = pt.len());
+            // Bytes whose value is the sender's to choose.
+            let free: Vec<std::ops::Range<usize>> = match (which, purpose) {
+                (0, Purpose::Init) => vec![0..31, 32..36],
+                (0, Purpose::AgentKeyUpdate) => vec![12..31, 32..36],
+                (0, Purpose::CloudKeyUpdate) => vec![4..24],
+                // KCT covers all of it.
+                (1, Purpose::Init | Purpose::AgentKeyUpdate) => vec![],
+                // N2, the cloud key, the URL, the platform's certificate.
+                (1, Purpose::CloudKeyUpdate) => vec![32..48, 59..91, 94..115, 118..121],
+                (2, _) => vec![20..36],
+                // ACTIVATED and REJECTED differ in bit 0; the time.
+                (3, _) => vec![0..1, 20..28],
+                _ => vec![0..1],
+            };
+            for at in 0..len {
+                let bad = resealed(&x, which, |pt| pt[at] ^= 1);
+                let accepted = x.offer(which, &bad).is_err();
+                assert_eq!(
+                    accepted,
+                    free.iter().any(|r| r.contains(&at)),
+                    "{purpose:?} message {} byte {at}",
+                    which + 1
+                );
+            }
+            // Plaintext lengths are exact.
+            let longer = resealed(&x, which, |pt| pt.push(0));
+            assert!(x.offer(which, &longer).is_ok(), "{purpose:?} {which}");
+            let shorter = resealed(&x, which, |pt| {
+                pt.pop();
+            });
+            assert!(x.offer(which, &shorter).is_ok(), "{purpose:?} {which}");
+            let empty = resealed(&x, which, Vec::clear);
+            assert!(x.offer(which, &empty).is_ok(), "{purpose:?} {which}");
+        }
+        if !cloud {
+            // A blank key with a right confirmation is still no key.
+            for blank in [0x00, 0xff] {
+                let th1 = keywright_protocol::schedule::Th1Start::new(x.suite, &x.frames[0]);
+                let bad = resealed(&x, 1, |pt| {
+                    pt[48..80].fill(blank);
+                    let key = AgentKey::from_bytes([blank; 32]);
+                    let preceding: [u8; 80] = pt[..80].try_into().unwrap();
+                    let kct =
+                        keywright_protocol::schedule::key_confirmation(&key, &th1.finish(&[]), &preceding);
+                    pt[80..].copy_from_slice(&kct);
+                });
+                assert_eq!(x.offer(1, &bad), Ok(Error::Blank));
+            }
+        }
+    }
+}
