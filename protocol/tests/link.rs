@@ -1319,25 +1319,25 @@ fn authentic_messages_with_a_wrong_field_are_refused() {
             let mut len = 0;
             resealed(&x, which, |pt| len = pt.len());
             // Bytes whose value is the sender's to choose.
-            let free: Vec<std::ops::Range<usize>> = match (which, purpose) {
-                (0, Purpose::Init) => vec![0..31, 32..36],
-                (0, Purpose::AgentKeyUpdate) => vec![12..31, 32..36],
-                (0, Purpose::CloudKeyUpdate) => vec![4..24],
+            let free: &[(usize, usize)] = match (which, purpose) {
+                (0, Purpose::Init) => &[(0, 31), (32, 36)],
+                (0, Purpose::AgentKeyUpdate) => &[(12, 31), (32, 36)],
+                (0, Purpose::CloudKeyUpdate) => &[(4, 24)],
                 // KCT covers all of it.
-                (1, Purpose::Init | Purpose::AgentKeyUpdate) => vec![],
+                (1, Purpose::Init | Purpose::AgentKeyUpdate) => &[],
                 // N2, the cloud key, the URL, the platform's certificate.
-                (1, Purpose::CloudKeyUpdate) => vec![32..48, 59..91, 94..115, 118..121],
-                (2, _) => vec![20..36],
+                (1, Purpose::CloudKeyUpdate) => &[(32, 48), (59, 91), (94, 115), (118, 121)],
+                (2, _) => &[(20, 36)],
                 // ACTIVATED and REJECTED differ in bit 0; the time.
-                (3, _) => vec![0..1, 20..28],
-                _ => vec![0..1],
+                (3, _) => &[(0, 1), (20, 28)],
+                _ => &[(0, 1)],
             };
             for at in 0..len {
                 let bad = resealed(&x, which, |pt| pt[at] ^= 1);
                 let accepted = x.offer(which, &bad).is_err();
                 assert_eq!(
                     accepted,
-                    free.iter().any(|r| r.contains(&at)),
+                    free.iter().any(|(from, to)| (*from..*to).contains(&at)),
                     "{purpose:?} message {} byte {at}",
                     which + 1
                 );
