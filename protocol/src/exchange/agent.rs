@@ -4,6 +4,12 @@
 //! every send, answer identical message 1 bytes with identical cached message 2
 //! bytes ([`Request::frame_hash`] is the key), give every pending entry its own
 //! generation, refuse an INIT for an active unit.
+//!
+//! One rule is easy to miss: a staged cloud generation can have several entries
+//! (a repeated U1 gets the same record with a fresh N2). If one of them was
+//! evicted, a message 3 of that generation that opens under none of the others
+//! must get a [`nack`], or the unit that committed the evicted one waits for
+//! ever. A NACK names the hash of one message 3, so a damaged one gains nothing.
 
 use core::fmt;
 
