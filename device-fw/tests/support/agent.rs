@@ -279,10 +279,10 @@ impl Agent {
             self.agent_keys.push((self.highest, new_key));
         }
         self.issued[usize::from(purpose.number())] += 1;
-        self.entries.push(Entry { frame1_hash: hash, base, frame2: out.clone(), pending, evicted: false });
         if self.fault == Fault::OtherVersion {
             out[2] = 2;
         }
+        self.entries.push(Entry { frame1_hash: hash, base, frame2: out.clone(), pending, evicted: false });
         Some(out)
     }
 

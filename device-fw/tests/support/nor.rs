@@ -39,6 +39,8 @@ pub struct Nor {
     pub erased: Vec<u32>,
     /// Writes into this region fail, as worn or protected cells do.
     pub stuck: Option<Region>,
+    /// The n-th word written into this region does not take, once, and nothing says so.
+    pub lazy: Option<(Region, u32)>,
 }
 
 impl Nor {
@@ -53,7 +55,12 @@ impl Nor {
             raised_bits: 0,
             erased: Vec::new(),
             stuck: None,
+            lazy: None,
         }
+    }
+
+    pub fn has_weak_cells(&self) -> bool {
+        !self.weak.is_empty()
     }
 
     /// What the line's probe writes before the unit starts.
@@ -118,6 +125,13 @@ impl Nor {
         let cut = self.operation();
         if self.stuck.is_some_and(|region| region.contains(FLASH_BASE + at as u32)) {
             return Err(NorFault);
+        }
+        if let Some((region, left)) = self.lazy.filter(|(region, _)| region.contains(FLASH_BASE + at as u32)) {
+            if left == 0 {
+                self.lazy = None;
+                return Ok(());
+            }
+            self.lazy = Some((region, left - 1));
         }
         for (i, wanted) in word.iter().enumerate() {
             let (old, weak) = (self.cells[at + i], self.weak.get(&((at + i) as u32)).copied().unwrap_or(0));
