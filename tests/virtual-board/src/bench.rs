@@ -823,7 +823,7 @@ impl Inner {
             if ready[0] {
                 while rustix::io::read(&self.poked, &mut buf).is_ok_and(|n| n > 0) {}
             }
-            for (i, (place, board, listener, terminal)) in plugged.iter().enumerate() {
+            for (i, (place, _, listener, terminal)) in plugged.iter().enumerate() {
                 if ready[1 + 2 * i]
                     && let Ok((stream, _)) = listener.accept()
                 {
@@ -831,10 +831,12 @@ impl Inner {
                 }
                 if ready[2 + 2 * i] {
                     let read = rustix::io::read(&terminal.master, &mut buf).unwrap_or(0);
+                    // Asked now: boards may have been swapped while this waited.
+                    let board = lock(&place.state).board;
                     if let Some(board) = board {
-                        self.slots[*board].line.send(&buf[..read]);
-                        self.deliver(*board);
-                        self.kick(*board);
+                        self.slots[board].line.send(&buf[..read]);
+                        self.deliver(board);
+                        self.kick(board);
                     }
                 }
             }

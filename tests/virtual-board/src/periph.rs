@@ -27,6 +27,10 @@ pub const CORE_HZ: u64 = 16_000_000;
 const LSI_CYCLES: u64 = CORE_HZ / 32_000;
 /// Core cycles per bit on the host's side of the line, at 115200 baud.
 const BIT_CYCLES: u64 = CORE_HZ / 115_200;
+/// Core cycles from one byte of the host to the next: ten bits (1389 cycles) and
+/// the sliver that serial adapters leave between frames. Without it a chip whose
+/// divider rounds the other way would be overrun by its own echo.
+const HOST_FRAME: u64 = 1400;
 
 /// External interrupt numbers (RM0090 table 62).
 pub(crate) const IRQ_FLASH: u16 = 4;
@@ -427,7 +431,7 @@ impl Soc {
         if self.usart.next_rx <= now
             && let Some(byte) = self.line.next_for_board()
         {
-            self.usart.next_rx = now + 10 * BIT_CYCLES;
+            self.usart.next_rx = now + HOST_FRAME;
             self.receive(byte);
         }
         self.iwdg.deadline().is_some_and(|at| at <= now)
