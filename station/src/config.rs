@@ -1,1 +1,391 @@
-//! `station.toml`: fixtures, paths, names; the readable source of truth.
+//! `station.toml`: the station's name, its image and its fixtures; and the pairing of probes with serial ports when
+//! no fixture is named.
+//!
+//! A fixture that can't be told apart is never guessed: a wrong pair would put one unit's id on another unit's record.
+
+use crate::failure::{Failure, FailureCode};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+
+/// The station's configuration, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Station name, in every record.
+    pub name: String,
+    /// The common image: `common-image.json` or its folder.
+    pub image: Option<PathBuf>,
+    /// Fixtures in the order of the file; empty = pair probes and ports at start.
+    pub fixtures: Vec<Fixture>,
+    /// After this many passes the batch waits for the check of a sample (gray release); 0 = never.
+    pub gray_release: u32,
+    /// How long an exchange may stand still before the attempt ends.
+    pub exchange_timeout: Duration,
+    /// The station runs on the public demo passphrase (set by the command line, never by the file).
+    pub demo: bool,
+}
+
+/// One position: a probe and a serial port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixture {
+    /// Name on screen and in records.
+    pub name: String,
+    /// Probe selector `VID:PID[:SERIAL]` (hex ids); for a Black Magic Probe over TCP the serial is `HOST:PORT`.
+    pub probe: String,
+    /// Serial port, `/dev/tty…` or `COM…`.
+    pub serial: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "station".into(),
+            image: None,
+            fixtures: Vec::new(),
+            gray_release: 0,
+            exchange_timeout: Duration::from_secs(60),
+            demo: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    station: Option<StationTable>,
+    #[serde(default)]
+    fixture: Vec<FixtureTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StationTable {
+    name: Option<Spanned<String>>,
+    image: Option<Spanned<PathBuf>>,
+    gray_release: Option<u32>,
+    exchange_timeout_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FixtureTable {
+    name: Spanned<String>,
+    probe: Spanned<String>,
+    serial: Spanned<String>,
+}
+
+impl Config {
+    /// Reads `path`; a file that is not there means the defaults (pairing by itself).
+    ///
+    /// # Errors
+    /// `ConfigInvalid` with file, line, column, what was found and what was expected.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Failure::new(FailureCode::ConfigInvalid, format!("{}: {e}", path.display()))),
+        }
+    }
+
+    /// Checks the text of `path`. A relative image path is relative to the file's folder.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        let at = |offset: usize, what: &str| {
+            let (line, column) = position(text, offset);
+            Failure::new(FailureCode::ConfigInvalid, format!("{}:{line}:{column}: {what}", path.display()))
+        };
+        let file: File = toml::from_str(text).map_err(|e| {
+            let span = e.span().unwrap_or(0..0);
+            let found = text.get(span.clone()).unwrap_or("").lines().next().unwrap_or("").trim();
+            let message = e.message().trim().replace('\n', ", ");
+            // serde's own words already name what was found for wrong types and unknown keys.
+            let what = if found.is_empty() || message.contains(found) {
+                message
+            } else {
+                format!("{message}, found `{found}`")
+            };
+            at(span.start, &what)
+        })?;
+        let mut config = Self::default();
+        if let Some(station) = file.station {
+            if let Some(name) = station.name {
+                config.name = name_of(&name, "station").map_err(|what| at(name.span().start, &what))?;
+            }
+            if let Some(image) = station.image {
+                if image.get_ref().as_os_str().is_empty() {
+                    return Err(at(image.span().start, "found an empty path, expected that of common-image.json"));
+                }
+                config.image =
+                    Some(path.parent().unwrap_or(Path::new(".")).join(image.into_inner()));
+            }
+            config.gray_release = station.gray_release.unwrap_or(0);
+            if let Some(seconds) = station.exchange_timeout_seconds {
+                if !(5..=3600).contains(seconds.get_ref()) {
+                    return Err(at(seconds.span().start, "found a time out of range, expected 5 to 3600 seconds"));
+                }
+                config.exchange_timeout = Duration::from_secs(seconds.into_inner());
+            }
+        }
+        for table in file.fixture {
+            let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;
+            let probe = table.probe.get_ref().trim().to_owned();
+            check_selector(&probe).map_err(|what| at(table.probe.span().start, &what))?;
+            let serial = table.serial.get_ref().trim().to_owned();
+            if serial.is_empty() {
+                return Err(at(table.serial.span().start, "found an empty name, expected a serial port such as \"/dev/ttyACM0\""));
+            }
+            let same = |what: &str, other: &Fixture| format!("fixture {:?} already has this {what}", other.name);
+            for other in &config.fixtures {
+                if other.name == name {
+                    return Err(at(table.name.span().start, &format!("found a second fixture {name:?}, expected another name")));
+                }
+                if other.probe.eq_ignore_ascii_case(&probe) {
+                    return Err(at(table.probe.span().start, &same("probe", other)));
+                }
+                if other.serial == serial {
+                    return Err(at(table.serial.span().start, &same("serial port", other)));
+                }
+            }
+            config.fixtures.push(Fixture { name, probe, serial });
+        }
+        Ok(config)
+    }
+}
+
+fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
+    let text = name.get_ref().trim();
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err(format!("found {:?}, expected a {noun} name of 1 to 64 printable characters", name.get_ref()));
+    }
+    Ok(text.to_owned())
+}
+
+/// Line and column, both from 1; columns count characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |n| n + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+fn check_selector(selector: &str) -> Result<(), String> {
+    let mut parts = selector.splitn(3, ':');
+    let hex16 = |s: Option<&str>| s.is_some_and(|s| (1..=4).contains(&s.len()) && u16::from_str_radix(s, 16).is_ok());
+    let vendor = parts.next();
+    let product = parts.next().map(|p| p.split_once('-').map_or(p, |(id, _)| id));
+    if hex16(vendor) && hex16(product) && parts.next().is_none_or(|s| !s.is_empty()) {
+        Ok(())
+    } else {
+        Err(format!("found {selector:?}, expected a probe as VID:PID:SERIAL, such as \"0483:374b:066DFF3\""))
+    }
+}
+
+/// A debug probe as the USB bus describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeDescription {
+    /// USB vendor.
+    pub vid: u16,
+    /// USB product.
+    pub pid: u16,
+    /// USB serial number, if it has one.
+    pub serial: Option<String>,
+    /// What it calls itself.
+    pub product: String,
+}
+
+impl ProbeDescription {
+    /// The selector that opens it.
+    pub fn selector(&self) -> String {
+        match &self.serial {
+            Some(serial) => format!("{:04x}:{:04x}:{serial}", self.vid, self.pid),
+            None => format!("{:04x}:{:04x}", self.vid, self.pid),
+        }
+    }
+
+    fn number(&self) -> Option<&str> {
+        self.serial.as_deref().filter(|s| !s.is_empty())
+    }
+}
+
+/// A serial port as the system describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortDescription {
+    /// Its name.
+    pub path: String,
+    /// USB vendor and product, if it is on USB.
+    pub usb: Option<(u16, u16)>,
+    /// USB serial number.
+    pub serial: Option<String>,
+}
+
+/// Pairs probes with serial ports: same device (vendor, product and USB serial number) first; a single probe and a
+/// single USB port in all are a pair too. Anything that could be two ways is refused.
+///
+/// # Errors
+/// `NoProbe`, `AmbiguousProbes` (two that look the same, or several ports for one probe), `PortMissing`.
+pub fn pair(probes: &[ProbeDescription], ports: &[PortDescription]) -> Result<Vec<Fixture>, Failure> {
+    if probes.is_empty() {
+        return Err(Failure::new(FailureCode::NoProbe, "is it plugged in, and do the udev rules let this user use it?"));
+    }
+    for (i, probe) in probes.iter().enumerate() {
+        let twin = probes[..i]
+            .iter()
+            .find(|p| (p.vid, p.pid) == (probe.vid, probe.pid) && p.number() == probe.number());
+        if let Some(twin) = twin {
+            let number = twin.number().map_or("no serial number".into(), |n| format!("serial number {n}"));
+            return Err(Failure::new(
+                FailureCode::AmbiguousProbes,
+                format!("two {} ({:04x}:{:04x}) with {number}", twin.product, twin.vid, twin.pid),
+            ));
+        }
+    }
+    let usb_ports: Vec<_> = ports.iter().filter(|p| p.usb.is_some()).collect();
+    let mut sorted: Vec<_> = probes.iter().collect();
+    sorted.sort_by_key(|p| p.selector());
+    let mut fixtures = Vec::new();
+    for (n, probe) in sorted.iter().enumerate() {
+        let own: Vec<_> = usb_ports
+            .iter()
+            .filter(|p| {
+                p.usb == Some((probe.vid, probe.pid)) && p.serial.as_deref().filter(|s| !s.is_empty()) == probe.number()
+            })
+            .collect();
+        let port = match own.as_slice() {
+            [port] => port,
+            [] if probes.len() == 1 && usb_ports.len() == 1 => &usb_ports[0],
+            [] => {
+                return Err(Failure::new(
+                    FailureCode::PortMissing,
+                    format!("no serial port belongs to probe {} ({})", probe.selector(), probe.product),
+                ));
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|p| p.path.as_str()).collect();
+                return Err(Failure::new(
+                    FailureCode::AmbiguousProbes,
+                    format!("probe {} has several serial ports: {}", probe.selector(), names.join(", ")),
+                ));
+            }
+        };
+        fixtures.push(Fixture { name: (n + 1).to_string(), probe: probe.selector(), serial: port.path.clone() });
+    }
+    Ok(fixtures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let failure = Config::parse(text, Path::new("/etc/kw/station.toml")).unwrap_err();
+        assert_eq!(failure.code, FailureCode::ConfigInvalid);
+        println!("{failure}");
+        failure.sentence
+    }
+
+    #[test]
+    fn the_example_is_valid() {
+        let text = include_str!("../../assets/station.example.toml");
+        let config = Config::parse(text, Path::new("/home/op/station.toml")).unwrap();
+        assert_eq!(config.fixtures.len(), 2);
+        assert!(config.image.unwrap().starts_with("/home/op"));
+    }
+
+    #[test]
+    fn virtual_and_real_fixtures() {
+        let text = "[station]\nname = \"demo\"\nimage = \"/fw/common-image.json\"\n\n[[fixture]]\nname = \"1\"\n\
+                    probe = \"1d50:6018:127.0.0.1:4321\"\nserial = \"/dev/pts/7\"\n\n[[fixture]]\nname = \"2\"\n\
+                    probe = \"0483:374b:066DFF\"\nserial = \"COM3\"\n";
+        let config = Config::parse(text, Path::new("station.toml")).unwrap();
+        assert_eq!(config.image.as_deref(), Some(Path::new("/fw/common-image.json")));
+        assert_eq!(config.fixtures[0].probe, "1d50:6018:127.0.0.1:4321");
+        assert_eq!(config.fixtures[1].serial, "COM3");
+        assert_eq!(Config::parse("", Path::new("x")).unwrap(), Config::default());
+        assert_eq!(Config::load(Path::new("/nonexistent/station.toml")).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_types_name_the_place() {
+        let fixture = "[[fixture]]\nname = \"1\"\nprobe = \"0483:374b\"\nserial = \"/dev/ttyACM0\"\n";
+        let cases: &[(String, &str, &[&str])] = &[
+            ("[station]\nname = \"a\"\nimages = \"x\"\n".into(), ":3:1:", &["images", "expected", "image"]),
+            ("[station]\nname = 7\n".into(), ":2:8:", &["7", "expected a string"]),
+            ("[station]\ngray_release = -1\n".into(), ":2:16:", &["-1", "expected u32"]),
+            ("[station]\ngray_release = \"many\"\n".into(), ":2:16:", &["many", "expected u32"]),
+            ("[station]\nexchange_timeout_seconds = 1\n".into(), ":2:28:", &["5 to 3600"]),
+            ("[fixture]\nname = \"1\"\n".into(), ":1:1:", &["expected a sequence"]),
+            ("[[fixture]]\nname = \"1\"\nprobe = \"0483:374b\"\n".into(), ":1:1:", &["missing field `serial`"]),
+            ("[[fixture]]\nname = \"1\"\nprobe = \"stlink\"\nserial = \"x\"\n".into(), ":3:9:", &["stlink", "VID:PID"]),
+            (format!("{fixture}\n[[fixture]]\nname = \"1\"\nprobe = \"0483:374c\"\nserial = \"y\"\n"), ":7:8:", &["second"]),
+            (format!("{fixture}\n[[fixture]]\nname = \"2\"\nprobe = \"0483:374B\"\nserial = \"y\"\n"), ":8:9:", &["probe"]),
+            (format!("{fixture}\n[[fixture]]\nname = \"2\"\nprobe = \"0483:374c\"\nserial = \"/dev/ttyACM0\"\n"), ":9:10:", &["serial"]),
+            ("[station]\nname = \"a\nimage = 1\n".into(), ":2:", &["string"]),
+            ("[station]\nname = \"\"\n".into(), ":2:8:", &["1 to 64"]),
+        ];
+        for (text, place, words) in cases {
+            let sentence = refused(text);
+            assert!(sentence.contains(&format!("/etc/kw/station.toml{place}")), "{place} in {sentence}");
+            for word in *words {
+                assert!(sentence.contains(word), "{word:?} in {sentence}");
+            }
+        }
+    }
+
+    fn probe(serial: Option<&str>) -> ProbeDescription {
+        ProbeDescription { vid: 0x0483, pid: 0x374b, serial: serial.map(Into::into), product: "ST-LINK/V2-1".into() }
+    }
+
+    fn port(path: &str, serial: Option<&str>) -> PortDescription {
+        PortDescription { path: path.into(), usb: Some((0x0483, 0x374b)), serial: serial.map(Into::into) }
+    }
+
+    fn pair_code(probes: &[ProbeDescription], ports: &[PortDescription]) -> FailureCode {
+        let failure = pair(probes, ports).unwrap_err();
+        println!("{failure}");
+        failure.code
+    }
+
+    #[test]
+    fn pairs_by_usb_serial_number_whatever_the_order() {
+        let fixtures = pair(
+            &[probe(Some("B")), probe(Some("A"))],
+            &[port("/dev/ttyACM0", Some("B")), port("/dev/ttyACM1", Some("A"))],
+        )
+        .unwrap();
+        assert_eq!(fixtures[0], Fixture { name: "1".into(), probe: "0483:374b:A".into(), serial: "/dev/ttyACM1".into() });
+        assert_eq!(fixtures[1], Fixture { name: "2".into(), probe: "0483:374b:B".into(), serial: "/dev/ttyACM0".into() });
+    }
+
+    #[test]
+    fn never_guesses() {
+        let plain = PortDescription { path: "/dev/ttyS0".into(), usb: None, serial: None };
+        assert_eq!(pair_code(&[], &[port("/dev/ttyACM0", Some("A"))]), FailureCode::NoProbe);
+        assert_eq!(
+            pair_code(&[probe(None), probe(None)], &[port("/dev/ttyACM0", None), port("/dev/ttyACM1", None)]),
+            FailureCode::AmbiguousProbes
+        );
+        assert_eq!(pair_code(&[probe(None), probe(Some(""))], &[]), FailureCode::AmbiguousProbes);
+        assert_eq!(pair_code(&[probe(Some("A")), probe(Some("A"))], &[]), FailureCode::AmbiguousProbes);
+        assert_eq!(
+            pair_code(&[probe(Some("A"))], &[port("/dev/ttyACM0", Some("A")), port("/dev/ttyACM1", Some("A"))]),
+            FailureCode::AmbiguousProbes
+        );
+        assert_eq!(pair_code(&[probe(Some("A"))], &[plain]), FailureCode::PortMissing);
+        assert_eq!(
+            pair_code(&[probe(Some("A")), probe(Some("B"))], &[port("/dev/ttyACM0", Some("A"))]),
+            FailureCode::PortMissing
+        );
+    }
+
+    #[test]
+    fn one_probe_and_one_port_are_a_pair() {
+        let ftdi = PortDescription { path: "/dev/ttyUSB0".into(), usb: Some((0x0403, 0x6001)), serial: Some("F".into()) };
+        let fixtures = pair(&[probe(Some("A"))], std::slice::from_ref(&ftdi)).unwrap();
+        assert_eq!(fixtures[0].serial, "/dev/ttyUSB0");
+        let fixtures = pair(&[probe(None)], &[port("/dev/ttyACM0", None)]).unwrap();
+        assert_eq!(fixtures[0].probe, "0483:374b");
+        assert_eq!(pair_code(&[probe(Some("A"))], &[ftdi, port("/dev/ttyACM9", Some("Z"))]), FailureCode::PortMissing);
+    }
+}

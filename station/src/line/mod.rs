@@ -4,6 +4,9 @@
 //! arrive → flash → agent key → cloud key → prove one `Step` followed by any number of `Progress`, then exactly
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
 
+pub mod bench;
+pub mod next;
+
 use crate::failure::Failure;
 use crate::model::*;
 use serde::{Deserialize, Serialize};

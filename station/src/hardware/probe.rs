@@ -1,0 +1,633 @@
+//! The probe, over probe-rs: attach, look, flash, read back, reset.
+//!
+//! Invariants:
+//! - All probe work runs on the fixture's probe thread. A probe that stops answering (a Black Magic Probe over TCP has
+//!   no read time-out) costs that thread, never the worker: the worker gives up on it after [`QUIET`] and starts
+//!   another.
+//! - Nothing here decides what may be erased; `line` does, and has written it down before it calls.
+
+use crate::config::ProbeDescription;
+use crate::failure::{Failure, FailureCode};
+use crate::image::StageOne;
+use crate::line::bench::{Chip, Contents, FlashProgress};
+use crate::model::UnitId;
+use keywright_protocol::map::{self, Region};
+use keywright_protocol::record;
+use probe_rs::config::Registry;
+use probe_rs::flashing::{
+    DownloadOptions, FlashError, FlashLayout, FlashProgress as ProbeProgress, ProgressEvent, ProgressOperation,
+};
+use probe_rs::probe::list::Lister;
+use probe_rs::probe::{DebugProbeSelector, Probe, WireProtocol};
+use probe_rs::{MemoryInterface, Permissions, Session};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// The target's name in probe-rs; dev id and flash size are checked besides.
+const TARGET: &str = "STM32F429ZITx";
+/// SWD clock, if the probe lets us choose: what a fixture's cables carry without thought.
+const SPEED_KHZ: u32 = 4_000;
+/// A probe that says nothing for so long is lost. The longest legal silence is one 128 KiB sector's erase,
+/// 4 s at worst (STM32F429 datasheet, table 50).
+const QUIET: Duration = Duration::from_secs(15);
+/// FLASH_OPTCR (RM0090 §3.9.10).
+const FLASH_OPTCR: u64 = 0x4002_3C14;
+/// How much is read at a time while comparing.
+const CHUNK: u32 = 16 * 1024;
+
+/// Every debug probe on this PC.
+pub fn list() -> Vec<ProbeDescription> {
+    Lister::new()
+        .list_all()
+        .into_iter()
+        .map(|p| ProbeDescription {
+            vid: p.vendor_id,
+            pid: p.product_id,
+            serial: p.serial_number.filter(|s| !s.is_empty()),
+            product: p.identifier,
+        })
+        .collect()
+}
+
+type Job = Box<dyn FnOnce(&mut Port) + Send>;
+
+/// One fixture's probe: a handle on its probe thread.
+#[derive(Debug)]
+pub struct SwdProbe {
+    selector: String,
+    jobs: Option<mpsc::Sender<Job>>,
+}
+
+enum Reply<T> {
+    Progress(FlashProgress),
+    Done(Result<T, Failure>),
+}
+
+impl SwdProbe {
+    /// A probe by its selector; nothing is opened yet.
+    pub fn new(selector: &str) -> Self {
+        Self { selector: selector.to_owned(), jobs: None }
+    }
+
+    fn jobs(&mut self) -> Result<&mpsc::Sender<Job>, Failure> {
+        if self.jobs.is_none() {
+            let (jobs, work) = mpsc::channel::<Job>();
+            let mut port = Port { selector: self.selector.clone(), session: None };
+            std::thread::Builder::new()
+                .name(format!("probe {}", self.selector))
+                .spawn(move || {
+                    for job in work {
+                        job(&mut port);
+                    }
+                })
+                .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread for the probe: {e}")))?;
+            self.jobs = Some(jobs);
+        }
+        self.jobs.as_ref().ok_or_else(|| Failure::new(FailureCode::StationFault, "no probe thread"))
+    }
+
+    /// Runs `job` on the probe thread; gives up on both when nothing is heard for [`QUIET`].
+    fn call<T: Send + 'static>(
+        &mut self,
+        progress: &mut dyn FnMut(FlashProgress),
+        job: impl FnOnce(&mut Port, &dyn Fn(FlashProgress)) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (replies, answers) = mpsc::channel();
+        let job: Job = Box::new(move |port| {
+            let report = replies.clone();
+            let result = job(port, &move |p| drop(report.send(Reply::Progress(p))));
+            drop(replies.send(Reply::Done(result)));
+        });
+        let sent = self.jobs()?.send(job).is_ok();
+        while sent {
+            match answers.recv_timeout(QUIET) {
+                Ok(Reply::Progress(p)) => progress(p),
+                Ok(Reply::Done(result)) => return result,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.jobs = None;
+                    return Err(Failure::new(
+                        FailureCode::ProbeLost,
+                        format!("{} said nothing for {} s", self.selector, QUIET.as_secs()),
+                    ));
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // The thread is gone: probe-rs panicked, which it does when a probe breaks off in mid-answer.
+        self.jobs = None;
+        Err(Failure::new(FailureCode::ProbeLost, format!("{} broke off in mid-answer", self.selector)))
+    }
+
+    /// See [`crate::line::bench::Bench::attach`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn attach(&mut self) -> Result<Chip, Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            port.session = None;
+            port.open(true)?;
+            port.chip()
+        })
+    }
+
+    /// See [`crate::line::bench::Bench::inspect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn inspect(&mut self, stage_one: &StageOne) -> Result<Contents, Failure> {
+        let stage_one = stage_one.clone();
+        self.call(&mut |_| {}, move |port, _| port.inspect(&stage_one))
+    }
+
+    /// See [`crate::line::bench::Bench::flash`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn flash(&mut self, stage_one: &StageOne, progress: &mut dyn FnMut(FlashProgress)) -> Result<(), Failure> {
+        let stage_one = stage_one.clone();
+        self.call(progress, move |port, report| port.flash(&stage_one, report))
+    }
+
+    /// See [`crate::line::bench::Bench::restart`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restart(&mut self) -> Result<UnitId, Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            let unit = port.unit()?;
+            let session = port.session()?;
+            let reset = session.core(0).and_then(|mut core| core.reset());
+            reset.map_err(|e| gone(&e))?;
+            port.session = None;
+            Ok(unit)
+        })
+    }
+
+    /// See [`crate::line::bench::Bench::unit_now`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn unit_now(&mut self) -> Result<UnitId, Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            // A session kept from before would not notice that another chip has come in its place.
+            port.session = None;
+            port.unit()
+        })
+    }
+
+    /// See [`crate::line::bench::Bench::presence`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn presence(&mut self) -> Result<Option<UnitId>, Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            // An open session is a cheap look; if it fails, one fresh attach tells an empty fixture from a new board.
+            if port.session.is_some()
+                && let Ok(unit) = port.unit()
+                && !unit.is_blank()
+            {
+                return Ok(Some(unit));
+            }
+            port.session = None;
+            match port.open(false).and_then(|()| port.unit()) {
+                Ok(unit) if unit.is_blank() => {
+                    port.session = None;
+                    Ok(None)
+                }
+                Ok(unit) => Ok(Some(unit)),
+                Err(failure) if failure.outcome() == crate::model::Outcome::Fail => Ok(None),
+                Err(failure) if failure.code == FailureCode::BoardUnplugged => Ok(None),
+                Err(failure) => Err(failure),
+            }
+        })
+    }
+
+    /// See [`crate::line::bench::Bench::release`].
+    pub fn release(&mut self) {
+        if self.jobs.is_some() {
+            let _ = self.call(&mut |_| {}, |port, _| {
+                port.session = None;
+                Ok(())
+            });
+        }
+    }
+}
+
+/// The probe thread's side.
+struct Port {
+    selector: String,
+    session: Option<Session>,
+}
+
+fn registry() -> &'static Registry {
+    // Unpacking every chip family probe-rs knows takes tens of milliseconds: once is enough.
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(Registry::from_builtin_families)
+}
+
+impl Port {
+    fn probe(&self) -> Result<Probe, Failure> {
+        let selector: DebugProbeSelector = self
+            .selector
+            .parse()
+            .map_err(|e| Failure::new(FailureCode::NoProbe, format!("{:?} names no probe: {e}", self.selector)))?;
+        let mut probe = Lister::new().open(selector).map_err(|e| self.unopened(&e))?;
+        // Not every probe has a choice; the default works too.
+        let _ = probe.set_speed(SPEED_KHZ);
+        probe.select_protocol(WireProtocol::Swd).map_err(|e| self.unopened(&e))?;
+        Ok(probe)
+    }
+
+    fn open(&mut self, under_reset: bool) -> Result<(), Failure> {
+        let first = match self.probe()?.attach_with_registry(TARGET, Permissions::default(), registry()) {
+            Ok(session) => {
+                self.session = Some(session);
+                return Ok(());
+            }
+            Err(e) => self.unattached(&e),
+        };
+        // Firmware that sleeps deeply or took the SWD pins hides the chip; under reset it shows itself.
+        if under_reset && first.code == FailureCode::NoTarget {
+            match self.probe()?.attach_under_reset_with_registry(TARGET, Permissions::default(), registry()) {
+                Ok(session) => {
+                    self.session = Some(session);
+                    return Ok(());
+                }
+                Err(e) => tracing::debug!(error = %chain(&e), "no chip under reset either"),
+            }
+        }
+        Err(first)
+    }
+
+    fn session(&mut self) -> Result<&mut Session, Failure> {
+        if self.session.is_none() {
+            self.open(true).map_err(|f| match f.code {
+                // It was there when the attempt began.
+                FailureCode::NoTarget => Failure::new(FailureCode::BoardUnplugged, "no chip answers on SWD any more"),
+                _ => f,
+            })?;
+        }
+        self.session.as_mut().ok_or_else(|| Failure::new(FailureCode::ProbeLost, &self.selector))
+    }
+
+    fn chip(&mut self) -> Result<Chip, Failure> {
+        let id = self.word(u64::from(map::DBGMCU_IDCODE_ADDRESS))?;
+        let device = (id & 0xFFF) as u16;
+        let mut chip = Chip { device, revision: (id >> 16) as u16, flash_kib: 0, rdp: 0xAA, unit: UnitId([0; 12]) };
+        if u32::from(device) == map::DEV_ID_STM32F42X {
+            chip.rdp = (self.word(FLASH_OPTCR)? >> 8) as u8;
+            let mut size = [0; 2];
+            // A read-protected chip may refuse these; the protection is then what matters.
+            let read = self.read(map::FLASH_SIZE_ADDRESS, &mut size).and_then(|()| self.unit());
+            match read {
+                Ok(unit) => (chip.unit, chip.flash_kib) = (unit, u16::from_le_bytes(size)),
+                Err(failure) if chip.rdp == 0xAA => return Err(failure),
+                Err(_) => {}
+            }
+        }
+        Ok(chip)
+    }
+
+    fn word(&mut self, address: u64) -> Result<u32, Failure> {
+        self.session()?.core(0).and_then(|mut core| core.read_word_32(address)).map_err(|e| gone(&e))
+    }
+
+    fn read(&mut self, address: u32, to: &mut [u8]) -> Result<(), Failure> {
+        self.session()?.core(0).and_then(|mut core| core.read(u64::from(address), to)).map_err(|e| gone(&e))
+    }
+
+    fn unit(&mut self) -> Result<UnitId, Failure> {
+        let mut id = [0; 12];
+        self.read(map::UID_ADDRESS, &mut id)?;
+        Ok(UnitId(id))
+    }
+
+    /// Stops the firmware in its reset state, where no watchdog runs and nobody writes flash.
+    fn halt(&mut self) -> Result<(), Failure> {
+        let halted = self.session()?.core(0).and_then(|mut core| core.reset_and_halt(Duration::from_millis(500)));
+        halted.map(drop).map_err(|e| gone(&e))
+    }
+
+    fn equals(&mut self, address: u32, expected: &[u8]) -> Result<bool, Failure> {
+        let mut buffer = vec![0; CHUNK as usize];
+        // A blank or foreign chip differs in its first words: do not read the rest of it.
+        let mut chunks = vec![0..expected.len().min(64)];
+        chunks.extend((64..expected.len()).step_by(CHUNK as usize).map(|at| at..(at + CHUNK as usize).min(expected.len())));
+        for range in chunks {
+            let got = &mut buffer[..range.len()];
+            self.read(address + range.start as u32, got)?;
+            if got != &expected[range] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_blank(&mut self, region: Region) -> Result<bool, Failure> {
+        let mut buffer = vec![0; CHUNK as usize];
+        for at in (region.base..region.end()).step_by(CHUNK as usize) {
+            let got = &mut buffer[..(region.end() - at).min(CHUNK) as usize];
+            self.read(at, got)?;
+            if got.iter().any(|b| *b != 0xFF) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn inspect(&mut self, stage_one: &StageOne) -> Result<Contents, Failure> {
+        self.halt()?;
+        let mut keys = false;
+        for area in [map::KEY_AREA_A, map::KEY_AREA_B] {
+            keys |= self.holds_keys(area)?;
+        }
+        let product_key = self.equals(map::KEY_AREA_B.base, stage_one.record())?;
+        let mut image = true;
+        for part in &stage_one.image.parts {
+            image = image && self.equals(part.address, &part.data)?;
+        }
+        Ok(Contents { image, product_key, keys })
+    }
+
+    /// A whole header of kind 2 or 3 with its COMMIT programmed (docs/protocol.md: key areas). The MAC is under the
+    /// unit's own secret, so whose keys they are only the unit can say.
+    fn holds_keys(&mut self, area: Region) -> Result<bool, Failure> {
+        let mut header = [0; record::HEADER_LEN];
+        self.read(area.base, &mut header)?;
+        let Ok(len) = record::stored_len(&header) else { return Ok(false) };
+        if !matches!(header[5], 2 | 3) {
+            return Ok(false);
+        }
+        let commit_at = len - 3 * record::MARK_LEN;
+        let mut commit = [0; record::MARK_LEN];
+        self.read(area.base + commit_at as u32, &mut commit)?;
+        Ok(commit.iter().any(|b| *b != 0xFF))
+    }
+
+    fn flash(&mut self, stage_one: &StageOne, report: &dyn Fn(FlashProgress)) -> Result<(), Failure> {
+        self.halt()?;
+        let mut loader = self.session()?.target().flash_loader();
+        let mut written_to = map::FLASH_BASE;
+        for (_, address, data) in stage_one.writes() {
+            loader.add_data(u64::from(address), data).map_err(|e| refused(&e))?;
+            if address == map::BOOT.base {
+                written_to = address + data.len() as u32;
+            }
+        }
+        // What must be blank afterwards and is not a written sector anyway. Erasing costs up to a second a sector,
+        // reading tens of milliseconds: look first.
+        let mut clear: Vec<Region> = vec![map::KEY_AREA_A];
+        clear.extend(map::BOOT_JOURNAL);
+        clear.extend(map::TRUST_STORE);
+        if let Some((_, sector)) = map::sector_of(map::STORAGE_SECRET.base)
+            && written_to <= sector.base
+        {
+            clear.push(sector);
+        }
+        let mut erased = Vec::new();
+        for region in clear {
+            if !self.is_blank(region)? {
+                // The loader erases every sector it has data for; blank data is programmed as nothing.
+                loader.add_data(u64::from(region.base), &[0xFF; 16]).map_err(|e| refused(&e))?;
+                erased.push(region);
+            }
+        }
+        let mut meter = Meter::default();
+        let mut options = DownloadOptions::new();
+        options.verify = true;
+        options.progress = ProbeProgress::new(|event| {
+            if let Some(progress) = meter.event(event) {
+                report(progress);
+            }
+        });
+        let session = self.session()?;
+        let done = loader.commit(session, options);
+        if let Err(e) = done {
+            let failure = refused(&e);
+            // Was it the chip, or is the board gone?
+            self.session = None;
+            return Err(match self.unit() {
+                Ok(_) => failure,
+                Err(why) => why,
+            });
+        }
+        for region in erased {
+            if !self.is_blank(region)? {
+                return Err(Failure::new(
+                    FailureCode::VerifyFailed,
+                    format!("{} is not blank after its erase", place(region.base)),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn unopened(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let why = chain(error);
+        let facts = format!("{}: {why}", self.selector);
+        let low = why.to_lowercase();
+        match os_error(error) {
+            Some(rustix::io::Errno::BUSY) => Failure::new(FailureCode::ProbeBusy, facts),
+            Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Failure::new(
+                FailureCode::NoProbe,
+                format!("{facts}; this user may not use it: install the udev rules 99-keywright.rules"),
+            ),
+            _ if low.contains("busy") || low.contains("could not be opened") => Failure::new(FailureCode::ProbeBusy, facts),
+            _ if low.contains("permission") && low.contains("denied") => Failure::new(FailureCode::NoProbe, facts),
+            _ if low.contains("not found") => Failure::new(FailureCode::NoProbe, facts),
+            _ => Failure::new(FailureCode::ProbeLost, facts),
+        }
+    }
+
+    fn unattached(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        if wire_is_cut(error) {
+            Failure::new(FailureCode::ProbeLost, format!("{}: {}", self.selector, chain(error)))
+        } else {
+            Failure::new(FailureCode::NoTarget, chain(error))
+        }
+    }
+}
+
+/// An error and everything below it, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(e) = next {
+        let part = e.to_string();
+        if !text.contains(&part) {
+            text = format!("{}: {part}", text.trim_end_matches('.'));
+        }
+        next = e.source();
+    }
+    text.trim_end_matches('.').to_owned()
+}
+
+fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    let mut next = Some(error);
+    while let Some(e) = next {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return Some(io);
+        }
+        next = e.source();
+    }
+    None
+}
+
+fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<rustix::io::Errno> {
+    io_error(error).and_then(|io| io.raw_os_error()).map(rustix::io::Errno::from_raw_os_error)
+}
+
+/// The connection to the probe itself broke, rather than the one from probe to chip. probe-rs keeps some of these
+/// errors to itself, so their words count as well as their types.
+fn wire_is_cut(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+    let kind = io_error(error).map(std::io::Error::kind);
+    if matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut | UnexpectedEof)) {
+        return true;
+    }
+    let low = chain(error).to_lowercase();
+    ["broken pipe", "connection reset", "fill whole buffer", "disconnected", "no such device", "usb communication"]
+        .iter()
+        .any(|words| low.contains(words))
+}
+
+/// A failure in the middle of work on a chip that answered before.
+fn gone(error: &probe_rs::Error) -> Failure {
+    let code = if wire_is_cut(error) { FailureCode::ProbeLost } else { FailureCode::BoardUnplugged };
+    Failure::new(code, chain(error))
+}
+
+fn refused(error: &FlashError) -> Failure {
+    if wire_is_cut(error) {
+        return Failure::new(FailureCode::ProbeLost, chain(error));
+    }
+    match error {
+        FlashError::Verify => Failure::new(FailureCode::VerifyFailed, ""),
+        FlashError::EraseFailed { sector_address, .. } => Failure::new(
+            FailureCode::FlashFailed,
+            format!("erasing {} at {sector_address:#010x}: {}", place(*sector_address as u32), chain(error)),
+        ),
+        FlashError::PageWrite { page_address, .. } => Failure::new(
+            FailureCode::FlashFailed,
+            format!("writing {} at {page_address:#010x}: {}", place(*page_address as u32), chain(error)),
+        ),
+        other => Failure::new(FailureCode::FlashFailed, chain(other)),
+    }
+}
+
+/// What lies at an address, for people.
+fn place(address: u32) -> &'static str {
+    [
+        (map::BOOT, "boot"),
+        (map::KEY_AREA_A, "key area A"),
+        (map::KEY_AREA_B, "product key"),
+        (map::SLOT_A, "app"),
+        (map::BOOT_JOURNAL[0], "boot journal"),
+        (map::BOOT_JOURNAL[1], "boot journal"),
+        (map::TRUST_STORE[0], "trust store"),
+        (map::TRUST_STORE[1], "trust store"),
+    ]
+    .into_iter()
+    .find(|(region, _)| region.contains(address))
+    .map_or("flash", |(_, name)| name)
+}
+
+/// Turns probe-rs's events, which carry sizes in ascending order of addresses, into named progress.
+#[derive(Default)]
+struct Meter {
+    sectors: Vec<(u32, u64)>,
+    pages: Vec<(u32, u64)>,
+    total: u64,
+    done: u64,
+    within: usize,
+}
+
+impl Meter {
+    fn event(&mut self, event: ProgressEvent) -> Option<FlashProgress> {
+        match event {
+            ProgressEvent::FlashLayoutReady { flash_layout } => {
+                for layout in &flash_layout {
+                    self.take(layout);
+                }
+                None
+            }
+            ProgressEvent::Started(_) => {
+                self.within = 0;
+                None
+            }
+            ProgressEvent::Progress { operation, size, .. } => {
+                let (what, list) = match operation {
+                    ProgressOperation::Erase => ("erasing", &self.sectors),
+                    ProgressOperation::Program => ("writing", &self.pages),
+                    ProgressOperation::Verify => ("reading back", &self.pages),
+                    ProgressOperation::Fill => return None,
+                };
+                // probe-rs reports sizes, not addresses: the n-th report is the n-th entry.
+                let label = format!("{what} {}", list.get(self.within).map_or("flash", |(at, _)| place(*at)));
+                self.within += 1;
+                self.done += size;
+                Some(FlashProgress { label, done: self.done.min(self.total), total: self.total })
+            }
+            ProgressEvent::AddProgressBar { .. }
+            | ProgressEvent::Failed(_)
+            | ProgressEvent::Finished(_)
+            | ProgressEvent::DiagnosticMessage { .. } => None,
+        }
+    }
+
+    fn take(&mut self, layout: &FlashLayout) {
+        self.sectors.extend(layout.sectors().iter().map(|s| (s.address() as u32, s.size())));
+        self.pages.extend(layout.pages().iter().map(|p| (p.address() as u32, u64::from(p.size()))));
+        let erase: u64 = self.sectors.iter().map(|s| s.1).sum();
+        let write: u64 = self.pages.iter().map(|p| p.1).sum();
+        self.total = erase + 2 * write;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn no_probe_and_nobody_listening() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Bound and dropped: nothing listens there now.
+        let mut probe = SwdProbe::new(&format!("1d50:6018:127.0.0.1:{port}"));
+        let failure = probe.attach().unwrap_err();
+        println!("{failure}");
+        assert_eq!(failure.code, FailureCode::NoProbe);
+        let mut probe = SwdProbe::new("0483:374b:NOSUCHPROBE");
+        assert_eq!(probe.attach().unwrap_err().code, FailureCode::NoProbe);
+        let mut probe = SwdProbe::new("stlink");
+        assert_eq!(probe.presence().unwrap_err().code, FailureCode::NoProbe);
+    }
+
+    #[test]
+    fn a_probe_in_use_hangs_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let failure = SwdProbe::new(&format!("1d50:6018:127.0.0.1:{port}")).attach().unwrap_err();
+        println!("{failure}");
+        assert_eq!(failure.code, FailureCode::ProbeBusy);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_probe_thread_that_dies_is_replaced() {
+        let mut probe = SwdProbe::new("1d50:6018:127.0.0.1:1");
+        let died: Result<(), _> = probe.call(&mut |_| {}, |_, _| panic!("as probe-rs does on a torn answer"));
+        assert_eq!(died.unwrap_err().code, FailureCode::ProbeLost);
+        assert_eq!(probe.call(&mut |_| {}, |_, _| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn places_have_names() {
+        assert_eq!(place(map::BOOT.base), "boot");
+        assert_eq!(place(map::KEY_AREA_B.base), "product key");
+        assert_eq!(place(map::SLOT_A.base + 4096), "app");
+        assert_eq!(place(map::TRUST_STORE[1].base), "trust store");
+    }
+}
