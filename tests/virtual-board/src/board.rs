@@ -223,6 +223,11 @@ impl Board {
         self.cpu.reg(index)
     }
 
+    /// Whether nothing will happen on the board until someone acts on it.
+    pub(crate) fn at_rest(&self) -> bool {
+        !self.powered || self.debug.halted && !self.shared.soc().active()
+    }
+
     /// What the board is doing now.
     pub fn activity(&self) -> Activity {
         if !self.powered {
@@ -690,11 +695,20 @@ impl Board {
         if d.halted {
             value |= dhcsr::S_HALT | dhcsr::C_HALT;
         } else {
-            value |= u32::from(self.cpu.is_asleep()) * dhcsr::S_SLEEP
-                | u32::from(self.cpu.is_locked_up()) * dhcsr::S_LOCKUP;
+            if self.cpu.is_asleep() {
+                value |= dhcsr::S_SLEEP;
+            }
+            if self.cpu.is_locked_up() {
+                value |= dhcsr::S_LOCKUP;
+            }
         }
-        value |= u32::from(std::mem::take(&mut d.retired)) * dhcsr::S_RETIRE_ST;
-        value | u32::from(std::mem::take(&mut d.reset_seen)) * dhcsr::S_RESET_ST
+        if std::mem::take(&mut d.retired) {
+            value |= dhcsr::S_RETIRE_ST;
+        }
+        if std::mem::take(&mut d.reset_seen) {
+            value |= dhcsr::S_RESET_ST;
+        }
+        value
     }
 
     fn write_dhcsr(&mut self, value: u32) {
@@ -810,7 +824,9 @@ impl Board {
 
     /// Let the chip live a little: what happens on real silicon between two packets of a debugger.
     pub(crate) fn debug_slice(&mut self, cycles: u64) {
-        if self.powered && !self.debug.halted {
+        // A halted core's time moves with the host's clock, or a fast debugger would
+        // run the watchdog down; except that flash operations it started must end.
+        if self.powered && (!self.debug.halted || self.shared.soc().flash.busy_until().is_some()) {
             self.run_cycles(cycles);
         } else {
             self.look();

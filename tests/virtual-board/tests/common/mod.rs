@@ -38,12 +38,12 @@ impl Program {
 
     /// `rt = [rn + off]`.
     pub fn ldr(&mut self, rt: u16, rn: u16, off: u16) -> &mut Self {
-        self.op(0x6800 | off / 4 << 6 | rn << 3 | rt)
+        self.op(0x6800 | (off / 4) << 6 | rn << 3 | rt)
     }
 
     /// `[rn + off] = rt`.
     pub fn str(&mut self, rt: u16, rn: u16, off: u16) -> &mut Self {
-        self.op(0x6000 | off / 4 << 6 | rn << 3 | rt)
+        self.op(0x6000 | (off / 4) << 6 | rn << 3 | rt)
     }
 
     /// Where the next instruction will be, for [`branch`](Self::branch).
