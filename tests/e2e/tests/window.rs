@@ -1,0 +1,123 @@
+//! The real window on a display without a monitor, driven by key presses, on virtual boards.
+
+use keywright_e2e::{Factory, PATIENCE};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// An X server on a free display; ends with the test.
+struct Display {
+    server: Child,
+    name: String,
+}
+
+impl Display {
+    fn start(size: &str) -> Self {
+        let mut server = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", &format!("{size}x24"), "-nolisten", "tcp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Xvfb starts; the Debian package is xvfb");
+        let mut number = String::new();
+        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut number).expect("a display number");
+        Self { server, name: format!(":{}", number.trim()) }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("DISPLAY", &self.name).env_remove("WAYLAND_DISPLAY");
+        command
+    }
+
+    fn xdotool(&self, args: &[&str]) -> String {
+        let out = self.command("xdotool").args(args).output().expect("xdotool starts; the Debian package is xdotool");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    fn screenshot(&self, name: &str) -> PathBuf {
+        let mut path = keywright_e2e::program("keywright");
+        path.pop();
+        path.pop();
+        path.push("screenshots");
+        std::fs::create_dir_all(&path).expect("a folder for screenshots");
+        path.push(name);
+        let taken = self.command("import").args(["-window", "root"]).arg(&path).status().expect("import (imagemagick)");
+        assert!(taken.success());
+        path
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Waits, bounded, for a condition of the world outside.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "{what} did not happen in {PATIENCE:?}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn space_turns_four_boards_into_units() {
+    let factory = Factory::new(4, 4, 2, 61);
+    let display = Display::start("1280x720");
+    let mut window = display
+        .command(keywright_e2e::program("keywright").to_str().expect("UTF-8 path"))
+        .arg("--home")
+        .arg(factory.home())
+        .arg("--demo")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("keywright starts");
+    let finished = |outcome: &str| -> i64 {
+        factory
+            .database()
+            .query_row("SELECT count(*) FROM attempt WHERE outcome = ?1", [outcome], |row| row.get(0))
+            .expect("count")
+    };
+    eventually("the window", || !display.xdotool(&["search", "--name", "Keywright"]).trim().is_empty());
+    let id = display.xdotool(&["search", "--name", "Keywright"]).lines().next().unwrap_or_default().to_owned();
+    display.xdotool(&["windowfocus", &id]);
+    // The first frame may come a moment after the window; a press that nobody saw is repeated, one that somebody saw
+    // starts nothing twice, because running fixtures don't start.
+    let started = || -> i64 {
+        factory.database().query_row("SELECT count(*) FROM attempt", [], |row| row.get(0)).expect("count")
+    };
+    eventually("a start by Space", || {
+        display.xdotool(&["key", "--window", &id, "space"]);
+        let end = Instant::now() + std::time::Duration::from_secs(2);
+        while Instant::now() < end {
+            if started() > 0 {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        false
+    });
+    eventually("an end of four attempts", || finished("PASS") + finished("FAIL") + finished("ERROR") + finished("TIMEOUT") >= 4);
+    let picture = display.screenshot("line-1280x720.png");
+    assert_eq!(finished("PASS"), 4, "all boards pass; see {}", picture.display());
+
+    // A picture with something on it: many colours, not one.
+    let colours = Command::new("identify").args(["-format", "%k"]).arg(&picture).output().expect("identify");
+    let colours: u32 = String::from_utf8_lossy(&colours.stdout).trim().parse().expect("a number");
+    assert!(colours > 50, "{} shows {colours} colours", picture.display());
+
+    // The window closes in an orderly way and leaves a sound database.
+    display.xdotool(&["key", "--window", &id, "ctrl+q"]);
+    eventually("the end of the program", || window.try_wait().expect("wait").is_some());
+    assert!(window.wait().expect("wait").success());
+    let sound: String =
+        factory.database().query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("integrity_check");
+    assert_eq!(sound, "ok");
+}
