@@ -126,6 +126,7 @@ failure_codes! {
     ExportUnreadable = 610, Error, permanent, "The list can't be opened", "Use the secret key of one of its recipients, or ask for the file again";
     ExportForged = 611, Error, permanent, "The list is not as it was signed", "Do not use it; ask the sender for it again";
     WrongPassphrase = 612, Error, retry, "The passphrase does not open this station", "Type it again, or store the right one with keywright passphrase store";
+    SecretsFailed = 613, Error, permanent, "The station's secrets can't be opened", "Do what the message says; if a file is damaged, restore it from a backup";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";

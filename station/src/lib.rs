@@ -27,3 +27,4 @@ pub mod line;
 pub mod model;
 pub mod records;
 pub mod secrets;
+pub mod station;

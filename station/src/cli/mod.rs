@@ -1,6 +1,638 @@
 //! The command line: what scripts and manufacturing execution systems call.
+//!
+//! Code map: [`args`] has the words, [`output`] what is said and the exit codes, [`line`] runs units, [`doctor`] is the
+//! preflight; the short commands are here. `docs/cli.md` is the promise to scripts.
+//!
+//! Invariants:
+//! - Standard output holds results only; with `--json` it is one object per line and nothing else.
+//! - No command prints, logs or takes a secret as an argument (arguments show in the system's process list).
+
+pub mod args;
+pub mod doctor;
+pub mod line;
+pub mod logging;
+pub mod output;
+
+use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};
+use crate::failure::{Failure, FailureCode};
+use crate::model::{Batch, BatchState, ProductOrder, Unit, UnitId};
+use crate::records::{NewProductOrder, Records};
+use crate::secrets::Passphrase;
+use crate::station::{self, Station};
+use args::{Cli, Command, Global};
+use clap::Parser;
+use output::{CliError, Done, Exit, Out};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Runs the program; the exit code is 0 all pass, 2 usage, 3 some units failed, 4 station fault, 5 refused.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let out = Out { json: cli.global.json };
+    let exit = match run(&cli, out) {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!(code = %error.failure.code, "{}", error.failure.sentence);
+            out.error(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Help and version are answers; everything else that clap says is a usage error, in the form that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_answer = !error.use_stderr();
+    let json = std::env::args_os().any(|a| a == "--json");
+    if json && !is_answer {
+        let message = error.to_string();
+        let sentence = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let failure = Failure {
+            code: FailureCode::InvalidInput,
+            sentence,
+            remedy: "Run the command with --help".into(),
+        };
+        Out { json }.error(&CliError { failure, exit: Exit::Usage });
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(if is_answer { Exit::Pass } else { Exit::Usage } as u8)
+}
+
+fn run(cli: &Cli, out: Out) -> Done {
+    let global = &cli.global;
+    match &cli.command {
+        // These two need no station: a recipient of lists runs them anywhere.
+        Some(Command::Verify(args)) => return verify(args, out),
+        Some(Command::ImportCheck(args)) => return import_check(args, out),
+        _ => {}
+    }
+    let options = options(global)?;
+    // Doctor looks without touching: not even the log folder is made in a home that is not there.
+    if !matches!(cli.command, Some(Command::Doctor)) {
+        options.prepare_home()?;
+        logging::start(&options.home.join("logs"), global.verbose);
+    }
+    if global.demo {
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(
+            err,
+            "keywright: DEMO MODE. Everything is sealed under the PUBLIC passphrase \"{}\": whoever has this folder \
+             can read every key in it. Never use --demo for units that leave the house.",
+            crate::secrets::DEMO_PASSPHRASE
+        );
+    }
+    match &cli.command {
+        #[cfg(feature = "gui")]
+        None => window(&options, &args::Window::default()),
+        #[cfg(not(feature = "gui"))]
+        None => no_window(),
+        #[cfg(feature = "gui")]
+        Some(Command::Window(args)) => window(&options, args),
+        Some(Command::Line(args::Line::Run(args))) => line::run(&Station::open(&options)?, args, out),
+        Some(Command::Line(args::Line::Fixtures)) => line::fixtures(&options, out),
+        Some(Command::Batch(command)) => batch(&Station::open(&options)?, command, out),
+        Some(Command::Po(command)) => po(&Station::open(&options)?, command, out),
+        Some(Command::Unit(args::Unit::Show { unit })) => unit_show(&Station::open(&options)?, unit, out),
+        Some(Command::Export(args)) => export_batch(&Station::open(&options)?, args, out),
+        Some(Command::Anchors(args::Anchors::Init { region })) => anchors_init(&options, *region, out),
+        Some(Command::Anchors(args::Anchors::Show)) => anchors_show(&options, out),
+        Some(Command::Passphrase(command)) => passphrase(&options, command, out),
+        Some(Command::Doctor) => doctor::run(&options, out),
+        Some(Command::DemoRecipient) => demo_recipient(&options, out),
+        Some(Command::Verify(_) | Command::ImportCheck(_)) => Ok(Exit::Pass),
+    }
+}
+
+fn options(global: &Global) -> Result<station::Options, CliError> {
+    let home = match &global.home {
+        Some(home) => home.clone(),
+        None => station::default_home().ok_or_else(|| {
+            Failure::new(
+                FailureCode::InvalidInput,
+                "this system names no folder for a user's data; give --home DIR",
+            )
+        })?,
+    };
+    let operator = global.operator.clone().unwrap_or_else(station::system_user);
+    if operator.trim().is_empty() || operator.chars().any(char::is_control) {
+        return Err(Failure::new(
+            FailureCode::InvalidInput,
+            "the operator's name is empty or has control characters",
+        )
+        .into());
+    }
+    Ok(station::Options {
+        home,
+        config: global.config.clone(),
+        passphrase_fd: global.passphrase_fd,
+        demo: global.demo,
+        operator: operator.trim().to_owned(),
+    })
+}
+
+#[cfg(feature = "gui")]
+fn window(options: &station::Options, args: &args::Window) -> Done {
+    use crate::gui;
+    use crate::line::Command as Order;
+    // Before the station is opened: without a display there is nothing to open it for.
+    let shown = |error: gui::GuiError| Failure {
+        code: FailureCode::InvalidInput,
+        sentence: error.to_string(),
+        remedy: "Without a window keywright line run does the same work; keywright --help lists the commands"
+            .into(),
+    };
+    if !gui::display_named(|name| std::env::var_os(name)) {
+        return Err(CliError { failure: shown(gui::GuiError::NoDisplay), exit: Exit::Usage });
+    }
+    let station = Station::open(options)?;
+    let (line, _events) = station.start_line()?;
+    line.send(Order::SetOperator(station.operator.clone()));
+    // The batch that is open alone needs no picking.
+    let open: Vec<_> =
+        station.records.list_batches()?.into_iter().filter(|b| b.state == BatchState::Open).collect();
+    if let [batch] = &open[..] {
+        line.send(Order::SelectBatch(batch.name.clone()));
+    }
+    let usual = gui::Options::default();
+    let window = gui::Options {
+        title: format!("Keywright: {}{}", station.config.name, if options.demo { " (demo)" } else { "" }),
+        theme: match args.theme.as_deref() {
+            Some("light") => gui::Theme::Light,
+            Some("dark") => gui::Theme::Dark,
+            _ => gui::Theme::System,
+        },
+        zoom: args.zoom.map_or(usual.zoom, |z| z.clamp(0.5, 3.0)),
+        size: args.size.unwrap_or(usual.size),
+        fullscreen: args.fullscreen,
+        screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
+        pictures: station.home.join("pictures"),
+    };
+    gui::run(line, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
+    Ok(Exit::Pass)
+}
+
+#[cfg(not(feature = "gui"))]
+fn no_window() -> Done {
+    Err(Failure {
+        code: FailureCode::InvalidInput,
+        sentence: "This build of Keywright has no window".into(),
+        remedy: "Name a command (keywright --help lists them), or install the build with the window".into(),
+    }
+    .into())
+}
+
+fn state_word(state: BatchState) -> &'static str {
+    match state {
+        BatchState::Open => "open",
+        BatchState::Paused => "paused",
+        BatchState::Closed => "closed",
+    }
+}
+
+/// A batch as scripts see it.
+fn batch_object(
+    station: &Station,
+    batch: &Batch,
+    orders: &[ProductOrder],
+) -> Result<serde_json::Value, CliError> {
+    let counts = station.records.batch_counts(batch.id)?;
+    let order = orders.iter().find(|o| o.id == batch.po).map(|o| o.name.clone());
+    Ok(json!({
+        "event": "batch", "name": batch.name, "po": order, "state": state_word(batch.state),
+        "planned": counts.planned, "passed": counts.passed, "failed": counts.failed, "scrapped": counts.scrapped,
+        "in_progress": counts.in_progress, "open": counts.open(), "first_pass": counts.first_pass,
+    }))
+}
+
+fn cell(object: &serde_json::Value, key: &str) -> String {
+    match &object[key] {
+        serde_json::Value::Null => "-".into(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+const BATCH_HEAD: [&str; 7] = ["BATCH", "ORDER", "STATE", "PLANNED", "PASSED", "FAILED", "OPEN"];
+
+fn batch_row(object: serde_json::Value) -> (Vec<String>, serde_json::Value) {
+    let keys = ["name", "po", "state", "planned", "passed", "failed", "open"];
+    (keys.iter().map(|k| cell(&object, k)).collect(), object)
+}
+
+fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
+    let records = &station.records;
+    let orders = records.list_product_orders()?;
+    let show = |batch: &Batch| batch_object(station, batch, &orders).map(batch_row);
+    let set = |name: &str, state| -> Done {
+        let batch = records.batch_by_name(name)?;
+        records.set_batch_state(batch.id, state)?;
+        let row = show(&records.batch_by_name(name)?)?;
+        out.say(&row.1, format_args!("batch {name} is {}", state_word(state)));
+        Ok(Exit::Pass)
+    };
+    match command {
+        args::Batch::New { name, po, quantity } => {
+            let order = order_by_name(&orders, po)?;
+            let batch = records.create_batch(order.id, name, *quantity)?;
+            let row = show(&batch)?;
+            out.say(&row.1, format_args!("batch {name} is open: {quantity} units under {po}"));
+            Ok(Exit::Pass)
+        }
+        args::Batch::List => {
+            let rows = records.list_batches()?.iter().map(show).collect::<Result<Vec<_>, _>>()?;
+            out.table(&BATCH_HEAD, &rows);
+            Ok(Exit::Pass)
+        }
+        args::Batch::Show { name } => {
+            let batch = records.batch_by_name(name)?;
+            out.table(&BATCH_HEAD, &[show(&batch)?]);
+            out.text("");
+            let units: Vec<_> = records
+                .list_units(batch.id)?
+                .iter()
+                .map(|u| {
+                    let object = unit_object(u, name);
+                    let keys = ["serial", "uid", "state", "generation", "attempts"];
+                    (keys.iter().map(|k| cell(&object, k)).collect(), object)
+                })
+                .collect();
+            out.table(&["SERIAL", "UNIT", "STATE", "GENERATION", "ATTEMPTS"], &units);
+            Ok(Exit::Pass)
+        }
+        args::Batch::Close { name } => set(name, BatchState::Closed),
+        args::Batch::Pause { name } => set(name, BatchState::Paused),
+        args::Batch::Open { name } => set(name, BatchState::Open),
+    }
+}
+
+fn order_by_name<'a>(orders: &'a [ProductOrder], name: &str) -> Result<&'a ProductOrder, CliError> {
+    orders.iter().find(|o| o.name == name).ok_or_else(|| {
+        crate::records::RecordsError::NotFound { what: "product order", name: name.into(), list: "po list" }
+            .into()
+    })
+}
+
+fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
+    let object = json!({
+        "event": "po", "name": order.name, "model": order.model, "hw_revision": order.hw_revision,
+        "part_number": order.part_number, "quantity": order.quantity, "region": order.region, "suite": order.suite,
+        "image_sha256": order.image_sha256, "cloud_url": order.cloud_url,
+    });
+    let keys = ["name", "model", "quantity", "region", "suite", "part_number", "cloud_url"];
+    (keys.iter().map(|k| cell(&object, k)).collect(), object)
+}
+
+fn po(station: &Station, command: &args::Po, out: Out) -> Done {
+    let records = &station.records;
+    match command {
+        args::Po::New(new) => {
+            let order = records.create_product_order(NewProductOrder {
+                name: new.name.clone(),
+                model: new.model.clone(),
+                hw_revision: new.hw_revision.clone(),
+                part_number: new.part_number.clone().unwrap_or_else(|| new.model.clone()),
+                quantity: new.quantity,
+                region: new.region,
+                suite: new.suite,
+                cloud_url: new.cloud_url.clone(),
+            })?;
+            out.say(
+                &order_row(&order).1,
+                format_args!(
+                    "product order {}: {} × {}, region {}",
+                    order.name, order.quantity, order.model, order.region
+                ),
+            );
+            Ok(Exit::Pass)
+        }
+        args::Po::List => {
+            let rows: Vec<_> = records.list_product_orders()?.iter().map(order_row).collect();
+            out.table(&["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "CLOUD"], &rows);
+            Ok(Exit::Pass)
+        }
+        args::Po::Show { name } => {
+            let orders = records.list_product_orders()?;
+            let order = order_by_name(&orders, name)?;
+            out.table(
+                &["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "CLOUD"],
+                &[order_row(order)],
+            );
+            out.text("");
+            let batches = records
+                .list_batches()?
+                .iter()
+                .filter(|b| b.po == order.id)
+                .map(|b| batch_object(station, b, &orders).map(batch_row))
+                .collect::<Result<Vec<_>, _>>()?;
+            out.table(&BATCH_HEAD, &batches);
+            Ok(Exit::Pass)
+        }
+    }
+}
+
+fn unit_object(unit: &Unit, batch: &str) -> serde_json::Value {
+    json!({
+        "event": "unit", "uid": unit.id, "serial": unit.serial, "batch": batch, "state": unit.state,
+        "generation": unit.generation, "attempts": unit.attempts, "interrupted": unit.interrupted,
+    })
+}
+
+fn unit_show(station: &Station, name: &str, out: Out) -> Done {
+    let records = &station.records;
+    let batches = records.list_batches()?;
+    let mut found = match name.parse::<UnitId>() {
+        Ok(id) => records.unit(id)?,
+        Err(_) => None,
+    };
+    if found.is_none() {
+        for batch in &batches {
+            if let Some(unit) = records.list_units(batch.id)?.into_iter().find(|u| u.serial == name) {
+                found = Some(unit);
+                break;
+            }
+        }
+    }
+    let Some(unit) = found else {
+        return Err(Failure {
+            code: FailureCode::InvalidInput,
+            sentence: format!("No unit has the hardware id or serial {name:?}"),
+            remedy: "Run keywright batch show BATCH; it lists the batch's units".into(),
+        }
+        .into());
+    };
+    let batch = batches.iter().find(|b| b.id == unit.batch).map_or("-", |b| b.name.as_str());
+    let object = unit_object(&unit, batch);
+    out.say(
+        &object,
+        format_args!(
+            "unit {} ({}), batch {batch}: {}, generation {}, {} attempts{}\n",
+            unit.serial,
+            unit.id,
+            unit.state.as_str(),
+            unit.generation,
+            unit.attempts,
+            if unit.interrupted { ", interrupted: it goes on at its next start" } else { "" }
+        ),
+    );
+    let attempts: Vec<_> = records
+        .list_attempts(unit.batch)?
+        .into_iter()
+        .filter(|a| a.unit == Some(unit.id))
+        .map(|a| {
+            let object = json!({
+                "event": "attempt", "attempt": a.id.0, "fixture": a.fixture, "operator": a.operator, "station": a.station,
+                "started_at": export::Stamp(a.started_at_ms), "ended_at": a.ended_at_ms.map(export::Stamp),
+                "outcome": a.outcome, "failure": a.failure, "proof": a.proof,
+            });
+            let code = a.failure.as_ref().map_or("-".into(), |f| f.code.to_string());
+            let keys = ["attempt", "started_at", "fixture", "operator", "outcome"];
+            (keys.iter().map(|k| cell(&object, k)).chain([code]).collect(), object)
+        })
+        .collect();
+    out.table(&["ATTEMPT", "STARTED", "FIXTURE", "OPERATOR", "OUTCOME", "CODE"], &attempts);
+    out.text("");
+    let history: Vec<_> = records
+        .unit_events(unit.id)?
+        .into_iter()
+        .map(|e| {
+            let object = json!({
+                "event": "unit-event", "seq": e.seq, "at": export::Stamp(e.at_ms), "kind": e.kind,
+                "attempt": e.attempt.map(|a| a.0), "detail": e.detail,
+            });
+            (["seq", "at", "kind", "detail"].iter().map(|k| cell(&object, k)).collect(), object)
+        })
+        .collect();
+    out.table(&["SEQ", "AT", "WHAT", "DETAIL"], &history);
+    Ok(Exit::Pass)
+}
+
+fn export_batch(station: &Station, args: &args::Export, out: Out) -> Done {
+    let mut recipients: Vec<Recipient> =
+        args.recipient.iter().map(|r| r.parse()).collect::<Result<_, export::ExportError>>()?;
+    for file in &args.recipients_file {
+        recipients.extend(export::read_recipients(file)?);
+    }
+    let folder = station.home.join("exports");
+    let destination = args.out.as_deref().map_or(Destination::Folder(folder), Destination::from_out);
+    let protected = !recipients.is_empty();
+    let request = ExportRequest {
+        batch: args.batch.clone(),
+        formats: args.format.clone(),
+        delimiter: args.delimiter,
+        recipients,
+        destination,
+        overwrite: args.overwrite,
+        operator: station.operator.clone(),
+        now_ms: station::now_ms(),
+    };
+    let signer = station.export_signer()?;
+    let stop = interrupts();
+    let bar = !out.json && std::io::stderr().is_terminal();
+    let report = export::export(&station.export_source(), &signer, &request, &mut |p| {
+        if bar && (p.done == p.total || p.done % 256 == 0) {
+            let _ = write!(std::io::stderr(), "\r{} of {} rows", p.done, p.total);
+        }
+        if stop.asked() > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if bar {
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    let report = report?;
+    for file in &report.record.files {
+        let path = report.folder.join(&file.name);
+        out.say(
+            &json!({
+                "event": "export", "batch": args.batch, "export": report.record.name, "file": path, "rows": file.rows,
+                "sha256": file.sha256, "protected": file.protected, "signature": format!("{}.sig", path.display()),
+            }),
+            format_args!("{} ({} rows{})", path.display(), file.rows, if file.protected { ", encrypted" } else { "" }),
+        );
+    }
+    if !protected {
+        out.text("no recipient was given, so no list with keys was written");
+    }
+    out.say(
+        &json!({
+            "event": "summary", "export": report.record.name, "batch": args.batch, "passed": report.passed,
+            "not_passed": report.not_passed, "without_unit": report.without_unit, "public_key": report.public_key,
+            "recipients": report.record.recipients, "files": report.record.files.len(),
+        }),
+        format_args!(
+            "{} passed, {} not passed, {} attempts without a unit; public key {}",
+            report.passed,
+            report.not_passed,
+            report.without_unit,
+            report.public_key.display()
+        ),
+    );
+    Ok(Exit::Pass)
+}
+
+fn verify(args: &args::Verify, out: Out) -> Done {
+    let key = export::parse_public_pem(&args.key)?;
+    let mut beside = args.file.clone().into_os_string();
+    beside.push(".sig");
+    let signature = args.signature.clone().unwrap_or_else(|| beside.into());
+    export::verify_file(&args.file, &signature, &key)?;
+    out.say(
+        &json!({"event": "verify", "file": args.file, "signature": signature, "valid": true}),
+        format_args!("{}: the signature fits", args.file.display()),
+    );
+    Ok(Exit::Pass)
+}
+
+fn import_check(args: &args::ImportCheck, out: Out) -> Done {
+    let key = export::parse_public_pem(&args.key)?;
+    let mut identities = Vec::new();
+    for file in &args.identity {
+        identities.extend(export::read_identities(file)?);
+    }
+    let checked = export::check_list(&args.file, &key, &identities, args.signature.as_deref())?;
+    let passed = checked.rows.iter().filter(|r| r.row.has_passed()).count();
+    let with_keys = checked.rows.iter().filter(|r| r.secrets.is_some()).count();
+    out.say(
+        &json!({
+            "event": "import-check", "file": args.file, "list": checked.kind, "rows": checked.rows.len(), "passed": passed,
+            "with_keys": with_keys, "whole_file_signed": checked.whole_file_signed,
+        }),
+        format_args!(
+            "{}: {} list, {} rows, {passed} passed{}; every row is signed{}",
+            args.file.display(),
+            if checked.kind == ListKind::Keys { "keys" } else { "units" },
+            checked.rows.len(),
+            if checked.kind == ListKind::Keys { format!(", {with_keys} with keys") } else { String::new() },
+            if checked.whole_file_signed {
+                " and the file is whole"
+            } else {
+                "; no .sig beside it, so missing rows can't be noticed"
+            }
+        ),
+    );
+    Ok(Exit::Pass)
+}
+
+fn anchors_init(options: &station::Options, region: u32, out: Out) -> Done {
+    let shown = station::init_anchors(options, region)?;
+    for anchor in &shown {
+        out.say(&anchor.object(), anchor.text());
+    }
+    Ok(Exit::Pass)
+}
+
+fn anchors_show(options: &station::Options, out: Out) -> Done {
+    let shown = station::show_anchors(options)?;
+    for anchor in &shown {
+        out.say(&anchor.object(), anchor.text());
+    }
+    Ok(Exit::Pass)
+}
+
+#[cfg(feature = "keyring")]
+fn passphrase(options: &station::Options, command: &args::Passphrase, out: Out) -> Done {
+    let entry = options.keyring_entry();
+    match command {
+        args::Passphrase::Store => {
+            let passphrase = match options.passphrase_fd {
+                Some(fd) => Passphrase::read(&crate::secrets::PassphraseSource::Fd(fd))?,
+                None => Passphrase::read(&crate::secrets::PassphraseSource::Prompt {
+                    twice: !options.has_records(),
+                })?,
+            };
+            // Stored is only what opens this station: a typing error must show now, not at the next shift.
+            options.check_passphrase(&passphrase)?;
+            passphrase.store_in_keyring(&entry)?;
+            out.say(&json!({"event": "passphrase", "stored": true}), "the passphrase is in the keyring");
+        }
+        args::Passphrase::Forget => {
+            Passphrase::forget_in_keyring(&entry)?;
+            out.say(&json!({"event": "passphrase", "stored": false}), "the passphrase is out of the keyring");
+        }
+    }
+    Ok(Exit::Pass)
+}
+
+#[cfg(not(feature = "keyring"))]
+fn passphrase(_: &station::Options, _: &args::Passphrase, _: Out) -> Done {
+    // Naming the type keeps the import honest in every feature set.
+    let _: Option<Passphrase> = None;
+    Err(Failure {
+        code: FailureCode::InvalidInput,
+        sentence: "This build of Keywright has no keyring support".into(),
+        remedy: "Use the prompt or --passphrase-fd N".into(),
+    }
+    .into())
+}
+
+/// Makes (once) and prints the recipient that the demo exports to.
+fn demo_recipient(options: &station::Options, out: Out) -> Done {
+    if !options.demo {
+        return Err(Failure {
+            code: FailureCode::InvalidInput,
+            sentence: "The demo's recipient exists in demo mode only".into(),
+            remedy: "Make a real one with age-keygen and keep its secret half away from this PC".into(),
+        }
+        .into());
+    }
+    let folder = options.home.join("exports");
+    let path = folder.join("demo-identity.txt");
+    let io = |e: std::io::Error| CliError::from(export::ExportError::Io { path: path.clone(), error: e });
+    std::fs::create_dir_all(&folder).map_err(io)?;
+    let identity: age::x25519::Identity = match std::fs::read_to_string(&path) {
+        Ok(text) => text
+            .lines()
+            .find(|l| l.starts_with("AGE-SECRET-KEY-"))
+            .and_then(|l| l.trim().parse().ok())
+            .ok_or_else(|| io(std::io::Error::other("it holds no age identity; remove it")))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let identity = age::x25519::Identity::generate();
+            let secret = identity.to_string();
+            let text = zeroize::Zeroizing::new(format!(
+                "# DEMO ONLY: opens the demo's key lists\n# public key: {}\n{}\n",
+                identity.to_public(),
+                age::secrecy::ExposeSecret::expose_secret(&secret)
+            ));
+            crate::secrets::write_atomically(&path, text.as_bytes())?;
+            identity
+        }
+        Err(e) => return Err(io(e)),
+    };
+    let recipient = identity.to_public().to_string();
+    out.say(&json!({"event": "recipient", "recipient": recipient, "identity": path}), &recipient);
+    Ok(Exit::Pass)
+}
+
+/// How often Ctrl-C (or a request to end) was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupts;
+
+static INTERRUPTS: AtomicU32 = AtomicU32::new(0);
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+impl Interrupts {
+    /// How often until now.
+    pub fn asked(self) -> u32 {
+        INTERRUPTS.load(Ordering::Relaxed)
+    }
+}
+
+/// Takes over Ctrl-C: the first lets work come to its next safe point, the second ends the program at once.
+pub fn interrupts() -> Interrupts {
+    if !LISTENING.swap(true, Ordering::SeqCst) {
+        let taken = ctrlc::set_handler(|| {
+            if INTERRUPTS.fetch_add(1, Ordering::Relaxed) >= 1 {
+                // The records are durable at every instant, so leaving at once loses no unit.
+                std::process::exit(Exit::UnitsFailed as i32);
+            }
+        });
+        if let Err(error) = taken {
+            tracing::warn!(%error, "Ctrl-C can't be caught; it ends the program at once");
+        }
+    }
+    Interrupts
 }

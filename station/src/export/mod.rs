@@ -20,16 +20,17 @@ mod row;
 mod sign;
 
 pub use read::{Checked, ListKind, ListedRow, check_list, read_identities};
-pub use row::{COLUMNS, Delimiter, ExportRow, SCHEMA_VERSION, SECRET_COLUMNS, Stamp};
+pub use row::{COLUMNS, Delimiter, ListRow, SCHEMA_VERSION, SECRET_COLUMNS, Stamp};
 pub use sign::{ExportSigner, parse_public_pem, public_pem, verify_file};
 
 use crate::failure::{Failure, FailureCode};
-use crate::model::UnitId;
-use crate::records::RecordsError;
+use crate::model::{UnitId, UnitState};
+use crate::records::{KeyVault, NewExport, Records, RecordsError};
 use sha2::{Digest, Sha256};
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The keys of one passed unit. Redacted in `Debug`, wiped when dropped.
@@ -51,11 +52,65 @@ impl std::fmt::Debug for UnitSecrets {
 pub trait ExportSource {
     /// One row per unit of the batch in the order of first arrival, then one per attempt without a unit, oldest
     /// first. `exported_in` and `record_signature` are left empty: [`export`] fills them.
-    fn export_rows(&self, batch: &str) -> Result<Vec<ExportRow>, RecordsError>;
+    fn export_rows(&self, batch: &str) -> Result<Vec<ListRow>, RecordsError>;
     /// The keys of a passed unit; `None` for every other unit.
     fn unit_secrets(&self, unit: UnitId) -> Result<Option<UnitSecrets>, RecordsError>;
     /// Records that the lists are handed out; durable when it returns.
     fn record_export(&self, record: &ExportRecord) -> Result<(), RecordsError>;
+}
+
+/// The station's records as an [`ExportSource`]: rows from the records, keys through the vault.
+pub struct RecordsSource {
+    /// The records.
+    pub records: Arc<dyn Records>,
+    /// The one way to unit keys in clear.
+    pub vault: KeyVault,
+}
+
+impl ExportSource for RecordsSource {
+    fn export_rows(&self, batch: &str) -> Result<Vec<ListRow>, RecordsError> {
+        let batch = self.records.batch_by_name(batch)?;
+        let rows: Result<_, _> =
+            self.records.export_rows(batch.id)?.into_iter().map(ListRow::try_from).collect();
+        rows.map_err(|detail| RecordsError::Corrupt { path: "station.db".into(), detail })
+    }
+
+    fn unit_secrets(&self, unit: UnitId) -> Result<Option<UnitSecrets>, RecordsError> {
+        if self.records.unit(unit)?.is_none_or(|u| u.state != UnitState::Passed) {
+            return Ok(None);
+        }
+        let keys = self.vault.unit_keys(unit)?;
+        match (keys.agent, keys.cloud) {
+            (Some(agent), Some(cloud)) if !agent.key.is_blank() && !cloud.key.is_blank() => {
+                Ok(Some(UnitSecrets {
+                    agent_key: Zeroizing::new(agent.key.expose().to_vec()),
+                    cloud_key: Zeroizing::new(cloud.key.expose().to_vec()),
+                }))
+            }
+            // A passed unit has both keys; the records enforce it. One that has not must not look like a failed one.
+            _ => Err(RecordsError::Corrupt {
+                path: "station.db".into(),
+                detail: format!("unit {unit} passed but a key of it is missing or blank"),
+            }),
+        }
+    }
+
+    fn record_export(&self, record: &ExportRecord) -> Result<(), RecordsError> {
+        let batch = self.records.batch_by_name(&record.batch)?.id;
+        for file in &record.files {
+            self.records.record_export(NewExport {
+                batch,
+                format: file.format.clone(),
+                file: file.name.clone(),
+                rows: u32::try_from(file.rows).unwrap_or(u32::MAX),
+                sha256: file.sha256.clone(),
+                operator: record.operator.clone(),
+                recipients: if file.protected { record.recipients.clone() } else { Vec::new() },
+                units: record.units.clone(),
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// What the records keep of one export.
@@ -75,6 +130,9 @@ pub struct ExportRecord {
     pub files: Vec<ExportedFile>,
     /// Fingerprint of the key that signed.
     pub signer: String,
+    /// The units that the lists name.
+    #[serde(skip)]
+    pub units: Vec<UnitId>,
 }
 
 /// One list that was written.
@@ -88,6 +146,8 @@ pub struct ExportedFile {
     pub rows: u64,
     /// Whether it holds keys (encrypted).
     pub protected: bool,
+    /// `csv`, `jsonl`; with `.age` behind it when protected.
+    pub format: String,
 }
 
 /// The form of a list.
@@ -178,11 +238,12 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// How `--out` is read: an existing folder or a path that ends in `/` is a folder, anything else a file. A
-    /// trailing `.age` is the protected list's own and does not count.
+    /// How `--out` is read: an existing folder, a path that ends in `/` and a name without an extension that is no
+    /// file are folders, anything else a file. A trailing `.age` is the protected list's own and does not count.
     pub fn from_out(out: &Path) -> Self {
         let text = out.as_os_str().to_string_lossy();
-        if out.is_dir() || text.ends_with('/') || text.ends_with(std::path::MAIN_SEPARATOR) {
+        let bare = out.extension().is_none() && !out.is_file();
+        if bare || out.is_dir() || text.ends_with('/') || text.ends_with(std::path::MAIN_SEPARATOR) {
             return Self::Folder(out.to_owned());
         }
         if out.extension().is_some_and(|e| e == "age") {
@@ -355,8 +416,12 @@ impl ExportError {
 pub fn file_name(batch: &str, what: &str, now_ms: i64, extension: &str) -> String {
     let batch: String =
         batch.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    let day = Stamp(now_ms).to_string()[..10].replace('-', "");
-    format!("export-{batch}-{what}-{day}.{extension}")
+    format!("export-{batch}-{what}-{}.{extension}", day(now_ms))
+}
+
+/// `YYYYMMDD`, UTC.
+fn day(now_ms: i64) -> String {
+    Stamp(now_ms).to_string()[..10].replace('-', "")
 }
 
 /// A list on its way: written under a temporary name, removed unless it is put in place.
@@ -462,11 +527,8 @@ pub fn export(
 ) -> Result<ExportReport, ExportError> {
     let (folder, plans) = plans(request)?;
     let mut rows = source.export_rows(&request.batch)?;
-    let name = format!(
-        "{}-{}",
-        request.batch,
-        Stamp(request.now_ms).to_string().split('.').next().unwrap_or_default().replace(['-', ':'], "") + "Z"
-    );
+    // Named by the day, as the files are: the same batch in two forms gives the same rows and signatures.
+    let name = format!("export-{}-{}", request.batch, day(request.now_ms));
     for row in &mut rows {
         row.exported_in.clone_from(&name);
     }
@@ -521,6 +583,7 @@ pub fn export(
             sha256: hex::encode(Sha256::digest(&bytes)),
             rows: rows.len() as u64,
             protected: plan.protected,
+            format: format!("{}{}", plan.format.extension(), if plan.protected { ".age" } else { "" }),
         });
         // The signature takes its name before the list does: a list is never seen without one.
         pending.push(Pending::with_bytes(&signature_path(&plan.path), &signer.sign(&bytes))?);
@@ -535,6 +598,7 @@ pub fn export(
         recipients: request.recipients.iter().map(Recipient::fingerprint).collect(),
         files,
         signer: signer.fingerprint(),
+        units: rows.iter().filter_map(|r| r.mcu_uid).collect(),
     };
     source.record_export(&record)?;
     for file in pem_pending.into_iter().chain(pending) {
@@ -562,7 +626,7 @@ fn write_list(
     signer: &ExportSigner,
     request: &ExportRequest,
     plan: &Plan,
-    rows: &[ExportRow],
+    rows: &[ListRow],
     out: &mut dyn Write,
     step: &mut dyn FnMut() -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
@@ -570,7 +634,7 @@ fn write_list(
     if plan.format == Format::Csv {
         out.write_all(row::csv_header(plan.protected, request.delimiter).as_bytes()).map_err(failed)?;
     }
-    let mut row = ExportRow::default();
+    let mut row = ListRow::default();
     for unsigned in rows {
         row.clone_from(unsigned);
         let secrets = match (plan.protected, row.has_passed(), row.mcu_uid) {

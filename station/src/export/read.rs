@@ -4,7 +4,7 @@
 //! and the column.
 
 use super::row::{COLUMNS, SECRET_COLUMNS, SIGNATURE_COLUMN};
-use super::{ExportError, ExportRow, SCHEMA_VERSION, UnitSecrets, verify_file};
+use super::{ExportError, ListRow, SCHEMA_VERSION, UnitSecrets, verify_file};
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -26,7 +26,7 @@ pub enum ListKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedRow {
     /// The canonical row.
-    pub row: ExportRow,
+    pub row: ListRow,
     /// Its keys, in a protected list and for a passed unit.
     pub secrets: Option<UnitSecrets>,
 }
@@ -209,8 +209,8 @@ impl ListReader<'_> {
             for (to, from) in fields.iter_mut().zip(&record) {
                 *to = from;
             }
-            let row = ExportRow::from_fields(fields)
-                .map_err(|(column, why)| self.refuse(line, Some(column), why))?;
+            let row =
+                ListRow::from_fields(fields).map_err(|(column, why)| self.refuse(line, Some(column), why))?;
             let secrets = match kind {
                 ListKind::Units => None,
                 ListKind::Keys => self.secrets(line, record.get(28), record.get(29))?,
@@ -237,7 +237,7 @@ impl ListReader<'_> {
                 (Some(_), Some(_)) => ListKind::Keys,
                 _ => return Err(self.refuse(line, None, "one of agent_key and cloud_key is missing")),
             };
-            let row: ExportRow = serde_json::from_value(serde_json::Value::Object(object))
+            let row: ListRow = serde_json::from_value(serde_json::Value::Object(object))
                 .map_err(|e| self.refuse(line, None, e))?;
             let [agent, cloud] =
                 [secret.agent_key, secret.cloud_key].map(|k| Zeroizing::new(k.flatten().unwrap_or_default()));
@@ -284,7 +284,7 @@ impl<'a> Rows<'a> {
         Self { reader, kind, rows: Vec::new(), seen: HashSet::new() }
     }
 
-    fn push(&mut self, line: u64, row: ExportRow, secrets: Option<UnitSecrets>) -> Result<(), ExportError> {
+    fn push(&mut self, line: u64, row: ListRow, secrets: Option<UnitSecrets>) -> Result<(), ExportError> {
         let refuse = |column, why: String| Err(self.reader.refuse(line, Some(column), why));
         if row.schema_version != SCHEMA_VERSION {
             return refuse(

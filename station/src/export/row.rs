@@ -4,43 +4,16 @@
 
 use super::UnitSecrets;
 use crate::model::{Outcome, UnitId, UnitState};
+use crate::records;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 /// The `schema_version` that this program writes and reads.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = records::EXPORT_SCHEMA_VERSION;
 
 /// The columns that `record_signature` covers, in order; the signature itself stands behind them.
-pub const COLUMNS: [&str; 27] = [
-    "schema_version",
-    "batch",
-    "unit_serial",
-    "mcu_uid",
-    "part_number",
-    "hw_revision",
-    "firmware_version",
-    "firmware_sha256",
-    "product_order",
-    "agent_key_id",
-    "cloud_key_id",
-    "region",
-    "anchor_fingerprint",
-    "key_generation",
-    "state",
-    "attempts",
-    "first_pass",
-    "station",
-    "fixture",
-    "operator",
-    "started_at",
-    "ended_at",
-    "outcome",
-    "failure_code",
-    "label_printed_at",
-    "supersedes",
-    "exported_in",
-];
+pub const COLUMNS: [&str; 27] = records::ExportRow::COLUMNS;
 
 /// Stands behind [`COLUMNS`] in every list.
 pub const SIGNATURE_COLUMN: &str = "record_signature";
@@ -116,7 +89,7 @@ impl std::str::FromStr for Delimiter {
 /// text is never present and empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExportRow {
+pub struct ListRow {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Batch name.
@@ -135,13 +108,13 @@ pub struct ExportRow {
     pub firmware_sha256: Option<String>,
     /// Product order's name.
     pub product_order: String,
-    /// Which agent key: `<uid>.<generation>`.
+    /// Names the live agent key without showing it.
     pub agent_key_id: Option<String>,
-    /// Which cloud key, as the cloud knows it: `<uid>.<generation>`.
+    /// Names the live cloud key without showing it.
     pub cloud_key_id: Option<String>,
     /// Region the unit belongs to.
     pub region: u32,
-    /// SHA-256 over the root anchor's public key, hex.
+    /// SHA-256 of the region certificate that the unit was given, hex.
     pub anchor_fingerprint: Option<String>,
     /// Generation of the installed key record, as proved.
     pub key_generation: Option<u32>,
@@ -169,9 +142,9 @@ pub struct ExportRow {
     pub label_printed_at: Option<Stamp>,
     /// Serial of the unit that this one replaces.
     pub supersedes: Option<String>,
-    /// Name of the export that this row came out of.
+    /// The export that this row came out of: `export-<batch>-<YYYYMMDD>`.
     pub exported_in: String,
-    /// Ed25519 over [`ExportRow::signed_bytes`], 128 hex digits.
+    /// Ed25519 over [`ListRow::signed_bytes`], 128 hex digits.
     pub record_signature: String,
 }
 
@@ -197,7 +170,49 @@ where
     field.parse().map_err(|e| format!("{e} (found {field:?})"))
 }
 
-impl ExportRow {
+impl TryFrom<records::ExportRow> for ListRow {
+    type Error = String;
+
+    /// From what the records know. `exported_in` and the signature are the export's to fill.
+    fn try_from(row: records::ExportRow) -> Result<Self, String> {
+        let words = |text: String| Some(text).filter(|t| !t.is_empty());
+        let unit: Option<UnitId> = maybe(&row.mcu_uid)?;
+        // An attempt without a unit has the word `unidentified` where a unit has its state.
+        let state = if unit.is_some() { maybe::<UnitState>(&row.state)? } else { None };
+        Ok(Self {
+            schema_version: row.schema_version,
+            batch: row.batch,
+            unit_serial: words(row.unit_serial),
+            mcu_uid: unit,
+            part_number: words(row.part_number),
+            hw_revision: words(row.hw_revision),
+            firmware_version: words(row.firmware_version),
+            firmware_sha256: words(row.firmware_sha256),
+            product_order: row.product_order,
+            agent_key_id: words(row.agent_key_id),
+            cloud_key_id: words(row.cloud_key_id),
+            region: row.region,
+            anchor_fingerprint: words(row.anchor_fingerprint),
+            key_generation: Some(row.key_generation).filter(|g| *g > 0),
+            state,
+            attempts: Some(row.attempts),
+            first_pass: (state == Some(UnitState::Passed)).then_some(row.first_pass),
+            station: words(row.station),
+            fixture: words(row.fixture),
+            operator: words(row.operator),
+            started_at: maybe(&row.started_at)?,
+            ended_at: maybe(&row.ended_at)?,
+            outcome: maybe(&row.outcome)?,
+            failure_code: words(row.failure_code),
+            label_printed_at: maybe(&row.label_printed_at)?,
+            supersedes: words(row.supersedes),
+            exported_in: String::new(),
+            record_signature: String::new(),
+        })
+    }
+}
+
+impl ListRow {
     /// Whether the row is a unit that passed: only then does a protected list carry its keys.
     pub fn has_passed(&self) -> bool {
         self.state == Some(UnitState::Passed) && self.mcu_uid.is_some()

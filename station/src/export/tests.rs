@@ -1,14 +1,14 @@
 //! Round trips, refusals and files, on rows that need no database.
 
 use super::*;
-use crate::model::{Outcome, UnitState};
+use crate::model::Outcome;
 use proptest::prelude::*;
 use std::sync::Mutex;
 
 /// Rows and keys in memory; remembers what was recorded and looks at the folder while it is asked for keys.
 #[derive(Default)]
 struct Source {
-    rows: Vec<ExportRow>,
+    rows: Vec<ListRow>,
     secrets: Vec<(UnitId, UnitSecrets)>,
     recorded: Mutex<Vec<ExportRecord>>,
     refuse_record: bool,
@@ -16,7 +16,7 @@ struct Source {
 }
 
 impl ExportSource for Source {
-    fn export_rows(&self, batch: &str) -> Result<Vec<ExportRow>, RecordsError> {
+    fn export_rows(&self, batch: &str) -> Result<Vec<ListRow>, RecordsError> {
         if self.rows.iter().any(|r| r.batch != batch) {
             return Err(RecordsError::NotFound { what: "batch", name: batch.into(), list: "batch list" });
         }
@@ -54,10 +54,10 @@ fn all_files(folder: &Path) -> Vec<PathBuf> {
 
 const NOW: i64 = 1_795_250_400_123; // 2026-11-21T08:40:00.123Z
 
-fn row(number: u8, state: UnitState) -> ExportRow {
+fn row(number: u8, state: UnitState) -> ListRow {
     let unit = UnitId([number; 12]);
     let passed = state == UnitState::Passed;
-    ExportRow {
+    ListRow {
         schema_version: SCHEMA_VERSION,
         batch: "B7".into(),
         unit_serial: Some(format!("KW-{number:05}")),
@@ -77,7 +77,7 @@ fn row(number: u8, state: UnitState) -> ExportRow {
         ended_at: Some(Stamp(NOW)),
         outcome: Some(if passed { Outcome::Pass } else { Outcome::Fail }),
         failure_code: (!passed).then(|| "K501".into()),
-        ..ExportRow::default()
+        ..ListRow::default()
     }
 }
 
@@ -89,14 +89,14 @@ fn secrets(number: u8) -> UnitSecrets {
 }
 
 fn sample() -> Source {
-    let without_unit = ExportRow {
+    let without_unit = ListRow {
         schema_version: SCHEMA_VERSION,
         batch: "B7".into(),
         product_order: "PO-1".into(),
         region: 7,
         outcome: Some(Outcome::Error),
         failure_code: Some("K101".into()),
-        ..ExportRow::default()
+        ..ListRow::default()
     };
     Source {
         rows: vec![
@@ -177,7 +177,7 @@ fn both_forms_give_back_the_same_rows_and_keys_and_leave_no_key_in_clear() {
     }
     for list in &lists {
         for (read, written) in list.rows.iter().zip(&source.rows) {
-            let signed = ExportRow {
+            let signed = ListRow {
                 exported_in: report.record.name.clone(),
                 record_signature: read.row.record_signature.clone(),
                 ..written.clone()
@@ -199,7 +199,7 @@ fn both_forms_give_back_the_same_rows_and_keys_and_leave_no_key_in_clear() {
     assert_eq!(recorded.len(), 1);
     assert_eq!(recorded[0].recipients, [fingerprint]);
     assert_eq!(recorded[0].operator, "Ada");
-    assert_eq!(recorded[0].name, "B7-20261121T084000Z");
+    assert_eq!(recorded[0].name, "export-B7-20261121");
     for path in all_files(folder.path()) {
         let bytes = std::fs::read(&path).unwrap();
         for (_, secret) in &source.secrets {
@@ -357,6 +357,7 @@ fn out_names_a_folder_or_a_pair_of_files() {
     let path = |n: &str| folder.path().join(n);
     assert_eq!(Destination::from_out(folder.path()), Destination::Folder(folder.path().to_owned()));
     assert_eq!(Destination::from_out(Path::new("new/")), Destination::Folder("new/".into()));
+    assert_eq!(Destination::from_out(&path("lists")), Destination::Folder(path("lists")));
     assert_eq!(Destination::from_out(&path("l.csv")), Destination::File(path("l.csv")));
     assert_eq!(Destination::from_out(&path("l.csv.age")), Destination::File(path("l.csv")));
     let (recipient, identities) = identity();
@@ -417,8 +418,8 @@ prop_compose! {
             Outcome::Pass, Outcome::Fail, Outcome::Error, Outcome::Timeout, Outcome::Aborted][..])),
         times in proptest::array::uniform3(proptest::option::of(0i64..253_402_300_799_999)),
         (code, supersedes) in (words(), words()),
-    ) -> ExportRow {
-        ExportRow {
+    ) -> ListRow {
+        ListRow {
             schema_version: SCHEMA_VERSION,
             batch: "B7".into(),
             unit_serial: serial,
@@ -524,4 +525,109 @@ proptest! {
         let refused = matches!(check_list(&list, &signer().public(), &[], None), Err(ExportError::BadSignature { .. }));
         prop_assert!(refused);
     }
+}
+
+/// The samples and the schema of `docs/formats/` are what this code writes and reads. After a change on purpose,
+/// `KEYWRIGHT_BLESS=1 cargo test` writes the samples anew.
+#[test]
+fn the_published_samples_and_the_schema_are_true() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/formats");
+    let mut source = sample();
+    // The published rows are plain and pass the schema's narrower patterns.
+    for row in &mut source.rows {
+        row.fixture = row.fixture.as_ref().map(|_| "left".into());
+        row.agent_key_id = row.has_passed().then(|| "0123456789abcdef".into());
+        row.cloud_key_id.clone_from(&row.agent_key_id);
+        row.exported_in = "export-B7-20261121".into();
+    }
+    let mut request = request(&folder, &[], vec![]);
+    request.delimiter = Delimiter::Comma;
+    let mut samples = vec![("export.pub.pem".to_owned(), signer().public_pem().into_bytes())];
+    for (what, protected) in [("units", false), ("keys", true)] {
+        for format in [Format::Csv, Format::Jsonl] {
+            let name = format!("{what}.sample.{}", format.extension());
+            let plan = Plan { format, protected, path: folder.join(&name) };
+            let mut bytes = Vec::new();
+            write_list(&source, &signer(), &request, &plan, &source.rows, &mut bytes, &mut || Ok(()))
+                .unwrap();
+            samples.push((name, bytes));
+        }
+    }
+    let schema: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("row.schema.json")).unwrap()).unwrap();
+    for (name, bytes) in &samples {
+        if std::env::var_os("KEYWRIGHT_BLESS").is_some() {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        assert_eq!(
+            String::from_utf8_lossy(&std::fs::read(folder.join(name)).unwrap()),
+            String::from_utf8_lossy(bytes),
+            "{name}"
+        );
+        if name.ends_with(".pem") {
+            continue;
+        }
+        let key = parse_public_pem(&folder.join("export.pub.pem")).unwrap();
+        assert_eq!(check_list(&folder.join(name), &key, &[], None).unwrap().rows.len(), source.rows.len());
+        if name.ends_with(".jsonl") {
+            for line in std::str::from_utf8(bytes).unwrap().lines() {
+                let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+                for required in schema["required"].as_array().unwrap() {
+                    assert!(object.contains_key(required.as_str().unwrap()), "{name}: {required}");
+                }
+                assert!(object.keys().all(|k| !schema["properties"][k].is_null()), "{name}: {line}");
+            }
+        }
+    }
+    let required: Vec<_> =
+        schema["required"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    let columns: Vec<_> = COLUMNS.into_iter().chain(["record_signature"]).collect();
+    assert_eq!(required, columns, "the schema names the columns in their order");
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn what_the_records_say_becomes_a_row() {
+    let records = crate::records::ExportRow {
+        schema_version: SCHEMA_VERSION,
+        batch: "B7".into(),
+        unit_serial: "KW-1".into(),
+        mcu_uid: "010203040506070809101112".into(),
+        part_number: "P".into(),
+        hw_revision: "C".into(),
+        firmware_version: String::new(),
+        firmware_sha256: String::new(),
+        product_order: "PO".into(),
+        agent_key_id: String::new(),
+        cloud_key_id: String::new(),
+        region: 7,
+        anchor_fingerprint: String::new(),
+        key_generation: 0,
+        state: "stage-one".into(),
+        attempts: 2,
+        first_pass: false,
+        station: "s".into(),
+        fixture: "f".into(),
+        operator: "o".into(),
+        started_at: "2026-11-21T08:40:00Z".into(),
+        ended_at: String::new(),
+        outcome: String::new(),
+        failure_code: String::new(),
+        label_printed_at: String::new(),
+        supersedes: String::new(),
+        exported_in: "1 2".into(),
+    };
+    let row = ListRow::try_from(records.clone()).unwrap();
+    assert_eq!(row.state, Some(UnitState::StageOne));
+    assert_eq!((row.key_generation, row.first_pass, row.outcome), (None, None, None));
+    assert_eq!(row.started_at.unwrap().to_string(), "2026-11-21T08:40:00.000Z");
+    let unidentified = crate::records::ExportRow {
+        mcu_uid: String::new(),
+        unit_serial: String::new(),
+        state: "unidentified".into(),
+        ..records.clone()
+    };
+    assert_eq!(ListRow::try_from(unidentified).unwrap().state, None);
+    let odd = crate::records::ExportRow { state: "flying".into(), ..records };
+    assert!(ListRow::try_from(odd).unwrap_err().contains("flying"));
 }

@@ -1,0 +1,344 @@
+//! The command line's words. What they do is in the modules beside this one; what they mean to a script (exit codes,
+//! JSON) is in `docs/cli.md`.
+
+use crate::export::{Delimiter, Format};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  keywright                                        open the window
+  keywright anchors init --region 7                make the root, the region and the agent's certificate
+  keywright po new PO-2026-1 --model KW-GATEWAY-429 --quantity 500 --region 7
+  keywright batch new B-0001 --po PO-2026-1 --quantity 100
+  keywright doctor                                 what is missing, and what to do
+  keywright line run --batch B-0001 --json         one unit on every fixture, events as JSON lines
+  keywright export --batch B-0001 --format csv --recipient age1… --out lists/
+
+Exit codes: 0 all pass · 2 usage · 3 some units failed · 4 station fault · 5 refused (rights, quota, batch closed)";
+
+/// A factory station that gives every IoT device its own key. Without a command it opens the window.
+#[derive(Debug, Parser)]
+#[command(name = "keywright", version, about, after_help = EXAMPLES, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// The station's folder: station.toml, station.db, anchors, exports, logs
+    #[arg(long, global = true, value_name = "DIR", env = "KEYWRIGHT_HOME")]
+    pub home: Option<PathBuf>,
+    /// The configuration, if it is not station.toml in the home folder
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One JSON object per line on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Read the passphrase from this open file descriptor, up to the first newline
+    #[arg(long, global = true, value_name = "N")]
+    pub passphrase_fd: Option<i32>,
+    /// Use the public demo passphrase: for trying out only, it protects nothing
+    #[arg(long, global = true, conflicts_with = "passphrase_fd")]
+    pub demo: bool,
+    /// Who works here; stands in every record [default: the system's user]
+    #[arg(long, global = true, value_name = "NAME", env = "KEYWRIGHT_OPERATOR")]
+    pub operator: Option<String>,
+    /// More on standard error: -v what happens, -vv details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run units through the fixtures
+    #[command(subcommand)]
+    Line(Line),
+    /// Counted lots of units
+    #[command(subcommand)]
+    Batch(Batch),
+    /// Product orders: what the vendor ordered
+    #[command(subcommand)]
+    Po(Po),
+    /// One unit and its history
+    #[command(subcommand)]
+    Unit(Unit),
+    /// Hand out a batch: a signed list of units, and a list with their keys encrypted to its recipients
+    Export(Export),
+    /// Check the detached signature of an exported file
+    Verify(Verify),
+    /// Read an exported list back and check every row of it
+    ImportCheck(ImportCheck),
+    /// The root, the regions and the agent's certificate
+    #[command(subcommand)]
+    Anchors(Anchors),
+    /// The station passphrase in the system's keyring
+    #[command(subcommand)]
+    Passphrase(Passphrase),
+    /// Check everything that a shift needs, and say what to do
+    Doctor,
+    /// Open the window with other than its usual settings
+    #[cfg(feature = "gui")]
+    Window(Window),
+    /// The demo's own recipient: its secret half lies beside the exports
+    #[command(hide = true)]
+    DemoRecipient,
+}
+
+/// `keywright line …`
+#[derive(Debug, Subcommand)]
+pub enum Line {
+    /// Start the board in every fixture and wait for all results
+    #[command(after_help = "\
+A board that is half done goes on from where it stopped. With more units than fixtures, a fixture starts again as soon
+as another board lies in it. Ctrl-C cancels at the next safe point; a second Ctrl-C ends the program at once, and the
+units go on at their next start.
+
+Examples:
+  keywright line run --batch B-0001
+  keywright line run --batch B-0001 --count 50 --fixture left --fixture right --json")]
+    Run(LineRun),
+    /// The fixtures, their probes and their serial ports
+    Fixtures,
+}
+
+/// `keywright line run`
+#[derive(Debug, Args)]
+pub struct LineRun {
+    /// The batch that the units belong to
+    #[arg(long, value_name = "B")]
+    pub batch: String,
+    /// Units in all [default: one per fixture]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+    /// Only these fixtures, by name [default: all]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub fixture: Vec<String>,
+}
+
+/// `keywright batch …`
+#[derive(Debug, Subcommand)]
+pub enum Batch {
+    /// Open a batch under a product order
+    #[command(after_help = "Example:\n  keywright batch new B-0001 --po PO-2026-1 --quantity 100")]
+    New {
+        /// Its name, unique on this station
+        name: String,
+        /// The product order
+        #[arg(long)]
+        po: String,
+        /// Units planned
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        quantity: u32,
+    },
+    /// All batches, newest first
+    List,
+    /// One batch, its counts and its units
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Finish it: no unit starts any more
+    Close {
+        /// Its name
+        name: String,
+    },
+    /// Let no unit start until it is opened again
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// Let units start again
+    Open {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `keywright po …`
+#[derive(Debug, Subcommand)]
+pub enum Po {
+    /// Enter a product order and draw its product key
+    #[command(
+        after_help = "Example:\n  keywright po new PO-2026-1 --model KW-GATEWAY-429 --quantity 500 --region 7"
+    )]
+    New(PoNew),
+    /// All product orders, newest first
+    List,
+    /// One product order and its batches
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `keywright po new`
+#[derive(Debug, Args)]
+pub struct PoNew {
+    /// Its name on paper, at most 16 ASCII characters
+    pub name: String,
+    /// Device model, at most 16 ASCII characters; the common image must carry the same
+    #[arg(long)]
+    pub model: String,
+    /// Units ordered
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub quantity: u32,
+    /// Region that the units go to
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: u32,
+    /// Exchange: 2 hardened, 1 legacy (the paper's own)
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub suite: u8,
+    /// Hardware revision
+    #[arg(long, default_value = "A")]
+    pub hw_revision: String,
+    /// Part number on the vendor's papers [default: the model]
+    #[arg(long)]
+    pub part_number: Option<String>,
+    /// Where the units connect
+    #[arg(long, default_value = "mqtts://broker.example:8883")]
+    pub cloud_url: String,
+}
+
+/// `keywright unit …`
+#[derive(Debug, Subcommand)]
+pub enum Unit {
+    /// What the records know of a unit
+    Show {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+    },
+}
+
+/// `keywright export`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Two lists are written, each with a detached Ed25519 signature (.sig) and the public key (export.pub.pem):
+  export-<batch>-units-<YYYYMMDD>.csv       every unit, failures included, no keys
+  export-<batch>-keys-<YYYYMMDD>.csv.age    the same and the keys of passed units, encrypted to the recipients
+No key is ever on disk in clear. Without a recipient only the first is written.
+
+Examples:
+  keywright export --batch B-0001 --recipient age1… --out lists/
+  keywright export --batch B-0001 --format csv,jsonl --recipients-file vendor.txt
+  openssl pkeyutl -verify -pubin -inkey export.pub.pem -rawin -in FILE -sigfile FILE.sig")]
+pub struct Export {
+    /// The batch; open or closed
+    #[arg(long, value_name = "B")]
+    pub batch: String,
+    /// csv, jsonl or both
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "csv")]
+    pub format: Vec<Format>,
+    /// age recipient (age1…); may be given several times
+    #[arg(long, value_name = "R")]
+    pub recipient: Vec<String>,
+    /// File with one recipient per line
+    #[arg(long, value_name = "FILE")]
+    pub recipients_file: Vec<PathBuf>,
+    /// A folder, or a file name for the list (its protected half gets .age behind it) [default: exports in the home]
+    #[arg(long, value_name = "FILE-or-DIR")]
+    pub out: Option<PathBuf>,
+    /// Between CSV fields: , or ;
+    #[arg(long, default_value = ",")]
+    pub delimiter: Delimiter,
+    /// Replace files that exist
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `keywright verify`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  keywright verify export-B1-units-20260131.csv --key export.pub.pem")]
+pub struct Verify {
+    /// The file
+    pub file: PathBuf,
+    /// The signer's public key, PEM
+    #[arg(long, value_name = "PEM")]
+    pub key: PathBuf,
+    /// The signature [default: FILE.sig]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+}
+
+/// `keywright import-check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads CSV (, or ;) and JSON Lines, with LF or CRLF, encrypted or not. One bad row refuses the whole list.
+
+Example:
+  keywright import-check export-B1-keys-20260131.csv.age --key export.pub.pem --identity vendor.key")]
+pub struct ImportCheck {
+    /// The list
+    pub file: PathBuf,
+    /// The signer's public key, PEM
+    #[arg(long, value_name = "PEM")]
+    pub key: PathBuf,
+    /// age identity file that opens a protected list
+    #[arg(long, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
+    /// The detached signature [default: FILE.sig, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+}
+
+/// `keywright anchors …`
+#[derive(Debug, Subcommand)]
+pub enum Anchors {
+    /// Make the root, a region and the agent's certificate; on a station that has a root, add the region
+    Init {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+    },
+    /// Fingerprints and validity of what this station holds
+    Show,
+}
+
+/// `keywright passphrase …`
+#[derive(Debug, Subcommand)]
+pub enum Passphrase {
+    /// Keep this station's passphrase in the system's keyring
+    Store,
+    /// Take it out of the keyring
+    Forget,
+}
+
+/// `keywright window`
+#[cfg(feature = "gui")]
+#[derive(Debug, Default, Args)]
+pub struct Window {
+    /// light, dark or system
+    #[arg(long, default_value = "system", value_parser = ["system", "light", "dark"])]
+    pub theme: Option<String>,
+    /// Cover the whole screen
+    #[arg(long)]
+    pub fullscreen: bool,
+    /// Width and height in points, such as 1280x720
+    #[arg(long, value_parser = size)]
+    pub size: Option<[f32; 2]>,
+    /// Text size on top of what the window chooses, 0.5 to 3
+    #[arg(long, value_name = "F")]
+    pub zoom: Option<f32>,
+    /// Write a picture of the window to this PNG file
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+    /// Close the window when the picture is written
+    #[arg(long, requires = "screenshot")]
+    pub then_close: bool,
+}
+
+#[cfg(feature = "gui")]
+fn size(text: &str) -> Result<[f32; 2], String> {
+    text.split_once('x')
+        .and_then(|(w, h)| Some([w.parse().ok()?, h.parse().ok()?]))
+        .filter(|s: &[f32; 2]| s.iter().all(|n| (100.0..=16_384.0).contains(n)))
+        .ok_or_else(|| format!("expected WIDTHxHEIGHT such as 1280x720, got {text:?}"))
+}

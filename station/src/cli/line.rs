@@ -1,0 +1,437 @@
+//! `line run`: units through fixtures without a window, for scripts and for people.
+//!
+//! Invariants:
+//! - Every unit that was started comes to its `finished` event before the summary, Ctrl-C or not.
+//! - The numbers of the summary are counted from those events, never assumed.
+
+use super::args;
+use super::output::{CliError, Done, Exit, Out};
+use crate::failure::{Failure, FailureCode};
+use crate::line::{Command, Event, LineHandle};
+use crate::model::{BatchState, Outcome};
+use crate::records::Records;
+use crate::station::{self, Station};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How often Ctrl-C is looked for while nothing happens.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+struct Summary {
+    planned: u32,
+    passed: u32,
+    failed: u32,
+    error: u32,
+    timeout: u32,
+    aborted: u32,
+    seconds: f64,
+}
+
+impl Summary {
+    /// The exit code: refused before failed before station fault, because that is the order in which a script can do
+    /// something about it.
+    fn exit(&self, refused: bool) -> Exit {
+        if self.passed == self.planned {
+            Exit::Pass
+        } else if refused {
+            Exit::Refused
+        } else if self.failed + self.timeout + self.aborted == 0 && self.error > 0 {
+            Exit::Station
+        } else {
+            Exit::UnitsFailed
+        }
+    }
+}
+
+/// What one fixture is doing, as far as this command cares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    /// A unit was started and has not finished.
+    running: bool,
+    /// The board of the last unit still lies in it.
+    used: bool,
+}
+
+/// Which unit starts where: as many at once as there are fixtures, each fixture again when another board lies in it.
+#[derive(Debug)]
+struct Plan {
+    places: HashMap<String, (usize, Place)>,
+    to_start: u32,
+    cancelled: bool,
+}
+
+impl Plan {
+    fn new(fixtures: &[(usize, String)], count: u32) -> Self {
+        let places = fixtures.iter().map(|(i, name)| (name.clone(), (*i, Place::default()))).collect();
+        Self { places, to_start: count, cancelled: false }
+    }
+
+    /// The fixtures to start now.
+    fn first(&mut self) -> Vec<usize> {
+        let mut order: Vec<_> = self.places.values_mut().collect();
+        order.sort_by_key(|(index, _)| *index);
+        let mut start = Vec::new();
+        for (index, place) in order {
+            if self.to_start == 0 {
+                break;
+            }
+            self.to_start -= 1;
+            *place = Place { running: true, used: true };
+            start.push(*index);
+        }
+        start
+    }
+
+    /// A unit finished in a fixture.
+    fn finished(&mut self, fixture: &str) {
+        if let Some((_, place)) = self.places.get_mut(fixture) {
+            place.running = false;
+        }
+    }
+
+    /// A board came or went; the fixture to start, if there is one.
+    fn presence(&mut self, fixture: &str, present: bool) -> Option<usize> {
+        let (index, place) = self.places.get_mut(fixture)?;
+        if !present {
+            place.used = false;
+            return None;
+        }
+        if place.running || place.used || self.cancelled || self.to_start == 0 {
+            return None;
+        }
+        self.to_start -= 1;
+        *place = Place { running: true, used: true };
+        Some(*index)
+    }
+
+    fn running(&self) -> impl Iterator<Item = usize> + '_ {
+        self.places.values().filter(|(_, p)| p.running).map(|(i, _)| *i)
+    }
+
+    fn is_over(&self) -> bool {
+        (self.to_start == 0 || self.cancelled) && self.running().next().is_none()
+    }
+}
+
+/// Runs it.
+pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
+    let batch = station.records.batch_by_name(&args.batch)?;
+    if batch.state != BatchState::Open {
+        let state = super::state_word(batch.state);
+        return Err(Failure::new(FailureCode::BatchClosed, format_args!("{} is {state}", batch.name)).into());
+    }
+    for attempt in &station.interrupted {
+        out.object(&json!({
+            "event": "interrupted", "attempt": attempt.id, "fixture": attempt.fixture, "unit": attempt.unit,
+        }));
+    }
+    if !station.interrupted.is_empty() {
+        out.text(format_args!(
+            "{} units were interrupted when the station last stopped; they go on when they are started again",
+            station.interrupted.len()
+        ));
+    }
+    let fixtures = station::fixtures(&station.config)?;
+    let chosen = choose(&fixtures.iter().map(|f| f.name.clone()).collect::<Vec<_>>(), &args.fixture)?;
+    let planned = args.count.unwrap_or(chosen.len() as u32);
+    let stop = super::interrupts();
+    let (line, events) = station.start_line()?;
+    line.send(Command::SetOperator(station.operator.clone()));
+    line.send(Command::SelectBatch(batch.name.clone()));
+    let summary = follow(&*line, &events, &chosen, planned, out, &|| stop.asked());
+    line.send(Command::Shutdown);
+    summary
+}
+
+fn choose(all: &[String], wanted: &[String]) -> Result<Vec<(usize, String)>, CliError> {
+    let named = all.iter().cloned().enumerate();
+    if wanted.is_empty() {
+        return Ok(named.collect());
+    }
+    if let Some(unknown) = wanted.iter().find(|w| !all.contains(w)) {
+        return Err(Failure {
+            code: FailureCode::InvalidInput,
+            sentence: format!("No fixture is named {unknown:?}"),
+            remedy: format!("The fixtures are: {}", all.join(", ")),
+        }
+        .into());
+    }
+    Ok(named.filter(|(_, name)| wanted.contains(name)).collect())
+}
+
+fn follow(
+    line: &dyn LineHandle,
+    events: &mpsc::Receiver<Event>,
+    chosen: &[(usize, String)],
+    planned: u32,
+    out: Out,
+    stop: &dyn Fn() -> u32,
+) -> Done {
+    let began = Instant::now();
+    let mut plan = Plan::new(chosen, planned);
+    let mut summary = Summary { planned, ..Summary::default() };
+    let mut refused = false;
+    let mut people = People { bar: !out.json && std::io::stderr().is_terminal(), ..People::default() };
+    for fixture in plan.first() {
+        line.send(Command::Start(fixture));
+    }
+    while !plan.is_over() {
+        if stop() > 0 && !plan.cancelled {
+            plan.cancelled = true;
+            for fixture in plan.running() {
+                line.send(Command::Cancel(fixture));
+            }
+        }
+        let event = match events.recv_timeout(TICK) {
+            Ok(event) => event,
+            Err(mpsc::RecvTimeoutError::Timeout) => continue,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                out.error(&Failure::new(FailureCode::StationFault, "the line ended").into());
+                break;
+            }
+        };
+        // Progress comes many times a second; a script that wants it reads it, a person sees one line.
+        if out.json {
+            out.object(&event);
+        } else {
+            people.tell(out, &event);
+        }
+        match &event {
+            Event::Presence { fixture, present } => {
+                if let Some(fixture) = plan.presence(fixture, *present) {
+                    line.send(Command::Start(fixture));
+                }
+            }
+            Event::Finished { fixture, outcome, failure, .. } => {
+                plan.finished(fixture);
+                match outcome {
+                    Outcome::Pass => summary.passed += 1,
+                    Outcome::Fail => summary.failed += 1,
+                    Outcome::Error => summary.error += 1,
+                    Outcome::Timeout => summary.timeout += 1,
+                    Outcome::Aborted => summary.aborted += 1,
+                }
+                if let Some(failure) = failure
+                    && CliError::from(failure.clone()).exit == Exit::Refused
+                {
+                    refused = true;
+                    // The batch takes no more: units that were not begun can't pass either.
+                    if matches!(failure.code, FailureCode::QuotaReached | FailureCode::BatchClosed) {
+                        plan.to_start = 0;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    summary.seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    let mut object = serde_json::to_value(summary).unwrap_or_default();
+    object["event"] = json!("summary");
+    // In an attempt, bad unit or silent unit are both a unit that did not pass: the script's `failed` counts them.
+    object["failed"] = json!(summary.failed + summary.timeout + summary.aborted);
+    out.say(
+        &object,
+        format_args!(
+            "{} of {planned} passed, {} failed, {} timed out, {} aborted, {} station errors, {:.1} s",
+            summary.passed, summary.failed, summary.timeout, summary.aborted, summary.error, summary.seconds
+        ),
+    );
+    Ok(summary.exit(refused))
+}
+
+/// The same events for a person.
+#[derive(Debug, Default)]
+struct People {
+    bar: bool,
+    shown: usize,
+}
+
+impl People {
+    fn tell(&mut self, out: Out, event: &Event) {
+        if let Event::Progress { fixture, label, done, total, .. } = event {
+            if self.bar {
+                let text = format!("{fixture}: {label} {}%", done * 100 / (*total).max(1));
+                let _ = write!(std::io::stderr(), "\r{text:<width$}", width = self.shown);
+                self.shown = text.chars().count();
+            }
+            return;
+        }
+        if self.bar && self.shown > 0 {
+            let _ = write!(std::io::stderr(), "\r{:<width$}\r", "", width = self.shown);
+            self.shown = 0;
+        }
+        match event {
+            Event::Started { fixture, attempt, .. } => {
+                out.text(format_args!("{fixture}: attempt {} began", attempt.0))
+            }
+            Event::Identified { fixture, unit, serial, resumed, .. } => out.text(format_args!(
+                "{fixture}: unit {serial} ({unit}){}",
+                if *resumed { ", goes on from where it stopped" } else { "" }
+            )),
+            Event::Step { fixture, step, .. } => {
+                let word = serde_json::to_value(step).unwrap_or_default();
+                out.text(format_args!("{fixture}: {}", word.as_str().unwrap_or_default()));
+            }
+            Event::Finished { fixture, serial, outcome, failure, seconds, .. } => {
+                let serial = serial.as_deref().unwrap_or("unknown unit");
+                out.text(format_args!("{fixture}: {} {serial} in {seconds:.1} s", outcome.as_str()));
+                if let Some(failure) = failure {
+                    out.text(format_args!(
+                        "{fixture}:   {} ({})\n{fixture}:   → {}",
+                        failure.sentence, failure.code, failure.remedy
+                    ));
+                }
+            }
+            Event::Presence { fixture, present } => {
+                out.text(format_args!(
+                    "{fixture}: {}",
+                    if *present { "a board lies in it" } else { "empty" }
+                ));
+            }
+            Event::Station { failure } => out.text(format_args!("station: {failure}")),
+            Event::Progress { .. } => {}
+        }
+    }
+}
+
+/// `line fixtures`.
+pub fn fixtures(options: &station::Options, out: Out) -> Done {
+    let config = options.load_config()?;
+    let rows: Vec<_> = station::fixtures(&config)?
+        .into_iter()
+        .enumerate()
+        .map(|(index, f)| {
+            let object = json!({
+                "event": "fixture", "index": index, "name": f.name, "probe": f.probe, "serial": f.serial,
+                "configured": !config.fixtures.is_empty(),
+            });
+            (vec![f.name, f.probe, f.serial], object)
+        })
+        .collect();
+    out.table(&["FIXTURE", "PROBE", "SERIAL PORT"], &rows);
+    Ok(Exit::Pass)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Snapshot;
+    use crate::model::AttemptId;
+    use std::sync::{Arc, Mutex};
+
+    /// Plays back a script: every command is answered with the events it lists.
+    struct Scripted {
+        events: mpsc::Sender<Event>,
+        sent: Mutex<Vec<Command>>,
+        answer: Box<dyn Fn(&Command) -> Vec<Event> + Send + Sync>,
+    }
+
+    impl LineHandle for Scripted {
+        fn send(&self, command: Command) {
+            for event in (self.answer)(&command) {
+                self.events.send(event).unwrap();
+            }
+            self.sent.lock().unwrap().push(command);
+        }
+        fn snapshot(&self) -> Arc<Snapshot> {
+            Arc::default()
+        }
+        fn on_change(&self, _wake: Box<dyn Fn() + Send + Sync>) {}
+    }
+
+    fn finished(fixture: &str, outcome: Outcome, code: Option<FailureCode>) -> Event {
+        Event::Finished {
+            fixture: fixture.into(),
+            attempt: AttemptId(1),
+            unit: None,
+            serial: None,
+            outcome,
+            failure: code.map(|c| Failure::new(c, "")),
+            step_seconds: [0.0; 5],
+            seconds: 1.0,
+        }
+    }
+
+    fn play(
+        fixtures: &[&str],
+        planned: u32,
+        stop: &dyn Fn() -> u32,
+        answer: impl Fn(&Command) -> Vec<Event> + Send + Sync + 'static,
+    ) -> (Exit, Vec<Command>) {
+        let (sender, events) = mpsc::channel();
+        let line = Scripted { events: sender, sent: Mutex::default(), answer: Box::new(answer) };
+        let chosen: Vec<_> = fixtures.iter().map(|f| (*f).to_owned()).enumerate().collect();
+        let exit = follow(&line, &events, &chosen, planned, Out { json: true }, stop).unwrap();
+        (exit, line.sent.into_inner().unwrap())
+    }
+
+    #[test]
+    fn every_fixture_starts_once_and_again_only_with_another_board() {
+        let exchange = |present| Event::Presence { fixture: "a".into(), present };
+        let (exit, sent) = play(&["a", "b"], 3, &|| 0, move |command| match command {
+            Command::Start(0) => vec![
+                // The same board still lies there: it must not start twice.
+                finished("a", Outcome::Pass, None),
+                exchange(true),
+                exchange(false),
+                exchange(true),
+            ],
+            Command::Start(_) => vec![finished("b", Outcome::Pass, None)],
+            _ => vec![],
+        });
+        // The second start of "a" is answered in full as well; the run is over before its presence events matter.
+        assert_eq!(exit, Exit::Pass);
+        assert_eq!(sent, [Command::Start(0), Command::Start(1), Command::Start(0)]);
+    }
+
+    #[test]
+    fn fewer_units_than_fixtures_start_the_first_ones() {
+        let (exit, sent) = play(&["a", "b", "c"], 2, &|| 0, |command| match command {
+            Command::Start(0) => vec![finished("a", Outcome::Pass, None)],
+            Command::Start(1) => vec![finished("b", Outcome::Pass, None)],
+            _ => vec![],
+        });
+        assert_eq!((exit, sent), (Exit::Pass, vec![Command::Start(0), Command::Start(1)]));
+    }
+
+    #[test]
+    fn exit_codes_tell_bad_units_bad_stations_and_refusals_apart() {
+        let one = |outcome, code| play(&["a"], 1, &|| 0, move |_| vec![finished("a", outcome, Some(code))]).0;
+        assert_eq!(one(Outcome::Fail, FailureCode::ProofFailed), Exit::UnitsFailed);
+        assert_eq!(one(Outcome::Timeout, FailureCode::DeviceSilent), Exit::UnitsFailed);
+        assert_eq!(one(Outcome::Error, FailureCode::NoProbe), Exit::Station);
+        assert_eq!(one(Outcome::Error, FailureCode::QuotaReached), Exit::Refused);
+    }
+
+    #[test]
+    fn a_full_batch_starts_nothing_more() {
+        let (exit, sent) =
+            play(&["a"], 5, &|| 0, |_| vec![finished("a", Outcome::Error, Some(FailureCode::QuotaReached))]);
+        assert_eq!((exit, sent), (Exit::Refused, vec![Command::Start(0)]));
+    }
+
+    #[test]
+    fn ctrl_c_cancels_what_runs_and_waits_for_it() {
+        let (exit, sent) = play(&["a"], 4, &|| 1, |command| match command {
+            Command::Cancel(_) => vec![finished("a", Outcome::Aborted, Some(FailureCode::Cancelled))],
+            _ => vec![],
+        });
+        assert_eq!((exit, sent), (Exit::UnitsFailed, vec![Command::Start(0), Command::Cancel(0)]));
+    }
+
+    #[test]
+    fn unknown_fixtures_are_refused_with_the_known_ones() {
+        let all = ["left".to_owned(), "right".to_owned()];
+        let error = choose(&all, &["middle".into()]).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.failure.remedy.contains("left, right"));
+        assert_eq!(choose(&all, &["right".into()]).unwrap(), [(1, "right".to_owned())]);
+        assert_eq!(choose(&all, &[]).unwrap().len(), 2);
+    }
+}

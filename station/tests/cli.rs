@@ -1,0 +1,505 @@
+//! The real program, called as a script calls it: exit codes, JSON shapes, refusals, and what it leaves on disk.
+
+use keywright::failure::{Failure, FailureCode};
+use keywright::model::{Outcome, UnitId};
+use keywright::records::{Records, SqliteRecords};
+use keywright::secrets::Passphrase;
+use serde_json::Value;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const PASSPHRASE: &str = "correct horse battery";
+
+/// A station home in a temporary folder.
+struct Home(tempfile::TempDir);
+
+/// What the program said and how it ended.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn objects(&self) -> Vec<Value> {
+        self.out
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}\n{}", self.err))
+            })
+            .collect()
+    }
+    fn of(&self, event: &str) -> Vec<Value> {
+        self.objects().into_iter().filter(|o| o["event"] == event).collect()
+    }
+    fn one(&self, event: &str) -> Value {
+        let mut found = self.of(event);
+        assert_eq!(found.len(), 1, "one {event} in {}", self.out);
+        found.remove(0)
+    }
+    /// The error object, whose exit code must be the real one.
+    fn error(&self, code: i32, kind: &str) -> Value {
+        let error = self.one("error");
+        assert_eq!((self.code, error["code"].as_str()), (code, Some(kind)), "{}", self.out);
+        assert_eq!(error["exit"], code);
+        assert!(error["message"].as_str().is_some_and(|m| !m.is_empty()));
+        assert!(error["remedy"].as_str().is_some_and(|m| !m.is_empty()));
+        error
+    }
+    #[track_caller]
+    fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        self
+    }
+}
+
+fn said(output: Output) -> Said {
+    Said {
+        code: output.status.code().expect("no signal"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keywright"));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env_remove("KEYWRIGHT_HOME")
+        .env_remove("KEYWRIGHT_OPERATOR")
+        .env_remove("DISPLAY")
+        .env_remove("WAYLAND_DISPLAY");
+    command
+}
+
+fn run(args: &[&str]) -> Said {
+    said(program(args).output().unwrap())
+}
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+    /// With anchors, a product order and an open batch.
+    fn set_up() -> Self {
+        let home = Self::new();
+        home.demo(&["anchors", "init", "--region", "7"]).ok();
+        home.demo(&["po", "new", "PO-1", "--model", "KW-GATEWAY-429", "--quantity", "5", "--region", "7"])
+            .ok();
+        home.demo(&["batch", "new", "B-1", "--po", "PO-1", "--quantity", "3"]).ok();
+        home
+    }
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+    fn at(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+    fn home(&self) -> &str {
+        self.path().to_str().unwrap()
+    }
+    /// In demo mode with `--json`.
+    fn demo(&self, args: &[&str]) -> Said {
+        run(&[&["--home", self.home(), "--demo", "--json", "--operator", "Ada"], args].concat())
+    }
+    /// With a passphrase on descriptor 0.
+    fn with_passphrase(&self, passphrase: &str, args: &[&str]) -> Said {
+        let mut child = program(&[&["--home", self.home(), "--json", "--passphrase-fd", "0"], args].concat())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A program that refuses earlier may not read it.
+        let _ = writeln!(child.stdin.take().unwrap(), "{passphrase}");
+        said(child.wait_with_output().unwrap())
+    }
+    fn config(&self, text: &str) {
+        std::fs::write(self.at("station.toml"), text).unwrap();
+    }
+    fn checks(&self) -> (i32, Vec<Value>) {
+        let said = self.demo(&["doctor"]);
+        let summary = said.one("summary");
+        let checks = said.of("check");
+        let count = |s: &str| checks.iter().filter(|c| c["status"] == s).count() as u64;
+        assert_eq!(summary["ok"], count("ok"));
+        assert_eq!(summary["warn"], count("warn"));
+        assert_eq!(summary["fail"], count("fail"));
+        assert_eq!(said.code, if count("fail") == 0 { 0 } else { 4 });
+        for check in &checks {
+            let needs_remedy = check["status"] != "ok";
+            assert_eq!(check["remedy"].as_str().is_some_and(|r| !r.is_empty()), needs_remedy, "{check}");
+        }
+        (said.code, checks)
+    }
+    /// Status and detail of one of doctor's checks.
+    fn check(&self, name: &str) -> (String, String) {
+        let (_, checks) = self.checks();
+        let check =
+            checks.iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("no {name} in {checks:?}"));
+        (check["status"].as_str().unwrap().into(), check["detail"].as_str().unwrap().into())
+    }
+    fn records(&self) -> SqliteRecords {
+        SqliteRecords::open(&self.at("station.db"), "bench", &Passphrase::demo()).unwrap()
+    }
+}
+
+#[test]
+fn help_says_what_there_is_with_examples_and_exit_codes() {
+    let help = run(&["--help"]).ok().out;
+    for word in [
+        "line",
+        "batch",
+        "po",
+        "unit",
+        "export",
+        "verify",
+        "anchors",
+        "passphrase",
+        "doctor",
+        "Examples:",
+        "Exit codes:",
+    ] {
+        assert!(help.contains(word), "{word} in {help}");
+    }
+    assert!(!help.contains("demo-recipient"));
+    for command in [
+        &["line", "run"][..],
+        &["line", "fixtures"],
+        &["batch", "new"],
+        &["batch", "close"],
+        &["po", "new"],
+        &["unit", "show"],
+        &["export"],
+        &["verify"],
+        &["import-check"],
+        &["anchors", "init"],
+        &["passphrase", "store"],
+        &["doctor"],
+    ] {
+        let text = run(&[command, &["--help"]].concat()).ok().out;
+        assert!(text.contains("Usage: keywright"), "{text}");
+    }
+    assert!(run(&["--version"]).ok().out.starts_with("keywright "));
+}
+
+#[test]
+fn usage_errors_are_two_in_words_and_in_json() {
+    let plain = run(&["batch", "new"]);
+    assert_eq!((plain.code, plain.out.as_str()), (2, ""));
+    assert!(plain.err.contains("Usage:"), "{}", plain.err);
+    run(&["--json", "line", "run"]).error(2, "K608");
+    run(&["--json", "--no-such-option"]).error(2, "K608");
+    run(&["--json", "line", "run", "--batch", "B", "--count", "0"]).error(2, "K608");
+    run(&["--json", "--demo", "--passphrase-fd", "0", "doctor"]).error(2, "K608");
+    let home = Home::set_up();
+    for args in [
+        &["batch", "show", "NONE"][..],
+        &["po", "show", "NONE"],
+        &["unit", "show", "NONE"],
+        &["line", "run", "--batch", "NONE"],
+        &["batch", "new", "B-2", "--po", "NONE", "--quantity", "1"],
+        &["export", "--batch", "NONE"],
+        &["export", "--batch", "B-1", "--recipient", "age1nonsense"],
+    ] {
+        let error = home.demo(args).error(2, "K608");
+        assert!(error["message"].as_str().unwrap().contains("no"), "{error}");
+    }
+}
+
+#[test]
+fn an_error_in_words_names_what_to_do_next() {
+    let home = Home::set_up();
+    let plain = run(&["--home", home.home(), "--demo", "batch", "show", "NONE"]);
+    assert_eq!((plain.code, plain.out.as_str()), (2, ""));
+    assert!(plain.err.contains("keywright batch list"), "{}", plain.err);
+}
+
+#[test]
+fn orders_and_batches_in_json() {
+    let home = Home::set_up();
+    let order = home.demo(&["po", "list"]).ok().one("po");
+    for (key, value) in
+        [("name", "PO-1"), ("model", "KW-GATEWAY-429"), ("cloud_url", "mqtts://broker.example:8883")]
+    {
+        assert_eq!(order[key], value);
+    }
+    assert_eq!((&order["quantity"], &order["region"], &order["suite"]), (&5.into(), &7.into(), &2.into()));
+    let batch = home.demo(&["batch", "list"]).ok().one("batch");
+    assert_eq!(
+        (batch["name"].as_str(), batch["state"].as_str(), batch["po"].as_str()),
+        (Some("B-1"), Some("open"), Some("PO-1"))
+    );
+    assert_eq!((&batch["planned"], &batch["open"], &batch["passed"]), (&3.into(), &3.into(), &0.into()));
+    for (verb, state) in [("pause", "paused"), ("open", "open"), ("close", "closed")] {
+        assert_eq!(home.demo(&["batch", verb, "B-1"]).ok().one("batch")["state"], state);
+    }
+    assert_eq!(home.demo(&["po", "show", "PO-1"]).ok().one("batch")["state"], "closed");
+    home.demo(&["batch", "new", "B-1", "--po", "PO-1", "--quantity", "1"]).error(5, "K606");
+    let plain = run(&["--home", home.home(), "--demo", "batch", "list"]).ok();
+    assert!(plain.out.starts_with("BATCH") && plain.out.contains("B-1"), "{}", plain.out);
+}
+
+#[test]
+fn a_closed_and_a_paused_batch_take_no_units() {
+    let home = Home::set_up();
+    for (verb, word) in [("pause", "paused"), ("close", "closed")] {
+        home.demo(&["batch", verb, "B-1"]).ok();
+        let error = home.demo(&["line", "run", "--batch", "B-1"]).error(5, "K601");
+        assert!(error["message"].as_str().unwrap().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn the_demo_says_loudly_that_its_passphrase_is_public() {
+    let home = Home::set_up();
+    let said = home.demo(&["batch", "list"]);
+    assert!(said.err.contains("PUBLIC") && said.err.contains("keywright-demo"), "{}", said.err);
+}
+
+#[test]
+fn a_wrong_passphrase_is_refused_and_nothing_repeats_it() {
+    let home = Home::new();
+    home.with_passphrase("short", &["anchors", "init", "--region", "7"]).error(2, "K608");
+    home.with_passphrase(PASSPHRASE, &["anchors", "init", "--region", "7"]).ok();
+    home.with_passphrase(PASSPHRASE, &["anchors", "show"]).ok();
+    let wrong = home.with_passphrase("incorrect horse battery", &["batch", "list"]);
+    wrong.error(5, "K612");
+    assert!(!wrong.out.contains("horse") && !wrong.err.contains("horse"));
+    home.demo(&["batch", "list"]).error(5, "K612");
+    // Neither a file nor the log has the passphrase in it.
+    let mut folders = vec![home.path().to_path_buf()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(13).any(|w| w == b"horse battery"), "{}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files >= 3, "there was something to look at");
+}
+
+#[test]
+fn no_passphrase_at_all_says_where_one_can_come_from() {
+    // No terminal, no descriptor, and a keyring that has nothing for this folder.
+    let home = Home::new();
+    let mut command = program(&["--home", home.home(), "--json", "batch", "list"]);
+    command.env_remove("DBUS_SESSION_BUS_ADDRESS");
+    #[cfg(unix)]
+    {
+        // setsid: without a controlling terminal there is nobody to ask.
+        let mut detached = Command::new("setsid");
+        detached.arg("--wait").arg(command.get_program()).args(command.get_args());
+        detached
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .env_remove("DBUS_SESSION_BUS_ADDRESS");
+        command = detached;
+    }
+    let error = said(command.output().unwrap()).error(2, "K608");
+    assert!(error["remedy"].as_str().unwrap().contains("--passphrase-fd"), "{error}");
+}
+
+#[test]
+fn an_unknown_key_in_station_toml_names_file_line_and_what_was_expected() {
+    let home = Home::set_up();
+    home.config("[station]\nname = \"a\"\nimages = \"x\"\n");
+    let error = home.demo(&["batch", "list"]).error(4, "K701");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("station.toml:3:1") && message.contains("images") && message.contains("expected"),
+        "{message}"
+    );
+    let (status, detail) = home.check("config");
+    assert!(status == "fail" && detail.contains("station.toml:3:1"), "{detail}");
+    let named = home.demo(&["--config", "/nonexistent/station.toml", "batch", "list"]);
+    named.error(4, "K701");
+}
+
+#[test]
+fn a_database_in_use_or_damaged_or_newer_is_a_station_fault() {
+    let home = Home::set_up();
+    {
+        let _held = home.records();
+        let error = home.demo(&["batch", "list"]).error(4, "K605");
+        assert!(error["message"].as_str().unwrap().contains("locked"), "{error}");
+    }
+    let newer = rusqlite::Connection::open(home.at("station.db")).unwrap();
+    newer.execute_batch("PRAGMA user_version = 999").unwrap();
+    drop(newer);
+    assert!(home.demo(&["batch", "list"]).error(4, "K605")["message"].as_str().unwrap().contains("999"));
+    assert_eq!(home.check("database").0, "fail");
+    for file in ["station.db", "station.db-wal", "station.db-shm"] {
+        let _ = std::fs::remove_file(home.at(file));
+    }
+    std::fs::write(home.at("station.db"), vec![0x5A; 8192]).unwrap();
+    assert!(home.demo(&["batch", "list"]).error(4, "K605")["message"].as_str().unwrap().contains("damaged"));
+    assert_eq!(home.check("database").0, "fail");
+}
+
+#[test]
+fn doctor_finds_each_thing_that_is_missing() {
+    // A home that is not there: doctor must not make it.
+    let home = Home::new();
+    let gone = Home(tempfile::tempdir().unwrap());
+    let inside = gone.at("not-yet");
+    let said = run(&["--home", inside.to_str().unwrap(), "--demo", "--json", "doctor"]);
+    assert_eq!(said.code, 4);
+    assert!(said.of("check").iter().any(|c| c["name"] == "home" && c["status"] == "fail"));
+    assert!(!inside.exists());
+    // An empty home.
+    assert_eq!(home.check("home").0, "ok");
+    assert_eq!(home.check("disk").0, if cfg!(unix) { "ok" } else { "warn" });
+    assert_eq!(home.check("config").0, "warn");
+    assert_eq!(home.check("database").0, "warn");
+    assert_eq!(home.check("anchors").0, "fail");
+    assert_eq!(home.check("image").0, "fail");
+    assert_eq!(home.check("clock").0, "ok");
+    // Set up, with a fixture whose port is not there and an image that is not there.
+    let home = Home::set_up();
+    home.config(
+        "[station]\nname = \"bench\"\nimage = \"none/common-image.json\"\n\n[[fixture]]\nname = \"1\"\nprobe = \"0483:374b:NONE\"\nserial = \"/nonexistent/tty\"\n",
+    );
+    assert_eq!(home.check("config").0, "ok");
+    assert_eq!(home.check("database").0, "ok");
+    assert_eq!(home.check("passphrase").0, "warn", "the demo's is public");
+    assert_eq!(home.check("anchors").0, "ok");
+    let (status, detail) = home.check("image");
+    assert!(status == "fail" && detail.contains("K201"), "{detail}");
+    if cfg!(feature = "hardware") {
+        let (status, detail) = home.check("port");
+        assert!(status == "fail" && detail.contains("/nonexistent/tty"), "{detail}");
+        assert_eq!(home.check("probe").0, "fail");
+    } else {
+        assert_eq!(home.check("fixtures").0, "fail");
+    }
+    // The wrong passphrase.
+    let own = Home::new();
+    own.with_passphrase(PASSPHRASE, &["anchors", "init", "--region", "7"]).ok();
+    let (status, detail) = own.check("passphrase");
+    assert!(status == "fail" && detail.contains("K612"), "{detail}");
+    assert_eq!(own.check("database").0, "ok");
+    // Anchors taken away.
+    for entry in std::fs::read_dir(home.at("anchors")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(home.check("anchors").0, "fail");
+}
+
+#[test]
+fn failures_and_attempts_without_a_unit_are_shown_exported_signed_and_checked() {
+    let home = Home::set_up();
+    let unit = UnitId([0xA1; 12]);
+    {
+        let records = home.records();
+        let batch = records.batch_by_name("B-1").unwrap().id;
+        let lost = records.begin_attempt(batch, "left", "Ada").unwrap();
+        records
+            .finish_attempt(lost, Outcome::Error, Some(&Failure::new(FailureCode::NoProbe, "")), None)
+            .unwrap();
+        let attempt = records.begin_attempt(batch, "left", "Ada").unwrap();
+        records.bind_unit(attempt, unit).unwrap();
+        records
+            .finish_attempt(attempt, Outcome::Fail, Some(&Failure::new(FailureCode::FlashFailed, "")), None)
+            .unwrap();
+        // This one is left without an end, as a killed process leaves it.
+        records.begin_attempt(batch, "right", "Ada").unwrap();
+    }
+    let shown = home.demo(&["unit", "show", &unit.to_string()]).ok();
+    let serial = shown.one("unit")["serial"].as_str().unwrap().to_owned();
+    assert_eq!(shown.one("attempt")["outcome"], "FAIL");
+    assert!(!shown.of("unit-event").is_empty());
+    assert_eq!(home.demo(&["unit", "show", &serial]).ok().one("unit")["uid"], unit.to_string());
+
+    let recipient = home.demo(&["demo-recipient"]).ok().one("recipient");
+    let key = recipient["recipient"].as_str().unwrap();
+    assert_eq!(home.demo(&["demo-recipient"]).ok().one("recipient")["recipient"], key, "it stays the same");
+    let out = home.at("lists");
+    let arguments = [
+        "export",
+        "--batch",
+        "B-1",
+        "--format",
+        "csv,jsonl",
+        "--recipient",
+        key,
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let exported = home.demo(&arguments).ok();
+    let summary = exported.one("summary");
+    assert_eq!(
+        (&summary["passed"], &summary["not_passed"], &summary["without_unit"]),
+        (&0.into(), &1.into(), &2.into())
+    );
+    let lists = exported.of("export");
+    assert_eq!(lists.len(), 4);
+    home.demo(&arguments).error(2, "K608");
+    let pem = out.join("export.pub.pem");
+    let identity = home.at("exports/demo-identity.txt");
+    for list in &lists {
+        let file = list["file"].as_str().unwrap();
+        let check = ["--json", "verify", file, "--key", pem.to_str().unwrap()];
+        run(&check).ok();
+        let import = ["--json", "import-check", file, "--key", pem.to_str().unwrap()];
+        if list["protected"] == true {
+            run(&import).error(5, "K610");
+        }
+        let opened = run(&[&import[..], &["--identity", identity.to_str().unwrap()]].concat())
+            .ok()
+            .one("import-check");
+        assert_eq!((&opened["rows"], &opened["whole_file_signed"]), (&3.into(), &true.into()));
+        let mut bytes = std::fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(file, bytes).unwrap();
+        run(&check).error(5, "K611");
+    }
+    let records = home.records();
+    let batch = records.batch_by_name("B-1").unwrap().id;
+    let recorded = records.list_exports(batch).unwrap();
+    assert_eq!(recorded.len(), 4);
+    for (row, list) in recorded.iter().zip(&lists) {
+        assert_eq!((row.operator.as_str(), row.rows), ("Ada", 3));
+        assert_eq!(list["sha256"], row.sha256.as_str());
+        assert_eq!(row.recipients.len(), usize::from(list["protected"] == true));
+    }
+    assert_eq!(
+        records.list_attempts(batch).unwrap()[2].outcome,
+        Some(Outcome::Aborted),
+        "the killed one was closed"
+    );
+}
+
+#[test]
+fn verifying_needs_a_key_and_a_signature() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f");
+    std::fs::write(&file, "x").unwrap();
+    let name = file.to_str().unwrap();
+    run(&["--json", "verify", name, "--key", name]).error(2, "K608");
+    run(&["--json", "verify", name, "--key", "/nonexistent.pem"]).error(4, "K609");
+}
+
+#[test]
+fn without_a_display_the_window_says_so() {
+    let home = Home::set_up();
+    let said = home.demo(&[]);
+    let error = said.error(2, "K608");
+    assert!(error["remedy"].as_str().unwrap().contains("keywright"), "{error}");
+}
+
+#[test]
+fn the_demo_recipient_exists_in_the_demo_only() {
+    let home = Home::new();
+    run(&["--home", home.home(), "--json", "demo-recipient"]).error(2, "K608");
+}
