@@ -3,6 +3,8 @@
 //! Invariants: persist before every send; identical frame 1 ⇒ identical cached frame 2; ACTIVE is sticky; at most
 //! one staged cloud generation; the accepted set is {g} or {g, g+1}.
 
+pub mod cloud;
+
 use crate::failure::Failure;
 use crate::model::*;
 use keywright_protocol::control::Proof;

@@ -3,10 +3,29 @@
 //! SQLite (WAL, STRICT tables, foreign keys); migrations live in `db/`. One writer thread; reads
 //! never wait for it. Killing the process at any instant loses no unit: what a caller was told is
 //! committed, is on disk.
+//!
+//! [`Records`] is what the rest of the station knows; [`SqliteRecords`] is the embedded implementation,
+//! [`KeyVault`] the one way to unit keys in clear, [`serial`] the unit serials. Design: `docs/records.md`.
 
 use crate::failure::Failure;
 use crate::model::*;
 use serde::{Deserialize, Serialize};
+
+mod agent_store;
+mod export_store;
+mod migrate;
+pub mod serial;
+mod sqlite;
+mod vault;
+mod writer;
+
+pub(crate) use agent_store::{
+    AgentView, CloudFacts, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, StageCloudKey,
+};
+pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
+pub use migrate::SCHEMA_VERSION;
+pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
+pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
 #[derive(Clone, Debug)]
@@ -82,6 +101,8 @@ pub trait Records: Send + Sync {
     fn list_product_orders(&self) -> Result<Vec<ProductOrder>, RecordsError>;
     /// One by row.
     fn product_order(&self, id: PoId) -> Result<ProductOrder, RecordsError>;
+    /// One by name.
+    fn product_order_by_name(&self, name: &str) -> Result<ProductOrder, RecordsError>;
     /// Pins the image of an order at its first flash; a different one later is refused.
     fn pin_image(&self, id: PoId, image_sha256: &str) -> Result<(), RecordsError>;
     /// Creates a batch under an order; its quantity must fit what is left of the order.
@@ -90,6 +111,8 @@ pub trait Records: Send + Sync {
     fn list_batches(&self) -> Result<Vec<Batch>, RecordsError>;
     /// One by name.
     fn batch_by_name(&self, name: &str) -> Result<Batch, RecordsError>;
+    /// One by row.
+    fn batch(&self, id: BatchId) -> Result<Batch, RecordsError>;
     /// Opens, pauses or closes.
     fn set_batch_state(&self, id: BatchId, state: BatchState) -> Result<(), RecordsError>;
     /// Counts for the header.
@@ -128,6 +151,13 @@ pub trait Records: Send + Sync {
     /// Attempts without an end from an earlier process of this station; called once at start, marks them
     /// interrupted (outcome ABORTED, failure `STATION_STOPPED`) and returns them.
     fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError>;
+    /// The canonical rows of a batch: every unit, in the order of arrival, then every attempt that never learnt its
+    /// unit's id. Failures are included; secrets are not (see [`KeyVault`]).
+    fn export_rows(&self, batch: BatchId) -> Result<Vec<ExportRow>, RecordsError>;
+    /// Records that a list was handed out, before it is: to whom, and its digest. Returns its number.
+    fn record_export(&self, export: NewExport) -> Result<i64, RecordsError>;
+    /// Exports of a batch, oldest first.
+    fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError>;
 }
 
 /// Why the records refused.
