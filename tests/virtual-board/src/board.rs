@@ -415,7 +415,7 @@ impl Board {
         self.shared.attention.store(true, Ordering::Relaxed);
         if !self.nrst_held {
             // The vector fetch; a debugger's vector catch stops before the first instruction.
-            self.now += self.cpu.step();
+            self.now += self.step_core();
             // The catch needs the debug domain, not C_DEBUGEN: debuggers that connect
             // under reset arm it first and enable debugging afterwards.
             let debug_powered = self.dap.ctrl & CDBGPWRUPREQ != 0;
@@ -580,6 +580,31 @@ impl Board {
         self.move_to(at);
     }
 
+    /// One step of the core, and the repair of its exception entry: rsemu 0.0.7 clears ITSTATE in the stacked
+    /// xPSR, so an interrupt inside an IT block would make the rest of the block unconditional on return
+    /// (ARM DDI 0403 B1.5.6 stacks it). Exception entry is a step of its own, so the state before it is what
+    /// belongs on the stack.
+    fn step_core(&mut self) -> u64 {
+        const IT: u32 = 0x0600_fc00;
+        const STACKED_XPSR: u32 = 28;
+        let before = self.cpu.xpsr();
+        if before & IT == 0 {
+            return self.cpu.step();
+        }
+        let sp = self.cpu.reg(13);
+        let cycles = self.cpu.step();
+        let entered = self.cpu.xpsr() & 0x1ff != before & 0x1ff && self.cpu.reg(13) < sp;
+        if entered {
+            let at = u64::from(self.cpu.reg(13).wrapping_add(STACKED_XPSR));
+            if let Ok(stacked) = self.space.read(at, Width::U32, MemAttrs::DEFAULT) {
+                let whole = stacked | u64::from(before & IT);
+                // A frame that cannot be written was lost by the entry already, which reported it.
+                let _ = self.space.write(at, Width::U32, whole, MemAttrs::DEFAULT);
+            }
+        }
+        cycles
+    }
+
     fn execute(&mut self, limit: u64) {
         let watched = self.debug.enabled() || self.stop_at.is_some() || self.instructions_left.is_some();
         let mut burst = BURST;
@@ -589,7 +614,7 @@ impl Board {
                 return;
             }
             self.shared.now.store(self.now, Ordering::Relaxed);
-            self.now += self.cpu.step();
+            self.now += self.step_core();
             if let Some(left) = &mut self.instructions_left {
                 *left -= 1;
                 if *left == 0 {
@@ -678,7 +703,7 @@ impl Board {
             }
             if self.powered {
                 self.shared.now.store(self.now, Ordering::Relaxed);
-                self.now += self.cpu.step();
+                self.now += self.step_core();
                 self.debug.retired = true;
                 self.halt(dfsr::HALTED);
             }
