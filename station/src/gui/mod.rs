@@ -1,1 +1,540 @@
 //! The window (egui): reads snapshots, emits commands.
+//!
+//! Code map: [`line_view`] is the Line view, a function of a snapshot and the window's own small [`ViewState`];
+//! [`Window`] joins it to a [`LineHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`]
+//! opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
+//! that only shows, for tests and for the design gallery.
+//!
+//! Architecture invariants:
+//! - Nothing here waits: snapshots are read, commands are sent, pictures are written by a thread of their own.
+//! - Nothing here knows hardware, SQL or the network.
+//! - A frame is painted because something changed, a key was pressed, or a clock on the screen moved on; an idle
+//!   window paints nothing.
+
+mod header;
+mod icons;
+mod layout;
+mod line_view;
+pub mod scripted;
+mod state;
+mod theme;
+mod tile;
+mod widgets;
+
+pub use line_view::{Picker, ViewState, line_view};
+pub use state::Seat;
+pub use theme::{fonts, install};
+
+use crate::line::{Command, LineHandle, Snapshot};
+use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// Changes of the line are painted at most this often; a flash reports hundreds of blocks a second.
+const FRAME: Duration = Duration::from_millis(33);
+/// How often the clocks of running units are painted.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the speed of a standing line is computed again.
+const SLOW_TICK: Duration = Duration::from_secs(15);
+
+/// Light, dark, or what the desktop says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Theme {
+    /// What the desktop says; dark if it says nothing.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+}
+
+impl From<Theme> for egui::ThemePreference {
+    fn from(theme: Theme) -> Self {
+        match theme {
+            Theme::System => Self::System,
+            Theme::Light => Self::Light,
+            Theme::Dark => Self::Dark,
+        }
+    }
+}
+
+/// A picture to take by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Screenshot {
+    /// PNG to write; written beside it first and renamed, so it is never half there.
+    pub path: PathBuf,
+    /// Close the window when it is written.
+    pub then_close: bool,
+}
+
+/// How to open the window.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Title of the window.
+    pub title: String,
+    /// Light or dark.
+    pub theme: Theme,
+    /// Text size on top of what the window chooses for its own size; 1 is normal, 0.5 to 3.
+    pub zoom: f32,
+    /// Size of the window in points before the desktop has its say.
+    pub size: [f32; 2],
+    /// Cover the whole screen.
+    pub fullscreen: bool,
+    /// Picture to take as soon as the window stands.
+    pub screenshot: Option<Screenshot>,
+    /// Folder of the pictures that F12 takes; made when the first is taken.
+    pub pictures: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            title: "Keywright".into(),
+            theme: Theme::System,
+            zoom: 1.0,
+            size: [1280.0, 800.0],
+            fullscreen: false,
+            screenshot: None,
+            pictures: PathBuf::from("."),
+        }
+    }
+}
+
+/// Why no window opened.
+#[derive(Debug, thiserror::Error)]
+pub enum GuiError {
+    /// There is no display at all.
+    #[error(
+        "no display found (neither DISPLAY nor WAYLAND_DISPLAY is set); run it from a graphical session, or with --headless"
+    )]
+    NoDisplay,
+    /// There is one, but it does not answer.
+    #[error("the display can't be opened: {0}; check DISPLAY or WAYLAND_DISPLAY, or run with --headless")]
+    Display(String),
+    /// The display has no graphics driver that can be used.
+    #[error(
+        "no usable graphics driver: {0}; install one (on Debian mesa-vulkan-drivers also works without a graphics card), or run with --headless"
+    )]
+    Graphics(String),
+}
+
+/// Whether the environment names a display, without opening it.
+pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
+    let set = |name| env(name).is_some_and(|v| !v.is_empty());
+    !cfg!(all(unix, not(target_os = "macos"))) || set("DISPLAY") || set("WAYLAND_DISPLAY") || set("WAYLAND_SOCKET")
+}
+
+/// Opens the window on a line and returns when it is closed. Call it on the main thread. Closing waits for running
+/// units; the line is told [`Command::Shutdown`] before this returns.
+///
+/// # Errors
+/// See [`GuiError`]; nothing was sent to the line then.
+pub fn run(line: Box<dyn LineHandle>, options: Options) -> Result<(), GuiError> {
+    if !display_named(|name| std::env::var_os(name)) {
+        return Err(GuiError::NoDisplay);
+    }
+    let mut viewport = egui::ViewportBuilder::default()
+        .with_title(options.title.clone())
+        .with_app_id("keywright")
+        .with_inner_size(options.size)
+        .with_min_inner_size([960.0, 600.0])
+        .with_fullscreen(options.fullscreen);
+    if let Ok(icon) = eframe::icon_data::from_png_bytes(ICON) {
+        viewport = viewport.with_icon(icon);
+    }
+    let native = eframe::NativeOptions { viewport, centered: true, ..Default::default() };
+    eframe::run_native(
+        "keywright",
+        native,
+        Box::new(move |creation| Ok(Box::new(Window::new(&creation.egui_ctx, line, options)))),
+    )
+    .map_err(|error| match error {
+        eframe::Error::Winit(e) => GuiError::Display(e.to_string()),
+        eframe::Error::WinitEventLoop(e) => GuiError::Display(e.to_string()),
+        other => GuiError::Graphics(other.to_string()),
+    })
+}
+
+const ICON: &[u8] = include_bytes!("../../../assets/icons/keywright.png");
+
+/// The window: a line, and what is the window's own.
+pub struct Window {
+    line: Box<dyn LineHandle>,
+    snapshot: Arc<Snapshot>,
+    view: ViewState,
+    zoom: f32,
+    pictures: PathBuf,
+    pending: Option<Screenshot>,
+    frames: u32,
+    written: Receiver<(PathBuf, Result<(), String>, bool)>,
+    writer: Sender<(PathBuf, Result<(), String>, bool)>,
+    closes: u32,
+    clock: Arc<FrameClock>,
+}
+
+/// When the last frame began, so that a storm of changes is painted at a steady rate.
+struct FrameClock {
+    start: Instant,
+    last: AtomicU64,
+}
+
+impl FrameClock {
+    fn since_last(&self) -> Duration {
+        let now = self.start.elapsed();
+        now.saturating_sub(Duration::from_micros(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn frame(&self) {
+        self.last.store(self.start.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Window {
+    /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
+    pub fn new(ctx: &Context, line: Box<dyn LineHandle>, options: Options) -> Self {
+        install(ctx);
+        ctx.set_theme(egui::ThemePreference::from(options.theme));
+        ctx.options_mut(|o| {
+            // Zoom is ours: it multiplies the one that follows the window's size.
+            o.zoom_with_keyboard = false;
+            o.fallback_theme = egui::Theme::Dark;
+        });
+        let clock = Arc::new(FrameClock { start: Instant::now(), last: AtomicU64::new(0) });
+        let (wake_ctx, wake_clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(&clock));
+        line.on_change(Box::new(move || {
+            let Some(clock) = wake_clock.upgrade() else { return };
+            match FRAME.checked_sub(clock.since_last()) {
+                Some(wait) if !wait.is_zero() => wake_ctx.request_repaint_after(wait),
+                _ => wake_ctx.request_repaint(),
+            }
+        }));
+        let (writer, written) = channel();
+        Self {
+            snapshot: line.snapshot(),
+            line,
+            view: ViewState::default(),
+            zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
+            pictures: options.pictures,
+            pending: options.screenshot,
+            frames: 0,
+            written,
+            writer,
+            closes: 0,
+            clock,
+        }
+    }
+
+    /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
+    pub fn logic(&mut self, ctx: &Context) {
+        self.view.now = Instant::now();
+        self.snapshot = self.line.snapshot();
+        self.view.observe(&self.snapshot);
+        for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
+            self.view.notice = Some(match result {
+                Ok(()) => format!("Saved {}", path.display()),
+                Err(e) => format!("The picture can't be saved as {}: {e}", path.display()),
+            });
+            if close {
+                ctx.send_viewport_cmd(ViewportCommand::Close);
+                self.closes = 2;
+            }
+        }
+        self.closing(ctx);
+    }
+
+    /// A unit in work is finished first; asked again, it is cancelled at its next safe point; asked a third time, the
+    /// window goes and the unit resumes at the next start.
+    fn closing(&mut self, ctx: &Context) {
+        let running: Vec<usize> = (0..self.snapshot.fixtures.len())
+            .filter(|i| self.snapshot.fixtures[*i].running.is_some())
+            .collect();
+        if ctx.input(|i| i.viewport().close_requested()) {
+            self.closes += 1;
+            if running.is_empty() || self.closes > 2 {
+                return;
+            }
+            ctx.send_viewport_cmd(ViewportCommand::CancelClose);
+            self.view.closing = true;
+            if self.closes == 2 {
+                running.iter().for_each(|i| self.line.send(Command::Cancel(*i)));
+            } else {
+                self.line.send(Command::AutoStart(false));
+            }
+        } else if self.view.closing && running.is_empty() {
+            self.closes = 3;
+            ctx.send_viewport_cmd(ViewportCommand::Close);
+        }
+    }
+
+    /// One frame.
+    pub fn ui(&mut self, ui: &mut Ui) {
+        self.clock.frame();
+        let ctx = ui.ctx().clone();
+        self.size_text(&ctx);
+        if ctx.input(|i| i.key_pressed(Key::F11)) {
+            let full = ctx.input(|i| i.viewport().fullscreen.unwrap_or(false));
+            ctx.send_viewport_cmd(ViewportCommand::Fullscreen(!full));
+        }
+        for command in line_view(ui, &self.snapshot, &mut self.view) {
+            self.line.send(command);
+        }
+        if ctx.input(|i| i.key_pressed(Key::F12)) {
+            let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
+            self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });
+        }
+        self.frames += 1;
+        // Fonts and zoom settle in the first frames.
+        if self.pending.is_some() {
+            if self.frames > 4 {
+                if let Some(shot) = self.pending.take() {
+                    self.picture(&ctx, shot);
+                }
+            } else {
+                ctx.request_repaint();
+            }
+        }
+        if self.snapshot.fixtures.iter().any(|f| f.running.is_some()) {
+            ctx.request_repaint_after(TICK);
+        } else if !self.snapshot.finished.is_empty() && self.snapshot.counts.open() > 0 {
+            ctx.request_repaint_after(SLOW_TICK);
+        }
+    }
+
+    /// The window is read from arm's length, so its words grow with it: a 4K wall screen shows the same line larger,
+    /// not smaller. Ctrl and plus, minus or zero change that to the operator's liking.
+    fn size_text(&mut self, ctx: &Context) {
+        let (larger, smaller, normal) = ctx.input_mut(|i| {
+            (
+                i.consume_key(Modifiers::COMMAND, Key::Equals) || i.consume_key(Modifiers::COMMAND, Key::Plus),
+                i.consume_key(Modifiers::COMMAND, Key::Minus),
+                i.consume_key(Modifiers::COMMAND, Key::Num0),
+            )
+        });
+        if larger {
+            self.zoom = (self.zoom + 0.1).min(3.0);
+        }
+        if smaller {
+            self.zoom = (self.zoom - 0.1).max(0.5);
+        }
+        if normal {
+            self.zoom = 1.0;
+        }
+        let native = ctx.content_rect().size() * ctx.zoom_factor();
+        let wanted = zoom_for(native) * self.zoom;
+        if (wanted - ctx.zoom_factor()).abs() > 0.01 {
+            ctx.set_zoom_factor(wanted);
+        }
+    }
+
+    fn picture(&self, ctx: &Context, shot: Screenshot) {
+        let (writer, again) = (self.writer.clone(), ctx.clone());
+        ctx.request_screenshot(move |image| {
+            // Encoding 4K takes longer than a frame may.
+            std::thread::spawn(move || {
+                let result = write_png(&shot.path, &image);
+                // The window may be gone by now; the picture is not.
+                let _ = writer.send((shot.path, result, shot.then_close));
+                again.request_repaint();
+            });
+        });
+        ctx.request_repaint();
+    }
+}
+
+/// Zoom that follows the window's size, in steps so that a resize does not draw every glyph anew.
+fn zoom_for(native: egui::Vec2) -> f32 {
+    let wanted = (native.x / 1600.0).min(native.y / 900.0).clamp(1.0, 4.0);
+    (wanted * 20.0).floor() / 20.0
+}
+
+fn write_png(path: &Path, image: &egui::ColorImage) -> Result<(), String> {
+    use eframe::icon_data::IconDataExt;
+    let data = egui::IconData {
+        rgba: image.pixels.iter().flat_map(|p| p.to_array()).collect(),
+        width: image.size[0] as u32,
+        height: image.size[1] as u32,
+    };
+    let png = data.to_png_bytes()?;
+    let told = |e: std::io::Error| e.to_string();
+    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(told)?;
+    }
+    let part = path.with_extension("png.part");
+    std::fs::write(&part, png).map_err(told)?;
+    std::fs::rename(&part, path).map_err(told)
+}
+
+impl eframe::App for Window {
+    fn logic(&mut self, ctx: &Context, _frame: &mut eframe::Frame) {
+        Window::logic(self, ctx);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        Window::ui(self, ui);
+    }
+
+    fn on_exit(&mut self) {
+        self.line.send(Command::Shutdown);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scripted::{Scene, ScriptedLine, scene};
+    use super::*;
+    use egui_kittest::{Harness, kittest::Queryable};
+    use std::ffi::OsString;
+
+    fn window(line: &ScriptedLine, size: [f32; 2]) -> Harness<'static, Option<Window>> {
+        let handle = line.clone();
+        let mut harness = Harness::builder()
+            .with_size(size)
+            .with_step_dt(1.0 / 60.0)
+            .with_max_steps(200)
+            .with_context_setup(install)
+            .build_ui_state(
+                move |ui, window: &mut Option<Window>| {
+                    let options = Options { theme: Theme::Light, ..Options::default() };
+                    let ctx = ui.ctx().clone();
+                    let window = window.get_or_insert_with(|| Window::new(&ctx, Box::new(handle.clone()), options));
+                    window.logic(&ctx);
+                    window.ui(ui);
+                },
+                None,
+            );
+        harness.run();
+        harness
+    }
+
+    fn request_close(h: &mut Harness<'static, Option<Window>>) {
+        let id = egui::ViewportId::ROOT;
+        h.input_mut().viewports.entry(id).or_default().events.push(egui::ViewportEvent::Close);
+        h.step();
+        h.input_mut().viewports.entry(id).or_default().events.clear();
+    }
+
+    fn close_commands(h: &Harness<'static, Option<Window>>) -> Vec<ViewportCommand> {
+        let output = &h.output().viewport_output[&egui::ViewportId::ROOT];
+        let closing = |c: &&ViewportCommand| matches!(c, ViewportCommand::Close | ViewportCommand::CancelClose);
+        output.commands.iter().filter(closing).cloned().collect()
+    }
+
+    #[test]
+    fn a_display_is_looked_for_before_anything_is_opened() {
+        let env = |set: &'static [(&str, &str)]| {
+            move |name: &str| set.iter().find(|(k, _)| *k == name).map(|(_, v)| OsString::from(v))
+        };
+        assert!(display_named(env(&[("DISPLAY", ":0")])));
+        assert!(display_named(env(&[("WAYLAND_DISPLAY", "wayland-0")])));
+        if cfg!(target_os = "linux") {
+            assert!(!display_named(env(&[])));
+            assert!(!display_named(env(&[("DISPLAY", "")])));
+        }
+        assert!(GuiError::NoDisplay.to_string().contains("--headless"));
+    }
+
+    #[test]
+    fn keys_reach_the_line_and_its_changes_reach_the_screen() {
+        let now = Instant::now();
+        let line = ScriptedLine::new(scene(Scene::Ready(2), now));
+        let mut h = window(&line, [1280.0, 720.0]);
+        h.key_press(Key::Space);
+        h.run();
+        assert_eq!(line.take(), [Command::Start(0), Command::Start(1)]);
+        let mut running = scene(Scene::Ready(2), now);
+        running.fixtures[0] = scripted::running(1, crate::line::Step::Flash, "erasing app", 0.1, now, 1);
+        line.show(running);
+        h.run();
+        h.get_by_label("erasing app");
+    }
+
+    #[test]
+    fn a_change_of_the_line_asks_for_a_frame_from_its_own_thread() {
+        let line = ScriptedLine::new(scene(Scene::Ready(1), Instant::now()));
+        let ctx = Context::default();
+        let (asked, frames) = channel();
+        ctx.set_request_repaint_callback(move |info| asked.send(info.delay).expect("the test listens"));
+        let window = Window::new(&ctx, Box::new(line.clone()), Options::default());
+        let _ = frames.try_iter().count();
+        let other = line.clone();
+        std::thread::spawn(move || other.show(scene(Scene::Busy(1), Instant::now())))
+            .join()
+            .expect("the line's thread");
+        assert!(frames.try_iter().any(|delay| delay <= FRAME), "no frame was asked for");
+        drop(window);
+    }
+
+    #[test]
+    fn zoom_follows_the_window_and_the_operator() {
+        assert_eq!(zoom_for(egui::vec2(1280.0, 720.0)), 1.0);
+        assert_eq!(zoom_for(egui::vec2(1920.0, 1080.0)), 1.2);
+        assert_eq!(zoom_for(egui::vec2(3840.0, 2160.0)), 2.4);
+        assert_eq!(zoom_for(egui::vec2(3840.0, 720.0)), 1.0);
+        let line = ScriptedLine::new(scene(Scene::Ready(1), Instant::now()));
+        let mut h = window(&line, [1280.0, 720.0]);
+        for (key, zoom) in [(Key::Equals, 1.1), (Key::Minus, 1.0), (Key::Minus, 0.9), (Key::Num0, 1.0)] {
+            h.key_press_modifiers(Modifiers::COMMAND, key);
+            h.run();
+            let now = h.state().as_ref().expect("a window").zoom;
+            assert!((now - zoom).abs() < 1e-5, "{key:?}: {now}");
+        }
+        assert_eq!(line.take(), [], "Ctrl+0 and its like start nothing");
+    }
+
+    #[test]
+    fn closing_waits_for_running_units_then_cancels_then_goes() {
+        let now = Instant::now();
+        let mut busy = scene(Scene::Ready(2), now);
+        busy.fixtures[1] = scripted::running(2, crate::line::Step::Flash, "erasing app", 0.1, now, 1);
+        let line = ScriptedLine::new(busy);
+        let mut h = window(&line, [1280.0, 720.0]);
+        request_close(&mut h);
+        assert_eq!(close_commands(&h), [ViewportCommand::CancelClose]);
+        h.step();
+        h.get_by_label("Finishing the running units");
+        assert_eq!(line.take(), [Command::AutoStart(false)]);
+        h.key_press(Key::Space);
+        h.step();
+        h.step();
+        assert_eq!(line.take(), [], "nothing starts any more");
+        request_close(&mut h);
+        assert_eq!(line.take(), [Command::Cancel(1)]);
+        line.show(scene(Scene::Ready(2), now));
+        h.step();
+        assert_eq!(close_commands(&h), [ViewportCommand::Close]);
+    }
+
+    #[test]
+    fn an_idle_line_closes_at_once_and_an_idle_window_paints_nothing() {
+        let mut quiet = scene(Scene::Ready(2), Instant::now());
+        quiet.finished.clear();
+        let line = ScriptedLine::new(quiet);
+        let mut h = window(&line, [1280.0, 720.0]);
+        let output = &h.output().viewport_output[&egui::ViewportId::ROOT];
+        assert_eq!(output.repaint_delay, Duration::MAX);
+        request_close(&mut h);
+        assert_eq!(close_commands(&h), []);
+    }
+
+    #[test]
+    fn a_picture_is_a_png_of_the_right_size_and_its_folder_is_made() {
+        let folder = std::env::temp_dir().join(format!("keywright-picture-{}", std::process::id()));
+        let path = folder.join("deep").join("window.png");
+        let image = egui::ColorImage::filled([7, 5], egui::Color32::from_rgb(9, 200, 30));
+        write_png(&path, &image).expect("written");
+        let read = eframe::icon_data::from_png_bytes(&std::fs::read(&path).expect("read")).expect("a PNG");
+        assert_eq!((read.width, read.height), (7, 5));
+        assert_eq!(&read.rgba[..4], &[9, 200, 30, 255]);
+        std::fs::remove_dir_all(folder).expect("cleaned up");
+    }
+
+    #[test]
+    fn the_icon_is_a_square_png() {
+        let icon = eframe::icon_data::from_png_bytes(ICON).expect("a PNG");
+        assert_eq!(icon.width, icon.height);
+    }
+}

@@ -1,0 +1,793 @@
+//! The Line view: what a technician sees all day.
+//!
+//! Invariants: it reads a snapshot and returns commands, nothing else; nothing on the way from one board to the next
+//! opens a dialog; everything works without a mouse.
+
+use super::header;
+use super::icons::{self, Icon};
+use super::layout::{Density, Grid};
+use super::state::{self, Seat, State};
+use super::theme::{Palette, Tone, palette, regular, strong};
+use super::tile::{Act, Tile};
+use super::widgets;
+use crate::line::{Command, Snapshot};
+use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
+use std::time::Instant;
+
+/// The open list of batches.
+#[derive(Clone, Debug, Default)]
+pub struct Picker {
+    /// What was typed.
+    pub query: String,
+    /// The line that Enter takes.
+    pub at: usize,
+    /// The search field was given the keyboard.
+    pub focused: bool,
+}
+
+/// What the window itself remembers; nothing of it is a fact about units.
+#[derive(Clone, Debug)]
+pub struct ViewState {
+    /// The present, set before every frame.
+    pub now: Instant,
+    /// One per fixture.
+    pub seats: Vec<Seat>,
+    /// The batch list is open.
+    pub picker: Option<Picker>,
+    /// The operator's name is being edited.
+    pub operator: Option<String>,
+    /// The help is open.
+    pub help: bool,
+    /// The newest word to the operator; stays until the next key or press.
+    pub notice: Option<String>,
+    /// The window waits for running units before it closes.
+    pub closing: bool,
+}
+
+impl Default for ViewState {
+    fn default() -> Self {
+        Self {
+            now: Instant::now(),
+            seats: Vec::new(),
+            picker: None,
+            operator: None,
+            help: false,
+            notice: None,
+            closing: false,
+        }
+    }
+}
+
+impl ViewState {
+    /// Takes in the newest snapshot.
+    pub fn observe(&mut self, snapshot: &Snapshot) {
+        self.seats.resize_with(snapshot.fixtures.len(), Seat::default);
+        for (seat, fixture) in self.seats.iter_mut().zip(&snapshot.fixtures) {
+            seat.observe(fixture);
+        }
+    }
+
+    /// Light becomes dark and dark light.
+    pub fn toggle_theme(&self, ctx: &egui::Context) {
+        ctx.set_theme(match ctx.theme() {
+            egui::Theme::Dark => egui::Theme::Light,
+            egui::Theme::Light => egui::Theme::Dark,
+        });
+    }
+}
+
+/// Draws the view into the whole of `ui`; returns what the operator asked for.
+pub fn line_view(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState) -> Vec<Command> {
+    let mut out = Vec::new();
+    view.observe(snapshot);
+    let p = palette(ui.ctx());
+    let all = ui.max_rect();
+    ui.painter().rect_filled(all, 0.0, p.background);
+
+    let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(snapshot)));
+    let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
+    let mut room = Rect::from_min_max(pos2(all.left() + 16.0, head.bottom() + 12.0), pos2(all.right() - 16.0, foot.top() - 10.0));
+    notices(ui, &mut room, snapshot, view, p);
+
+    let mut grid = Grid::new(snapshot.fixtures.len(), room.size());
+    let mut strip = None;
+    if grid.density == Density::Compact {
+        let rect = Rect::from_min_max(pos2(room.left(), room.bottom() - 104.0), room.max);
+        room.max.y = rect.top() - 10.0;
+        strip = Some(rect);
+        grid = Grid::new(snapshot.fixtures.len(), room.size());
+        grid.density = Density::Compact;
+    }
+
+    let focused = focused_tile(ui, snapshot);
+    keys(ui, snapshot, view, focused, grid.columns, &mut out);
+    header::show(ui, head, snapshot, view, &mut out);
+    if snapshot.fixtures.is_empty() {
+        no_fixtures(ui, room, p);
+    } else {
+        tiles(ui, room, snapshot, view, &grid, &mut out);
+    }
+    if let Some(rect) = strip {
+        let hovered = ui.input(|i| i.pointer.hover_pos()).and_then(|at| {
+            (0..snapshot.fixtures.len()).find(|i| ui.ctx().read_response(Tile::id(*i)).is_some_and(|r| r.rect.contains(at)))
+        });
+        match focused.or(hovered) {
+            Some(i) => {
+                if let Some(act) = tile(snapshot, view, i, &grid).strip(ui, rect) {
+                    carry_out(ui, snapshot, view, i, act, &mut out);
+                }
+            }
+            None => {
+                let text = "Arrow keys or the pointer choose a fixture; it is shown here in full";
+                ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+                widgets::line(ui, rect, Align2::CENTER_CENTER, text, regular(15.0), p.muted);
+            }
+        }
+    }
+    footer(ui, foot, snapshot, view, focused, p);
+    if view.help {
+        help(ui, view, p);
+    }
+    out
+}
+
+fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Grid) -> Tile<'a> {
+    let fixture = &snapshot.fixtures[index];
+    Tile {
+        index,
+        fixture,
+        seat: &view.seats[index],
+        startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
+        density: grid.density,
+        scale: grid.scale(),
+        now: view.now,
+    }
+}
+
+fn focused_tile(ui: &Ui, snapshot: &Snapshot) -> Option<usize> {
+    let id = ui.ctx().memory(|m| m.focused())?;
+    (0..snapshot.fixtures.len()).find(|i| Tile::id(*i) == id)
+}
+
+fn tiles(ui: &mut Ui, room: Rect, snapshot: &Snapshot, view: &mut ViewState, grid: &Grid, out: &mut Vec<Command>) {
+    // The clip leaves room for focus rings at the edges.
+    let count = snapshot.fixtures.len();
+    let mut acts = Vec::new();
+    ui.scope_builder(UiBuilder::new().max_rect(room), |ui| {
+        ui.set_clip_rect(room.expand(7.0).intersect(ui.clip_rect()));
+        egui::ScrollArea::vertical().id_salt("fixtures").auto_shrink(false).show(ui, |ui| {
+            ui.set_clip_rect(room.expand(7.0));
+            let (area, _) = ui.allocate_exact_size(vec2(room.width(), grid.height(count)), egui::Sense::hover());
+            for i in 0..count {
+                if let Some(act) = tile(snapshot, view, i, grid).show(ui, grid.rect(i, area.min)) {
+                    acts.push((i, act));
+                }
+                // Arrows move between tiles and Esc cancels, so the focus must not run away with them.
+                ui.memory_mut(|m| {
+                    m.set_focus_lock_filter(
+                        Tile::id(i),
+                        EventFilter { tab: false, horizontal_arrows: true, vertical_arrows: true, escape: true },
+                    );
+                });
+            }
+        });
+    });
+    for (i, act) in acts {
+        carry_out(ui, snapshot, view, i, act, out);
+    }
+}
+
+fn carry_out(ui: &Ui, snapshot: &Snapshot, view: &mut ViewState, i: usize, act: Act, out: &mut Vec<Command>) {
+    view.notice = None;
+    match act {
+        Act::Start => start(snapshot, view, i, out),
+        Act::Press => {
+            let fixture = &snapshot.fixtures[i];
+            if state::sweeps(snapshot, fixture, &view.seats[i]) {
+                start(snapshot, view, i, out);
+            } else {
+                ui.memory_mut(|m| m.request_focus(Tile::id(i)));
+                if let Err(reason) = state::may_start(snapshot, fixture)
+                    && fixture.running.is_none()
+                {
+                    view.notice = Some(reason);
+                }
+            }
+        }
+        Act::Cancel => out.push(Command::Cancel(i)),
+        Act::Copy(text) => {
+            ui.ctx().copy_text(text);
+            view.notice = Some("Copied".into());
+        }
+    }
+}
+
+fn start(snapshot: &Snapshot, view: &mut ViewState, i: usize, out: &mut Vec<Command>) {
+    if view.closing {
+        view.notice = Some("The window closes when the running units are done".into());
+        return;
+    }
+    match snapshot.fixtures.get(i).map(|f| state::may_start(snapshot, f)) {
+        Some(Ok(())) => out.push(Command::Start(i)),
+        Some(Err(reason)) => view.notice = Some(reason),
+        None => view.notice = Some(format!("There is no fixture {}", i + 1)),
+    }
+}
+
+fn start_all(snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) {
+    if view.closing {
+        view.notice = Some("The window closes when the running units are done".into());
+        return;
+    }
+    if let Some(refusal) = state::batch_refusal(snapshot) {
+        view.notice = Some(refusal);
+        return;
+    }
+    let before = out.len();
+    for (i, fixture) in snapshot.fixtures.iter().enumerate() {
+        if state::sweeps(snapshot, fixture, &view.seats[i]) {
+            out.push(Command::Start(i));
+        }
+    }
+    if out.len() == before {
+        view.notice = Some(if snapshot.fixtures.iter().any(|f| f.running.is_some()) {
+            "Every fixture with a new board is already running".into()
+        } else {
+            "No new board to start: seat one, or press a fixture's number to run its board again".into()
+        });
+    }
+}
+
+const DIGITS: [Key; 9] =
+    [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9];
+
+fn keys(
+    ui: &mut Ui,
+    snapshot: &Snapshot,
+    view: &mut ViewState,
+    focused: Option<usize>,
+    columns: usize,
+    out: &mut Vec<Command>,
+) {
+    let pressed = |key: Key| ui.input(|i| i.key_pressed(key));
+    let command = |key: Key| ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, key));
+    if command(Key::D) {
+        view.toggle_theme(ui.ctx());
+    }
+    if command(Key::B) {
+        view.picker = if view.picker.is_none() { Some(Picker::default()) } else { None };
+        view.operator = None;
+        view.help = false;
+    }
+    if pressed(Key::F1) {
+        view.help = !view.help;
+        return;
+    }
+    let escape = pressed(Key::Escape);
+    if view.help || view.picker.is_some() || view.operator.is_some() {
+        if escape {
+            view.help = false;
+            view.picker = None;
+            view.operator = None;
+        }
+        return;
+    }
+    if pressed(Key::Questionmark) {
+        view.help = true;
+        return;
+    }
+    if command(Key::A) {
+        out.push(Command::AutoStart(!snapshot.auto_start));
+    }
+    let count = snapshot.fixtures.len();
+    let plain = ui.input(|i| !i.modifiers.command && !i.modifiers.alt);
+    if plain && ui.input(|i| i.events.iter().any(|e| matches!(e, egui::Event::Key { pressed: true, .. }))) {
+        view.notice = None;
+    }
+    for (i, key) in DIGITS.into_iter().enumerate() {
+        if plain && pressed(key) {
+            start(snapshot, view, i, out);
+        }
+    }
+    let nothing_focused = ui.ctx().memory(|m| m.focused().is_none());
+    if plain && nothing_focused && pressed(Key::Space) {
+        start_all(snapshot, view, out);
+    }
+    if escape {
+        let running = |i: usize| snapshot.fixtures[i].running.as_ref().is_some_and(|r| !r.cancelling);
+        match focused {
+            Some(i) if running(i) => out.push(Command::Cancel(i)),
+            Some(i) => ui.memory_mut(|m| m.surrender_focus(Tile::id(i))),
+            None => out.extend((0..count).filter(|i| running(*i)).map(Command::Cancel)),
+        }
+    }
+    if count > 0 && plain && (nothing_focused || focused.is_some()) {
+        let last = count - 1;
+        let to = match focused {
+            None => [Key::ArrowLeft, Key::ArrowRight, Key::ArrowUp, Key::ArrowDown]
+                .into_iter()
+                .any(pressed)
+                .then_some(0),
+            Some(at) if pressed(Key::ArrowLeft) => Some(at.saturating_sub(1)),
+            Some(at) if pressed(Key::ArrowRight) => Some((at + 1).min(last)),
+            Some(at) if pressed(Key::ArrowUp) => Some(at.checked_sub(columns).unwrap_or(at)),
+            Some(at) if pressed(Key::ArrowDown) && at + columns <= last => Some(at + columns),
+            Some(_) if pressed(Key::Home) => Some(0),
+            Some(_) if pressed(Key::End) => Some(last),
+            Some(_) => None,
+        };
+        if let Some(to) = to {
+            ui.memory_mut(|m| m.request_focus(Tile::id(to)));
+        }
+    }
+}
+
+fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &ViewState, p: &Palette) {
+    let mut strip = |ui: &mut Ui, tone: Tone, icon: Icon, title: &str, text: &str| {
+        let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
+        ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
+        let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
+        icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
+        let words = Rect::from_min_max(pos2(square.right() + 12.0, rect.top()), pos2(rect.right() - 14.0, rect.bottom()));
+        let used = widgets::line(ui, words, Align2::LEFT_CENTER, title, strong(15.5), tone.ink);
+        let rest = Rect::from_min_max(pos2(used.right() + 12.0, words.top()), words.max);
+        if rest.width() > 40.0 {
+            widgets::line(ui, rest, Align2::LEFT_CENTER, text, regular(14.5), p.text);
+        }
+        room.min.y = rect.bottom() + 10.0;
+    };
+    if view.closing {
+        let text = "The window closes when they are done. Close again to cancel them at the next safe point";
+        strip(ui, p.running, Icon::Turning, "Finishing the running units", text);
+    }
+    if let Some(failure) = &snapshot.trouble {
+        let title = format!("{} {}", failure.code, failure.sentence);
+        strip(ui, p.error, Icon::Warning, &title, &failure.remedy);
+    }
+    let c = &snapshot.counts;
+    let counted = c.passed + c.failed + c.scrapped;
+    if counted > c.planned && snapshot.batch.is_some() {
+        let title = format!("The counts don't balance: {counted} units of {} planned", c.planned);
+        strip(ui, p.error, Icon::Warning, &title, "Compare the boards on the bench with the records before you go on");
+    }
+    match &snapshot.batch {
+        None if snapshot.batches.is_empty() => strip(
+            ui,
+            p.running,
+            Icon::Arrow,
+            "No batch yet",
+            "Make a product order with “keywright po new”, then a batch with “keywright batch new”; it appears here by itself",
+        ),
+        None => strip(ui, p.running, Icon::Arrow, "Choose a batch", "Press Ctrl+B, then Enter"),
+        Some(_) => {
+            if let Some(refusal) = state::batch_refusal(snapshot) {
+                let (title, text) = refusal.split_once(": ").unwrap_or((&refusal, ""));
+                let text = format!("No unit starts. {}{}", text[..1].to_uppercase(), &text[1..]);
+                strip(ui, p.error, Icon::Stop, title, &text);
+            }
+        }
+    }
+}
+
+fn no_fixtures(ui: &mut Ui, room: Rect, p: &Palette) {
+    let card = Rect::from_center_size(room.center(), vec2(620.0_f32.min(room.width()), 236.0_f32.min(room.height())));
+    ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+    let icon = Rect::from_center_size(pos2(card.center().x, card.top() + 52.0), vec2(44.0, 44.0));
+    icons::paint(ui.painter(), icon, Icon::Empty, p.muted, p.surface, 0.0);
+    let slice = |top: f32, height: f32| {
+        Rect::from_min_size(pos2(card.left() + 24.0, card.top() + top), vec2(card.width() - 48.0, height))
+    };
+    widgets::line(ui, slice(86.0, 34.0), Align2::CENTER_CENTER, "No fixtures", strong(23.0), p.text);
+    let text = "Plug in a debug probe, or name each fixture's probe and serial port in station.toml, then start Keywright again";
+    widgets::block(ui, slice(124.0, 48.0), Align2::CENTER_TOP, text, regular(15.5), p.text, 2);
+    let text = "“keywright doctor” lists the probes and ports it can see";
+    widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.5), p.muted, 2);
+}
+
+fn footer(ui: &mut Ui, rect: Rect, snapshot: &Snapshot, view: &ViewState, focused: Option<usize>, p: &Palette) {
+    ui.painter().rect_filled(rect, 0.0, p.surface);
+    ui.painter().hline(rect.x_range(), rect.top(), Stroke::new(1.0, p.border));
+    let inner = rect.shrink2(vec2(16.0, 0.0));
+    let keys = "1–9 start a fixture · Esc cancel · Ctrl+B batch · Ctrl+D theme · F1 help";
+    let width = widgets::width(ui, keys, regular(13.5)) + 2.0;
+    let right = Rect::from_min_max(pos2((inner.right() - width).max(inner.center().x), inner.top()), inner.max);
+    widgets::line(ui, right, Align2::RIGHT_CENTER, keys, regular(13.5), p.muted);
+    let left = Rect::from_min_max(inner.min, pos2(right.left() - 16.0, inner.bottom()));
+    if let Some(notice) = &view.notice {
+        let used = widgets::line(ui, left, Align2::LEFT_CENTER, notice, strong(14.0), p.running.ink);
+        let response = ui.interact(used, ui.scope_id().with("notice"), egui::Sense::hover());
+        ui.ctx().accesskit_node_builder(response.id, |node| {
+            node.set_live(egui::accesskit::Live::Polite);
+            node.set_value(notice.clone());
+        });
+        return;
+    }
+    let ready = (0..snapshot.fixtures.len())
+        .filter(|i| state::sweeps(snapshot, &snapshot.fixtures[*i], &view.seats[*i]))
+        .count();
+    let running = snapshot.fixtures.iter().filter(|f| f.running.is_some()).count();
+    let text = match focused {
+        Some(i) => {
+            let f = &snapshot.fixtures[i];
+            match State::of(f) {
+                State::Running => format!("Esc cancels {}", f.name),
+                State::Cancelling => format!("{} stops at its next safe point", f.name),
+                _ if state::may_start(snapshot, f).is_ok() => {
+                    format!("Space or Enter starts {}, Esc goes back to all fixtures", f.name)
+                }
+                _ => format!("{}, Esc goes back to all fixtures", f.name),
+            }
+        }
+        None if view.closing || state::batch_refusal(snapshot).is_some() => String::new(),
+        None if ready == 1 => "Space starts the one ready board".into(),
+        None if ready > 1 => format!("Space starts {ready} boards"),
+        None if running > 0 => format!("{running} running, Esc cancels"),
+        None => "Waiting for boards".into(),
+    };
+    if !text.is_empty() {
+        widgets::line(ui, left, Align2::LEFT_CENTER, &text, strong(14.0), p.text);
+    }
+}
+
+const KEYS: [(&str, &str); 11] = [
+    ("Space", "start every fixture with a new board, or the one in focus"),
+    ("1 … 9", "start the fixture with that number"),
+    ("Enter", "start the fixture in focus"),
+    ("Esc", "cancel the fixture in focus, or all if none is"),
+    ("Arrows, Tab", "move the focus"),
+    ("Ctrl+B", "choose the batch"),
+    ("Ctrl+A", "auto-start on or off"),
+    ("Ctrl+D", "light or dark"),
+    ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
+    ("F12", "save a picture of the window"),
+    ("F1  ?", "this help"),
+];
+
+fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
+    use crate::model::Outcome::{Aborted, Error, Fail, Pass, Timeout};
+    let meanings = [
+        (State::Done(Pass), "the unit proved its keys and is recorded"),
+        (State::Done(Fail), "the unit is bad"),
+        (State::Done(Error), "the station, its cables or its files are bad"),
+        (State::Done(Timeout), "nobody answered in time"),
+        (State::Done(Aborted), "stopped by the operator or with the station"),
+    ];
+    let modal = egui::Modal::new(egui::Id::unique("help")).show(ui.ctx(), |ui| {
+        ui.set_width(560.0);
+        let width = ui.available_width();
+        let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0;
+        ui.spacing_mut().item_spacing.y = 4.0;
+        let r = row(ui, 34.0);
+        widgets::line(ui, r, Align2::LEFT_CENTER, "Keys", strong(20.0), p.text);
+        for (key, does) in KEYS {
+            let r = row(ui, 24.0);
+            let (a, b) = (Rect::from_min_size(r.min, vec2(170.0, 24.0)), Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max));
+            widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);
+            widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
+        }
+        let r = row(ui, 40.0);
+        widgets::line(ui, r, Align2::LEFT_CENTER, "Results", strong(20.0), p.text);
+        for (state, means) in meanings {
+            let r = row(ui, 26.0);
+            let tone = state.tone(p);
+            widgets::chip(ui, pos2(r.left(), r.center().y), state.word(), Some(state.icon()), tone, 13.0);
+            let b = Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max);
+            widgets::line(ui, b, Align2::LEFT_CENTER, means, regular(14.5), p.text);
+        }
+        let r = row(ui, 32.0);
+        let text = "Cancelling is safe at any time: a unit resumes where it stopped";
+        widgets::line(ui, r, Align2::LEFT_BOTTOM, text, regular(13.5), p.muted);
+    });
+    if modal.should_close() {
+        view.help = false;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::scripted::{self, Scene, scene};
+    use super::super::theme;
+    use super::*;
+    use crate::failure::FailureCode;
+    use crate::line::{FixtureView, Step};
+    use crate::model::Outcome;
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+
+    /// The view over one snapshot, with what it asked for.
+    pub(crate) struct World {
+        pub(crate) snapshot: Snapshot,
+        pub(crate) view: ViewState,
+        asked: Vec<Command>,
+    }
+
+    impl World {
+        pub(crate) fn take(&mut self) -> Vec<Command> {
+            std::mem::take(&mut self.asked)
+        }
+    }
+
+    pub(crate) fn sized(snapshot: Snapshot, size: egui::Vec2, theme: egui::Theme) -> Harness<'static, World> {
+        let world = World { snapshot, view: ViewState::default(), asked: Vec::new() };
+        let mut harness = Harness::builder()
+            .with_size(size)
+            .with_theme(theme)
+            .with_step_dt(1.0 / 60.0)
+            .with_max_steps(200)
+            .with_context_setup(theme::install)
+            .build_ui_state(
+                |ui, world: &mut World| {
+                    let asked = line_view(ui, &world.snapshot, &mut world.view);
+                    world.asked.extend(asked);
+                },
+                world,
+            );
+        harness.run();
+        harness
+    }
+
+    pub(crate) fn harness(snapshot: Snapshot) -> Harness<'static, World> {
+        sized(snapshot, vec2(1280.0, 720.0), egui::Theme::Light)
+    }
+
+    pub(crate) fn press(h: &mut Harness<'static, World>, keys: &[Key]) {
+        for key in keys {
+            h.key_press(*key);
+            h.run();
+        }
+    }
+
+    /// The number in front of `word` on the screen.
+    pub(crate) fn label_numbers(h: &Harness<'static, World>, word: &str) -> u32 {
+        let node = h
+            .root()
+            .children_recursive()
+            .into_iter()
+            .filter_map(|n| n.accesskit_node().value().or(n.accesskit_node().label()))
+            .find_map(|l| l.strip_suffix(&format!(" {word}")).and_then(|n| n.parse().ok()));
+        node.unwrap_or_else(|| panic!("no number of {word} on the screen"))
+    }
+
+    fn ready(n: usize) -> Harness<'static, World> {
+        harness(scene(Scene::Ready(n), Instant::now()))
+    }
+
+    fn with_fixtures(fixtures: Vec<FixtureView>) -> Harness<'static, World> {
+        harness(Snapshot { fixtures, ..scene(Scene::Ready(0), Instant::now()) })
+    }
+
+    #[test]
+    fn space_starts_every_fixture_with_a_board_and_no_other() {
+        let now = Instant::now();
+        let mut h = with_fixtures(vec![
+            scripted::idle(1, Some(true)),
+            scripted::idle(2, Some(false)),
+            scripted::idle(3, None),
+            scripted::running(4, Step::Flash, "writing app", 0.3, now, 4),
+            scripted::troubled(5, FailureCode::NoProbe, ""),
+            scripted::done(6, Outcome::Pass, None),
+        ]);
+        h.get_by_label("Space starts 2 boards");
+        press(&mut h, &[Key::Space]);
+        assert_eq!(h.state_mut().take(), [Command::Start(0), Command::Start(2)]);
+    }
+
+    #[test]
+    fn space_with_nothing_to_start_says_why() {
+        let mut h = with_fixtures(vec![scripted::idle(1, Some(false))]);
+        press(&mut h, &[Key::Space]);
+        assert_eq!(h.state_mut().take(), []);
+        h.get_by_label_contains("No new board to start");
+    }
+
+    #[test]
+    fn a_digit_starts_its_fixture_or_says_why_not() {
+        let mut h = ready(4);
+        press(&mut h, &[Key::Num3]);
+        assert_eq!(h.state_mut().take(), [Command::Start(2)]);
+        press(&mut h, &[Key::Num7]);
+        assert_eq!(h.state_mut().take(), []);
+        h.get_by_label_contains("There is no fixture 7");
+        h.state_mut().snapshot.fixtures[1].present = Some(false);
+        press(&mut h, &[Key::Num2]);
+        assert_eq!(h.state_mut().take(), []);
+        h.get_by_label_contains("No board in Fixture 2: seat one first");
+    }
+
+    #[test]
+    fn arrows_enter_space_and_escape_work_on_the_tile_in_focus() {
+        let mut h = ready(4);
+        press(&mut h, &[Key::ArrowRight, Key::ArrowRight]);
+        assert!(h.get_by_label("Fixture 2: board ready").is_focused());
+        h.get_by_label_contains("Space or Enter starts Fixture 2");
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(h.state_mut().take(), [Command::Start(1)]);
+        press(&mut h, &[Key::Space]);
+        assert_eq!(h.state_mut().take(), [Command::Start(1)], "only the tile in focus");
+        press(&mut h, &[Key::End, Key::Home, Key::ArrowLeft]);
+        assert!(h.get_by_label("Fixture 1: board ready").is_focused());
+        press(&mut h, &[Key::Escape]);
+        assert!(!h.get_by_label("Fixture 1: board ready").is_focused());
+        press(&mut h, &[Key::Space]);
+        assert_eq!(h.state_mut().take().len(), 4, "and all again");
+    }
+
+    #[test]
+    fn tab_alone_reaches_every_tile() {
+        let mut h = ready(3);
+        let mut reached = std::collections::BTreeSet::new();
+        for _ in 0..24 {
+            press(&mut h, &[Key::Tab]);
+            for n in 1..=3 {
+                if h.get_by_label(&format!("Fixture {n}: board ready")).is_focused() {
+                    reached.insert(n);
+                }
+            }
+        }
+        assert_eq!(reached.len(), 3);
+    }
+
+    #[test]
+    fn escape_cancels_the_focused_unit_or_all_that_run() {
+        let now = Instant::now();
+        let mut cancelling = scripted::running(3, Step::Flash, "writing app", 0.5, now, 3);
+        if let Some(r) = cancelling.running.as_mut() {
+            r.cancelling = true;
+        }
+        let mut h = with_fixtures(vec![
+            scripted::running(1, Step::Flash, "writing app", 0.3, now, 4),
+            scripted::running(2, Step::Prove, "challenge", 0.3, now, 4),
+            cancelling,
+            scripted::idle(4, Some(true)),
+        ]);
+        press(&mut h, &[Key::Escape]);
+        assert_eq!(h.state_mut().take(), [Command::Cancel(0), Command::Cancel(1)]);
+        press(&mut h, &[Key::ArrowRight, Key::ArrowRight, Key::Escape]);
+        assert_eq!(h.state_mut().take(), [Command::Cancel(1)]);
+        h.get_by_label("Cancelling…");
+    }
+
+    #[test]
+    fn a_press_starts_a_ready_board_and_only_looks_at_a_finished_one() {
+        let mut h = with_fixtures(vec![
+            scripted::idle(1, Some(true)),
+            scripted::done(2, Outcome::Fail, Some(FailureCode::WrongChip)),
+        ]);
+        h.get_by_label("Board ready").click();
+        h.run();
+        assert_eq!(h.state_mut().take(), [Command::Start(0)]);
+        h.get_by_label("FAIL").click();
+        h.run();
+        assert_eq!(h.state_mut().take(), []);
+    }
+
+    #[test]
+    fn a_closed_or_paused_batch_is_named_and_starts_nothing() {
+        for (which, word) in [(Scene::Closed, "closed"), (Scene::Paused, "paused")] {
+            let mut h = harness(scene(which, Instant::now()));
+            h.get_by_label(&format!("Batch B-2041 is {word}"));
+            press(&mut h, &[Key::Space, Key::Num4]);
+            assert_eq!(h.state_mut().take(), []);
+            h.get_by_label("Waits for an open batch");
+            assert!(h.get_by_label("Start Fixture 4").accesskit_node().is_disabled());
+        }
+    }
+
+    #[test]
+    fn empty_states_say_what_to_do() {
+        let h = harness(scene(Scene::NoBatch, Instant::now()));
+        h.get_by_label("No batch yet");
+        h.get_by_label_contains("keywright batch new");
+        h.get_by_label("Seat a board in this fixture");
+        let h = harness(scene(Scene::NoFixtures, Instant::now()));
+        h.get_by_label("No fixtures");
+        h.get_by_label_contains("station.toml");
+        let h = harness(Snapshot { batch: None, ..scene(Scene::Gallery, Instant::now()) });
+        h.get_by_label_contains("Press Ctrl+B");
+    }
+
+    #[test]
+    fn a_station_in_trouble_says_what_and_what_to_do() {
+        let h = harness(scene(Scene::StationTrouble, Instant::now()));
+        h.get_by_label_contains("no space left on the disk");
+        h.get_by_label_contains("nothing was lost");
+    }
+
+    #[test]
+    fn counts_that_do_not_balance_are_not_hidden() {
+        let mut snapshot = scene(Scene::Gallery, Instant::now());
+        assert!(harness(snapshot.clone()).query_by_label_contains("don't balance").is_none());
+        snapshot.counts.passed = 600;
+        let h = harness(snapshot);
+        h.get_by_label("The counts don't balance: 611 units of 500 planned");
+    }
+
+    #[test]
+    fn help_opens_and_closes_by_key_and_cancels_nothing() {
+        for key in [Key::F1, Key::Questionmark] {
+            let mut h = harness(scene(Scene::Gallery, Instant::now()));
+            press(&mut h, &[key]);
+            h.get_by_label("start the fixture with that number");
+            press(&mut h, &[Key::Escape]);
+            assert!(h.query_by_label("start the fixture with that number").is_none());
+            assert_eq!(h.state_mut().take(), []);
+        }
+    }
+
+    #[test]
+    fn the_last_result_stays_until_the_next_unit_starts() {
+        let now = Instant::now();
+        let mut h = with_fixtures(vec![scripted::done(1, Outcome::Pass, None)]);
+        h.get_by_label("Take it out");
+        h.state_mut().snapshot.fixtures[0].present = Some(false);
+        h.run();
+        h.get_by_label("PASS");
+        h.get_by_label("Seat the next");
+        h.state_mut().snapshot.fixtures[0].present = Some(true);
+        h.run();
+        h.get_by_label("PASS");
+        h.get_by_label("Next is ready");
+        let last = h.state().snapshot.fixtures[0].last.clone();
+        h.state_mut().snapshot.fixtures[0] =
+            FixtureView { last, ..scripted::running(1, Step::Arrive, "reading the chip", 0.1, now, 0) };
+        h.run();
+        assert!(h.query_by_label("PASS").is_none());
+        h.get_by_label("Running");
+    }
+
+    #[test]
+    fn a_failure_remembers_the_step_it_stopped_in() {
+        let now = Instant::now();
+        let mut h = with_fixtures(vec![scripted::running(1, Step::CloudKey, "message 1 of 3", 0.3, now, 9)]);
+        h.get_by_label("Cloud key: in work");
+        assert_eq!(h.state().view.seats[0].step, Some(Step::CloudKey));
+        h.state_mut().snapshot.fixtures[0] = scripted::done(1, Outcome::Timeout, Some(FailureCode::ExchangeTimeout));
+        h.run();
+        assert_eq!(h.state().view.seats[0].step, Some(Step::CloudKey));
+    }
+
+    #[test]
+    fn every_number_of_fixtures_is_on_screen_at_every_size_in_light_and_dark() {
+        for (size, theme) in [
+            (vec2(1280.0, 720.0), egui::Theme::Light),
+            (vec2(1600.0, 900.0), egui::Theme::Dark),
+            (vec2(3840.0, 2160.0), egui::Theme::Light),
+        ] {
+            for n in [1, 2, 5, 8, 13, 32] {
+                let h = sized(scene(Scene::Busy(n), Instant::now()), size, theme);
+                let screen = Rect::from_min_size(egui::Pos2::ZERO, size);
+                for i in 1..=n {
+                    let name = format!("Fixture {i}");
+                    let node = h.get_by_label(&name);
+                    assert!(screen.contains_rect(node.rect()), "{n} at {size:?}: {:?}", node.rect());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn compact_tiles_show_the_one_in_focus_in_full() {
+        let mut h = harness(scene(Scene::Busy(32), Instant::now()));
+        h.get_by_label_contains("it is shown here in full");
+        press(&mut h, &[Key::ArrowRight, Key::ArrowRight, Key::ArrowRight]);
+        h.get_by_label("Try once more; if it happens again put the board aside");
+        h.get_by_label("May be tried again");
+        h.get_by_label("Copy the failure of Fixture 3").click();
+        h.run();
+        h.get_by_label_contains("Copied");
+        h.get_by_label("Try again Fixture 3").click();
+        h.run();
+        assert_eq!(h.state_mut().take(), [Command::Start(2)]);
+    }
+
+    #[test]
+    fn the_theme_is_switched_by_key_and_by_button() {
+        let mut h = harness(scene(Scene::Gallery, Instant::now()));
+        assert_eq!(h.ctx.theme(), egui::Theme::Light);
+        h.key_press_modifiers(Modifiers::COMMAND, Key::D);
+        h.run();
+        assert_eq!(h.ctx.theme(), egui::Theme::Dark);
+        h.get_by_label("Switch to the light theme").click();
+        h.run();
+        assert_eq!(h.ctx.theme(), egui::Theme::Light);
+    }
+}

@@ -1,0 +1,239 @@
+//! A line that only shows: scenes for tests, for the design gallery (`cargo run --example line_view_demo`) and for
+//! whoever changes a view. Commands are kept so that a test can read what the window asked for.
+
+use crate::failure::{Failure, FailureCode};
+use crate::line::{Command, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step};
+use crate::model::*;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// One fixture in each state.
+    Gallery,
+    /// A quiet line of `n` fixtures with a board each.
+    Ready(usize),
+    /// `n` fixtures in every state, by turns.
+    Busy(usize),
+    /// A station without batches.
+    NoBatch,
+    /// A station without fixtures.
+    NoFixtures,
+    /// The batch is closed.
+    Closed,
+    /// The batch is paused.
+    Paused,
+    /// The station itself is in trouble.
+    StationTrouble,
+}
+
+fn unit(n: usize) -> UnitId {
+    let mut id = *b"\x00\x3a\x00\x1f\x31\x32\x51\x09\x33\x36\x00\x00";
+    id[1] = id[1].wrapping_add(n as u8);
+    id[11] = id[11].wrapping_add((n * 37) as u8);
+    UnitId(id)
+}
+
+fn serial(n: usize) -> String {
+    format!("KW429-{:05}", 1040 + n)
+}
+
+fn batch(id: i64, name: &str, quantity: u32, state: BatchState) -> Batch {
+    Batch { id: BatchId(id), name: name.into(), po: PoId(1), quantity, state }
+}
+
+/// The order of every scene.
+pub fn order() -> ProductOrder {
+    ProductOrder {
+        id: PoId(1),
+        name: "PO-2026-0417".into(),
+        model: "KW-GATEWAY-429".into(),
+        hw_revision: "C".into(),
+        part_number: "900-1042".into(),
+        quantity: 5000,
+        region: 7,
+        suite: 2,
+        image_sha256: None,
+        cloud_url: "mqtts://localhost".into(),
+    }
+}
+
+/// An idle fixture.
+pub fn idle(n: usize, present: Option<bool>) -> FixtureView {
+    FixtureView { name: format!("Fixture {n}"), present, ..FixtureView::default() }
+}
+
+/// A fixture at work since `seconds` ago.
+pub fn running(n: usize, step: Step, label: &str, fraction: f32, now: Instant, seconds: u64) -> FixtureView {
+    let known = step != Step::Arrive;
+    FixtureView {
+        running: Some(RunningView {
+            unit: known.then(|| unit(n)),
+            serial: known.then(|| serial(n)),
+            step,
+            label: label.into(),
+            fraction,
+            since: now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now),
+            resumed: false,
+            cancelling: false,
+        }),
+        ..idle(n, Some(true))
+    }
+}
+
+/// A fixture whose unit ended.
+pub fn done(n: usize, outcome: Outcome, code: Option<FailureCode>) -> FixtureView {
+    FixtureView {
+        last: Some(ResultView {
+            unit: Some(unit(n)),
+            serial: Some(serial(n)),
+            outcome,
+            failure: code.map(|c| Failure::new(c, "")),
+            seconds: 21.4 + n as f64,
+        }),
+        ..idle(n, Some(true))
+    }
+}
+
+/// A fixture that can't be used.
+pub fn troubled(n: usize, code: FailureCode, facts: &str) -> FixtureView {
+    FixtureView { trouble: Some(Failure::new(code, facts)), ..idle(n, None) }
+}
+
+fn busy(n: usize, now: Instant) -> FixtureView {
+    match (n - 1) % 12 {
+        0 | 5 => done(n, Outcome::Pass, None),
+        1 => running(n, Step::Flash, "writing app 312/512 KiB", 0.61, now, 14),
+        2 => {
+            let mut f = done(n, Outcome::Fail, Some(FailureCode::VerifyFailed));
+            if let Some(failure) = f.last.as_mut().and_then(|l| l.failure.as_mut()) {
+                *failure = Failure::new(FailureCode::VerifyFailed, "first difference at 0x08020400");
+            }
+            f
+        }
+        3 => idle(n, Some(true)),
+        4 => running(n, Step::AgentKey, "message 2 of 3", 0.66, now, 22),
+        6 => done(n, Outcome::Timeout, Some(FailureCode::DeviceSilent)),
+        7 => idle(n, Some(false)),
+        8 => done(n, Outcome::Error, Some(FailureCode::CloudRefused)),
+        9 => running(n, Step::Prove, "challenge", 0.5, now, 31),
+        10 => done(n, Outcome::Aborted, Some(FailureCode::Cancelled)),
+        _ => troubled(n, FailureCode::NoProbe, "serial 066BFF343633464257"),
+    }
+}
+
+/// The snapshot of a scene.
+pub fn scene(scene: Scene, now: Instant) -> Snapshot {
+    let mut s = Snapshot {
+        station: "Bench 3".into(),
+        operator: "Ana Petrović".into(),
+        batch: Some((batch(1, "B-2041", 500, BatchState::Open), order())),
+        counts: BatchCounts {
+            planned: 500,
+            passed: 312,
+            failed: 9,
+            scrapped: 2,
+            in_progress: 3,
+            first_pass: 301,
+        },
+        batches: vec![
+            batch(1, "B-2041", 500, BatchState::Open),
+            batch(2, "B-2042", 250, BatchState::Open),
+            batch(3, "PILOT-07", 20, BatchState::Paused),
+            batch(4, "B-2040", 500, BatchState::Closed),
+        ],
+        finished: (0..18).filter_map(|i| now.checked_sub(Duration::from_secs(20 + i * 31))).collect(),
+        ..Snapshot::default()
+    };
+    s.fixtures = match scene {
+        Scene::Gallery => {
+            let mut cancelling = running(6, Step::CloudKey, "message 1 of 3", 0.33, now, 27);
+            if let Some(r) = cancelling.running.as_mut() {
+                r.cancelling = true;
+                r.resumed = true;
+            }
+            let mut all: Vec<_> = [1, 2, 3, 4].into_iter().map(|n| busy(n, now)).collect();
+            all.push(idle(5, Some(false)));
+            all.push(cancelling);
+            all.extend([7, 12].into_iter().enumerate().map(|(i, n)| {
+                let mut f = busy(n, now);
+                f.name = format!("Fixture {}", 7 + i);
+                f
+            }));
+            all
+        }
+        Scene::Ready(n) => (1..=n).map(|n| idle(n, Some(true))).collect(),
+        Scene::Busy(n) => (1..=n).map(|n| busy(n, now)).collect(),
+        Scene::NoBatch => vec![idle(1, Some(true)), idle(2, Some(false))],
+        Scene::NoFixtures => Vec::new(),
+        Scene::Closed | Scene::Paused | Scene::StationTrouble => (1..=4).map(|n| busy(n, now)).collect(),
+    };
+    match scene {
+        Scene::NoBatch => {
+            s.batch = None;
+            s.batches.clear();
+            s.counts = BatchCounts::default();
+            s.finished.clear();
+        }
+        Scene::Closed | Scene::Paused => {
+            let state = if scene == Scene::Closed { BatchState::Closed } else { BatchState::Paused };
+            if let Some((b, _)) = s.batch.as_mut() {
+                b.state = state;
+            }
+            s.batches[0].state = state;
+        }
+        Scene::StationTrouble => {
+            s.trouble = Some(Failure::new(FailureCode::RecordsFailed, "no space left on the disk"));
+        }
+        _ => {}
+    }
+    s
+}
+
+#[derive(Default)]
+struct Shared {
+    snapshot: Mutex<Arc<Snapshot>>,
+    commands: Mutex<Vec<Command>>,
+    wake: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// A line whose snapshots are set from outside. Clones show the same line.
+#[derive(Clone, Default)]
+pub struct ScriptedLine(Arc<Shared>);
+
+impl ScriptedLine {
+    /// A line that shows `snapshot`.
+    pub fn new(snapshot: Snapshot) -> Self {
+        let line = Self::default();
+        line.show(snapshot);
+        line
+    }
+
+    /// Shows another snapshot and wakes the window.
+    pub fn show(&self, snapshot: Snapshot) {
+        *self.0.snapshot.lock().unwrap_or_else(|e| e.into_inner()) = Arc::new(snapshot);
+        if let Some(wake) = self.0.wake.lock().unwrap_or_else(|e| e.into_inner()).as_ref() {
+            wake();
+        }
+    }
+
+    /// Takes the commands that came so far.
+    pub fn take(&self) -> Vec<Command> {
+        std::mem::take(&mut self.0.commands.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+impl LineHandle for ScriptedLine {
+    fn send(&self, command: Command) {
+        self.0.commands.lock().unwrap_or_else(|e| e.into_inner()).push(command);
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.snapshot.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        *self.0.wake.lock().unwrap_or_else(|e| e.into_inner()) = Some(wake);
+    }
+}

@@ -1,0 +1,733 @@
+//! One fixture on the screen.
+//!
+//! Invariant: whatever a tile says, it says in a word; colour and shape repeat it.
+
+use super::icons::{self, Icon};
+use super::layout::Density;
+use super::state::{self, Seat, State};
+use super::theme::{Palette, mono, palette, regular, strong};
+use super::widgets::{self, Button, Loud};
+use crate::failure::Failure;
+use crate::line::{FixtureView, RunningView, Step};
+use crate::model::Outcome;
+use egui::{Align2, Id, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2};
+use std::time::{Duration, Instant};
+
+/// What the operator did to a tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Pressed it with the pointer: start if that is the obvious thing, else look at it.
+    Press,
+    /// Named this fixture to start.
+    Start,
+    /// Cancel its unit.
+    Cancel,
+    /// Copy its failure.
+    Copy(String),
+}
+
+/// What a tile is drawn from.
+#[derive(Clone, Copy)]
+pub struct Tile<'a> {
+    /// Its place in the line, from 0.
+    pub index: usize,
+    /// The fixture.
+    pub fixture: &'a FixtureView,
+    /// What the window remembers of it.
+    pub seat: &'a Seat,
+    /// Whether it may be started by name.
+    pub startable: bool,
+    /// How much room there is.
+    pub density: Density,
+    /// Scale of its words.
+    pub scale: f32,
+    /// The present.
+    pub now: Instant,
+}
+
+/// The name of a step on screen.
+pub const fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::Arrive => "Arrive",
+        Step::Flash => "Flash",
+        Step::AgentKey => "Agent key",
+        Step::CloudKey => "Cloud key",
+        Step::Prove => "Prove",
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Done,
+    Now,
+    Stopped,
+    ToDo,
+}
+
+impl Mark {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Now => "in work",
+            Self::Stopped => "stopped here",
+            Self::ToDo => "to do",
+        }
+    }
+}
+
+impl<'a> Tile<'a> {
+    /// The tile's id, by which keys find and move the focus.
+    pub fn id(index: usize) -> Id {
+        Id::unique("fixture tile").with(index)
+    }
+
+    /// The failure to explain, if any.
+    pub fn failure(&self) -> Option<&'a Failure> {
+        match State::of(self.fixture) {
+            State::Trouble => self.fixture.trouble.as_ref(),
+            State::Done(_) => self.fixture.last.as_ref().and_then(|l| l.failure.as_ref()),
+            _ => None,
+        }
+    }
+
+    fn elapsed(&self) -> Option<Duration> {
+        match (&self.fixture.running, &self.fixture.last, &self.fixture.trouble) {
+            (Some(r), ..) => Some(self.now.saturating_duration_since(r.since)),
+            (None, Some(l), None) => Some(Duration::try_from_secs_f64(l.seconds).unwrap_or_default()),
+            _ => None,
+        }
+    }
+
+    /// Serial and id of the unit the tile talks about.
+    fn unit(&self) -> (Option<&'a str>, Option<String>) {
+        match (&self.fixture.running, &self.fixture.last) {
+            (Some(r), _) => (r.serial.as_deref(), r.unit.as_ref().map(state::short_id)),
+            (None, Some(l)) => (l.serial.as_deref(), l.unit.as_ref().map(state::short_id)),
+            _ => (None, None),
+        }
+    }
+
+    /// The sentence a screen reader says.
+    pub fn spoken(&self) -> String {
+        let f = self.fixture;
+        let mut said = format!("{}: ", f.name);
+        match State::of(f) {
+            State::Done(Outcome::Pass) => said += "passed",
+            State::Done(outcome) => said += outcome.as_str(),
+            other => said += &other.word().to_lowercase(),
+        }
+        if let (Some(serial), _) = self.unit() {
+            said += &format!(", serial {serial}");
+        }
+        if let Some(r) = &f.running {
+            said += &format!(", {}, {}, {} %", step_name(r.step).to_lowercase(), r.label, percent(r.fraction));
+        }
+        if let Some(failure) = self.failure() {
+            said += &format!(", {failure}");
+        }
+        said
+    }
+
+    /// Draws it; returns what the operator did.
+    pub fn show(&self, ui: &mut Ui, rect: Rect) -> Option<Act> {
+        let p = palette(ui.ctx());
+        let state = State::of(self.fixture);
+        let tone = state.tone(p);
+        let response = ui.interact(rect, Self::id(self.index), Sense::click());
+        response.widget_info(|| WidgetInfo::labeled(Role::Button, true, self.spoken()));
+        let radius = if self.density == Density::Full { 14.0 } else { 10.0 };
+        let edge = match state {
+            State::NoBoard => Stroke::NONE,
+            State::Ready | State::Unknown => Stroke::new(1.0, p.border),
+            _ => Stroke::new(2.0, tone.solid),
+        };
+        ui.painter().rect(rect, radius, p.surface, edge, StrokeKind::Inside);
+        if state == State::NoBoard {
+            let r = rect.shrink(1.0);
+            let corners = [r.left_top(), r.right_top(), r.right_bottom(), r.left_bottom(), r.left_top()];
+            ui.painter().extend(egui::Shape::dashed_line(&corners, Stroke::new(1.5, p.outline), 7.0, 6.0));
+        } else if response.hovered() {
+            ui.painter().rect_stroke(rect, radius, Stroke::new(2.0, tone.solid), StrokeKind::Inside);
+        }
+        let act = match self.density {
+            Density::Full => self.full(ui, rect, p),
+            Density::Compact => {
+                self.compact(ui, rect, p);
+                None
+            }
+        };
+        if response.has_focus() {
+            widgets::focus_ring(ui, rect, radius, p);
+        }
+        if response.gained_focus() {
+            response.scroll_to_me(None);
+        }
+        act.or_else(|| {
+            if !response.clicked() {
+                None
+            } else if response.clicked_by(egui::PointerButton::Primary) {
+                Some(Act::Press)
+            } else {
+                Some(Act::Start)
+            }
+        })
+    }
+
+    /// Key cap, name and clock.
+    fn title(&self, ui: &mut Ui, rect: Rect, size: f32, p: &Palette) {
+        let mut x = rect.left();
+        if self.index < 9 {
+            let cap = Rect::from_min_size(pos2(x, rect.top()), vec2(rect.height(), rect.height()));
+            ui.painter().rect(cap, size * 0.3, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
+            let digit = (self.index + 1).to_string();
+            ui.painter().text(cap.center(), Align2::CENTER_CENTER, digit, strong(size * 0.9), p.text);
+            x = cap.right() + size * 0.5;
+        }
+        let mut right = rect.right();
+        if let Some(elapsed) = self.elapsed() {
+            let clock = state::clock(elapsed);
+            let font = strong(size * 0.95);
+            right -= widgets::width(ui, &clock, font.clone()) + 1.0;
+            let place = Rect::from_min_max(pos2(right, rect.top()), rect.max);
+            widgets::line(ui, place, Align2::RIGHT_CENTER, &clock, font, p.muted);
+            right -= 6.0;
+        }
+        let place = Rect::from_min_max(pos2(x, rect.top()), pos2(right, rect.bottom()));
+        widgets::line(ui, place, Align2::LEFT_CENTER, &self.fixture.name, strong(size), p.text);
+    }
+
+    /// The band that is read across the room.
+    fn band(&self, ui: &mut Ui, rect: Rect, size: f32, p: &Palette) {
+        let state = State::of(self.fixture);
+        let tone = state.tone(p);
+        let (fill, ink) = if state.is_loud() { (tone.solid, tone.on_solid) } else { (tone.soft, tone.ink) };
+        ui.painter().rect_filled(rect, (size * 0.4).min(10.0), fill);
+        let side = size * 1.12;
+        let icon =
+            Rect::from_min_size(pos2(rect.left() + size * 0.5, rect.center().y - side / 2.0), vec2(side, side));
+        let turn = self.elapsed().map_or(0.0, |e| (e.as_secs_f32() * 0.5).fract());
+        icons::paint(ui.painter(), icon, state.icon(), ink, fill, turn);
+        let mut right = rect.right() - size * 0.4;
+        let left = icon.right() + size * 0.42;
+        let word_width = widgets::width(ui, state.word(), strong(size));
+        if let Some(r) = &self.fixture.running
+            && self.density == Density::Full
+        {
+            let at = format!("{} of 5", r.step as usize + 1);
+            let font = regular(size * 0.58);
+            let width = widgets::width(ui, &at, font.clone());
+            if right - width - 8.0 >= left + word_width {
+                let place = Rect::from_min_max(pos2(right - width - 1.0, rect.top()), pos2(right, rect.bottom()));
+                widgets::line(ui, place, Align2::RIGHT_CENTER, &at, font, ink);
+                right = place.left() - 8.0;
+            }
+        }
+        // The word is never cut: it shrinks instead.
+        let room = (right - left).max(1.0);
+        let size = size * (room / word_width.max(1.0)).min(1.0) * 0.999;
+        let place = Rect::from_min_max(pos2(left, rect.top()), pos2(right + 1.0, rect.bottom()));
+        widgets::line(ui, place, Align2::LEFT_CENTER, state.word(), strong(size), ink);
+    }
+
+    fn full(&self, ui: &mut Ui, rect: Rect, p: &Palette) -> Option<Act> {
+        let s = self.scale;
+        let inner = rect.shrink(14.0 * s);
+        let slice = |top: f32, height: f32| {
+            Rect::from_min_max(
+                pos2(inner.left(), inner.top() + top * s),
+                pos2(inner.right(), inner.top() + (top + height) * s),
+            )
+        };
+        self.title(ui, slice(0.0, 22.0), 16.0 * s, p);
+        self.band(ui, slice(31.0, 48.0), 25.0 * s, p);
+
+        let (serial, id) = self.unit();
+        let row = slice(86.0, 20.0);
+        match (serial, State::of(self.fixture)) {
+            (_, State::Trouble) => {}
+            (Some(serial), _) => {
+                widgets::line(ui, row, Align2::LEFT_CENTER, serial, strong(16.0 * s), p.text);
+                if let Some(id) = id {
+                    widgets::line(ui, row, Align2::RIGHT_CENTER, &id, mono(12.5 * s), p.muted);
+                }
+            }
+            (None, State::Running | State::Cancelling) => {
+                let text = "Reading the board's id…";
+                widgets::line(ui, row, Align2::LEFT_CENTER, text, regular(14.5 * s), p.muted);
+            }
+            _ => {}
+        }
+
+        let foot = Rect::from_min_max(pos2(inner.left(), inner.bottom() - 34.0 * s), inner.max);
+        let body = |top: f32| {
+            Rect::from_min_max(
+                pos2(inner.left(), inner.top() + top * s),
+                pos2(inner.right(), foot.top() - 6.0 * s),
+            )
+        };
+        match State::of(self.fixture) {
+            State::Running | State::Cancelling => {
+                if let Some(r) = &self.fixture.running {
+                    self.steps(ui, body(112.0), p);
+                    self.progress(ui, foot, r, p);
+                }
+            }
+            State::Done(Outcome::Pass) => self.steps(ui, body(112.0), p),
+            State::Trouble => self.explain(ui, body(90.0), p),
+            State::Done(_) => {
+                let top = if serial.is_some() { 111.0 } else { 90.0 };
+                self.explain(ui, body(top), p);
+            }
+            State::NoBoard => {
+                self.hint(ui, body(90.0), "Seat a board in this fixture", "It will be detected by itself", p);
+            }
+            State::Ready | State::Unknown => {
+                let key = match self.index {
+                    i @ 0..9 if self.startable => format!("Press {} or Space to start", i + 1),
+                    _ if self.startable => "Press Space to start".into(),
+                    _ => "Waits for an open batch".into(),
+                };
+                let found = if self.fixture.present.is_some() {
+                    "A board was detected"
+                } else {
+                    "This fixture can't detect boards by itself"
+                };
+                self.hint(ui, body(90.0), &key, found, p);
+            }
+        }
+        self.foot(ui, foot, p)
+    }
+
+    fn hint(&self, ui: &mut Ui, rect: Rect, first: &str, second: &str, p: &Palette) {
+        let s = self.scale;
+        let used = widgets::block(ui, rect, Align2::LEFT_TOP, first, strong(15.5 * s), p.text, 2);
+        let rest = Rect::from_min_max(pos2(rect.left(), used.bottom() + 5.0 * s), rect.max);
+        widgets::block(ui, rest, Align2::LEFT_TOP, second, regular(14.0 * s), p.muted, 2);
+    }
+
+    /// Code, sentence and remedy of the failure.
+    fn explain(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
+        let s = self.scale;
+        let Some(failure) = self.failure() else {
+            let text = match State::of(self.fixture) {
+                State::Done(Outcome::Aborted) => "The unit was stopped before its end",
+                _ => "No reason was recorded",
+            };
+            widgets::block(ui, rect, Align2::LEFT_TOP, text, regular(14.5 * s), p.text, 2);
+            return;
+        };
+        let tone = State::of(self.fixture).tone(p);
+        let row = 19.0 * s;
+        let rows = (rect.height() / row).floor().max(2.0) as usize;
+        let for_remedy = if rows >= 4 { 2 } else { 1 };
+        let sentence = format!("{} {}", failure.code, failure.sentence);
+        let used = widgets::block(
+            ui,
+            rect,
+            Align2::LEFT_TOP,
+            &sentence,
+            regular(14.5 * s),
+            tone.ink,
+            (rows - for_remedy).clamp(1, 4),
+        );
+        let top = used.bottom() + 5.0 * s;
+        let arrow = Rect::from_min_size(pos2(rect.left(), top + 2.5 * s), vec2(13.0 * s, 13.0 * s));
+        icons::paint(ui.painter(), arrow, Icon::Arrow, p.text, p.surface, 0.0);
+        let rest = Rect::from_min_max(pos2(arrow.right() + 6.0 * s, top), rect.max);
+        let left = ((rest.height() / row).round() as usize).clamp(1, 3);
+        widgets::block(ui, rest, Align2::LEFT_TOP, &failure.remedy, strong(14.5 * s), p.text, left);
+    }
+
+    /// The five steps with their marks.
+    fn steps(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
+        let s = self.scale;
+        let passed = State::of(self.fixture) == State::Done(Outcome::Pass);
+        let at = self.fixture.running.as_ref().map(|r| r.step).or(self.seat.step);
+        let cell = rect.width() / Step::ALL.len() as f32;
+        let y = rect.top() + 11.0 * s;
+        let mark_of = |step: Step| match at {
+            _ if passed => Mark::Done,
+            Some(now) if step < now => Mark::Done,
+            Some(now) if step == now && self.fixture.running.is_some() => Mark::Now,
+            Some(now) if step == now => Mark::Stopped,
+            _ => Mark::ToDo,
+        };
+        let center = |i: usize| pos2(rect.left() + cell * (i as f32 + 0.5), y);
+        for i in 1..Step::ALL.len() {
+            let done = mark_of(Step::ALL[i - 1]) == Mark::Done;
+            let ink = if done { p.pass.solid } else { p.border };
+            let (a, b) = (center(i - 1) + vec2(12.0 * s, 0.0), center(i) - vec2(12.0 * s, 0.0));
+            ui.painter().line_segment([a, b], Stroke::new(2.0 * s, ink));
+        }
+        for (i, step) in Step::ALL.into_iter().enumerate() {
+            let mark = mark_of(step);
+            let square = Rect::from_center_size(center(i), vec2(18.0 * s, 18.0 * s));
+            let painter = ui.painter();
+            let ink = match mark {
+                Mark::Done => {
+                    icons::paint(painter, square, Icon::Check, p.pass.solid, p.surface, 0.0);
+                    p.muted
+                }
+                Mark::Now => {
+                    painter.circle_stroke(square.center(), 8.0 * s, Stroke::new(2.2 * s, p.running.solid));
+                    painter.circle_filled(square.center(), 4.2 * s, p.running.solid);
+                    p.running.ink
+                }
+                Mark::Stopped => {
+                    icons::paint(painter, square, Icon::Cross, p.fail.solid, p.surface, 0.0);
+                    p.fail.ink
+                }
+                Mark::ToDo => {
+                    painter.circle_stroke(square.center(), 8.0 * s, Stroke::new(1.6 * s, p.outline));
+                    p.muted
+                }
+            };
+            let name = step_name(step);
+            let font = if mark == Mark::Now { strong(12.0 * s) } else { regular(12.0 * s) };
+            let galley = painter.layout_no_wrap(name.into(), font, ink);
+            let place = pos2(center(i).x - galley.size().x / 2.0, y + 14.0 * s);
+            painter.galley(place, galley, ink);
+            let all = Rect::from_min_max(pos2(center(i).x - cell / 2.0, rect.top()), pos2(center(i).x + cell / 2.0, y + 32.0 * s));
+            let response = ui.interact(all, ui.next_auto_id(), Sense::hover());
+            ui.skip_ahead_auto_ids(1);
+            response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name}: {}", mark.word())));
+        }
+    }
+
+    /// What is being done, how far it is, and the bar.
+    fn progress(&self, ui: &mut Ui, foot: Rect, r: &RunningView, p: &Palette) {
+        let s = self.scale;
+        // The cancel button stands at the right end of the foot.
+        let rect = Rect::from_min_max(foot.min, pos2(foot.right() - 92.0 * s, foot.bottom()));
+        let tone = State::of(self.fixture).tone(p);
+        let words = Rect::from_min_max(rect.min, pos2(rect.right(), rect.top() + 20.0 * s));
+        let done = format!("{} %", percent(r.fraction));
+        let font = strong(13.5 * s);
+        let width = widgets::width(ui, &done, font.clone());
+        widgets::line(ui, words, Align2::RIGHT_CENTER, &done, font, p.text);
+        let label = Rect::from_min_max(words.min, pos2(words.right() - width - 6.0, words.bottom()));
+        let text = if r.resumed { format!("resumed, {}", r.label) } else { r.label.clone() };
+        widgets::line(ui, label, Align2::LEFT_CENTER, &text, regular(13.5 * s), p.text);
+        let bar = Rect::from_min_size(pos2(rect.left(), rect.bottom() - 10.0 * s), vec2(rect.width(), 8.0 * s));
+        widgets::progress(ui, bar, r.fraction, tone, step_name(r.step));
+    }
+
+    /// Verdict and buttons.
+    fn foot(&self, ui: &mut Ui, foot: Rect, p: &Palette) -> Option<Act> {
+        let s = self.scale;
+        let mut act = None;
+        let mut right = foot.right();
+        let mut place = |width: f32| {
+            let r = Rect::from_min_max(pos2(right - width, foot.top()), pos2(right, foot.bottom()));
+            right = r.left() - 8.0 * s;
+            r
+        };
+        let name = &self.fixture.name;
+        match self.buttons() {
+            Buttons::Cancel { enabled } => {
+                let button = Button {
+                    text: "Cancel",
+                    name: &format!("Cancel {name}"),
+                    icon: None,
+                    loud: Loud::Quiet,
+                    enabled,
+                    size: 14.0 * s,
+                };
+                if button.show(ui, place(80.0 * s)).clicked() {
+                    act = Some(Act::Cancel);
+                }
+            }
+            Buttons::Start { text, loud } => {
+                let button = Button {
+                    text,
+                    name: &format!("{text} {name}"),
+                    icon: Some(if text == "Try again" { Icon::Retry } else { Icon::Play }),
+                    loud,
+                    enabled: self.startable,
+                    size: 14.0 * s,
+                };
+                let width = button.width(ui);
+                if button.show(ui, place(width)).clicked() {
+                    act = Some(Act::Start);
+                }
+            }
+            Buttons::None => {}
+        }
+        if let Some(failure) = self.failure() {
+            let button = Button {
+                text: "",
+                name: &format!("Copy the failure of {name}"),
+                icon: Some(Icon::Copy),
+                loud: Loud::Quiet,
+                enabled: true,
+                size: 14.0 * s,
+            };
+            if button.show(ui, place(38.0 * s)).on_hover_text("Copy for a report").clicked() {
+                act = Some(Act::Copy(state::copy_text(self.fixture, failure)));
+            }
+        }
+        if let Some((word, icon)) = self.verdict() {
+            let tone = State::of(self.fixture).tone(p);
+            widgets::chip(ui, pos2(foot.left(), foot.center().y), word, Some(icon), tone, 13.0 * s);
+        }
+        act
+    }
+
+    /// What follows from the result, in two or three words.
+    pub fn verdict(&self) -> Option<(&'static str, Icon)> {
+        match State::of(self.fixture) {
+            State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => Some(("Take it out", Icon::Arrow)),
+            State::Done(Outcome::Pass) if self.fixture.present == Some(false) => Some(("Seat the next", Icon::Board)),
+            State::Done(Outcome::Pass) => Some(("Next is ready", Icon::Board)),
+            State::Done(_) if self.fixture.last.as_ref().is_some_and(state::retry) => {
+                Some(("May be tried again", Icon::Retry))
+            }
+            State::Done(Outcome::Error) => Some(("Station needs help", Icon::Person)),
+            State::Done(_) => Some(("Hand to QA", Icon::Person)),
+            _ => None,
+        }
+    }
+
+    fn buttons(&self) -> Buttons {
+        match State::of(self.fixture) {
+            State::Running => Buttons::Cancel { enabled: true },
+            State::Cancelling => Buttons::Cancel { enabled: false },
+            State::Ready | State::Unknown => Buttons::Start { text: "Start", loud: Loud::Primary },
+            State::Done(_) if self.fixture.present == Some(false) => Buttons::None,
+            State::Done(Outcome::Pass) => Buttons::Start { text: "Start", loud: Loud::Quiet },
+            State::Done(_) if !self.seat.holds_last(self.fixture) => {
+                Buttons::Start { text: "Start", loud: Loud::Primary }
+            }
+            State::Done(_) if self.fixture.last.as_ref().is_some_and(state::retry) => {
+                Buttons::Start { text: "Try again", loud: Loud::Quiet }
+            }
+            State::Done(_) | State::Trouble | State::NoBoard => Buttons::None,
+        }
+    }
+
+    fn compact(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
+        let s = self.scale;
+        let inner = rect.shrink(8.0 * s);
+        let title = Rect::from_min_size(inner.min, vec2(inner.width(), 17.0 * s));
+        self.title(ui, title, 13.0 * s, p);
+        let band = Rect::from_min_size(pos2(inner.left(), title.bottom() + 5.0 * s), vec2(inner.width(), 32.0 * s));
+        self.band(ui, band, 16.5 * s, p);
+        let mut rest = Rect::from_min_max(pos2(inner.left(), band.bottom() + 4.0 * s), inner.max);
+        let row = 16.0 * s;
+        let (serial, _) = self.unit();
+        let font = strong(12.5 * s);
+        let state = State::of(self.fixture);
+        let explains = self.failure().is_some() || self.fixture.running.is_some();
+        if let Some(serial) = serial
+            && state != State::Trouble
+            && (!explains || rest.height() >= 2.0 * row)
+        {
+            let place = Rect::from_min_size(rest.min, vec2(rest.width(), row));
+            widgets::line(ui, place, Align2::LEFT_CENTER, serial, font, p.text);
+            rest.set_top(place.bottom());
+        }
+        if let Some(r) = &self.fixture.running {
+            let bar = Rect::from_min_size(pos2(rest.left(), rest.bottom() - 5.0 * s), vec2(rest.width(), 5.0 * s));
+            let words = Rect::from_min_max(rest.min, pos2(rest.right(), bar.top() - 1.0));
+            widgets::line(ui, words, Align2::LEFT_CENTER, &r.label, regular(12.0 * s), p.text);
+            widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
+        } else if let Some(failure) = self.failure() {
+            let rows = ((rest.height() / (14.5 * s)) as usize).max(1);
+            let text = format!("{} {}", failure.code, failure.sentence);
+            widgets::block(ui, rest, Align2::LEFT_TOP, &text, regular(12.0 * s), state.tone(p).ink, rows);
+        } else {
+            let text = match state {
+                State::NoBoard => "Seat a board",
+                State::Ready | State::Unknown if self.startable && self.index < 9 => "Number or Space",
+                State::Ready | State::Unknown if self.startable => "Space to start",
+                State::Ready | State::Unknown => "Waits for a batch",
+                _ => self.verdict().map_or("", |(word, _)| word),
+            };
+            if !text.is_empty() && rest.height() >= 13.0 * s {
+                let place = Rect::from_min_size(rest.min, vec2(rest.width(), row));
+                widgets::line(ui, place, Align2::LEFT_CENTER, text, regular(12.0 * s), p.muted);
+            }
+        }
+    }
+
+    /// The fixture in full on one strip, below compact tiles.
+    pub fn strip(&self, ui: &mut Ui, rect: Rect) -> Option<Act> {
+        let p = palette(ui.ctx());
+        ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+        let inner = rect.shrink2(vec2(14.0, 10.0));
+        let left = Rect::from_min_size(inner.min, vec2(250.0, inner.height()));
+        let wide = Tile { density: Density::Full, scale: 1.0, ..*self };
+        wide.title(ui, Rect::from_min_size(left.min, vec2(left.width(), 20.0)), 15.0, p);
+        let band = Rect::from_min_max(pos2(left.left(), left.top() + 26.0), left.max);
+        wide.band(ui, band, 19.0, p);
+        let foot = Rect::from_min_max(pos2(inner.right() - 270.0, inner.center().y - 18.0), pos2(inner.right(), inner.center().y + 18.0));
+        let middle = Rect::from_min_max(
+            pos2(left.right() + 16.0, inner.top()),
+            pos2(foot.left() - 12.0, inner.bottom()),
+        );
+        let (serial, id) = self.unit();
+        let head = Rect::from_min_size(middle.min, vec2(middle.width(), 20.0));
+        if let Some(serial) = serial.filter(|_| State::of(self.fixture) != State::Trouble) {
+            let used = widgets::line(ui, head, Align2::LEFT_CENTER, serial, strong(15.0), p.text);
+            if let Some(id) = id {
+                let rest = Rect::from_min_max(pos2(used.right() + 12.0, head.top()), head.max);
+                widgets::line(ui, rest, Align2::LEFT_CENTER, &id, mono(12.5), p.muted);
+            }
+        }
+        let body = Rect::from_min_max(pos2(middle.left(), middle.top() + 23.0), middle.max);
+        if self.failure().is_some() {
+            wide.explain(ui, if serial.is_some() { body } else { middle }, p);
+        } else if self.fixture.running.is_some() {
+            wide.steps(ui, body, p);
+        } else if let Some((word, _)) = self.verdict() {
+            widgets::line(ui, body, Align2::LEFT_TOP, word, regular(14.5), p.muted);
+        }
+        if let Some(r) = &self.fixture.running {
+            wide.progress(ui, foot, r, p);
+        }
+        wide.foot(ui, foot, p)
+    }
+}
+
+enum Buttons {
+    Cancel { enabled: bool },
+    Start { text: &'static str, loud: Loud },
+    None,
+}
+
+fn percent(fraction: f32) -> u32 {
+    (fraction.clamp(0.0, 1.0) * 100.0).round() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{layout, scripted, theme};
+    use super::*;
+    use crate::failure::FailureCode;
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    type Acts = Rc<RefCell<Vec<Act>>>;
+
+    fn shown(fixture: FixtureView, density: Density) -> (Harness<'static>, Acts) {
+        let acts = Acts::default();
+        let seen = acts.clone();
+        let now = Instant::now();
+        let mut seat = Seat::default();
+        seat.observe(&fixture);
+        let size = if density == Density::Full { layout::FULL } else { layout::COMPACT };
+        let mut harness = Harness::builder()
+            .with_size(vec2(400.0, 320.0))
+            .with_context_setup(theme::install)
+            .build_ui(move |ui| {
+                let tile = Tile {
+                    index: 2,
+                    fixture: &fixture,
+                    seat: &seat,
+                    startable: true,
+                    density,
+                    scale: 1.0,
+                    now,
+                };
+                seen.borrow_mut().extend(tile.show(ui, Rect::from_min_size(pos2(10.0, 10.0), size)));
+            });
+        harness.run();
+        (harness, acts)
+    }
+
+    #[test]
+    fn every_state_is_visible_by_its_word_full_and_compact() {
+        let now = Instant::now();
+        let mut cancelling = scripted::running(3, Step::Flash, "erasing app", 0.2, now, 3);
+        if let Some(r) = cancelling.running.as_mut() {
+            r.cancelling = true;
+        }
+        let cases = [
+            (scripted::idle(3, Some(false)), "No board"),
+            (scripted::idle(3, Some(true)), "Board ready"),
+            (scripted::idle(3, None), "Ready"),
+            (scripted::running(3, Step::Flash, "writing app 312/512 KiB", 0.61, now, 3), "Running"),
+            (cancelling, "Cancelling…"),
+            (scripted::done(3, Outcome::Pass, None), "PASS"),
+            (scripted::done(3, Outcome::Fail, Some(FailureCode::VerifyFailed)), "FAIL"),
+            (scripted::done(3, Outcome::Error, Some(FailureCode::CloudRefused)), "ERROR"),
+            (scripted::done(3, Outcome::Timeout, Some(FailureCode::DeviceSilent)), "TIMEOUT"),
+            (scripted::done(3, Outcome::Aborted, Some(FailureCode::Cancelled)), "ABORTED"),
+            (scripted::troubled(3, FailureCode::NoProbe, ""), "Can't be used"),
+        ];
+        for density in [Density::Full, Density::Compact] {
+            for (fixture, word) in &cases {
+                let (harness, _) = shown(fixture.clone(), density);
+                harness.get_by_label(word);
+                harness.get_by_label("Fixture 3");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_shows_code_sentence_remedy_and_verdict() {
+        for code in FailureCode::ALL {
+            let (harness, _) = shown(scripted::done(3, code.outcome(), Some(*code)), Density::Full);
+            harness.get_by_label(&format!("{code} {}", code.sentence()));
+            harness.get_by_label(code.remedy());
+            let verdict = match (code.is_permanent(), code.outcome()) {
+                (false, _) => "May be tried again",
+                (true, Outcome::Error) => "Station needs help",
+                (true, _) => "Hand to QA",
+            };
+            harness.get_by_label(verdict);
+            let again = harness.query_by_label("Try again Fixture 3").is_some();
+            assert_eq!(again, !code.is_permanent(), "{code}");
+        }
+    }
+
+    #[test]
+    fn running_shows_its_steps_its_label_and_how_far_it_is() {
+        let fixture =
+            scripted::running(3, Step::AgentKey, "message 2 of 3", 0.66, Instant::now(), 75);
+        let (harness, _) = shown(fixture, Density::Full);
+        for label in
+            ["Arrive: done", "Flash: done", "Agent key: in work", "Cloud key: to do", "Prove: to do", "message 2 of 3", "66 %", "KW429-01043", "3 of 5"]
+        {
+            harness.get_by_label(label);
+        }
+        harness.get_by_label_contains("1:1");
+    }
+
+    #[test]
+    fn a_screen_reader_hears_result_and_serial() {
+        let (harness, _) = shown(scripted::done(3, Outcome::Pass, None), Density::Compact);
+        harness.get_by_label("Fixture 3: passed, serial KW429-01043");
+    }
+
+    #[test]
+    fn a_press_on_the_tile_is_one_act_and_the_copy_button_copies_only() {
+        let (mut harness, acts) =
+            shown(scripted::done(3, Outcome::Fail, Some(FailureCode::VerifyFailed)), Density::Full);
+        harness.get_by_label("Copy the failure of Fixture 3").click();
+        harness.run();
+        let taken: Vec<Act> = acts.borrow_mut().drain(..).collect();
+        assert!(matches!(taken.as_slice(), [Act::Copy(text)] if text.contains("K207")), "{taken:?}");
+        harness.get_by_label("FAIL").click();
+        harness.run();
+        assert_eq!(acts.borrow_mut().drain(..).collect::<Vec<_>>(), [Act::Press]);
+        harness.get_by_label("Try again Fixture 3").click();
+        harness.run();
+        assert_eq!(acts.borrow_mut().drain(..).collect::<Vec<_>>(), [Act::Start]);
+    }
+
+    #[test]
+    fn cancelling_can_not_be_asked_for_twice() {
+        let mut fixture = scripted::running(3, Step::Flash, "writing app", 0.2, Instant::now(), 3);
+        let (mut harness, acts) = shown(fixture.clone(), Density::Full);
+        harness.get_by_label("Cancel Fixture 3").click();
+        harness.run();
+        assert_eq!(acts.borrow().as_slice(), [Act::Cancel]);
+        if let Some(r) = fixture.running.as_mut() {
+            r.cancelling = true;
+        }
+        let (harness, _) = shown(fixture, Density::Full);
+        assert!(harness.get_by_label("Cancel Fixture 3").accesskit_node().is_disabled());
+    }
+}
