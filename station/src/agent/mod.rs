@@ -4,6 +4,9 @@
 //! one staged cloud generation; the accepted set is {g} or {g, g+1}.
 
 pub mod cloud;
+mod embedded;
+
+pub use embedded::{EmbeddedAgent, Point};
 
 use crate::failure::Failure;
 use crate::model::*;

@@ -108,7 +108,7 @@ fn product_key_seal(name: &str) -> SealRow {
 const STRIPES: usize = 256;
 
 /// Everything behind a [`SqliteRecords`]. Fields drop in order: readers, writer, then the claim on the file.
-pub(super) struct Inner {
+pub(crate) struct Inner {
     readers: Mutex<Vec<Connection>>,
     writer: Writer,
     stripes: Box<[Mutex<()>]>,
@@ -124,7 +124,7 @@ pub(super) struct Inner {
 
 /// The records in a SQLite file. Cheap to clone; the file is released when the last clone is gone.
 #[derive(Clone)]
-pub struct SqliteRecords(pub(super) Arc<Inner>);
+pub struct SqliteRecords(pub(crate) Arc<Inner>);
 
 impl std::fmt::Debug for SqliteRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,0 +1,855 @@
+//! The agent in the station's own process.
+//!
+//! What the wire shows and what a person sees are two things: a refusal is a silent drop (or an authentic NACK) on the
+//! wire, and a [`Change::Refused`] with the reason for the line.
+//!
+//! Order of every answer: decide on one snapshot of the records → make keys and frame → **persist** → (cloud
+//! acknowledges) → answer. Frames of one unit are handled one after the other (a lock per unit); frames of different
+//! units run in parallel and share the commits of the one writer.
+
+use super::cloud::{Cloud, Connected, RegistryCloud};
+use super::*;
+use crate::anchors::Anchors;
+use crate::failure::FailureCode;
+use crate::records::{
+    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, Records, RecordsError, SecretBytes,
+    SqliteRecords, StageCloudKey,
+};
+use crate::secrets::{SecretsError, random};
+use keywright_protocol::cert::Cert;
+use keywright_protocol::crypto;
+use keywright_protocol::exchange::agent::{Credentials, Grant, Incoming, Pending, Request, Verdict, nack};
+use keywright_protocol::exchange::{NackReason, ResponseEntropy};
+use keywright_protocol::keys::EphemeralSecret;
+use keywright_protocol::record::{CloudRecord, CloudRecordParts, MAX_RECORD, Order, StageOne};
+use keywright_protocol::schedule::KeyContext;
+use keywright_protocol::{
+    AgentKey, BaseKey, CloudKey, Error, Generation, MAX_CLOUD_RECORD, MAX_FRAME, ProductKey, ProductOrder as Po16,
+    PublicKey, Purpose, Region, Suite, UnitId as ProtocolUnitId,
+};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use zeroize::Zeroizing;
+
+/// Unauthentic requests of one unit after which a person is told that its product key is not ours: one damaged frame
+/// must not, and a unit that repeats itself soon does.
+const UNAUTHENTIC_BEFORE_TELLING: u32 = 3;
+
+/// Moments between which a crash must cost nothing; see [`EmbeddedAgent::with_hook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// Everything is computed, nothing is written.
+    BeforePersist,
+    /// The records have it, the cloud has not heard of it.
+    BeforeCloud,
+    /// The cloud has it, the records have not heard back.
+    AfterCloud,
+    /// All is written, the answer has not left.
+    BeforeAnswer,
+}
+
+type Hook = Arc<dyn Fn(Point) + Send + Sync>;
+
+/// What does not change between two frames of one product order. The keys inside wipe themselves.
+struct OrderMaterial {
+    po: ProductOrder,
+    name: Po16,
+    product_key: ProductKey,
+    base: BaseKey,
+    region_cert: Cert,
+    agent_cert: Cert,
+}
+
+/// The agent on the station's own records.
+pub struct EmbeddedAgent {
+    records: SqliteRecords,
+    anchors: Anchors,
+    cloud: Arc<dyn Cloud>,
+    orders: RwLock<HashMap<i64, Arc<OrderMaterial>>>,
+    unauthentic: Mutex<HashMap<UnitId, u32>>,
+    dropped: AtomicU64,
+    nacks: AtomicU64,
+    hook: Option<Hook>,
+}
+
+impl std::fmt::Debug for EmbeddedAgent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedAgent").field("records", &self.records).finish_non_exhaustive()
+    }
+}
+
+fn told(error: RecordsError) -> Failure {
+    match error {
+        RecordsError::Refused(failure) => *failure,
+        other => Failure::new(FailureCode::RecordsFailed, other),
+    }
+}
+
+fn no_randomness(error: SecretsError) -> Failure {
+    Failure::new(FailureCode::RecordsFailed, error)
+}
+
+fn damaged(detail: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureCode::RecordsFailed, detail)
+}
+
+/// The first 8 bytes of SHA-256("keywright/key-id/v1" ‖ key): names a key without showing it.
+fn key_id(key: &[u8]) -> String {
+    hex::encode(&crypto::sha256(&[b"keywright/key-id/v1", key])[..8])
+}
+
+fn agent_key(bytes: &SecretBytes) -> Result<AgentKey, Failure> {
+    let key: [u8; 32] = bytes.expose().try_into().map_err(|_| damaged("an agent key has another length"))?;
+    let key = AgentKey::from_bytes(key);
+    if key.is_blank() { Err(Failure::new(FailureCode::BlankKey, "an agent key")) } else { Ok(key) }
+}
+
+fn suite_of(number: u8) -> Result<Suite, Failure> {
+    Suite::from_number(number).map_err(damaged)
+}
+
+const NOTHING: Handled = Handled { reply: None, change: Change::Nothing };
+
+fn refuse(code: FailureCode, facts: impl std::fmt::Display) -> Handled {
+    Handled { reply: None, change: Change::Refused(Failure::new(code, facts)) }
+}
+
+/// What a step of handling decided early: silence, a refusal for people, or trouble of the station.
+enum Stop {
+    Quiet,
+    Tell(Failure),
+    Trouble(Failure),
+}
+
+impl From<RecordsError> for Stop {
+    fn from(error: RecordsError) -> Self {
+        match error {
+            RecordsError::Refused(failure) => Stop::Tell(*failure),
+            other => Stop::Trouble(told(other)),
+        }
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Stop::Trouble(failure)
+    }
+}
+
+/// An unauthentic or malformed frame.
+impl From<Error> for Stop {
+    fn from(_: Error) -> Self {
+        Stop::Quiet
+    }
+}
+
+impl EmbeddedAgent {
+    /// An agent over these records and anchors, with the registry in the same database as its cloud.
+    pub fn new(records: SqliteRecords, anchors: Anchors) -> Self {
+        let cloud = Arc::new(RegistryCloud::new(records.clone()));
+        Self::with_cloud(records, anchors, cloud)
+    }
+
+    /// An agent with another cloud.
+    pub fn with_cloud(records: SqliteRecords, anchors: Anchors, cloud: Arc<dyn Cloud>) -> Self {
+        Self {
+            records,
+            anchors,
+            cloud,
+            orders: RwLock::default(),
+            unauthentic: Mutex::default(),
+            dropped: AtomicU64::new(0),
+            nacks: AtomicU64::new(0),
+            hook: None,
+        }
+    }
+
+    /// Calls `hook` at every [`Point`]: how the crash tests kill the process between any two of them.
+    #[must_use]
+    pub fn with_hook(mut self, hook: impl Fn(Point) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Frames dropped without an answer since start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The cloud behind this agent.
+    pub fn cloud(&self) -> &Arc<dyn Cloud> {
+        &self.cloud
+    }
+
+    /// A unit connected to the cloud with this key. A connection with the staged key ends BOTH and stands for a lost
+    /// confirmation (PROTOCOL §4).
+    pub fn connect(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
+        let _guard = self.records.0.unit_guard(unit);
+        let connected = self.cloud.connect(unit, generation, key)?;
+        if let Some(generation) = connected.committed {
+            self.records.0.confirm_cloud_key(unit, None, generation, None).map_err(told)?;
+        }
+        Ok(connected)
+    }
+
+    fn at(&self, point: Point) {
+        if let Some(hook) = &self.hook {
+            hook(point);
+        }
+    }
+
+    fn order(&self, po: PoId) -> Result<Arc<OrderMaterial>, Failure> {
+        if let Some(known) = self.orders.read().unwrap_or_else(PoisonError::into_inner).get(&po.0) {
+            return Ok(known.clone());
+        }
+        let order = self.records.product_order(po).map_err(told)?;
+        let secret = self.records.key_vault().product_key(&order).map_err(told)?;
+        let product_key = ProductKey::from_bytes(*secret.expose());
+        let name = Po16(order.po16());
+        let region = self.anchors.region(order.region)?;
+        let material = Arc::new(OrderMaterial {
+            base: BaseKey::from(&product_key),
+            product_key,
+            region_cert: *region.cert(),
+            agent_cert: region.agent_cert(&name)?,
+            name,
+            po: order,
+        });
+        self.orders.write().unwrap_or_else(PoisonError::into_inner).insert(po.0, material.clone());
+        Ok(material)
+    }
+
+    fn credentials<'a>(&'a self, order: &'a OrderMaterial) -> Result<Credentials<'a>, Failure> {
+        Ok(Credentials {
+            region: &order.region_cert,
+            agent: &order.agent_cert,
+            signer: self.anchors.region(order.po.region)?.agent_signer(),
+        })
+    }
+
+    fn entropy() -> Result<ResponseEntropy, Failure> {
+        Ok(ResponseEntropy {
+            n2: random().map_err(no_randomness)?,
+            iv: random().map_err(no_randomness)?,
+            ephemeral: EphemeralSecret::from_bytes(random().map_err(no_randomness)?),
+        })
+    }
+
+    fn agent_key_of(&self, unit: UnitId, generation: u32) -> Result<AgentKey, Stop> {
+        let key = self.records.key_vault().key(unit, "agent", generation)?;
+        Ok(agent_key(&key.ok_or(Stop::Quiet)?)?)
+    }
+
+    /// An INIT that is not authentic under the order's product key. The wire can't tell noise from a wrong key; a unit
+    /// that keeps sending such requests has a wrong key.
+    fn unauthentic_init(&self, unit: UnitId, order: &OrderMaterial) -> Stop {
+        let mut counts = self.unauthentic.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(unit).or_default();
+        *count += 1;
+        if *count < UNAUTHENTIC_BEFORE_TELLING {
+            return Stop::Quiet;
+        }
+        counts.remove(&unit);
+        Stop::Tell(Failure::new(
+            FailureCode::ProductKeyUnknown,
+            format!("unit {unit} asks under another key than product order {}'s", order.po.name),
+        ))
+    }
+
+    fn alarm(&self, context: FrameContext, kind: &'static str, detail: serde_json::Value) -> Result<(), Stop> {
+        Ok(self.records.0.raise_alarm(context.unit, context.attempt, kind, detail)?)
+    }
+
+    fn request(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        order: &OrderMaterial,
+        frame: &[u8],
+        (suite, purpose, kc): (Suite, Purpose, KeyContext),
+    ) -> Result<Handled, Stop> {
+        if suite.check_policy(order.po.suite).is_err() {
+            return Err(Stop::Tell(Failure::new(
+                FailureCode::AgentRefused,
+                format!("unit {} asks in {suite}, order {} needs suite {}", context.unit, order.po.name, order.po.suite),
+            )));
+        }
+        match purpose {
+            Purpose::Init => self.init_request(context, view, order, frame, kc),
+            Purpose::AgentKeyUpdate => self.update_request(context, view, order, frame, kc),
+            Purpose::CloudKeyUpdate => self.cloud_request(context, view, order, frame, kc),
+        }
+    }
+
+    /// The cached answer, if these very bytes were answered before.
+    fn cached(&self, view: &AgentView, request: &Request) -> Result<Option<Handled>, Stop> {
+        let purpose = request.purpose().number();
+        let Some(row) =
+            view.pending.iter().find(|p| p.h_frame1 == *request.frame_hash() && p.purpose == purpose)
+        else {
+            return Ok(None);
+        };
+        let reply = self.records.0.cached_frame2(row.id)?;
+        Ok(Some(Handled { reply: Some(reply), change: Change::Nothing }))
+    }
+
+    fn init_request(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        order: &OrderMaterial,
+        frame: &[u8],
+        kc: KeyContext,
+    ) -> Result<Handled, Stop> {
+        let unit = context.unit;
+        if kc != KeyContext::order(&order.name) {
+            return Err(Stop::Tell(Failure::new(
+                FailureCode::ProductKeyUnknown,
+                format!("unit {unit} asks under order {}, the batch is of {}", kc.as_order(), order.name),
+            )));
+        }
+        let request = match Request::open(frame, &order.base, None) {
+            Ok(request) => request,
+            Err(Error::Tag) => return Err(self.unauthentic_init(unit, order)),
+            Err(_) => return Err(Stop::Quiet),
+        };
+        self.check_unit(context, &request)?;
+        self.unauthentic.lock().unwrap_or_else(PoisonError::into_inner).remove(&unit);
+        if let Some(handled) = self.cached(view, &request)? {
+            return Ok(handled);
+        }
+        let identity = request.identity();
+        match &view.enrolment {
+            None if view.batch_state == BatchState::Closed => {
+                return Err(Stop::Tell(Failure::new(FailureCode::BatchClosed, format!("unit {unit}"))));
+            }
+            Some(enrolment) if enrolment.active => {
+                // A2: ACTIVE is sticky; only the unit's own registered identity may ask again.
+                let same = identity.is_some() && identity.map(|k| k.0) == enrolment.dik_pub;
+                if !same {
+                    let seen = identity.map(|k| k.to_string());
+                    let kind = if seen.is_some() && enrolment.dik_pub.is_some() {
+                        "another-identity"
+                    } else {
+                        "enrolled-again"
+                    };
+                    self.alarm(context, kind, json!({ "identity": seen }))?;
+                    return Err(Stop::Tell(Failure::new(FailureCode::AlreadyEnrolled, format!("unit {unit}"))));
+                }
+            }
+            _ => {}
+        }
+        self.issue_agent_key(context, view, order, &request, &order.base)
+    }
+
+    fn update_request(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        order: &OrderMaterial,
+        frame: &[u8],
+        kc: KeyContext,
+    ) -> Result<Handled, Stop> {
+        let (request, base, view) = self.open_update(context, view, frame, kc)?;
+        if let Some(handled) = self.cached(&view, &request)? {
+            return Ok(handled);
+        }
+        let registered = view.enrolment.as_ref().and_then(|e| e.dik_pub);
+        if let (Some(registered), Some(seen)) = (registered, request.identity())
+            && registered != seen.0
+        {
+            self.alarm(context, "another-identity", json!({ "identity": seen.to_string() }))?;
+            return Err(Stop::Tell(Failure::new(
+                FailureCode::AgentRefused,
+                format!("unit {} shows another identity key than the registered one", context.unit),
+            )));
+        }
+        self.issue_agent_key(context, &view, order, &request, &base)
+    }
+
+    /// Opens a message 1 under the unit's current or next agent key; one under the next ends the current (A3).
+    fn open_update(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        frame: &[u8],
+        kc: KeyContext,
+    ) -> Result<(Request, BaseKey, AgentView), Stop> {
+        let (claimed, generation) = kc.as_unit();
+        let enrolment = view.enrolment.as_ref().filter(|e| e.active).ok_or(Stop::Quiet)?;
+        let known = generation.0 != 0 && [enrolment.ak_cur, enrolment.ak_next].contains(&generation.0);
+        if claimed.0 != context.unit.0 || !known {
+            return Err(Stop::Quiet);
+        }
+        let base = BaseKey::from(&self.agent_key_of(context.unit, generation.0)?);
+        let registered = enrolment.dik_pub.map(PublicKey);
+        let request = Request::open(frame, &base, registered.as_ref())?;
+        self.check_unit(context, &request)?;
+        let mut view = view.clone();
+        if generation.0 == enrolment.ak_next {
+            self.records.0.promote_agent_key(context.unit, context.attempt)?;
+            if let Some(e) = view.enrolment.as_mut() {
+                (e.ak_cur, e.ak_next) = (e.ak_next, 0);
+            }
+        }
+        Ok((request, base, view))
+    }
+
+    fn check_unit(&self, context: FrameContext, request: &Request) -> Result<(), Stop> {
+        if request.unit().0 == context.unit.0 {
+            Ok(())
+        } else {
+            Err(Stop::Tell(Failure::new(
+                FailureCode::UidMismatch,
+                format!("the chip is {}, the frame is of {}", context.unit, request.unit()),
+            )))
+        }
+    }
+
+    fn issue_agent_key(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        order: &OrderMaterial,
+        request: &Request,
+        base: &BaseKey,
+    ) -> Result<Handled, Stop> {
+        let unit = context.unit;
+        let highest = view.enrolment.as_ref().map_or(0, |e| e.ak_highest);
+        let generation = Generation(highest).next().ok_or_else(|| damaged("agent key generations are used up"))?;
+        // `random` refuses a stuck source, so a blank key can't come from here; `respond` refuses one once more.
+        let key = AgentKey::from_bytes(random().map_err(no_randomness)?);
+        let credentials = self.credentials(order)?;
+        let mut frame2 = vec![0u8; MAX_FRAME];
+        let (len, pending) = request
+            .respond(
+                &Grant::AgentKey { generation, key: &key },
+                base,
+                Some(&credentials),
+                &Self::entropy()?,
+                &mut frame2,
+            )
+            .map_err(|e| Failure::new(FailureCode::AgentRefused, e))?;
+        frame2.truncate(len);
+        let inner = &self.records.0;
+        let [major, minor, patch, _] = request.firmware();
+        let new = IssueAgentKey {
+            unit,
+            attempt: context.attempt,
+            po: order.po.id,
+            key_id: key_id(key.expose()),
+            key_sealed: inner.seal_key(unit, "agent", generation.0, key.expose())?,
+            firmware: format!("{major}.{minor}.{patch}"),
+            pending: self.new_pending(unit, request, &pending, frame2.clone())?,
+        };
+        self.at(Point::BeforePersist);
+        inner.issue_agent_key(new)?;
+        self.at(Point::BeforeAnswer);
+        Ok(Handled { reply: Some(frame2), change: Change::AgentKeyIssued { ak_gen: generation.0 } })
+    }
+
+    fn new_pending(
+        &self,
+        unit: UnitId,
+        request: &Request,
+        pending: &Pending,
+        frame2: Vec<u8>,
+    ) -> Result<NewPending, Stop> {
+        let cloud = pending.purpose == Purpose::CloudKeyUpdate;
+        Ok(NewPending {
+            purpose: pending.purpose.number(),
+            suite: pending.suite.number(),
+            kc: pending.kc.0,
+            generation: pending.generation.0,
+            h_frame1: *request.frame_hash(),
+            th2: pending.th2,
+            n2_sealed: self.records.0.seal_n2(unit, request.frame_hash(), &pending.n2)?,
+            dik_pub: pending.identity.map(|k| k.0),
+            record: cloud.then_some(pending.record_hash),
+            frame2,
+        })
+    }
+
+    fn cloud_request(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        order: &OrderMaterial,
+        frame: &[u8],
+        kc: KeyContext,
+    ) -> Result<Handled, Stop> {
+        let unit = context.unit;
+        let (request, base, view) = self.open_update(context, view, frame, kc)?;
+        if let Some(handled) = self.cached(&view, &request)? {
+            return Ok(handled);
+        }
+        let mut enrolment = view.enrolment.clone().ok_or(Stop::Quiet)?;
+        let claimed = request.cloud_active().0;
+        if claimed != 0 && claimed == enrolment.ck_staged {
+            // The unit has confirmed what we staged: only a cloud session can have told it, so ours was lost.
+            if self.cloud.activate(unit, claimed)? {
+                self.records.0.confirm_cloud_key(unit, context.attempt, claimed, None)?;
+                (enrolment.ck_active, enrolment.ck_staged, enrolment.record_sealed) = (claimed, 0, None);
+            }
+        }
+        if claimed > enrolment.ck_active {
+            self.alarm(context, "cloud-key-unknown", json!({ "claimed": claimed, "active": enrolment.ck_active }))?;
+            return Err(Stop::Tell(Failure::new(
+                FailureCode::AgentRefused,
+                format!("unit {unit} claims cloud key {claimed}, {} is active", enrolment.ck_active),
+            )));
+        }
+        let record = self.staged_record(context, order, &enrolment)?;
+        let record = CloudRecord::parse(&record).map_err(|e| damaged(format!("the staged record: {e}")))?;
+        let (generation, key) = record.cloud_key().map_err(damaged)?;
+        // U3 leaves only after the cloud acknowledged the stage; asking it again changes nothing.
+        self.at(Point::BeforeCloud);
+        if let Err(failure) = self.cloud.prepare(unit, generation.0, &key) {
+            return Err(if failure.code == FailureCode::RecordsFailed { failure.into() } else { Stop::Tell(failure) });
+        }
+        self.at(Point::AfterCloud);
+        let credentials = self.credentials(order)?;
+        let mut frame2 = vec![0u8; MAX_FRAME];
+        let (len, pending) = request
+            .respond(
+                &Grant::CloudRecord { record },
+                &base,
+                Some(&credentials),
+                &Self::entropy()?,
+                &mut frame2,
+            )
+            .map_err(|e| Failure::new(FailureCode::AgentRefused, e))?;
+        frame2.truncate(len);
+        let new = self.new_pending(unit, &request, &pending, frame2.clone())?;
+        self.at(Point::BeforePersist);
+        self.records.0.issue_cloud_key(unit, context.attempt, new)?;
+        self.at(Point::BeforeAnswer);
+        Ok(Handled { reply: Some(frame2), change: Change::CloudKeyIssued { ck_gen: generation.0 } })
+    }
+
+    /// The staged cloud record: the one that is staged (A4: the same for every repeated request), or a new one,
+    /// reserved before anybody hears of it.
+    fn staged_record(
+        &self,
+        context: FrameContext,
+        order: &OrderMaterial,
+        enrolment: &EnrolmentRow,
+    ) -> Result<Zeroizing<Vec<u8>>, Stop> {
+        let unit = context.unit;
+        let inner = &self.records.0;
+        if let Some(sealed) = &enrolment.record_sealed {
+            return Ok(inner.open_record(unit, enrolment.ck_staged, sealed)?);
+        }
+        let generation =
+            Generation(enrolment.ck_highest).next().ok_or_else(|| damaged("cloud key generations are used up"))?;
+        let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(no_randomness)?);
+        let key = CloudKey::new(secret.as_ref()).map_err(|_| Failure::new(FailureCode::BlankKey, "a new cloud key"))?;
+        let region = self.anchors.region(order.po.region).map_err(Failure::from)?;
+        let device = region.device_cert(&ProtocolUnitId(unit.0)).map_err(Failure::from)?;
+        let mut record = Zeroizing::new(vec![0u8; MAX_CLOUD_RECORD]);
+        let len = CloudRecordParts {
+            generation,
+            key: &key,
+            connection: Some(&order.po.cloud_url),
+            platform_cert: None,
+            region_cert: Some(&order.region_cert),
+            device_cert: Some(&device),
+        }
+        .build(&mut record)
+        .map_err(damaged)?;
+        record.truncate(len);
+        let new = StageCloudKey {
+            unit,
+            attempt: context.attempt,
+            generation: generation.0,
+            key_id: key_id(key.expose()),
+            key_sealed: inner.seal_key(unit, "cloud", generation.0, key.expose())?,
+            record_sealed: inner.seal_record(unit, generation.0, &record)?,
+            anchor_fingerprint: region.fingerprint(),
+        };
+        self.at(Point::BeforePersist);
+        inner.stage_cloud_key(new)?;
+        Ok(record)
+    }
+
+    fn pending_of(&self, unit: UnitId, row: &PendingRow) -> Result<Pending, Stop> {
+        let purpose = Purpose::from_number(row.purpose).map_err(damaged)?;
+        let kc = KeyContext(row.kc);
+        let key_generation =
+            if purpose == Purpose::CloudKeyUpdate { kc.as_unit().1.0 } else { row.generation };
+        let n2: [u8; 16] = self
+            .records
+            .0
+            .open_n2(unit, row)?
+            .as_slice()
+            .try_into()
+            .map_err(|_| damaged("a pending nonce has another length"))?;
+        Ok(Pending {
+            suite: suite_of(row.suite)?,
+            purpose,
+            kc,
+            unit: ProtocolUnitId(unit.0),
+            generation: Generation(row.generation),
+            agent_key: self.agent_key_of(unit, key_generation)?,
+            n2,
+            th2: row.th2,
+            record_hash: row.record.unwrap_or_default(),
+            identity: row.dik_pub.map(PublicKey),
+        })
+    }
+
+    fn confirm(
+        &self,
+        context: FrameContext,
+        view: &AgentView,
+        order: &OrderMaterial,
+        frame: &[u8],
+        (suite, purpose, claimed, generation): (Suite, Purpose, ProtocolUnitId, Generation),
+    ) -> Result<Handled, Stop> {
+        let unit = context.unit;
+        if claimed.0 != unit.0 {
+            return Err(Stop::Tell(Failure::new(
+                FailureCode::UidMismatch,
+                format!("the chip is {unit}, the frame is of {claimed}"),
+            )));
+        }
+        let mut known = false;
+        for row in view.pending.iter().filter(|p| p.purpose == purpose.number() && p.generation == generation.0) {
+            known = true;
+            if row.suite != suite.number() {
+                continue;
+            }
+            let pending = self.pending_of(unit, row)?;
+            // Several exchanges may be about one staged cloud key: the tag says which one this answers.
+            if let Ok(confirmed) = pending.open_confirm(frame) {
+                return self.confirmed(context, row, &pending, &confirmed);
+            }
+        }
+        if known {
+            // Never a NACK because a tag fails.
+            return Err(Stop::Quiet);
+        }
+        self.nack(view, order, frame, suite, purpose)
+    }
+
+    fn confirmed(
+        &self,
+        context: FrameContext,
+        row: &PendingRow,
+        pending: &Pending,
+        confirmed: &keywright_protocol::exchange::agent::Confirmed,
+    ) -> Result<Handled, Stop> {
+        let unit = context.unit;
+        let inner = &self.records.0;
+        let generation = pending.generation.0;
+        let change = match (row.confirmed, pending.purpose) {
+            // The unit did not hear message 4: it gets it again.
+            (true, _) => Change::Nothing,
+            (false, Purpose::CloudKeyUpdate) => {
+                self.at(Point::BeforeCloud);
+                // U7 leaves only after the cloud's acknowledgement of the commit.
+                match self.cloud.activate(unit, generation) {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Stop::Quiet),
+                    Err(failure) if failure.code == FailureCode::RecordsFailed => return Err(failure.into()),
+                    Err(failure) => return Err(Stop::Tell(failure)),
+                }
+                self.at(Point::AfterCloud);
+                inner.confirm_cloud_key(unit, context.attempt, generation, Some(row.id))?;
+                Change::CloudKeyActive { ck_gen: generation }
+            }
+            (false, purpose) => {
+                self.at(Point::BeforePersist);
+                inner.confirm_agent_key(ConfirmKey {
+                    unit,
+                    attempt: context.attempt,
+                    pending: row.id,
+                    purpose: purpose.number(),
+                    generation,
+                    dik_pub: confirmed.identity().map(|k| k.0),
+                })?;
+                Change::AgentKeyActive { ak_gen: generation }
+            }
+        };
+        let iv = random().map_err(no_randomness)?;
+        let mut reply = vec![0u8; MAX_FRAME];
+        let len = pending
+            .ack(confirmed, Verdict::Activated, inner.unix_seconds(), &iv, &mut reply)
+            .map_err(damaged)?;
+        reply.truncate(len);
+        self.at(Point::BeforeAnswer);
+        Ok(Handled { reply: Some(reply), change })
+    }
+
+    /// An authentic refusal for a message 3 that no entry answers to.
+    fn nack(
+        &self,
+        view: &AgentView,
+        order: &OrderMaterial,
+        frame: &[u8],
+        suite: Suite,
+        purpose: Purpose,
+    ) -> Result<Handled, Stop> {
+        let (kc, base) = match purpose {
+            Purpose::Init => (KeyContext::order(&order.name), order.base.clone()),
+            Purpose::AgentKeyUpdate | Purpose::CloudKeyUpdate => {
+                let enrolment = view.enrolment.as_ref().filter(|e| e.active).ok_or(Stop::Quiet)?;
+                let Incoming::Confirm { unit, .. } = Incoming::peek(frame)? else { return Err(Stop::Quiet) };
+                // Which key the exchange began under is not in message 3, and the unit repeats it until it is
+                // answered: the current key and the next one take turns.
+                let turn = self.nacks.fetch_add(1, Ordering::Relaxed);
+                let generation = if enrolment.ak_next > 0 && turn % 2 == 1 { enrolment.ak_next } else { enrolment.ak_cur };
+                let key = self.agent_key_of(UnitId(unit.0), generation)?;
+                (KeyContext::unit(&unit, Generation(generation)), BaseKey::from(&key))
+            }
+        };
+        let credentials = self.credentials(order)?;
+        let credentials = (suite == Suite::Hardened).then_some(&credentials);
+        let iv = random().map_err(no_randomness)?;
+        let mut reply = vec![0u8; MAX_FRAME];
+        let len = nack(frame, &kc, &base, NackReason::EVICTED, credentials, &iv, &mut reply)?;
+        reply.truncate(len);
+        Ok(Handled { reply: Some(reply), change: Change::Nothing })
+    }
+
+    fn try_handle(&self, context: FrameContext, frame: &[u8]) -> Result<Handled, Stop> {
+        let incoming = Incoming::peek(frame)?;
+        let _guard = self.records.0.unit_guard(context.unit);
+        let Some(view) = self.records.0.agent_view(context.unit)? else {
+            return Ok(refuse(FailureCode::AgentRefused, format!("unit {} never arrived at this station", context.unit)));
+        };
+        match view.state {
+            UnitState::Quarantined => return Ok(refuse(FailureCode::Quarantined, context.unit)),
+            UnitState::Scrapped => return Ok(refuse(FailureCode::Scrapped, context.unit)),
+            _ if view.batch != context.batch => {
+                return Ok(refuse(FailureCode::OtherBatch, format!("unit {}", context.unit)));
+            }
+            _ => {}
+        }
+        if view.enrolment.as_ref().is_some_and(|e| e.po != view.po.0) {
+            return Err(Stop::Trouble(damaged("a unit is enrolled under another order than its batch's")));
+        }
+        let order = self.order(view.po)?;
+        match incoming {
+            Incoming::Request { suite, purpose, kc } => {
+                self.request(context, &view, &order, frame, (suite, purpose, kc))
+            }
+            Incoming::Confirm { suite, purpose, unit, generation } => {
+                self.confirm(context, &view, &order, frame, (suite, purpose, unit, generation))
+            }
+        }
+    }
+}
+
+impl Agent for EmbeddedAgent {
+    fn handle(&self, context: FrameContext, frame: &[u8]) -> Result<Handled, Failure> {
+        match self.try_handle(context, frame) {
+            Ok(handled) => Ok(handled),
+            Err(Stop::Quiet) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                Ok(NOTHING)
+            }
+            Err(Stop::Tell(failure)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                Ok(Handled { reply: None, change: Change::Refused(failure) })
+            }
+            Err(Stop::Trouble(failure)) => Err(failure),
+        }
+    }
+
+    fn check_proof(
+        &self,
+        context: FrameContext,
+        challenge: &[u8; 32],
+        proof: &Proof,
+    ) -> Result<ProofRecord, Failure> {
+        let unit = context.unit;
+        let protocol_unit = ProtocolUnitId(unit.0);
+        if proof.unit != protocol_unit {
+            return Err(Failure::new(
+                FailureCode::UidMismatch,
+                format!("the chip is {unit}, the proof is of {}", proof.unit),
+            ));
+        }
+        let _guard = self.records.0.unit_guard(unit);
+        let view = self.records.0.agent_view(unit).map_err(told)?;
+        let enrolment = view.and_then(|v| v.enrolment).ok_or_else(|| {
+            Failure::new(FailureCode::ProofFailed, format!("unit {unit} was never given keys"))
+        })?;
+        let vault = self.records.key_vault();
+        let key = |purpose, generation: u32, accepted: bool| -> Result<Option<SecretBytes>, Failure> {
+            if generation == 0 || !accepted { Ok(None) } else { vault.key(unit, purpose, generation).map_err(told) }
+        };
+        let (ak, ck) = (proof.agent_key.0, proof.cloud_key.0);
+        let agent = key("agent", ak, [enrolment.ak_cur, enrolment.ak_next].contains(&ak))?;
+        let cloud = key("cloud", ck, ck == enrolment.ck_active)?;
+        // A wrong MAC or generation is a finding about the unit, and goes on the record; a blank key is refused.
+        let verdict = |checked: Result<(), Error>| match checked {
+            Ok(()) => Ok(true),
+            Err(Error::Blank) => Err(Failure::new(FailureCode::BlankKey, format!("unit {unit}"))),
+            Err(_) => Ok(false),
+        };
+        let agent_mac_ok = match agent {
+            Some(key) => {
+                verdict(proof.verify_agent(challenge, &protocol_unit, proof.agent_key, &agent_key(&key)?))?
+            }
+            None => false,
+        };
+        let cloud_mac_ok = match cloud {
+            Some(key) => {
+                let key = CloudKey::new(key.expose())
+                    .map_err(|_| Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key")))?;
+                verdict(proof.verify_cloud(challenge, &protocol_unit, proof.cloud_key, &key))?
+            }
+            None => false,
+        };
+        Ok(ProofRecord {
+            challenge: hex::encode(challenge),
+            generation: proof.generation.0,
+            ak_gen: ak,
+            ck_gen: ck,
+            cloud_mac_ok,
+            agent_mac_ok,
+        })
+    }
+
+    fn stage_one_record(&self, po: PoId) -> Result<Vec<u8>, Failure> {
+        let order = self.order(po)?;
+        let mut record = vec![0u8; MAX_RECORD];
+        let len = StageOne {
+            order: Order {
+                order: order.name,
+                region: Region(order.po.region),
+                minimum_suite: order.po.suite,
+            },
+            product_key: &order.product_key,
+            root: self.anchors.root(),
+            bundle: Some(self.anchors.bundle()),
+        }
+        .build(&mut record)
+        .map_err(damaged)?;
+        record.truncate(len);
+        Ok(record)
+    }
+
+    fn forget_unproved(&self, unit: UnitId, attempt: AttemptId) -> Result<(), Failure> {
+        let _guard = self.records.0.unit_guard(unit);
+        let Some(view) = self.records.0.agent_view(unit).map_err(told)? else { return Ok(()) };
+        let Some(enrolment) = view.enrolment else { return Ok(()) };
+        if view.state == UnitState::Passed {
+            return Err(Failure::new(
+                FailureCode::AlreadyEnrolled,
+                format!("unit {unit} passed; only QA may open it for new keys"),
+            ));
+        }
+        // The cloud first: a key that is void here must not open a door there. Repeating it changes nothing.
+        for generation in [enrolment.ck_staged, enrolment.ck_active] {
+            if generation > 0 {
+                self.cloud.retire(unit, generation)?;
+            }
+        }
+        self.records.0.forget_unproved(unit, attempt).map_err(told)
+    }
+}
