@@ -1,5 +1,5 @@
-//! What a unit does, as a machine without I/O of its own: [`Engine::poll`] is called with the time and does
-//! whatever is due over the flash, the link and the random numbers it was given.
+//! What a unit does, as a machine without I/O of its own: [`Engine::poll`] does whatever is due over the
+//! flash, the link, the clock and the random numbers it was given.
 //!
 //! ```text
 //!  boot ─ scan ─┬─ product key only ───────── INIT: M1 → M2 → commit → M3 → M4 → confirm ─┐
@@ -47,7 +47,7 @@ use keywright_protocol::{
 use zeroize::Zeroize;
 
 use crate::store::{Area, Store, rng_failure};
-use crate::traits::{Link, Rng};
+use crate::traits::{Clock, Link, Rng};
 
 /// First pause of the back-off, in milliseconds.
 pub const BACK_OFF_FIRST: u64 = 1_000;
@@ -89,8 +89,9 @@ enum Exchange {
 }
 
 /// The unit.
-pub struct Engine<F, L, R> {
+pub struct Engine<F, L, R, C> {
     facts: Facts,
+    clock: C,
     store: Store<F>,
     link: L,
     rng: R,
@@ -148,12 +149,13 @@ fn region_of(record: &RecordView<'_>, order: &Order) -> (Region, Option<Cert>) {
     (region.unwrap_or(order.region), cert)
 }
 
-impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
+impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
     /// A unit that has not looked at its flash yet; the first [`Engine::poll`] does.
-    pub const fn new(facts: Facts, flash: F, link: L, rng: R) -> Engine<F, L, R> {
+    pub const fn new(facts: Facts, flash: F, link: L, rng: R, clock: C) -> Engine<F, L, R, C> {
         Engine {
             store: Store::new(flash, facts.unit),
             facts,
+            clock,
             link,
             rng,
             exchange: Exchange::Idle,
@@ -173,15 +175,18 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
         }
     }
 
-    /// Does everything that is due at `now` (milliseconds since reset).
-    pub fn poll(&mut self, now: u64) -> Action {
-        if !self.ready && now >= self.due_at {
-            self.boot(now);
+    /// Does everything that is due.
+    ///
+    /// The clock is read again for every step: verifying a message 2 takes more than a second of a 16 MHz
+    /// core, and a pause that began before it would be over when it ends.
+    pub fn poll(&mut self) -> Action {
+        if !self.ready && self.clock.now_ms() >= self.due_at {
+            self.boot();
         }
-        while self.receive(now) {}
-        self.watch_line(now);
-        if self.ready && now >= self.due_at {
-            self.act(now);
+        while self.receive() {}
+        self.watch_line();
+        if self.ready && self.clock.now_ms() >= self.due_at {
+            self.act();
         }
         while let Some((failure, detail)) = self.store.take_notice() {
             self.report(failure, detail);
@@ -209,7 +214,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
     /// # Errors
     /// [`DeviceFailure::ExchangeBusy`] while a record is pending or an exchange runs (D5),
     /// [`DeviceFailure::AreaMissing`] before there is an agent key.
-    pub fn start_update(&mut self, purpose: Purpose, now: u64) -> Result<(), DeviceFailure> {
+    pub fn start_update(&mut self, purpose: Purpose) -> Result<(), DeviceFailure> {
         let agent_key = self.store.active().and_then(|record| record.agent_key());
         if agent_key.is_none() || purpose == Purpose::Init {
             return Err(DeviceFailure::AreaMissing);
@@ -218,7 +223,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
             return Err(DeviceFailure::ExchangeBusy);
         }
         self.wanted = Some(purpose);
-        self.progress(now);
+        self.progress();
         Ok(())
     }
 
@@ -249,27 +254,28 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
 
     // ---- time ----
 
-    fn boot(&mut self, now: u64) {
+    fn boot(&mut self) {
         match self.store.boot(&mut self.rng) {
             Ok(()) => {
                 self.ready = true;
-                self.progress(now);
+                self.progress();
             }
             Err(failure) => {
                 self.report(failure, 0);
-                self.back_off(now);
+                self.back_off();
             }
         }
     }
 
     /// Something moved: what comes next is due at once.
-    fn progress(&mut self, now: u64) {
+    fn progress(&mut self) {
         self.pause = BACK_OFF_FIRST;
-        self.due_at = now;
+        self.due_at = self.clock.now_ms();
         self.push_log(LogRecord { code: 0, severity: Severity::INFO, detail: u32::from(self.stage().0) });
     }
 
-    fn back_off(&mut self, now: u64) {
+    fn back_off(&mut self) {
+        let now = self.clock.now_ms();
         self.sent_at = now;
         self.err_heard = false;
         self.due_at = now.saturating_add(self.pause);
@@ -277,8 +283,9 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
     }
 
     /// Somebody listens. Not faster than the first pause: a station may ask for Status ten times a second.
-    fn wake(&mut self, now: u64) {
+    fn wake(&mut self) {
         self.pause = BACK_OFF_FIRST;
+        let now = self.clock.now_ms();
         self.due_at = self.due_at.min(now.max(self.sent_at.saturating_add(BACK_OFF_FIRST)));
     }
 
@@ -298,7 +305,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
 
     // ---- what is due ----
 
-    fn act(&mut self, now: u64) {
+    fn act(&mut self) {
         let result = match &self.exchange {
             Exchange::Requested(_) if self.sends < SENDS_PER_REQUEST => {
                 self.report(DeviceFailure::ExchangeNoAnswer, self.sends);
@@ -311,10 +318,10 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
             Exchange::Requested(_) | Exchange::Idle => self.resume(),
             Exchange::Committed(_) => Ok(()),
         };
-        let result = result.and_then(|()| self.send(now));
+        let result = result.and_then(|()| self.send());
         if let Err(failure) = result {
             self.report(failure, 0);
-            self.back_off(now);
+            self.back_off();
         }
     }
 
@@ -369,7 +376,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
     }
 
     /// Sends the message of the current state and starts the next pause.
-    fn send(&mut self, now: u64) -> Result<(), DeviceFailure> {
+    fn send(&mut self) -> Result<(), DeviceFailure> {
         let sent = match &mut self.exchange {
             Exchange::Requested(_) => self.link.send(Channel::AGENT, &self.request),
             Exchange::Committed(state) => {
@@ -383,24 +390,24 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
         };
         if sent.is_err() {
             // The transmit ring is full of what is being sent; a moment later it is not.
-            self.due_at = now.saturating_add(100);
+            self.due_at = self.clock.now_ms().saturating_add(100);
             return Ok(());
         }
         self.sends = self.sends.saturating_add(1);
-        self.back_off(now);
+        self.back_off();
         Ok(())
     }
 
     // ---- what arrives ----
 
     /// Handles one packet; false if there was none.
-    fn receive(&mut self, now: u64) -> bool {
+    fn receive(&mut self) -> bool {
         let Some(packet) = self.link.receive() else { return false };
         match packet.channel {
             Channel::CONTROL => {
                 let first = packet.payload.first().copied().unwrap_or(0);
                 let message = Control::decode(packet.payload);
-                self.control(message, first, now);
+                self.control(message, first);
             }
             Channel::AGENT => {
                 let exchange = mem::replace(&mut self.exchange, Exchange::Idle);
@@ -412,7 +419,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
                 // Whatever was decrypted in place is a secret of the unit.
                 packet.payload.zeroize();
                 self.exchange = next;
-                self.conclude(outcome, now);
+                self.conclude(outcome);
             }
             // Log records only travel the other way, the bridge is not open, and a newer station may know
             // channels that we do not.
@@ -421,19 +428,19 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
         true
     }
 
-    fn conclude(&mut self, outcome: Outcome, now: u64) {
+    fn conclude(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Nothing => {}
             Outcome::Committed => {
                 self.sends = 0;
-                self.progress(now);
+                self.progress();
             }
             Outcome::Confirmed { time } => {
                 self.wanted = None;
                 if let Err(failure) = self.store.raise_time_floor(time) {
                     self.report(failure, 0);
                 }
-                self.progress(now);
+                self.progress();
             }
             // The back-off goes on: an agent that refuses again and again is not hurried.
             Outcome::Retired(failure, detail) => self.report(failure, detail),
@@ -445,7 +452,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
                 if !self.err_heard {
                     self.err_heard = true;
                     self.report(DeviceFailure::ExchangeBusy, u32::from(reason));
-                    self.due_at = self.due_at.max(now.saturating_add(self.pause));
+                    self.due_at = self.due_at.max(self.clock.now_ms().saturating_add(self.pause));
                 }
             }
             Outcome::Dropped(reason) => {
@@ -462,14 +469,14 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
         }
     }
 
-    fn control(&mut self, message: Result<Control, Error>, first: u8, now: u64) {
+    fn control(&mut self, message: Result<Control, Error>, first: u8) {
         let answer = match message {
             Ok(Control::StatusRequest) => {
-                self.wake(now);
-                Control::Status(self.status(now))
+                self.wake();
+                Control::Status(self.status())
             }
             Ok(Control::Wake) => {
-                self.wake(now);
+                self.wake();
                 return;
             }
             Ok(Control::Reset) => {
@@ -504,7 +511,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
         }
     }
 
-    fn status(&self, now: u64) -> Status {
+    fn status(&self) -> Status {
         let record = self.store.active();
         let order = record.as_ref().and_then(RecordView::order);
         let generation = |g: Option<Generation>| g.unwrap_or(Generation::NONE);
@@ -526,7 +533,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
             order: order.map_or(ProductOrder([0; 16]), |order| order.order),
             last_failure: self.last_failure,
             reset_cause: self.facts.reset_cause,
-            uptime_ms: now as u32,
+            uptime_ms: self.clock.now_ms() as u32,
             stack_high_water: (self.facts.ram_high_water)(),
         }
     }
@@ -549,8 +556,9 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng> Engine<F, L, R> {
     // ---- log ----
 
     /// Damaged packets, at most one record a second however much the line babbles.
-    fn watch_line(&mut self, now: u64) {
+    fn watch_line(&mut self) {
         let dropped = self.link.dropped();
+        let now = self.clock.now_ms();
         if dropped != self.dropped_seen && now >= self.dropped_at {
             self.dropped_seen = dropped;
             self.dropped_at = now.saturating_add(1_000);

@@ -223,24 +223,31 @@ impl<F: MultiwriteNorFlash> Store<F> {
     /// The key under which the pending exchange began: the product key or the agent key of the *other* area
     /// for INIT and AKU, this record's own agent key for CKU (D2).
     ///
+    /// It opens NACKs and nothing else. Where the other area no longer has it, a NACK would have nothing to go
+    /// back to (I1), and the record's own agent key stands in so that message 3 goes out all the same.
+    ///
     /// # Errors
-    /// [`DeviceFailure::AreaInvalid`] if the other area no longer has it.
+    /// [`DeviceFailure::AreaInvalid`] if there is no key at all.
     pub fn pending_base(&mut self, purpose: Purpose) -> Result<BaseKey, DeviceFailure> {
         let area = self.active.ok_or(DeviceFailure::AreaMissing)?;
-        let view = if purpose == Purpose::CloudKeyUpdate {
-            open(&self.current, &self.unit, self.key.as_ref())?
-        } else {
-            load(&mut self.flash, area.other().region(), &mut self.work)?;
-            open(&self.work, &self.unit, self.key.as_ref())?
-        };
-        match (purpose, view.agent_key()) {
-            (Purpose::Init, _) => {
-                let (_, key) = RecordView::open_product_key(&self.work)?;
-                Ok(BaseKey::from(&key))
+        load(&mut self.flash, area.other().region(), &mut self.work)?;
+        let before = match purpose {
+            Purpose::Init => {
+                RecordView::open_product_key(&self.work).ok().map(|(_, key)| BaseKey::from(&key))
             }
-            (_, Some((_, key))) => Ok(BaseKey::from(&key)),
-            (_, None) => Err(DeviceFailure::AreaInvalid),
+            Purpose::AgentKeyUpdate => open(&self.work, &self.unit, self.key.as_ref())
+                .ok()
+                .and_then(|view| view.agent_key())
+                .map(|(_, key)| BaseKey::from(&key)),
+            Purpose::CloudKeyUpdate => None,
+        };
+        if let Some(key) = before {
+            return Ok(key);
         }
+        let (_, key) = open(&self.current, &self.unit, self.key.as_ref())?
+            .agent_key()
+            .ok_or(DeviceFailure::AreaInvalid)?;
+        Ok(BaseKey::from(&key))
     }
 
     /// The unit's identity key, once there is a storage secret.
@@ -579,6 +586,9 @@ impl<F: MultiwriteNorFlash> Store<F> {
         if self.found(area.other()).content == Content::Blank {
             return Ok(());
         }
+        // A CONFIRM whose last cells are weak reads as set today and as torn tomorrow, when the other record
+        // would be gone: make it solid before what cannot be undone.
+        self.mark_active(Mark::Confirm)?;
         self.erase(area.other().region())?;
         self.scan()
     }

@@ -1,6 +1,4 @@
 //! What the engine needs from the outside, besides a NOR flash (`embedded_storage`).
-//!
-//! Time is passed into every call as milliseconds since boot, so there is no clock trait to fake.
 
 use keywright_protocol::serial::{Channel, Packet};
 
@@ -56,4 +54,10 @@ pub trait BytePort {
     /// # Errors
     /// [`LinkFull`] when they do not all fit.
     fn write(&mut self, bytes: &[u8]) -> Result<(), LinkFull>;
+}
+
+/// Time since reset. It never goes back.
+pub trait Clock {
+    /// Milliseconds since reset; the resolution may be coarser (10 ms on the chip).
+    fn now_ms(&self) -> u64;
 }

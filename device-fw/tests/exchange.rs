@@ -65,8 +65,7 @@ fn updates_swap_areas_and_grow_generations() {
             (Purpose::AgentKeyUpdate, 3, 2),
         ] {
             let before = world.status();
-            let now = world.now;
-            world.unit().start_update(purpose, now).unwrap();
+            world.unit().start_update(purpose).unwrap();
             let done = (agent_key, cloud_key);
             assert!(world.run_until(HOUR, |w| {
                 w.agent.active_agent_key() == Some(done.0)
@@ -94,8 +93,7 @@ fn an_update_survives_a_cut_at_every_operation() {
         world
     };
     let update = |world: &mut World| {
-        let now = world.now;
-        world.unit().start_update(Purpose::AgentKeyUpdate, now).unwrap();
+        world.unit().start_update(Purpose::AgentKeyUpdate).unwrap();
     };
     let (first, last) = {
         let mut world = start(3);
@@ -236,13 +234,12 @@ fn d2_a_pending_record_is_confirmed_however_long_it_takes() {
 #[test]
 fn d5_nothing_new_starts_while_a_record_is_pending() {
     let mut world = World::new(Agent::new(Suite::Legacy, 9), 9);
-    assert_eq!(world.unit().start_update(Purpose::CloudKeyUpdate, 0), Err(DeviceFailure::AreaMissing));
+    assert_eq!(world.unit().start_update(Purpose::CloudKeyUpdate), Err(DeviceFailure::AreaMissing));
     world.run_until(HOUR, |w| {
         w.line.loss = if w.agent.frames >= 1 { 100 } else { 0 };
         w.unit().store().is_pending()
     });
-    let now = world.now;
-    assert_eq!(world.unit().start_update(Purpose::AgentKeyUpdate, now), Err(DeviceFailure::ExchangeBusy));
+    assert_eq!(world.unit().start_update(Purpose::AgentKeyUpdate), Err(DeviceFailure::ExchangeBusy));
 }
 
 #[test]
@@ -381,8 +378,8 @@ fn the_time_floor_grows_by_days_and_never_falls() {
     ] {
         world.agent.time = time;
         let erased = world.nor.borrow().erased.len();
-        let (now, before) = (world.now, world.agent.active_agent_key());
-        world.unit().start_update(Purpose::AgentKeyUpdate, now).unwrap();
+        let before = world.agent.active_agent_key();
+        world.unit().start_update(Purpose::AgentKeyUpdate).unwrap();
         assert!(world.run_until(HOUR, |w| w.agent.active_agent_key() > before));
         world.run_until(HOUR, |_| false);
         assert_eq!(world.unit().store().trust().unwrap().time_floor, Some(floor), "after {time}");

@@ -5,7 +5,7 @@
 use core::panic::PanicInfo;
 use keywright_device_fw::engine::{Action, Engine, Facts};
 use keywright_device_fw::hw::{
-    self, clock, fault, flash::Flash, rng::HardwareRng, stack, usart::Port, watchdog::Watchdog,
+    self, clock, clock::TickClock, fault, flash::Flash, rng::HardwareRng, stack, usart::Port, watchdog::Watchdog,
 };
 use keywright_device_fw::image::{self, Part};
 use keywright_device_fw::link::SerialLink;
@@ -17,8 +17,10 @@ use stm32f4::stm32f429;
 #[unsafe(link_section = ".image_info")]
 static IMAGE_INFO: [u8; map::IMAGE_INFO_LEN] = image::image_info(Part::App, map::SLOT_A);
 
-/// Stack use above this is reported: the guard page is 20 KiB down, and a fault there is a reset.
-const STACK_ALARM: u32 = 18 * 1024;
+type Unit = Engine<Flash, SerialLink<Port>, HardwareRng, TickClock>;
+
+/// Stack use above this is reported: 16 KiB down RAM ends (`link/app.x`), and a fault there is a reset.
+const STACK_ALARM: u32 = 14 * 1024;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -35,8 +37,7 @@ fn main() -> ! {
     let port = Port::new(chip.USART1, &chip.GPIOA, &chip.RCC);
     let rng = HardwareRng::new(chip.RNG, &chip.RCC);
     let facts = Facts { unit: UnitId(hw::uid()), firmware: image::VERSION, reset_cause: cause.0, ram_high_water: stack::ram_high_water };
-    // On the stack of main, which never returns: as static as a static, and measured by the same paint.
-    let mut engine = Engine::new(facts, Flash::new(chip.FLASH), SerialLink::new(port), rng);
+    let engine = make_engine(facts, Flash::new(chip.FLASH), port, rng);
 
     if let Some((code, detail)) = crash {
         engine.report(DeviceFailure::from_code(code).unwrap_or(DeviceFailure::BootPanic), detail);
@@ -69,7 +70,7 @@ fn main() -> ! {
             lost = lost_now;
             engine.report(DeviceFailure::LinkOverrun, lost);
         }
-        match engine.poll(now) {
+        match engine.poll() {
             // The tick wakes us in time for whatever is due; a byte wakes us at once.
             Action::SleepUntil(_) => engine.link().port().sleep(),
             Action::Reset => {
@@ -79,6 +80,17 @@ fn main() -> ! {
                 cortex_m::peripheral::SCB::sys_reset()
             }
         }
+    }
+}
+
+/// The engine is a static, so that the stack holds call frames only and its limit means something. Built in a
+/// frame of its own: the copy that construction needs is gone before anything deep runs.
+#[inline(never)]
+fn make_engine(facts: Facts, flash: Flash, port: Port, rng: HardwareRng) -> &'static mut Unit {
+    match cortex_m::singleton!(: Unit = Engine::new(facts, flash, SerialLink::new(port), rng, TickClock)) {
+        Some(engine) => engine,
+        // Main runs once.
+        None => fault::record_and_reset(DeviceFailure::BootPanic.code(), 0),
     }
 }
 

@@ -36,6 +36,15 @@ pub fn now_ms() -> u64 {
     critical_section::with(|cs| NOW.borrow(cs).get())
 }
 
+/// SysTick as the engine's clock.
+pub struct TickClock;
+
+impl crate::traits::Clock for TickClock {
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+}
+
 #[exception]
 fn SysTick() {
     critical_section::with(|cs| {

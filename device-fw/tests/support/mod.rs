@@ -4,14 +4,14 @@
 pub mod agent;
 pub mod nor;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use agent::Agent;
 use keywright_device_fw::engine::{Action, Engine, Facts};
 use keywright_device_fw::link::SerialLink;
-use keywright_device_fw::traits::{BytePort, LinkFull, Rng, RngFault};
+use keywright_device_fw::traits::{BytePort, Clock, LinkFull, Rng, RngFault};
 use keywright_protocol::control::{Control, LogRecord, Stage, Status};
 use keywright_protocol::record::{RecordState, RecordView};
 use keywright_protocol::serial::{self, Channel, Decoder};
@@ -95,7 +95,16 @@ pub struct Line {
     pub reorder: u64,
 }
 
-pub type Unit = Engine<NorHandle, SerialLink<TestPort>, TestRng>;
+/// Virtual time, moved by the world.
+pub struct TestClock(Rc<Cell<u64>>);
+
+impl Clock for TestClock {
+    fn now_ms(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+pub type Unit = Engine<NorHandle, SerialLink<TestPort>, TestRng, TestClock>;
 
 pub struct World {
     pub nor: Rc<RefCell<Nor>>,
@@ -109,6 +118,7 @@ pub struct World {
     pub boots: u32,
     pub rng_faults: Rc<RefCell<Vec<RngFault>>>,
     unit: Option<Unit>,
+    clock: Rc<Cell<u64>>,
     decoder: Decoder,
     held: Vec<Vec<u8>>,
     asked_reset: bool,
@@ -131,6 +141,7 @@ impl World {
             boots: 0,
             rng_faults: Rc::default(),
             unit: None,
+            clock: Rc::default(),
             decoder: Decoder::new(),
             held: Vec::new(),
             asked_reset: false,
@@ -151,7 +162,7 @@ impl World {
         let port = TestPort { wire: self.wire.clone(), nor: self.nor.clone() };
         let rng = TestRng { dice: Dice(self.dice.next()), faults: self.rng_faults.clone() };
         let facts = Facts { unit: UNIT, firmware: [1, 2, 3, 0], reset_cause: 0x08, ram_high_water: || 4321 };
-        self.unit = Some(Engine::new(facts, NorHandle(self.nor.clone()), SerialLink::new(port), rng));
+        self.unit = Some(Engine::new(facts, NorHandle(self.nor.clone()), SerialLink::new(port), rng, TestClock(self.clock.clone())));
     }
 
     pub fn unit(&mut self) -> &mut Unit {
@@ -173,7 +184,8 @@ impl World {
 
     /// One poll of the unit and one look at the line. Returns false when nothing will ever happen again.
     pub fn step(&mut self) -> bool {
-        let action = self.unit.as_mut().expect("powered").poll(self.now);
+        self.clock.set(self.now);
+        let action = self.unit.as_mut().expect("powered").poll();
         if self.nor.borrow().dead {
             self.power_on();
             return true;

@@ -146,9 +146,10 @@ impl Nor {
                         if falling & 1 << bit == 0 {
                             continue;
                         }
+                        // Late in the pulse no cell is where it was; those that have not fallen waver.
                         if self.dice.chance(progress) {
                             fallen |= 1 << bit;
-                        } else if self.dice.chance(50) {
+                        } else if progress >= 80 || self.dice.chance(50) {
                             between |= 1 << bit;
                         }
                     }
