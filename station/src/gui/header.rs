@@ -7,7 +7,9 @@ use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::line::{Command, Snapshot};
 use crate::model::{Batch, BatchState};
-use egui::{Align2, Color32, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2};
+use egui::{
+    Align2, Color32, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
+};
 
 /// Height of the banner that says the passphrase is public.
 const BANNER: f32 = 32.0;
@@ -82,7 +84,14 @@ fn banner(ui: &mut Ui, rect: Rect, p: &Palette) {
             x += 34.0;
         }
     }
-    widgets::line(ui, rect.shrink2(vec2(40.0, 0.0)), Align2::CENTER_CENTER, text, strong(14.5), tone.on_solid);
+    widgets::line(
+        ui,
+        rect.shrink2(vec2(40.0, 0.0)),
+        Align2::CENTER_CENTER,
+        text,
+        strong(14.5),
+        tone.on_solid,
+    );
 }
 
 /// A control of two lines: what it is and what it is set to.
@@ -116,7 +125,14 @@ fn two_lines(
     response
 }
 
-fn controls(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>, p: &Palette) {
+fn controls(
+    ui: &mut Ui,
+    row: Rect,
+    snapshot: &Snapshot,
+    view: &mut ViewState,
+    out: &mut Vec<Command>,
+    p: &Palette,
+) {
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
     icons::paint(ui.painter(), sign, Icon::Key, p.running.solid, p.surface, 0.0);
     let mut left = sign.right() + 10.0;
@@ -128,8 +144,10 @@ fn controls(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &mut ViewState, o
 
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(248.0, row.height()));
     let (first, second) = match &snapshot.batch {
-        Some((b, _)) => (format!("Batch {}", b.name), format!("{} units, {}", b.quantity, batch_word(b.state))),
-        None if snapshot.batches.is_empty() => ("No batch yet".into(), "see below how to make one".into()),
+        Some((b, _)) => {
+            (format!("Batch {}", b.name), format!("{} units, {}", b.quantity, batch_word(b.state)))
+        }
+        None if snapshot.batches.is_empty() => ("No batch".into(), "see below how to make one".into()),
         None => ("Choose a batch".into(), format!("{} to choose from", snapshot.batches.len())),
     };
     let picker = two_lines(ui, batch, "Choose batch", &first, &second, Some(Icon::Down), p);
@@ -254,7 +272,14 @@ fn matching<'a>(batches: &'a [Batch], query: &str) -> Vec<&'a Batch> {
         .collect()
 }
 
-fn pick(ui: &mut Ui, opener: Rect, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>, p: &Palette) {
+fn pick(
+    ui: &mut Ui,
+    opener: Rect,
+    snapshot: &Snapshot,
+    view: &mut ViewState,
+    out: &mut Vec<Command>,
+    p: &Palette,
+) {
     let Some(mut picker) = view.picker.take() else { return };
     let mut found = matching(&snapshot.batches, &picker.query);
     let (up, down, enter) = ui.input_mut(|i| {
@@ -299,7 +324,12 @@ fn pick(ui: &mut Ui, opener: Rect, snapshot: &Snapshot, view: &mut ViewState, ou
                     ui.allocate_exact_size(vec2(ui.available_width(), 44.0), Sense::click());
                 let current = snapshot.batch.as_ref().is_some_and(|(b, _)| b.name == batch.name);
                 response.widget_info(|| {
-                    let name = format!("Batch {}, {} units, {}", batch.name, batch.quantity, batch_word(batch.state));
+                    let name = format!(
+                        "Batch {}, {} units, {}",
+                        batch.name,
+                        batch.quantity,
+                        batch_word(batch.state)
+                    );
                     WidgetInfo::selected(Role::ListBoxOption, true, current, name)
                 });
                 if i == picker.at {
@@ -321,7 +351,10 @@ fn pick(ui: &mut Ui, opener: Rect, snapshot: &Snapshot, view: &mut ViewState, ou
                 widgets::chip(ui, pos2(words.right() - chip_width, words.center().y), word, None, tone, 12.5);
                 let text = format!("{} units", batch.quantity);
                 let name = widgets::line(ui, words, Align2::LEFT_CENTER, &batch.name, strong(15.0), p.text);
-                let rest = Rect::from_min_max(pos2(name.right() + 10.0, words.top()), pos2(words.right() - chip_width - 8.0, words.bottom()));
+                let rest = Rect::from_min_max(
+                    pos2(name.right() + 10.0, words.top()),
+                    pos2(words.right() - chip_width - 8.0, words.bottom()),
+                );
                 widgets::line(ui, rest, Align2::LEFT_CENTER, &text, regular(13.5), p.muted);
                 if response.clicked() {
                     chosen = Some(batch.name.clone());
@@ -329,7 +362,9 @@ fn pick(ui: &mut Ui, opener: Rect, snapshot: &Snapshot, view: &mut ViewState, ou
             }
         });
         ui.add_space(2.0);
-        ui.label(egui::RichText::new("↑ ↓ choose, Enter selects, Esc closes").font(regular(12.5)).color(p.muted));
+        ui.label(
+            egui::RichText::new("↑ ↓ choose, Enter selects, Esc closes").font(regular(12.5)).color(p.muted),
+        );
     });
     if let Some(name) = chosen {
         out.push(Command::SelectBatch(name));
@@ -369,7 +404,8 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
         let text = value.to_string();
         let caption_font = regular(13.0);
         let side = if icon.is_some() { 17.0 } else { 0.0 };
-        let width = widgets::width(ui, &text, font.clone()).max(widgets::width(ui, word, caption_font.clone()) + side);
+        let width = widgets::width(ui, &text, font.clone())
+            .max(widgets::width(ui, word, caption_font.clone()) + side);
         let rect = Rect::from_min_max(pos2(x, row.top()), pos2(x + width + 2.0, row.bottom()));
         let middle = row.top() + row.height() * 0.6;
         let upper = Rect::from_min_max(rect.min, pos2(rect.right(), middle));
@@ -417,11 +453,24 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     for (value, word) in [(left, "to go"), (per_hour, "units per hour"), (first_pass, "first-pass yield")] {
         let font = strong(20.0);
         let caption = regular(13.0);
-        let width = widgets::width(ui, &value, font.clone()).max(widgets::width(ui, word, caption.clone())) + 2.0;
+        let width =
+            widgets::width(ui, &value, font.clone()).max(widgets::width(ui, word, caption.clone())) + 2.0;
         let rect = Rect::from_min_max(pos2(right - width, row.top()), pos2(right, row.bottom()));
         let middle = row.top() + row.height() * 0.6;
-        ui.painter().text(pos2(rect.left(), row.top() + row.height() * 0.3), Align2::LEFT_CENTER, &value, font, p.text);
-        ui.painter().text(pos2(rect.left(), (middle + row.bottom()) / 2.0), Align2::LEFT_CENTER, word, caption, p.muted);
+        ui.painter().text(
+            pos2(rect.left(), row.top() + row.height() * 0.3),
+            Align2::LEFT_CENTER,
+            &value,
+            font,
+            p.text,
+        );
+        ui.painter().text(
+            pos2(rect.left(), (middle + row.bottom()) / 2.0),
+            Align2::LEFT_CENTER,
+            word,
+            caption,
+            p.muted,
+        );
         let response = ui.interact(rect, ui.next_auto_id(), Sense::hover());
         ui.skip_ahead_auto_ids(1);
         response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{value} {word}")));
@@ -432,7 +481,8 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     if bar.width() < 90.0 || c.planned == 0 {
         return;
     }
-    let track = Rect::from_center_size(pos2(bar.center().x, row.top() + row.height() * 0.3), vec2(bar.width(), 14.0));
+    let track =
+        Rect::from_center_size(pos2(bar.center().x, row.top() + row.height() * 0.3), vec2(bar.width(), 14.0));
     ui.painter().rect_filled(track, 7.0, p.track);
     let mut from = 0;
     for (n, color) in [(c.passed, p.pass.solid), (c.failed, p.fail.solid), (c.scrapped, p.aborted.solid)] {

@@ -161,8 +161,7 @@ fn shapes(rect: Rect, icon: Icon, ink: Color32, paper: Color32, turn: f32) -> Ve
         }
         Icon::Empty => {
             let r = Rect::from_center_size(c, Vec2::splat(18.0 * u));
-            let corners =
-                [r.left_top(), r.right_top(), r.right_bottom(), r.left_bottom(), r.left_top()];
+            let corners = [r.left_top(), r.right_top(), r.right_bottom(), r.left_bottom(), r.left_top()];
             Shape::dashed_line(&corners, Stroke::new(2.0 * u, ink), 3.6 * u, 3.6 * u)
         }
         Icon::Play => vec![
@@ -195,10 +194,7 @@ fn shapes(rect: Rect, icon: Icon, ink: Color32, paper: Color32, turn: f32) -> Ve
             let mut all = vec![Shape::circle_filled(c, 5.0 * u, ink)];
             for i in 0..8 {
                 let v = Vec2::angled(i as f32 / 8.0 * std::f32::consts::TAU);
-                all.push(Shape::line_segment(
-                    [c + v * 7.6 * u, c + v * 10.8 * u],
-                    Stroke::new(2.2 * u, ink),
-                ));
+                all.push(Shape::line_segment([c + v * 7.6 * u, c + v * 10.8 * u], Stroke::new(2.2 * u, ink)));
             }
             all
         }
@@ -233,10 +229,8 @@ mod tests {
     #[test]
     fn no_two_icons_share_a_shape() {
         let rect = Rect::from_min_size(Pos2::ZERO, Vec2::splat(24.0));
-        let drawn: Vec<Vec<Shape>> = Icon::ALL
-            .iter()
-            .map(|i| shapes(rect, *i, Color32::BLACK, Color32::WHITE, 0.0))
-            .collect();
+        let drawn: Vec<Vec<Shape>> =
+            Icon::ALL.iter().map(|i| shapes(rect, *i, Color32::BLACK, Color32::WHITE, 0.0)).collect();
         for a in 0..drawn.len() {
             assert!(!drawn[a].is_empty(), "{:?} paints nothing", Icon::ALL[a]);
             for b in 0..a {

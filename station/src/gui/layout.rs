@@ -27,11 +27,13 @@ pub struct Grid {
 }
 
 /// The least size at which a full tile's words all fit.
-pub const FULL: Vec2 = vec2(292.0, 252.0);
+pub const FULL: Vec2 = vec2(288.0, 240.0);
 /// The least size at which a compact tile can be read.
-pub const COMPACT: Vec2 = vec2(144.0, 100.0);
+pub const COMPACT: Vec2 = vec2(144.0, 92.0);
 /// A tile larger than this only moves its words apart.
 const LARGEST: Vec2 = vec2(720.0, 560.0);
+/// A tile taller than this share of its width is mostly empty.
+const TALLEST: f32 = 1.05;
 
 impl Grid {
     /// Lays `count` tiles into `room`: full ones as large as they can be, else compact ones, else compact ones that
@@ -57,6 +59,7 @@ impl Grid {
                     (room.y - gap * (rows - 1) as f32) / rows as f32,
                 )
                 .min(LARGEST);
+                let tile = vec2(tile.x, tile.y.min((tile.x * TALLEST).max(least.y)));
                 (tile.x >= least.x && tile.y >= least.y).then_some((columns, rows, tile))
             })
             // The scale at which the words can be painted decides; an even last row breaks ties.
@@ -95,8 +98,9 @@ impl Grid {
 
     /// Scale of a tile's words against its least size.
     pub fn scale(&self) -> f32 {
-        let least = if self.density == Density::Full { FULL } else { COMPACT };
-        (self.tile.x / least.x).min(self.tile.y / least.y).clamp(1.0, 1.7)
+        // Compact tiles rather say more than say it larger.
+        let (least, largest) = if self.density == Density::Full { (FULL, 1.7) } else { (COMPACT, 1.35) };
+        (self.tile.x / least.x).min(self.tile.y / least.y).clamp(1.0, largest)
     }
 }
 

@@ -125,7 +125,10 @@ pub enum GuiError {
 /// Whether the environment names a display, without opening it.
 pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
     let set = |name| env(name).is_some_and(|v| !v.is_empty());
-    !cfg!(all(unix, not(target_os = "macos"))) || set("DISPLAY") || set("WAYLAND_DISPLAY") || set("WAYLAND_SOCKET")
+    !cfg!(all(unix, not(target_os = "macos")))
+        || set("DISPLAY")
+        || set("WAYLAND_DISPLAY")
+        || set("WAYLAND_SOCKET")
 }
 
 /// Opens the window on a line and returns when it is closed. Call it on the main thread. Closing waits for running
@@ -309,7 +312,8 @@ impl Window {
     fn size_text(&mut self, ctx: &Context) {
         let (larger, smaller, normal) = ctx.input_mut(|i| {
             (
-                i.consume_key(Modifiers::COMMAND, Key::Equals) || i.consume_key(Modifiers::COMMAND, Key::Plus),
+                i.consume_key(Modifiers::COMMAND, Key::Equals)
+                    || i.consume_key(Modifiers::COMMAND, Key::Plus),
                 i.consume_key(Modifiers::COMMAND, Key::Minus),
                 i.consume_key(Modifiers::COMMAND, Key::Num0),
             )
@@ -400,7 +404,8 @@ mod tests {
                 move |ui, window: &mut Option<Window>| {
                     let options = Options { theme: Theme::Light, ..Options::default() };
                     let ctx = ui.ctx().clone();
-                    let window = window.get_or_insert_with(|| Window::new(&ctx, Box::new(handle.clone()), options));
+                    let window =
+                        window.get_or_insert_with(|| Window::new(&ctx, Box::new(handle.clone()), options));
                     window.logic(&ctx);
                     window.ui(ui);
                 },
@@ -419,7 +424,8 @@ mod tests {
 
     fn close_commands(h: &Harness<'static, Option<Window>>) -> Vec<ViewportCommand> {
         let output = &h.output().viewport_output[&egui::ViewportId::ROOT];
-        let closing = |c: &&ViewportCommand| matches!(c, ViewportCommand::Close | ViewportCommand::CancelClose);
+        let closing =
+            |c: &&ViewportCommand| matches!(c, ViewportCommand::Close | ViewportCommand::CancelClose);
         output.commands.iter().filter(closing).cloned().collect()
     }
 

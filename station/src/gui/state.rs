@@ -124,9 +124,7 @@ pub fn batch_refusal(snapshot: &Snapshot) -> Option<String> {
             BatchState::Paused => {
                 Some(format!("Batch {} is paused: resume it or choose another with Ctrl+B", batch.name))
             }
-            BatchState::Closed => {
-                Some(format!("Batch {} is closed: choose another with Ctrl+B", batch.name))
-            }
+            BatchState::Closed => Some(format!("Batch {} is closed: choose another with Ctrl+B", batch.name)),
         },
     }
 }

@@ -276,15 +276,14 @@ mod tests {
 
     #[test]
     fn digits_are_tabular_in_both_weights() {
-        let ctx = egui::Context::default();
-        install(&ctx);
-        let _ = ctx.run_ui(egui::RawInput::default(), |ui| {
+        let mut harness = egui_kittest::Harness::builder().with_context_setup(install).build_ui(|ui| {
             for font in [regular(20.0), strong(20.0)] {
-                let width = |s: &str| {
-                    ui.painter().layout_no_wrap(s.into(), font.clone(), Color32::BLACK).size().x
-                };
+                let width =
+                    |s: &str| ui.painter().layout_no_wrap(s.into(), font.clone(), Color32::BLACK).size().x;
                 assert_eq!(width("1:11"), width("8:08"));
+                assert!(width("1") > 5.0);
             }
         });
+        harness.run();
     }
 }

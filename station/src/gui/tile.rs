@@ -10,6 +10,7 @@ use super::widgets::{self, Button, Loud};
 use crate::failure::Failure;
 use crate::line::{FixtureView, RunningView, Step};
 use crate::model::Outcome;
+use egui::text::LayoutJob;
 use egui::{Align2, Id, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2};
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,8 @@ impl<'a> Tile<'a> {
             said += &format!(", serial {serial}");
         }
         if let Some(r) = &f.running {
-            said += &format!(", {}, {}, {} %", step_name(r.step).to_lowercase(), r.label, percent(r.fraction));
+            said +=
+                &format!(", {}, {}, {} %", step_name(r.step).to_lowercase(), r.label, percent(r.fraction));
         }
         if let Some(failure) = self.failure() {
             said += &format!(", {failure}");
@@ -203,8 +205,10 @@ impl<'a> Tile<'a> {
         let (fill, ink) = if state.is_loud() { (tone.solid, tone.on_solid) } else { (tone.soft, tone.ink) };
         ui.painter().rect_filled(rect, (size * 0.4).min(10.0), fill);
         let side = size * 1.12;
-        let icon =
-            Rect::from_min_size(pos2(rect.left() + size * 0.5, rect.center().y - side / 2.0), vec2(side, side));
+        let icon = Rect::from_min_size(
+            pos2(rect.left() + size * 0.5, rect.center().y - side / 2.0),
+            vec2(side, side),
+        );
         let turn = self.elapsed().map_or(0.0, |e| (e.as_secs_f32() * 0.5).fract());
         icons::paint(ui.painter(), icon, state.icon(), ink, fill, turn);
         let mut right = rect.right() - size * 0.4;
@@ -217,7 +221,8 @@ impl<'a> Tile<'a> {
             let font = regular(size * 0.58);
             let width = widgets::width(ui, &at, font.clone());
             if right - width - 8.0 >= left + word_width {
-                let place = Rect::from_min_max(pos2(right - width - 1.0, rect.top()), pos2(right, rect.bottom()));
+                let place =
+                    Rect::from_min_max(pos2(right - width - 1.0, rect.top()), pos2(right, rect.bottom()));
                 widgets::line(ui, place, Align2::RIGHT_CENTER, &at, font, ink);
                 right = place.left() - 8.0;
             }
@@ -239,10 +244,10 @@ impl<'a> Tile<'a> {
             )
         };
         self.title(ui, slice(0.0, 22.0), 16.0 * s, p);
-        self.band(ui, slice(31.0, 48.0), 25.0 * s, p);
+        self.band(ui, slice(29.0, 45.0), 24.0 * s, p);
 
         let (serial, id) = self.unit();
-        let row = slice(86.0, 20.0);
+        let row = slice(80.0, 20.0);
         match (serial, State::of(self.fixture)) {
             (_, State::Trouble) => {}
             (Some(serial), _) => {
@@ -268,18 +273,18 @@ impl<'a> Tile<'a> {
         match State::of(self.fixture) {
             State::Running | State::Cancelling => {
                 if let Some(r) = &self.fixture.running {
-                    self.steps(ui, body(112.0), p);
+                    self.steps(ui, body(106.0), p);
                     self.progress(ui, foot, r, p);
                 }
             }
-            State::Done(Outcome::Pass) => self.steps(ui, body(112.0), p),
-            State::Trouble => self.explain(ui, body(90.0), p),
+            State::Done(Outcome::Pass) => self.steps(ui, body(106.0), p),
+            State::Trouble => self.explain(ui, body(84.0), p),
             State::Done(_) => {
-                let top = if serial.is_some() { 111.0 } else { 90.0 };
+                let top = if serial.is_some() { 103.0 } else { 83.0 };
                 self.explain(ui, body(top), p);
             }
             State::NoBoard => {
-                self.hint(ui, body(90.0), "Seat a board in this fixture", "It will be detected by itself", p);
+                self.hint(ui, body(84.0), "Seat a board in this fixture", "It will be detected by itself", p);
             }
             State::Ready | State::Unknown => {
                 let key = match self.index {
@@ -292,7 +297,7 @@ impl<'a> Tile<'a> {
                 } else {
                     "This fixture can't detect boards by itself"
                 };
-                self.hint(ui, body(90.0), &key, found, p);
+                self.hint(ui, body(84.0), &key, found, p);
             }
         }
         self.foot(ui, foot, p)
@@ -384,13 +389,25 @@ impl<'a> Tile<'a> {
             };
             let name = step_name(step);
             let font = if mark == Mark::Now { strong(12.0 * s) } else { regular(12.0 * s) };
-            let galley = painter.layout_no_wrap(name.into(), font, ink);
-            let place = pos2(center(i).x - galley.size().x / 2.0, y + 14.0 * s);
-            painter.galley(place, galley, ink);
-            let all = Rect::from_min_max(pos2(center(i).x - cell / 2.0, rect.top()), pos2(center(i).x + cell / 2.0, y + 32.0 * s));
+            let mut galley = painter.layout_no_wrap(name.into(), font.clone(), ink);
+            if galley.size().x > cell - 4.0 {
+                let job = LayoutJob {
+                    halign: egui::Align::Center,
+                    ..LayoutJob::simple(name.replace(' ', "\n"), font, ink, f32::INFINITY)
+                };
+                galley = painter.layout_job(job);
+                painter.galley(pos2(center(i).x, y + 13.0 * s), galley, ink);
+            } else {
+                painter.galley(pos2(center(i).x - galley.size().x / 2.0, y + 13.0 * s), galley, ink);
+            }
+            let all = Rect::from_min_max(
+                pos2(center(i).x - cell / 2.0, rect.top()),
+                pos2(center(i).x + cell / 2.0, y + 32.0 * s),
+            );
             let response = ui.interact(all, ui.next_auto_id(), Sense::hover());
             ui.skip_ahead_auto_ids(1);
-            response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name}: {}", mark.word())));
+            response
+                .widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name}: {}", mark.word())));
         }
     }
 
@@ -400,7 +417,8 @@ impl<'a> Tile<'a> {
         // The cancel button stands at the right end of the foot.
         let rect = Rect::from_min_max(foot.min, pos2(foot.right() - 92.0 * s, foot.bottom()));
         let tone = State::of(self.fixture).tone(p);
-        let words = Rect::from_min_max(rect.min, pos2(rect.right(), rect.top() + 20.0 * s));
+        let words =
+            Rect::from_min_max(pos2(foot.left(), foot.top() - 20.0 * s), pos2(foot.right(), foot.top()));
         let done = format!("{} %", percent(r.fraction));
         let font = strong(13.5 * s);
         let width = widgets::width(ui, &done, font.clone());
@@ -408,7 +426,7 @@ impl<'a> Tile<'a> {
         let label = Rect::from_min_max(words.min, pos2(words.right() - width - 6.0, words.bottom()));
         let text = if r.resumed { format!("resumed, {}", r.label) } else { r.label.clone() };
         widgets::line(ui, label, Align2::LEFT_CENTER, &text, regular(13.5 * s), p.text);
-        let bar = Rect::from_min_size(pos2(rect.left(), rect.bottom() - 10.0 * s), vec2(rect.width(), 8.0 * s));
+        let bar = Rect::from_center_size(rect.center(), vec2(rect.width(), 9.0 * s));
         widgets::progress(ui, bar, r.fraction, tone, step_name(r.step));
     }
 
@@ -466,7 +484,9 @@ impl<'a> Tile<'a> {
                 act = Some(Act::Copy(state::copy_text(self.fixture, failure)));
             }
         }
-        if let Some((word, icon)) = self.verdict() {
+        // The button that says it makes the chip superfluous.
+        let told = matches!(self.buttons(), Buttons::Start { text: "Try again", .. });
+        if let Some((word, icon)) = self.verdict().filter(|_| !told) {
             let tone = State::of(self.fixture).tone(p);
             widgets::chip(ui, pos2(foot.left(), foot.center().y), word, Some(icon), tone, 13.0 * s);
         }
@@ -476,8 +496,12 @@ impl<'a> Tile<'a> {
     /// What follows from the result, in two or three words.
     pub fn verdict(&self) -> Option<(&'static str, Icon)> {
         match State::of(self.fixture) {
-            State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => Some(("Take it out", Icon::Arrow)),
-            State::Done(Outcome::Pass) if self.fixture.present == Some(false) => Some(("Seat the next", Icon::Board)),
+            State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => {
+                Some(("Take it out", Icon::Arrow))
+            }
+            State::Done(Outcome::Pass) if self.fixture.present == Some(false) => {
+                Some(("Seat the next", Icon::Board))
+            }
             State::Done(Outcome::Pass) => Some(("Next is ready", Icon::Board)),
             State::Done(_) if self.fixture.last.as_ref().is_some_and(state::retry) => {
                 Some(("May be tried again", Icon::Retry))
@@ -510,7 +534,8 @@ impl<'a> Tile<'a> {
         let inner = rect.shrink(8.0 * s);
         let title = Rect::from_min_size(inner.min, vec2(inner.width(), 17.0 * s));
         self.title(ui, title, 13.0 * s, p);
-        let band = Rect::from_min_size(pos2(inner.left(), title.bottom() + 5.0 * s), vec2(inner.width(), 32.0 * s));
+        let band =
+            Rect::from_min_size(pos2(inner.left(), title.bottom() + 5.0 * s), vec2(inner.width(), 32.0 * s));
         self.band(ui, band, 16.5 * s, p);
         let mut rest = Rect::from_min_max(pos2(inner.left(), band.bottom() + 4.0 * s), inner.max);
         let row = 16.0 * s;
@@ -527,7 +552,8 @@ impl<'a> Tile<'a> {
             rest.set_top(place.bottom());
         }
         if let Some(r) = &self.fixture.running {
-            let bar = Rect::from_min_size(pos2(rest.left(), rest.bottom() - 5.0 * s), vec2(rest.width(), 5.0 * s));
+            let bar =
+                Rect::from_min_size(pos2(rest.left(), rest.bottom() - 5.0 * s), vec2(rest.width(), 5.0 * s));
             let words = Rect::from_min_max(rest.min, pos2(rest.right(), bar.top() - 1.0));
             widgets::line(ui, words, Align2::LEFT_CENTER, &r.label, regular(12.0 * s), p.text);
             widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
@@ -560,7 +586,10 @@ impl<'a> Tile<'a> {
         wide.title(ui, Rect::from_min_size(left.min, vec2(left.width(), 20.0)), 15.0, p);
         let band = Rect::from_min_max(pos2(left.left(), left.top() + 26.0), left.max);
         wide.band(ui, band, 19.0, p);
-        let foot = Rect::from_min_max(pos2(inner.right() - 270.0, inner.center().y - 18.0), pos2(inner.right(), inner.center().y + 18.0));
+        let foot = Rect::from_min_max(
+            pos2(inner.right() - 270.0, inner.center().y - 18.0),
+            pos2(inner.right(), inner.center().y + 18.0),
+        );
         let middle = Rect::from_min_max(
             pos2(left.right() + 16.0, inner.top()),
             pos2(foot.left() - 12.0, inner.bottom()),
@@ -671,25 +700,39 @@ mod tests {
             let (harness, _) = shown(scripted::done(3, code.outcome(), Some(*code)), Density::Full);
             harness.get_by_label(&format!("{code} {}", code.sentence()));
             harness.get_by_label(code.remedy());
-            let verdict = match (code.is_permanent(), code.outcome()) {
-                (false, _) => "May be tried again",
-                (true, Outcome::Error) => "Station needs help",
-                (true, _) => "Hand to QA",
-            };
-            harness.get_by_label(verdict);
+            match (code.is_permanent(), code.outcome()) {
+                (false, _) => {}
+                (true, Outcome::Error) => drop(harness.get_by_label("Station needs help")),
+                (true, _) => drop(harness.get_by_label("Hand to QA")),
+            }
             let again = harness.query_by_label("Try again Fixture 3").is_some();
             assert_eq!(again, !code.is_permanent(), "{code}");
         }
     }
 
     #[test]
-    fn running_shows_its_steps_its_label_and_how_far_it_is() {
-        let fixture =
-            scripted::running(3, Step::AgentKey, "message 2 of 3", 0.66, Instant::now(), 75);
+    fn a_unit_that_may_be_tried_again_says_so_after_it_was_taken_out() {
+        let mut fixture = scripted::done(3, Outcome::Timeout, Some(FailureCode::DeviceSilent));
+        fixture.present = Some(false);
         let (harness, _) = shown(fixture, Density::Full);
-        for label in
-            ["Arrive: done", "Flash: done", "Agent key: in work", "Cloud key: to do", "Prove: to do", "message 2 of 3", "66 %", "KW429-01043", "3 of 5"]
-        {
+        harness.get_by_label("May be tried again");
+    }
+
+    #[test]
+    fn running_shows_its_steps_its_label_and_how_far_it_is() {
+        let fixture = scripted::running(3, Step::AgentKey, "message 2 of 3", 0.66, Instant::now(), 75);
+        let (harness, _) = shown(fixture, Density::Full);
+        for label in [
+            "Arrive: done",
+            "Flash: done",
+            "Agent key: in work",
+            "Cloud key: to do",
+            "Prove: to do",
+            "message 2 of 3",
+            "66 %",
+            "KW429-01043",
+            "3 of 5",
+        ] {
             harness.get_by_label(label);
         }
         harness.get_by_label_contains("1:1");

@@ -6,7 +6,9 @@
 use super::icons::{self, Icon};
 use super::theme::{Palette, Tone, palette, regular, strong};
 use egui::epaint::text::{LayoutJob, TextFormat, TextWrapping};
-use egui::{Align2, Color32, FontId, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2};
+use egui::{
+    Align2, Color32, FontId, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
+};
 
 /// One line of text inside `rect`, elided with an ellipsis if it does not fit; returns what it covers.
 pub fn line(ui: &mut Ui, rect: Rect, align: Align2, text: &str, font: FontId, color: Color32) -> Rect {
@@ -140,8 +142,11 @@ pub fn switch(ui: &mut Ui, rect: Rect, on: bool, name: &str) -> Response {
     let response = ui.interact(rect, ui.scope_id().with(("switch", name)), Sense::click());
     response.widget_info(|| WidgetInfo::selected(Role::Switch, true, on, name));
     let track = Rect::from_min_size(pos2(rect.left(), rect.center().y - 11.0), vec2(40.0, 22.0));
-    let (fill, knob, edge) =
-        if on { (p.running.solid, p.running.on_solid, p.running.solid) } else { (p.track, p.text, p.outline) };
+    let (fill, knob, edge) = if on {
+        (p.running.solid, p.running.on_solid, p.running.solid)
+    } else {
+        (p.track, p.text, p.outline)
+    };
     ui.painter().rect(track, 11.0, fill, Stroke::new(1.0, edge), StrokeKind::Inside);
     let x = if on { track.right() - 11.0 } else { track.left() + 11.0 };
     ui.painter().circle_filled(pos2(x, track.center().y), 7.5, knob);
@@ -164,8 +169,10 @@ pub fn chip(ui: &mut Ui, at: egui::Pos2, text: &str, icon: Option<Icon>, tone: T
     let gap = if icon.is_some() { size * 0.45 } else { 0.0 };
     let pad = size * 0.75;
     let height = size * 1.85;
-    let rect =
-        Rect::from_min_size(pos2(at.x, at.y - height / 2.0), vec2(pad * 2.0 + side + gap + text_width, height));
+    let rect = Rect::from_min_size(
+        pos2(at.x, at.y - height / 2.0),
+        vec2(pad * 2.0 + side + gap + text_width, height),
+    );
     ui.painter().rect_filled(rect, height / 2.0, tone.soft);
     if let Some(which) = icon {
         let square = Rect::from_min_size(pos2(rect.left() + pad, at.y - side / 2.0), vec2(side, side));
@@ -184,7 +191,11 @@ pub fn progress(ui: &mut Ui, rect: Rect, fraction: f32, tone: Tone, name: &str) 
     ui.painter().rect_filled(rect, radius, p.track);
     if fraction > 0.0 {
         let done = (rect.width() * fraction).max(rect.height());
-        ui.painter().rect_filled(Rect::from_min_size(rect.min, vec2(done, rect.height())), radius, tone.solid);
+        ui.painter().rect_filled(
+            Rect::from_min_size(rect.min, vec2(done, rect.height())),
+            radius,
+            tone.solid,
+        );
     }
     let response = ui.interact(rect, ui.next_auto_id(), Sense::hover());
     ui.skip_ahead_auto_ids(1);
