@@ -12,7 +12,8 @@
 //! - Attempts that an earlier process left without an end are closed before anything new begins.
 //! - No passphrase, key or sealed content is in any message that leaves here.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, EmbeddedAgent};
+use crate::anchors::{Anchors, AnchorsError, Shown};
 use crate::config::{Config, Fixture};
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
@@ -37,7 +38,9 @@ pub fn default_home() -> Option<PathBuf> {
         var("HOME")?.join("Library/Application Support")
     } else {
         // A relative XDG path is invalid and must be ignored (XDG base directory specification).
-        var("XDG_DATA_HOME").filter(|p| p.is_absolute()).or_else(|| Some(var("HOME")?.join(".local/share")))?
+        var("XDG_DATA_HOME")
+            .filter(|p| p.is_absolute())
+            .or_else(|| Some(var("HOME")?.join(".local/share")))?
     };
     Some(data.join("keywright"))
 }
@@ -78,6 +81,58 @@ pub fn secrets_failure(error: SecretsError) -> Failure {
         },
         other => Failure::new(FailureCode::SecretsFailed, other),
     }
+}
+
+/// The anchors' refusal as a failure that people read.
+pub fn anchors_failure(error: AnchorsError) -> Failure {
+    match error {
+        AnchorsError::Secrets(error) => secrets_failure(error),
+        AnchorsError::BadRegion => Failure::new(FailureCode::InvalidInput, error),
+        AnchorsError::Damaged { .. } => Failure::new(FailureCode::SecretsFailed, error),
+        other => other.into(),
+    }
+}
+
+/// Makes what is missing of root, region and agent; a station that was never set up gets its records and passphrase
+/// here.
+///
+/// # Errors
+/// As [`Station::open`], and `InvalidInput` for region 0.
+pub fn init_anchors(options: &Options, region: u32) -> Result<Shown, Failure> {
+    let records = options.open_records(&options.load_config()?)?;
+    let anchors = Anchors::init(&options.home, &records.station_key(), &[region]).map_err(anchors_failure)?;
+    Ok(anchors.show())
+}
+
+/// What the anchors are; no secrets.
+///
+/// # Errors
+/// As [`Station::open`], and `AnchorsMissing`.
+pub fn show_anchors(options: &Options) -> Result<Shown, Failure> {
+    if !Anchors::exist(&options.home) {
+        return Err(no_anchors(options));
+    }
+    let records = options.open_records(&options.load_config()?)?;
+    Ok(Anchors::open(&options.home, &records.station_key()).map_err(anchors_failure)?.show())
+}
+
+fn no_anchors(options: &Options) -> Failure {
+    AnchorsError::Missing { path: options.anchors_path().display().to_string() }.into()
+}
+
+/// The anchors open, and every product order finds its region.
+fn check_anchors(
+    options: &Options,
+    records: &SqliteRecords,
+    orders: &[ProductOrder],
+) -> Result<String, Failure> {
+    let anchors = Anchors::open(&options.home, &records.station_key()).map_err(anchors_failure)?;
+    if let Some(order) = orders.iter().find(|o| anchors.region(o.region).is_err()) {
+        let facts = format!("order {} goes to region {}, which is not here", order.name, order.region);
+        return Err(Failure::new(FailureCode::AnchorsMissing, facts));
+    }
+    let regions: Vec<_> = anchors.regions().map(|r| r.to_string()).collect();
+    Ok(format!("root {}…, regions {}", &anchors.show().root_fingerprint[..16], regions.join(", ")))
 }
 
 /// How to open a station.
@@ -131,7 +186,10 @@ impl Options {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&self.home).map_err(|e| {
-            Failure::new(FailureCode::RecordsFailed, format_args!("the home {} can't be made: {e}", self.home.display()))
+            Failure::new(
+                FailureCode::RecordsFailed,
+                format_args!("the home {} can't be made: {e}", self.home.display()),
+            )
         })
     }
 
@@ -141,7 +199,10 @@ impl Options {
     /// `ConfigInvalid` with file, line and what was expected.
     pub fn load_config(&self) -> Result<Config, Failure> {
         if let Some(path) = self.config.as_ref().filter(|p| !p.exists()) {
-            return Err(Failure::new(FailureCode::ConfigInvalid, format_args!("{} is not there", path.display())));
+            return Err(Failure::new(
+                FailureCode::ConfigInvalid,
+                format_args!("{} is not there", path.display()),
+            ));
         }
         let mut config = Config::load(&self.config_path())?;
         config.demo = self.demo;
@@ -190,7 +251,9 @@ impl Options {
         let passphrase = self.passphrase()?;
         self.prepare_home()?;
         if passphrase.is_public_demo() && !self.demo {
-            tracing::warn!("this station runs on the PUBLIC demo passphrase; its keys are protected from nobody");
+            tracing::warn!(
+                "this station runs on the PUBLIC demo passphrase; its keys are protected from nobody"
+            );
         }
         SqliteRecords::open(&self.records_path(), &config.name, &passphrase).map_err(records_failure)
     }
@@ -204,8 +267,6 @@ pub struct Station {
     pub config: Config,
     /// Its records.
     pub records: Arc<SqliteRecords>,
-    /// The agent.
-    pub agent: Arc<dyn Agent>,
     /// Who works here.
     pub operator: String,
     /// Attempts that an earlier process left without an end; they were closed just now.
@@ -214,12 +275,15 @@ pub struct Station {
 
 impl std::fmt::Debug for Station {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Station").field("home", &self.home).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Station")
+            .field("home", &self.home)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
 impl Station {
-    /// Opens a station: configuration, passphrase, records, interrupted attempts, anchors, agent.
+    /// Opens a station: configuration, passphrase, records, interrupted attempts.
     ///
     /// # Errors
     /// `ConfigInvalid`, `InvalidInput` (no passphrase), `WrongPassphrase`, `RecordsFailed`, `SecretsFailed`.
@@ -230,15 +294,22 @@ impl Station {
         for attempt in &interrupted {
             tracing::warn!(attempt = attempt.id.0, fixture = %attempt.fixture, "interrupted when the station last stopped");
         }
-        let agent = open_agent(options, &records)?;
         Ok(Self {
             home: options.home.clone(),
             config,
             records: Arc::new(records),
-            agent,
             operator: options.operator.clone(),
             interrupted,
         })
+    }
+
+    /// The agent, embedded: it runs on this station's records and anchors.
+    ///
+    /// # Errors
+    /// `AnchorsMissing`, `SecretsFailed`.
+    pub fn agent(&self) -> Result<Arc<dyn Agent>, Failure> {
+        let anchors = Anchors::open(&self.home, &self.records.station_key()).map_err(anchors_failure)?;
+        Ok(Arc::new(EmbeddedAgent::new((*self.records).clone(), anchors)))
     }
 
     /// What exports read.
@@ -315,10 +386,9 @@ pub fn preflight(options: &Options) -> Preflight {
         orders: None,
         newest_ms: None,
     };
-    let missing = || Failure::new(FailureCode::AnchorsMissing, format_args!("{} is empty", options.anchors_path().display()));
     if !options.has_records() {
         let none = Failure::new(FailureCode::RecordsFailed, "there is no database yet");
-        return unopened(none, None, missing());
+        return unopened(none, None, no_anchors(options));
     }
     let unknown = |what: &str| Failure {
         code: FailureCode::AnchorsMissing,
@@ -341,7 +411,8 @@ pub fn preflight(options: &Options) -> Preflight {
         Ok(records) => records,
         Err(error @ RecordsError::WrongPassphrase { .. }) => {
             let failure = records_failure(error);
-            let mut preflight = unopened(failure.clone(), Some(Err(failure)), unknown("the passphrase is wrong"));
+            let mut preflight =
+                unopened(failure.clone(), Some(Err(failure)), unknown("the passphrase is wrong"));
             preflight.database = Ok("opens and is sound; its keys need the right passphrase".into());
             return preflight;
         }
@@ -349,14 +420,19 @@ pub fn preflight(options: &Options) -> Preflight {
     };
     let database = records
         .verify_history()
-        .map(|events| format!("{}: sound, {events} events, history unbroken", options.records_path().display()))
+        .map(|events| {
+            format!("{}: sound, {events} events, history unbroken", options.records_path().display())
+        })
         .map_err(records_failure);
     let newest_ms = records.list_batches().ok().and_then(|batches| {
         batches
             .iter()
-            .filter_map(|b| records.list_attempts(b.id).ok()?.last().map(|a| a.ended_at_ms.unwrap_or(a.started_at_ms)))
+            .filter_map(|b| {
+                records.list_attempts(b.id).ok()?.last().map(|a| a.ended_at_ms.unwrap_or(a.started_at_ms))
+            })
             .max()
     });
+    let orders = records.list_product_orders().ok();
     Preflight {
         database,
         passphrase: Some(Ok(if passphrase.is_public_demo() {
@@ -364,44 +440,21 @@ pub fn preflight(options: &Options) -> Preflight {
         } else {
             "opens this station".into()
         })),
-        anchors: check_anchors(options, &records).unwrap_or_else(|| Err(missing())),
-        orders: records.list_product_orders().ok(),
+        anchors: check_anchors(options, &records, orders.as_deref().unwrap_or_default()),
+        orders,
         newest_ms,
     }
 }
 
-// INTERIM-BEGIN: replaced as soon as anchors, agent and line are in the tree.
-fn open_agent(_: &Options, _: &SqliteRecords) -> Result<Arc<dyn Agent>, Failure> {
-    Err(Failure::new(FailureCode::AnchorsMissing, ""))
-}
-fn check_anchors(_: &Options, _: &SqliteRecords) -> Option<Result<String, Failure>> {
-    None
-}
-/// Interim.
-#[derive(Debug)]
-pub struct Shown;
-impl Shown {
-    /// Interim.
-    pub fn object(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-    /// Interim.
-    pub fn text(&self) -> String {
-        String::new()
-    }
-}
-/// Interim.
-pub fn init_anchors(_: &Options, _: u32) -> Result<Vec<Shown>, Failure> {
-    Err(Failure::new(FailureCode::AnchorsMissing, ""))
-}
-/// Interim.
-pub fn show_anchors(_: &Options) -> Result<Vec<Shown>, Failure> {
-    Err(Failure::new(FailureCode::AnchorsMissing, ""))
-}
 impl Station {
-    /// Interim.
+    /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.
+    ///
+    /// # Errors
+    /// As [`Station::agent`] and [`fixtures`].
     pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
-        Err(Failure::new(FailureCode::AnchorsMissing, ""))
+        // INTERIM: joined to the line's workers as soon as they are in the tree.
+        self.agent()?;
+        fixtures(&self.config)?;
+        Err(Failure::new(FailureCode::StationFault, "the line is not in this build"))
     }
 }
-// INTERIM-END

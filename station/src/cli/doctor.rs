@@ -22,6 +22,10 @@ const LATEST_MS: i64 = 4_102_444_800_000; // 2100-01-01
 /// How far the clock may stand before the last record: time servers step back a little.
 const CLOCK_SLACK_MS: i64 = 2 * 60_000;
 
+/// How long a probe's server may take to answer.
+#[cfg(feature = "hardware")]
+const PROBE_ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -270,16 +274,43 @@ fn fixtures(_config: &Config) -> Vec<Check> {
     )]
 }
 
+/// Looks for the probe on the bus, or knocks at its address; no board is attached to.
 #[cfg(feature = "hardware")]
 fn probe(fixture: &Fixture) -> Check {
-    match station::probe_is_there(fixture) {
-        Ok(()) => Check::ok("probe", format_args!("fixture {}: {}", fixture.name, fixture.probe)),
-        Err(failure) => {
-            let mut check = Check::failed("probe", &failure);
-            check.detail = format!("fixture {}: {}", fixture.name, check.detail);
-            check
-        }
+    let name = "probe";
+    let shown = format!("fixture {}: {}", fixture.name, fixture.probe);
+    let mut parts = fixture.probe.splitn(3, ':');
+    let (vid, pid, serial) =
+        (parts.next().unwrap_or_default(), parts.next().unwrap_or_default(), parts.next());
+    // A Black Magic Probe over TCP has HOST:PORT where others have a serial number.
+    if let Some(address) = serial.filter(|s| s.contains(':')) {
+        use std::net::ToSocketAddrs;
+        let answers = address.to_socket_addrs().is_ok_and(|mut found| {
+            found.any(|a| std::net::TcpStream::connect_timeout(&a, PROBE_ANSWER).is_ok())
+        });
+        return if answers {
+            Check::ok(name, shown)
+        } else {
+            let remedy = "Start the probe's server (a virtual board: virtual-board), or correct the address";
+            Check::new(name, Status::Fail, format_args!("{shown}: nobody answers at {address}"), remedy)
+        };
     }
+    let number = |hex: &str| u16::from_str_radix(hex.split('-').next().unwrap_or_default(), 16).ok();
+    let found = crate::hardware::probe::list();
+    let is_it = |p: &crate::config::ProbeDescription| {
+        Some(p.vid) == number(vid)
+            && Some(p.pid) == number(pid)
+            && serial.is_none_or(|s| p.serial.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(s)))
+    };
+    if found.iter().any(is_it) {
+        return Check::ok(name, shown);
+    }
+    let mut check = Check::failed(name, &Failure::new(crate::failure::FailureCode::NoProbe, &shown));
+    if !found.is_empty() {
+        let there: Vec<_> = found.iter().map(|p| format!("{} ({})", p.selector(), p.product)).collect();
+        check.detail = format!("{}; plugged in: {}", check.detail, there.join(", "));
+    }
+    check
 }
 
 /// Opens the port's file as the line will, without changing its settings.

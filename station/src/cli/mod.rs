@@ -100,8 +100,12 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::Po(command)) => po(&Station::open(&options)?, command, out),
         Some(Command::Unit(args::Unit::Show { unit })) => unit_show(&Station::open(&options)?, unit, out),
         Some(Command::Export(args)) => export_batch(&Station::open(&options)?, args, out),
-        Some(Command::Anchors(args::Anchors::Init { region })) => anchors_init(&options, *region, out),
-        Some(Command::Anchors(args::Anchors::Show)) => anchors_show(&options, out),
+        Some(Command::Anchors(args::Anchors::Init { region })) => {
+            Ok(show_anchors(&station::init_anchors(&options, *region)?, out))
+        }
+        Some(Command::Anchors(args::Anchors::Show)) => {
+            Ok(show_anchors(&station::show_anchors(&options)?, out))
+        }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::DemoRecipient) => demo_recipient(&options, out),
@@ -517,20 +521,41 @@ fn import_check(args: &args::ImportCheck, out: Out) -> Done {
     Ok(Exit::Pass)
 }
 
-fn anchors_init(options: &station::Options, region: u32, out: Out) -> Done {
-    let shown = station::init_anchors(options, region)?;
-    for anchor in &shown {
-        out.say(&anchor.object(), anchor.text());
+/// One object for the root, one per region.
+fn show_anchors(shown: &crate::anchors::Shown, out: Out) -> Exit {
+    let mut root = serde_json::to_value(shown).unwrap_or_default();
+    root["event"] = json!("anchor");
+    root["role"] = json!("root");
+    if let Some(root) = root.as_object_mut() {
+        root.remove("regions");
     }
-    Ok(Exit::Pass)
-}
-
-fn anchors_show(options: &station::Options, out: Out) -> Done {
-    let shown = station::show_anchors(options)?;
-    for anchor in &shown {
-        out.say(&anchor.object(), anchor.text());
+    out.say(
+        &root,
+        format_args!(
+            "root        epoch {}  fingerprint {}\n            next root {}",
+            shown.root_epoch, shown.root_fingerprint, shown.next_root_commitment
+        ),
+    );
+    for region in &shown.regions {
+        let mut object = serde_json::to_value(region).unwrap_or_default();
+        object["event"] = json!("anchor");
+        object["role"] = json!("region");
+        let until = region
+            .not_after
+            .map_or("without end".into(), |s| format!("until {}", export::Stamp(s as i64 * 1000)));
+        out.say(
+            &object,
+            format_args!(
+                "region {:<4} epoch {}  fingerprint {}  since {}, {until}\n            agent {}",
+                region.region,
+                region.epoch,
+                region.fingerprint,
+                export::Stamp(region.not_before as i64 * 1000),
+                region.agent_public_key
+            ),
+        );
     }
-    Ok(Exit::Pass)
+    Exit::Pass
 }
 
 #[cfg(feature = "keyring")]
