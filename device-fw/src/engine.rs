@@ -311,10 +311,12 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
                 self.report(DeviceFailure::ExchangeNoAnswer, self.sends);
                 Ok(())
             }
-            Exchange::Requested(_) | Exchange::Idle if !self.store.is_pending() => match self.next_purpose() {
-                Some(purpose) => self.make_request(purpose),
-                None => return,
-            },
+            Exchange::Requested(_) | Exchange::Idle if !self.store.is_pending() => {
+                match self.next_purpose() {
+                    Some(purpose) => self.make_request(purpose),
+                    None => return,
+                }
+            }
             Exchange::Requested(_) | Exchange::Idle => self.resume(),
             Exchange::Committed(_) => Ok(()),
         };
@@ -459,10 +461,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
                 let failure = DeviceFailure::from(reason);
                 self.report(failure, 0);
                 // Authentic but wrong: the agent would give the same cached answer to the same request.
-                if !matches!(
-                    failure,
-                    DeviceFailure::FrameRefused | DeviceFailure::ExchangeNotAuthentic
-                ) {
+                if !matches!(failure, DeviceFailure::FrameRefused | DeviceFailure::ExchangeNotAuthentic) {
                     self.sends = SENDS_PER_REQUEST;
                 }
             }

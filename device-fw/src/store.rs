@@ -37,7 +37,8 @@ use keywright_protocol::exchange::Received;
 use keywright_protocol::map::{self, FLASH_BASE, Region};
 use keywright_protocol::record::{
     self, Committed, HEADER_LEN, Image, Kind, MARK_LEN, MAX_RECORD, Mark, MarkState, RecordState, RecordView,
-    SECRET_SLOT_LEN, SecretSlot, TrustRecord, build_secret_slot, build_snapshot, read_secret_slot, read_valid,
+    SECRET_SLOT_LEN, SecretSlot, TrustRecord, build_secret_slot, build_snapshot, read_secret_slot,
+    read_valid,
 };
 use keywright_protocol::{
     BaseKey, DeviceFailure, Error, Generation, IdentityKey, ProductKey, Purpose, StorageSecret, StoreKey,
@@ -521,8 +522,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
         let key = self.key.as_ref().ok_or(DeviceFailure::AreaMissing)?;
         let prev = if self.trust.is_some() { self.trust_generation } else { 0 };
         let generation = self.trust_generation.checked_add(1).ok_or(DeviceFailure::TrustInvalid)?;
-        let image =
-            trust.build(&self.unit, Generation(generation), Generation(prev), key, &mut self.work)?;
+        let image = trust.build(&self.unit, Generation(generation), Generation(prev), key, &mut self.work)?;
         // The writer only touches the other copy; with no valid copy either will do.
         let (index, other) = match (self.trust.is_some(), self.trust_at) {
             (true, 0) => (1, 0),
@@ -639,9 +639,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
     }
 
     fn erase(&mut self, region: Region) -> Result<(), DeviceFailure> {
-        self.flash
-            .erase(offset(region.base), offset(region.end()))
-            .map_err(|_| DeviceFailure::FlashErase)?;
+        self.flash.erase(offset(region.base), offset(region.end())).map_err(|_| DeviceFailure::FlashErase)?;
         if is_blank(&mut self.flash, region)? { Ok(()) } else { Err(DeviceFailure::FlashErase) }
     }
 

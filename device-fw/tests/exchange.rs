@@ -225,7 +225,10 @@ fn d2_a_pending_record_is_confirmed_however_long_it_takes() {
     }
     world.line = Line::default();
     let heard = world.agent.frames;
-    assert!(world.run_until(BACK_OFF_LAST + MINUTE, |w| w.agent.frames > heard), "asks at least once an hour");
+    assert!(
+        world.run_until(BACK_OFF_LAST + MINUTE, |w| w.agent.frames > heard),
+        "asks at least once an hour"
+    );
     assert!(world.run_to_active());
     world.check_active();
     assert_eq!(world.agent.issued[1], 1, "no second agent key was issued");
@@ -318,7 +321,10 @@ fn without_stage_one_the_unit_says_so_and_writes_nothing() {
     world.nor.borrow_mut().preset(map::KEY_AREA_B.base, &[0xFF; 1024]);
     world.power_on();
     let status = world.status();
-    assert_eq!((status.stage, status.area_a, status.area_b), (Stage::EMPTY, AreaStatus::BLANK, AreaStatus::BLANK));
+    assert_eq!(
+        (status.stage, status.area_a, status.area_b),
+        (Stage::EMPTY, AreaStatus::BLANK, AreaStatus::BLANK)
+    );
     world.run_until(HOUR, |_| false);
     assert!(world.logged(DeviceFailure::AreaMissing));
     assert_eq!(world.nor.borrow().operations, 0);

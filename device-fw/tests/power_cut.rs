@@ -25,7 +25,11 @@ fn every_operation_cut_once(suite: Suite) {
             let seed = 1 + at * 101 + progress;
             let mut world = World::new(Agent::new(suite, seed), seed);
             world.nor.borrow_mut().cut = Some(Cut { at, progress });
-            assert!(world.run_to_active(), "I3: cut at {at} with {progress} % does not converge: {:?}", world.logs);
+            assert!(
+                world.run_to_active(),
+                "I3: cut at {at} with {progress} % does not converge: {:?}",
+                world.logs
+            );
             assert_eq!(world.boots, 2, "the cut at {at} never came");
             world.check_active();
             let status = world.status();
@@ -71,11 +75,19 @@ fn i3_many_cuts_on_a_bad_line_converge() {
 /// agent relies on a key, every later start must find it (I1, I6), and the identity must stay the same.
 #[test]
 fn i6_what_the_agent_relies_on_survives_any_number_of_restarts() {
-    let operations = operations_of_a_clean_run(Suite::Hardened);
+    // The last word of a 16-byte row decides: a mark, a slot or a body is complete with it, or nearly so.
+    let history = {
+        let mut world = World::new(Agent::new(Suite::Hardened, 1), 1);
+        assert!(world.run_to_active());
+        world.nor.borrow().history.clone()
+    };
+    let last_words: Vec<u64> =
+        (0..history.len()).filter(|i| history[*i] % 16 == 12).map(|i| i as u64).collect();
+    assert!(last_words.len() > 80, "{last_words:?}");
     let mut shaky = 0;
-    for at in 0..operations {
-        for progress in [if at % 2 == 0 { 85 } else { 95 }] {
-            let seed = at * 7 + progress;
+    for &at in &last_words {
+        for progress in (60..100).step_by(3) {
+            let seed = at * 101 + progress;
             let mut world = World::new(Agent::new(Suite::Hardened, seed), seed);
             world.nor.borrow_mut().cut = Some(Cut { at, progress });
             assert!(world.run_until(3_600_000, |w| w.boots == 2), "the cut at {at} never came");
@@ -100,7 +112,7 @@ fn i6_what_the_agent_relies_on_survives_any_number_of_restarts() {
             assert_eq!(world.agent.cloud_active, 1, "cut at {at}, {progress} %: a key was lost");
         }
     }
-    assert!(shaky > operations / 3, "the simulator must leave weak cells behind");
+    assert!(shaky > 100, "the simulator must leave weak cells behind: {shaky}");
 }
 
 /// A write that looks done and is not: only the read-back can tell.

@@ -5,7 +5,8 @@
 use core::panic::PanicInfo;
 use keywright_device_fw::engine::{Action, Engine, Facts};
 use keywright_device_fw::hw::{
-    self, clock, clock::TickClock, fault, flash::Flash, rng::HardwareRng, stack, usart::Port, watchdog::Watchdog,
+    self, clock, clock::TickClock, fault, flash::Flash, rng::HardwareRng, stack, usart::Port,
+    watchdog::Watchdog,
 };
 use keywright_device_fw::image::{self, Part};
 use keywright_device_fw::link::SerialLink;
@@ -36,7 +37,12 @@ fn main() -> ! {
     let pll = clock::start_rng_clock(&chip.RCC);
     let port = Port::new(chip.USART1, &chip.GPIOA, &chip.RCC);
     let rng = HardwareRng::new(chip.RNG, &chip.RCC);
-    let facts = Facts { unit: UnitId(hw::uid()), firmware: image::VERSION, reset_cause: cause.0, ram_high_water: stack::ram_high_water };
+    let facts = Facts {
+        unit: UnitId(hw::uid()),
+        firmware: image::VERSION,
+        reset_cause: cause.0,
+        ram_high_water: stack::ram_high_water,
+    };
     let engine = make_engine(facts, Flash::new(chip.FLASH), port, rng);
 
     if let Some((code, detail)) = crash {

@@ -67,12 +67,16 @@ impl Flash {
     }
 
     /// Runs one operation between unlock and lock.
-    fn unlocked(&mut self, operation: impl FnOnce(&Self) -> Result<(), FlashFault>) -> Result<(), FlashFault> {
+    fn unlocked(
+        &mut self,
+        operation: impl FnOnce(&Self) -> Result<(), FlashFault>,
+    ) -> Result<(), FlashFault> {
         self.wait()?;
         if self.0.cr().read().bits() & CR_LOCK != 0 {
             // A wrong sequence would lock the register until the next reset (RM0090 §3.6.1).
             // SAFETY: the two documented keys in order.
             self.0.keyr().write(|w| unsafe { w.bits(KEY1) });
+            // SAFETY: documented bits of a register this driver owns, as above.
             self.0.keyr().write(|w| unsafe { w.bits(KEY2) });
             if self.0.cr().read().bits() & CR_LOCK != 0 {
                 return Err(FlashFault::Locked);
@@ -101,6 +105,7 @@ impl Flash {
             let cr = CR_SER | CR_PSIZE_X32 | snb << CR_SNB_SHIFT;
             // SAFETY: fields as documented; STRT is written after SER and SNB (RM0090 §3.6.3).
             this.0.cr().write(|w| unsafe { w.bits(cr) });
+            // SAFETY: documented bits of a register this driver owns, as above.
             this.0.cr().write(|w| unsafe { w.bits(cr | CR_STRT) });
             cortex_m::asm::dsb();
             this.finish()

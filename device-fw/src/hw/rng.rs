@@ -37,7 +37,9 @@ impl HardwareRng {
         // §24.3.2: clear SEIS, then clear and set RNGEN. Status flags are cleared by writing 0.
         // SAFETY: documented bits only.
         self.rng.sr().write(|w| unsafe { w.bits(0) });
+        // SAFETY: documented bits of a register this driver owns, as above.
         self.rng.cr().write(|w| unsafe { w.bits(0) });
+        // SAFETY: documented bits of a register this driver owns, as above.
         self.rng.cr().write(|w| unsafe { w.bits(CR_RNGEN) });
     }
 

@@ -67,12 +67,16 @@ static RINGS: Mutex<RefCell<Option<Rings>>> = Mutex::new(RefCell::new(None));
 /// Sets pins and baud rate. Transmission and reception work by polling from here on.
 fn configure(usart: USART1, gpioa: &GPIOA, rcc: &RCC) -> Registers {
     let usart = Registers(usart);
-    // SAFETY (all): documented fields; everything else is written back as read.
+    // SAFETY: documented fields; everything else is written back as read.
     rcc.ahb1enr().modify(|r, w| unsafe { w.bits(r.bits() | 1) });
+    // SAFETY: documented bits of a register this driver owns, as above.
     rcc.apb2enr().modify(|r, w| unsafe { w.bits(r.bits() | 1 << 4) });
     // Pull-up on RX: an open connector must read as idle, not as a storm of breaks.
+    // SAFETY: documented bits of a register this driver owns, as above.
     gpioa.pupdr().modify(|r, w| unsafe { w.bits(r.bits() & !(3 << 20) | 1 << 20) });
+    // SAFETY: documented bits of a register this driver owns, as above.
     gpioa.afrh().modify(|r, w| unsafe { w.bits(r.bits() & !0xFF0 | 0x770) });
+    // SAFETY: documented bits of a register this driver owns, as above.
     gpioa.moder().modify(|r, w| unsafe { w.bits(r.bits() & !(0xF << 18) | 0xA << 18) });
     // 16 MHz / 115200 = 138.9: 0.08 % off with rounding. The mantissa.fraction split is the plain quotient
     // at 16-fold oversampling (RM0090 §30.3.4).

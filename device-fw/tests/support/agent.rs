@@ -147,7 +147,15 @@ impl Agent {
         out
     }
 
-    fn cert(&self, role: Role, issuer: u32, subject: u32, scope: [u8; 16], public: PublicKey, by: &IdentityKey) -> Cert {
+    fn cert(
+        &self,
+        role: Role,
+        issuer: u32,
+        subject: u32,
+        scope: [u8; 16],
+        public: PublicKey,
+        by: &IdentityKey,
+    ) -> Cert {
         CertFields {
             role,
             issuer,
@@ -242,7 +250,11 @@ impl Agent {
         };
         let request = Request::open(frame, &base, self.dik.as_ref()).ok()?;
         // A2: an active unit is not initialised again unless its registered identity signed.
-        if purpose == Purpose::Init && self.active.is_some() && self.dik.is_some() && request.identity() != self.dik {
+        if purpose == Purpose::Init
+            && self.active.is_some()
+            && self.dik.is_some()
+            && request.identity() != self.dik
+        {
             return None;
         }
         let entropy = ResponseEntropy {
@@ -296,8 +308,9 @@ impl Agent {
         if live.peek().is_none() {
             return self.nack(frame, purpose, generation);
         }
-        let (pending, confirmed) =
-            live.find_map(|e| e.pending.open_confirm(frame).ok().map(|confirmed| (e.pending.clone(), confirmed)))?;
+        let (pending, confirmed) = live.find_map(|e| {
+            e.pending.open_confirm(frame).ok().map(|confirmed| (e.pending.clone(), confirmed))
+        })?;
         let mut out = vec![0; 256];
         if self.reject > 0 {
             self.reject -= 1;
@@ -327,14 +340,24 @@ impl Agent {
 
     fn nack(&mut self, frame: &[u8], purpose: Purpose, generation: Generation) -> Option<Vec<u8>> {
         // KC and base of that exchange's message 1: kept with the evicted entry here.
-        let entry =
-            self.entries.iter().find(|e| e.pending.purpose == purpose && e.pending.generation == generation)?;
+        let entry = self
+            .entries
+            .iter()
+            .find(|e| e.pending.purpose == purpose && e.pending.generation == generation)?;
         let (region, agent) = self.chain();
         let credentials = Credentials { region: &region, agent: &agent, signer: &self.agent };
         let mut out = vec![0; 512];
         let iv = [3; 16];
-        let len = nack(frame, &entry.pending.kc, &entry.base, NackReason::EVICTED, Some(&credentials), &iv, &mut out)
-            .unwrap();
+        let len = nack(
+            frame,
+            &entry.pending.kc,
+            &entry.base,
+            NackReason::EVICTED,
+            Some(&credentials),
+            &iv,
+            &mut out,
+        )
+        .unwrap();
         out.truncate(len);
         Some(out)
     }

@@ -162,7 +162,13 @@ impl World {
         let port = TestPort { wire: self.wire.clone(), nor: self.nor.clone() };
         let rng = TestRng { dice: Dice(self.dice.next()), faults: self.rng_faults.clone() };
         let facts = Facts { unit: UNIT, firmware: [1, 2, 3, 0], reset_cause: 0x08, ram_high_water: || 4321 };
-        self.unit = Some(Engine::new(facts, NorHandle(self.nor.clone()), SerialLink::new(port), rng, TestClock(self.clock.clone())));
+        self.unit = Some(Engine::new(
+            facts,
+            NorHandle(self.nor.clone()),
+            SerialLink::new(port),
+            rng,
+            TestClock(self.clock.clone()),
+        ));
     }
 
     pub fn unit(&mut self) -> &mut Unit {
@@ -207,7 +213,7 @@ impl World {
             match channel {
                 Channel::LOG => self.logs.push(LogRecord::parse(&payload).unwrap()),
                 Channel::CONTROL => self.answers.push(Control::decode(&payload).unwrap()),
-                Channel::AGENT => self.to_agent(payload),
+                Channel::AGENT => self.deliver_to_agent(payload),
                 other => panic!("the unit used {other:?}"),
             }
         }
@@ -230,7 +236,7 @@ impl World {
         }
     }
 
-    fn to_agent(&mut self, frame: Vec<u8>) {
+    fn deliver_to_agent(&mut self, frame: Vec<u8>) {
         let copies = self.copies();
         for _ in 0..copies {
             let mut frame = frame.clone();
@@ -269,9 +275,10 @@ impl World {
         if frame.len() > 28 && frame[4] & 0xF == 3 {
             let generation = u32::from_be_bytes(frame[24..28].try_into().unwrap());
             let cloud = frame[4] >> 4 == 3;
-            let found = self.records().iter().any(|r| {
-                r.committed && if cloud { r.cloud == generation } else { r.agent == generation }
-            });
+            let found = self
+                .records()
+                .iter()
+                .any(|r| r.committed && if cloud { r.cloud == generation } else { r.agent == generation });
             // A damaged frame may claim any generation.
             assert!(found || self.line.corrupt > 0, "I5: message 3 for {generation} without a commit");
         }
@@ -281,10 +288,7 @@ impl World {
     pub fn records(&self) -> Vec<Seen> {
         let nor = self.nor.borrow();
         let Some(key) = nor.store_key(&UNIT) else { return Vec::new() };
-        [map::KEY_AREA_A, map::KEY_AREA_B]
-            .iter()
-            .filter_map(|area| seen(nor.bytes(*area), &key))
-            .collect()
+        [map::KEY_AREA_A, map::KEY_AREA_B].iter().filter_map(|area| seen(nor.bytes(*area), &key)).collect()
     }
 
     /// Runs until `done` or until virtual time is `limit` ms after now; the unit may reboot in between.
@@ -307,7 +311,9 @@ impl World {
     }
 
     pub fn run_to_active(&mut self) -> bool {
-        self.run_until(48 * 3_600_000, |w| w.unit().stage() == Stage::ACTIVE && !w.unit().store().is_pending())
+        self.run_until(48 * 3_600_000, |w| {
+            w.unit().stage() == Stage::ACTIVE && !w.unit().store().is_pending()
+        })
     }
 
     /// Asks for Status and returns it.

@@ -11,7 +11,7 @@ use embedded_storage::nor_flash::{
     ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash,
 };
 use keywright_protocol::map::{self, FLASH_BASE, FLASH_LEN, Region};
-use keywright_protocol::record::{SECRET_SLOT_LEN, RecordView, read_secret_slot};
+use keywright_protocol::record::{RecordView, SECRET_SLOT_LEN, read_secret_slot};
 use keywright_protocol::{ProductKey, StorageSecret, StoreKey, UnitId};
 
 use super::Dice;
@@ -31,6 +31,8 @@ pub struct Nor {
     weak: BTreeMap<u32, u8>,
     dice: Dice,
     pub operations: u64,
+    /// Where each operation went.
+    pub history: Vec<u32>,
     pub cut: Option<Cut>,
     pub dead: bool,
     /// Times a write asked for 0 to 1.
@@ -50,6 +52,7 @@ impl Nor {
             weak: BTreeMap::new(),
             dice: Dice(seed ^ 0x5eed),
             operations: 0,
+            history: Vec::new(),
             cut: None,
             dead: false,
             raised_bits: 0,
@@ -100,7 +103,8 @@ impl Nor {
     }
 
     /// Counts an operation; `Some(progress)` if power fails in it.
-    fn operation(&mut self) -> Option<u64> {
+    fn operation(&mut self, at: usize) -> Option<u64> {
+        self.history.push(at as u32);
         let hit = self.cut.filter(|cut| cut.at == self.operations);
         self.operations += 1;
         hit.map(|cut| {
@@ -122,11 +126,12 @@ impl Nor {
         if self.dead {
             return Err(NorFault);
         }
-        let cut = self.operation();
+        let cut = self.operation(at);
         if self.stuck.is_some_and(|region| region.contains(FLASH_BASE + at as u32)) {
             return Err(NorFault);
         }
-        if let Some((region, left)) = self.lazy.filter(|(region, _)| region.contains(FLASH_BASE + at as u32)) {
+        if let Some((region, left)) = self.lazy.filter(|(region, _)| region.contains(FLASH_BASE + at as u32))
+        {
             if left == 0 {
                 self.lazy = None;
                 return Ok(());
@@ -164,9 +169,9 @@ impl Nor {
         if self.dead {
             return Err(NorFault);
         }
-        let cut = self.operation();
-        self.erased.push(sector.base);
         let at = (sector.base - FLASH_BASE) as usize;
+        let cut = self.operation(at);
+        self.erased.push(sector.base);
         let Some(progress) = cut else {
             self.cells[at..at + sector.len as usize].fill(0xFF);
             self.weak.retain(|offset, _| !(at..at + sector.len as usize).contains(&(*offset as usize)));
