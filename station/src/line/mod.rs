@@ -5,7 +5,12 @@
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
 
 pub mod bench;
+mod hub;
 pub mod next;
+mod presence;
+pub mod worker;
+
+pub use hub::Line;
 
 use crate::failure::Failure;
 use crate::model::*;
@@ -108,7 +113,8 @@ pub enum Event {
         /// Of how many.
         total: u64,
     },
-    /// The attempt ended; the record was written before this event.
+    /// The attempt ended; the record was written before this event, unless the failure is that it could not be. An
+    /// attempt that could not even be opened has number 0.
     Finished {
         /// Fixture name.
         fixture: String,

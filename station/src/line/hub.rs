@@ -1,0 +1,519 @@
+//! The line: one worker thread per fixture, one hub thread that keeps the snapshot and hands out commands and events.
+//!
+//! Nothing here blocks its caller: commands go into a channel, the snapshot is swapped as a whole. Reads of the
+//! records for the header happen on the hub's thread.
+
+use super::bench::{Bench, Cancel};
+use super::presence::{Presence, Seen};
+use super::worker::{Order, Timing, Worker, records_failure};
+use super::{Command, Event, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step};
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::failure::{Failure, FailureCode};
+use crate::model::{AttemptId, BatchState, Outcome};
+use crate::records::Records;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often an idle fixture is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// How often a fixture that can't be used is tried again.
+const LOOK_AT_TROUBLE: Duration = Duration::from_secs(3);
+/// How often the header's numbers are read again when nothing happens: another program may have made a batch.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// Finish times kept for units per hour.
+const FINISHED_KEPT: usize = 10_000;
+
+enum Message {
+    Command(Command),
+    Event(usize, Event),
+    Presence(usize, Seen, Option<bool>),
+    Trouble(usize, Option<Failure>),
+    Subscribe(Sender<Event>),
+    OnChange(Box<dyn Fn() + Send + Sync>),
+    Stop,
+}
+
+enum Task {
+    Run(Order, Cancel),
+    Stop,
+}
+
+/// The line of a station; dropping it cancels what runs and waits for its records.
+pub struct Line {
+    messages: Sender<Message>,
+    snapshot: Arc<Mutex<Arc<Snapshot>>>,
+    hub: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").finish_non_exhaustive()
+    }
+}
+
+impl Line {
+    /// The line on this station's real fixtures.
+    ///
+    /// # Errors
+    /// Those of pairing probes and ports ([`crate::hardware::fixtures`]); `StationFault` if threads can't be started.
+    #[cfg(feature = "hardware")]
+    pub fn new(records: Arc<dyn Records>, agent: Arc<dyn Agent>, config: &Config) -> Result<Self, Failure> {
+        let fixtures = crate::hardware::fixtures(config)?;
+        let benches = fixtures
+            .iter()
+            .map(|f| (f.name.clone(), Box::new(crate::hardware::HardwareBench::new(f)) as Box<dyn Bench>))
+            .collect();
+        let timing = Timing { exchange: config.exchange_timeout, ..Timing::default() };
+        Self::with_benches(records, agent, config, benches, timing)
+    }
+
+    /// The line on any benches, by fixture name.
+    ///
+    /// # Errors
+    /// `StationFault` if threads can't be started.
+    pub fn with_benches(
+        records: Arc<dyn Records>,
+        agent: Arc<dyn Agent>,
+        config: &Config,
+        benches: Vec<(String, Box<dyn Bench>)>,
+        timing: Timing,
+    ) -> Result<Self, Failure> {
+        let no_thread = |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
+        let (messages, inbox) = mpsc::channel();
+        let first = Snapshot {
+            station: config.name.clone(),
+            demo: config.demo,
+            fixtures: benches.iter().map(|(name, _)| FixtureView { name: name.clone(), ..FixtureView::default() }).collect(),
+            ..Snapshot::default()
+        };
+        let mut places = Vec::new();
+        for (index, (fixture, bench)) in benches.into_iter().enumerate() {
+            let (tasks, queue) = mpsc::channel();
+            let told = messages.clone();
+            let worker = Worker {
+                fixture: fixture.clone(),
+                bench,
+                records: Arc::clone(&records),
+                agent: Arc::clone(&agent),
+                image: config.image.clone(),
+                timing,
+                events: Box::new(move |event| drop(told.send(Message::Event(index, event)))),
+            };
+            let told = messages.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("fixture {fixture}"))
+                .spawn(move || serve(worker, index, &queue, &told))
+                .map_err(no_thread)?;
+            places.push(Place { fixture, tasks, thread: Some(thread), running: None });
+        }
+        let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
+        let mut hub = Hub {
+            records,
+            places,
+            view: first,
+            shown: Arc::clone(&snapshot),
+            subscribers: Vec::new(),
+            wakers: Vec::new(),
+            gray_release: config.gray_release,
+            stopping: false,
+        };
+        let hub = std::thread::Builder::new()
+            .name("line".into())
+            .spawn(move || hub.run(&inbox))
+            .map_err(no_thread)?;
+        Ok(Self { messages, snapshot, hub: Some(hub) })
+    }
+
+    /// Every event from now on.
+    pub fn subscribe(&self) -> Receiver<Event> {
+        let (sender, receiver) = mpsc::channel();
+        drop(self.messages.send(Message::Subscribe(sender)));
+        receiver
+    }
+}
+
+impl LineHandle for Line {
+    fn send(&self, command: Command) {
+        drop(self.messages.send(Message::Command(command)));
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        drop(self.messages.send(Message::OnChange(wake)));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        drop(self.messages.send(Message::Stop));
+        if let Some(hub) = self.hub.take() {
+            drop(hub.join());
+        }
+    }
+}
+
+/// A fixture's thread: runs what it is told to, looks for boards in between.
+fn serve(mut worker: Worker, index: usize, queue: &Receiver<Task>, told: &Sender<Message>) {
+    let mut presence = Presence::default();
+    let mut wait = Duration::ZERO;
+    let mut trouble: Option<FailureCode> = None;
+    loop {
+        match queue.recv_timeout(wait) {
+            Ok(Task::Run(order, cancel)) => {
+                let ended = worker.run(&order, &cancel);
+                presence.worked_on(ended.unit);
+                let gone = matches!(
+                    ended.failure.as_ref().map(|f| f.code),
+                    Some(FailureCode::NoTarget | FailureCode::BoardUnplugged | FailureCode::NoProbe)
+                );
+                wait = if gone { Duration::ZERO } else { LOOK_EVERY };
+            }
+            Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                worker.bench.release();
+                return;
+            }
+            Err(RecvTimeoutError::Timeout) => match worker.bench.presence() {
+                Ok(unit) => {
+                    if trouble.take().is_some() {
+                        drop(told.send(Message::Trouble(index, None)));
+                    }
+                    let seen = presence.look(unit);
+                    if seen != Seen::default() {
+                        let present = if seen.came { Some(true) } else if seen.left { Some(false) } else { None };
+                        drop(told.send(Message::Presence(index, seen, present)));
+                    }
+                    wait = LOOK_EVERY;
+                }
+                Err(failure) => {
+                    if trouble != Some(failure.code) {
+                        trouble = Some(failure.code);
+                        drop(told.send(Message::Trouble(index, Some(failure))));
+                    }
+                    wait = LOOK_AT_TROUBLE;
+                }
+            },
+        }
+    }
+}
+
+struct Place {
+    fixture: String,
+    tasks: Sender<Task>,
+    thread: Option<JoinHandle<()>>,
+    running: Option<Cancel>,
+}
+
+struct Hub {
+    records: Arc<dyn Records>,
+    places: Vec<Place>,
+    view: Snapshot,
+    shown: Arc<Mutex<Arc<Snapshot>>>,
+    subscribers: Vec<Sender<Event>>,
+    wakers: Vec<Box<dyn Fn() + Send + Sync>>,
+    gray_release: u32,
+    stopping: bool,
+}
+
+impl Hub {
+    fn run(&mut self, inbox: &Receiver<Message>) {
+        self.refresh();
+        self.publish();
+        let mut refreshed = Instant::now();
+        while !(self.stopping && self.places.iter().all(|p| p.running.is_none())) {
+            let mut changed = false;
+            match inbox.recv_timeout(REFRESH.saturating_sub(refreshed.elapsed())) {
+                Ok(message) => changed |= self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // Progress of many fixtures comes in bursts: one snapshot for all that is there.
+            while let Ok(message) = inbox.try_recv() {
+                changed |= self.take(message);
+            }
+            if refreshed.elapsed() >= REFRESH {
+                refreshed = Instant::now();
+                changed |= self.refresh();
+            }
+            if changed {
+                self.publish();
+            }
+        }
+        for place in &mut self.places {
+            drop(place.tasks.send(Task::Stop));
+            if let Some(thread) = place.thread.take() {
+                drop(thread.join());
+            }
+        }
+    }
+
+    fn publish(&self) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.view.clone());
+        for wake in &self.wakers {
+            wake();
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        self.subscribers.retain(|s| s.send(event.clone()).is_ok());
+    }
+
+    fn trouble(&mut self, failure: Failure) {
+        self.tell(&Event::Station { failure: failure.clone() });
+        self.view.trouble = Some(failure);
+    }
+
+    /// Reads the header's numbers; true if any changed. A record store that can't be read is told once.
+    fn refresh(&mut self) -> bool {
+        let read = self.records.list_batches().and_then(|mut batches| {
+            batches.sort_by_key(|b| b.state != BatchState::Open);
+            let chosen = match &self.view.batch {
+                None => None,
+                Some((batch, _)) => {
+                    let batch = self.records.batch_by_name(&batch.name)?;
+                    let order = self.records.product_order(batch.po)?;
+                    let counts = self.records.batch_counts(batch.id)?;
+                    Some((batch, order, counts))
+                }
+            };
+            Ok((batches, chosen))
+        });
+        match read {
+            Ok((batches, chosen)) => {
+                let counts = chosen.as_ref().map(|c| c.2).unwrap_or_default();
+                let key = |b: &crate::model::Batch| (b.id, b.name.clone(), b.quantity, b.state);
+                let changed = counts != self.view.counts
+                    || !batches.iter().map(key).eq(self.view.batches.iter().map(key))
+                    || chosen.as_ref().map(|c| key(&c.0)) != self.view.batch.as_ref().map(|c| key(&c.0))
+                    || chosen.as_ref().map(|c| &c.1.image_sha256)
+                        != self.view.batch.as_ref().map(|c| &c.1.image_sha256);
+                self.view.counts = counts;
+                self.view.batches = batches;
+                self.view.batch = chosen.map(|(batch, order, _)| (batch, order));
+                changed
+            }
+            Err(error) => {
+                let failure = records_failure(error);
+                let new = self.view.trouble.as_ref() != Some(&failure);
+                if new {
+                    self.trouble(failure);
+                }
+                new
+            }
+        }
+    }
+
+    /// Takes one message; true if the snapshot changed.
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Command(command) => self.command(command),
+            Message::Subscribe(subscriber) => {
+                self.subscribers.push(subscriber);
+                false
+            }
+            Message::OnChange(wake) => {
+                self.wakers.push(wake);
+                false
+            }
+            Message::Event(index, event) => {
+                self.show(index, &event);
+                if let Event::Finished { outcome, .. } = &event {
+                    // All of it before anybody is told: who hears of the end may start the next unit at once.
+                    self.places[index].running = None;
+                    self.refresh();
+                    if *outcome == Outcome::Pass {
+                        self.gray_release();
+                    }
+                }
+                self.tell(&event);
+                true
+            }
+            Message::Presence(index, seen, present) => {
+                let fixture = self.places[index].fixture.clone();
+                if let Some(present) = present {
+                    self.view.fixtures[index].present = Some(present);
+                    if seen.left && seen.came {
+                        self.tell(&Event::Presence { fixture: fixture.clone(), present: false });
+                    }
+                    self.tell(&Event::Presence { fixture, present });
+                }
+                if seen.waiting && self.view.auto_start && self.view.batch.is_some() {
+                    self.start(index);
+                }
+                present.is_some()
+            }
+            Message::Trouble(index, failure) => {
+                if let Some(failure) = &failure {
+                    self.tell(&Event::Station { failure: failure.clone() });
+                    self.view.fixtures[index].present = None;
+                }
+                self.view.fixtures[index].trouble = failure;
+                true
+            }
+            Message::Stop => {
+                self.stopping = true;
+                for place in &self.places {
+                    if let Some(cancel) = &place.running {
+                        cancel.cancel();
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) -> bool {
+        match command {
+            Command::SelectBatch(name) => {
+                let found = self.records.batch_by_name(&name).and_then(|batch| {
+                    let order = self.records.product_order(batch.po)?;
+                    Ok((batch, order))
+                });
+                match found {
+                    Ok(found) => {
+                        self.view.batch = Some(found);
+                        self.view.trouble = None;
+                        self.view.finished.clear();
+                        self.refresh();
+                    }
+                    Err(error) => self.trouble(records_failure(error)),
+                }
+            }
+            Command::SetOperator(name) => self.view.operator = name,
+            Command::Start(index) => self.start(index),
+            Command::StartAll => (0..self.places.len()).for_each(|index| self.start(index)),
+            Command::Cancel(index) => {
+                if let Some(cancel) = self.places.get(index).and_then(|p| p.running.as_ref()) {
+                    cancel.cancel();
+                    if let Some(running) = &mut self.view.fixtures[index].running {
+                        running.cancelling = true;
+                    }
+                }
+            }
+            Command::AutoStart(on) => self.view.auto_start = on,
+            Command::Shutdown => self.stopping = true,
+        }
+        true
+    }
+
+    fn start(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        if place.running.is_some() || self.stopping {
+            return;
+        }
+        let Some((batch, _)) = &self.view.batch else {
+            // Whoever started it waits for an end, so there is one, without an attempt.
+            let failure = Failure::new(FailureCode::NoBatch, "");
+            let finished = Event::Finished {
+                fixture: place.fixture.clone(),
+                attempt: AttemptId(0),
+                unit: None,
+                serial: None,
+                outcome: failure.outcome(),
+                failure: Some(failure.clone()),
+                step_seconds: [0.0; 5],
+                seconds: 0.0,
+            };
+            self.trouble(failure);
+            self.tell(&finished);
+            return;
+        };
+        let cancel = Cancel::default();
+        let order = Order { batch: batch.clone(), operator: self.view.operator.clone() };
+        if place.tasks.send(Task::Run(order, cancel.clone())).is_err() {
+            self.trouble(Failure::new(FailureCode::StationFault, "the fixture's worker has ended"));
+            return;
+        }
+        place.running = Some(cancel);
+        let view = &mut self.view.fixtures[index];
+        view.last = None;
+        view.trouble = None;
+        view.running = Some(RunningView {
+            unit: None,
+            serial: None,
+            step: Step::Arrive,
+            label: String::new(),
+            fraction: 0.0,
+            since: Instant::now(),
+            resumed: false,
+            cancelling: false,
+        });
+    }
+
+    /// Shows a worker's event in the snapshot.
+    fn show(&mut self, index: usize, event: &Event) {
+        let view = &mut self.view.fixtures[index];
+        match event {
+            Event::Started { .. } => {
+                view.present = Some(true);
+                self.view.trouble = None;
+            }
+            Event::Identified { unit, serial, resumed, .. } => {
+                if let Some(running) = &mut view.running {
+                    (running.unit, running.serial, running.resumed) = (Some(*unit), Some(serial.clone()), *resumed);
+                }
+            }
+            Event::Step { step, .. } => {
+                if let Some(running) = &mut view.running {
+                    (running.step, running.fraction) = (*step, 0.0);
+                    running.label.clear();
+                }
+            }
+            Event::Progress { step, label, done, total, .. } => {
+                if let Some(running) = &mut view.running {
+                    running.step = *step;
+                    running.label.clone_from(label);
+                    if *total > 0 {
+                        running.fraction = (*done as f32 / *total as f32).clamp(0.0, 1.0);
+                    }
+                }
+            }
+            Event::Finished { unit, serial, outcome, failure, seconds, .. } => {
+                view.running = None;
+                view.last = Some(ResultView {
+                    unit: *unit,
+                    serial: serial.clone(),
+                    outcome: *outcome,
+                    failure: failure.clone(),
+                    seconds: *seconds,
+                });
+                if *outcome == Outcome::Pass {
+                    if self.view.finished.len() >= FINISHED_KEPT {
+                        self.view.finished.remove(0);
+                    }
+                    self.view.finished.push(Instant::now());
+                }
+            }
+            Event::Station { failure } => self.view.trouble = Some(failure.clone()),
+            Event::Presence { .. } => {}
+        }
+    }
+
+    /// After every n-th pass the batch waits until somebody has checked a sample (gray release).
+    fn gray_release(&mut self) {
+        let passed = self.view.counts.passed;
+        if self.gray_release == 0 || passed == 0 || !passed.is_multiple_of(self.gray_release) {
+            return;
+        }
+        let Some((batch, _)) = self.view.batch.clone() else { return };
+        if batch.state != BatchState::Open || passed >= batch.quantity {
+            return;
+        }
+        match self.records.set_batch_state(batch.id, BatchState::Paused) {
+            Ok(()) => {
+                self.refresh();
+                self.trouble(Failure::new(
+                    FailureCode::SampleDue,
+                    format!("{passed} units of batch {} passed", batch.name),
+                ));
+            }
+            Err(error) => self.trouble(records_failure(error)),
+        }
+    }
+}

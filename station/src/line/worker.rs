@@ -1,0 +1,714 @@
+//! One fixture's worker: takes the unit that lies in it from wherever it is to PASS, or says why not.
+//!
+//! Invariants:
+//! - An attempt is open in the records before anything touches the board, and it always gets its end.
+//! - Every irreversible act (flashing, voiding keys, passing) has a row before it and a row after it. What the agent
+//!   does has its rows written by the agent.
+//! - Cancel takes effect between acts, never inside one.
+//! - The worker that is tested is the worker that runs: hardware is behind [`Bench`] and [`Link`].
+
+use super::bench::{Bench, Cancel, Link, Received, Retry};
+use super::next::{DeviceStatus, NextStep, Refusal, Reported, UnitRecordView, next_step};
+use super::{Event, Step};
+use crate::agent::{Agent, Change, FrameContext};
+use crate::failure::{Failure, FailureCode};
+use crate::image::{CommonImage, StageOne};
+use crate::model::{AttemptId, Batch, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState};
+use crate::records::{Records, RecordsError};
+use keywright_protocol::DeviceFailure;
+use keywright_protocol::control::{CONTROL_VERSION, Control, LogRecord, MAX_CONTROL, Proof, Severity, Status};
+use keywright_protocol::failure::Persistence;
+use keywright_protocol::serial::Channel;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// First byte of a Status on channel 1, whatever its version.
+const STATUS_TYPE: u8 = 0x81;
+/// So many bytes without one valid packet are babble, not noise.
+const BABBLE: u64 = 4096;
+/// Below this, what came before silence was noise of a starting chip.
+const NOISE: u64 = 64;
+/// A worker that needs more steps than this goes round in circles.
+const MAX_STEPS: u32 = 16;
+/// Progress within one label is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// How long the worker waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// For the first answer after a reset.
+    pub answer: Duration,
+    /// Between two requests that were not answered.
+    pub ask_again: Duration,
+    /// How long an exchange may stand still.
+    pub exchange: Duration,
+    /// Silence after which the probe is asked whether the board is still there.
+    pub suspicious: Duration,
+    /// Pause between two tries on hardware.
+    pub pause: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_secs(15),
+            ask_again: Duration::from_secs(2),
+            exchange: Duration::from_secs(60),
+            suspicious: Duration::from_secs(6),
+            pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What a worker works with, the same for every attempt.
+pub struct Worker {
+    /// Fixture name.
+    pub fixture: String,
+    /// Probe and port.
+    pub bench: Box<dyn Bench>,
+    /// The records.
+    pub records: Arc<dyn Records>,
+    /// The agent.
+    pub agent: Arc<dyn Agent>,
+    /// The common image.
+    pub image: Option<PathBuf>,
+    /// Waiting times.
+    pub timing: Timing,
+    /// Where events go.
+    pub events: Box<dyn Fn(Event) + Send>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("fixture", &self.fixture).finish_non_exhaustive()
+    }
+}
+
+/// Under whose batch and name a unit runs.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The batch.
+    pub batch: Batch,
+    /// The person.
+    pub operator: String,
+}
+
+/// How an attempt ended, as told in its `Finished` event.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The unit, if it was ever identified.
+    pub unit: Option<UnitId>,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// Why not PASS.
+    pub failure: Option<Failure>,
+}
+
+/// A refusal of the records, as people read it.
+pub(crate) fn records_failure(error: RecordsError) -> Failure {
+    match error {
+        RecordsError::Refused(failure) => *failure,
+        other => Failure::new(FailureCode::RecordsFailed, other),
+    }
+}
+
+impl Worker {
+    /// Runs one attempt to its end; `Finished` is its last event.
+    pub fn run(&mut self, order: &Order, cancel: &Cancel) -> Ended {
+        let began = Instant::now();
+        let opened = self.records.begin_attempt(order.batch.id, &self.fixture, &order.operator);
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => {
+                let failure = records_failure(error);
+                (self.events)(Event::Station { failure: failure.clone() });
+                return self.tell_end(AttemptId(0), None, Err(failure), [0.0; 5], began);
+            }
+        };
+        (self.events)(Event::Started {
+            fixture: self.fixture.clone(),
+            attempt: id,
+            batch: order.batch.name.clone(),
+        });
+        let mut run = Run {
+            id,
+            order,
+            cancel,
+            po: None,
+            unit: None,
+            link: None,
+            step: None,
+            seconds: [0.0; 5],
+            complaint: None,
+            told: None,
+            worker: self,
+        };
+        // A defect in this program must cost one attempt, not the fixture; what a panic left behind is dropped here.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.drive()));
+        let mut result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+            Err(Failure::new(FailureCode::StationFault, text))
+        });
+        run.close_step();
+        let (unit, seconds) = (run.unit.take(), run.seconds);
+        drop(run);
+        self.bench.release();
+
+        let (outcome, failure, proof) = match &result {
+            Ok(proof) => (Outcome::Pass, None, Some(proof)),
+            Err(failure) => (failure.outcome(), Some(failure), None),
+        };
+        // The operator's cancel does not cancel the record of it.
+        let written = Retry { tries: 3, pause: self.timing.pause }.run(&Cancel::default(), |_| {
+            self.records.finish_attempt(id, outcome, failure, proof).map_err(records_failure)
+        });
+        if let Err(failure) = written {
+            (self.events)(Event::Station { failure: failure.clone() });
+            if result.is_ok() {
+                result = Err(failure);
+            }
+        }
+        self.tell_end(id, unit, result.map(drop), seconds, began)
+    }
+
+    fn tell_end(
+        &self,
+        attempt: AttemptId,
+        unit: Option<Unit>,
+        result: Result<(), Failure>,
+        step_seconds: [f64; 5],
+        began: Instant,
+    ) -> Ended {
+        let failure = result.err();
+        let outcome = failure.as_ref().map_or(Outcome::Pass, Failure::outcome);
+        (self.events)(Event::Finished {
+            fixture: self.fixture.clone(),
+            attempt,
+            unit: unit.as_ref().map(|u| u.id),
+            serial: unit.as_ref().map(|u| u.serial.clone()),
+            outcome,
+            failure: failure.clone(),
+            step_seconds,
+            seconds: began.elapsed().as_secs_f64(),
+        });
+        Ended { unit: unit.map(|u| u.id), outcome, failure }
+    }
+}
+
+/// What a unit said, checked as far as the station can.
+enum Heard {
+    Status(Status),
+    Proof(Proof),
+    Refused { request: u8, failure: u16 },
+    Frame(Vec<u8>),
+    Other,
+}
+
+/// One attempt on its way.
+struct Run<'a> {
+    worker: &'a mut Worker,
+    id: AttemptId,
+    order: &'a Order,
+    cancel: &'a Cancel,
+    po: Option<ProductOrder>,
+    unit: Option<Unit>,
+    link: Option<Box<dyn Link>>,
+    step: Option<(Step, Instant)>,
+    seconds: [f64; 5],
+    /// The last permanent error that the unit itself reported.
+    complaint: Option<LogRecord>,
+    told: Option<(String, Instant)>,
+}
+
+impl Run<'_> {
+    fn drive(&mut self) -> Result<ProofRecord, Failure> {
+        self.begin_step(Step::Arrive);
+        let po = self.worker.records.product_order(self.order.batch.po).map_err(records_failure)?;
+        let path = self.worker.image.clone().ok_or_else(|| {
+            Failure::new(FailureCode::ImageMissing, "station.toml names no image ([station] image = …)")
+        })?;
+        // Files and ports first: whatever is wrong with them is said before a board is touched.
+        let image = Arc::new(CommonImage::load(&path, &po)?);
+        let retry = Retry { tries: 3, pause: self.worker.timing.pause };
+        self.progress(Step::Arrive, "opening the serial port", 0, 3);
+        self.link = Some(retry.run(self.cancel, |_| self.worker.bench.open_link())?);
+        self.progress(Step::Arrive, "connecting to the chip", 1, 3);
+        let chip = retry.run(self.cancel, |_| self.worker.bench.attach())?;
+        chip.check()?;
+        let unit = self.worker.records.bind_unit(self.id, chip.unit).map_err(records_failure)?;
+        (self.worker.events)(Event::Identified {
+            fixture: self.worker.fixture.clone(),
+            attempt: self.id,
+            unit: unit.id,
+            serial: unit.serial.clone(),
+            resumed: unit.attempts > 1 || unit.interrupted,
+        });
+        self.unit = Some(unit);
+        let record = self.worker.agent.stage_one_record(po.id)?;
+        self.po = Some(po);
+        let stage_one = StageOne::new(image, record);
+        self.progress(Step::Arrive, "comparing the flash", 2, 3);
+        let contents = self.worker.bench.inspect(&stage_one).map_err(|f| self.who_is_there(f))?;
+        let mut device = DeviceStatus::seen(&contents);
+        for _ in 0..MAX_STEPS {
+            self.cancel.check()?;
+            let known = self.refresh()?;
+            let record = UnitRecordView { state: known.state, same_batch: known.batch == self.order.batch.id };
+            let step = next_step(&record, &device);
+            tracing::debug!(fixture = self.worker.fixture, unit = %known.id, ?record, ?device, ?step, "next");
+            device = match step {
+                NextStep::Flash { forget } => self.flash(&stage_one, forget)?,
+                NextStep::Adopt { forget } => self.adopt(forget)?,
+                NextStep::Ask => {
+                    if device == DeviceStatus::StageOne {
+                        self.begin_step(Step::AgentKey);
+                    }
+                    self.ask()?
+                }
+                NextStep::AgentKey => self.exchange(Step::AgentKey, &[Reported::AgentKeyActive, Reported::CloudKeyPending, Reported::Active])?,
+                NextStep::CloudKey => self.exchange(Step::CloudKey, &[Reported::Active])?,
+                NextStep::Prove => return self.prove(),
+                NextStep::Refuse(Refusal::Silent) => return Err(self.silence()),
+                NextStep::Refuse(refusal) => return Err(refusal.failure()),
+            };
+        }
+        Err(Failure::new(FailureCode::StationFault, format!("no end after {MAX_STEPS} steps, last {device:?}")))
+    }
+
+    fn id(&self) -> UnitId {
+        self.unit.as_ref().map_or(UnitId([0; 12]), |u| u.id)
+    }
+
+    fn refresh(&mut self) -> Result<Unit, Failure> {
+        let known = self.worker.records.unit(self.id()).map_err(records_failure)?;
+        let known =
+            known.ok_or_else(|| Failure::new(FailureCode::RecordsFailed, format!("unit {} has no row", self.id())))?;
+        self.unit = Some(known.clone());
+        Ok(known)
+    }
+
+    fn event(&self, kind: &str, detail: serde_json::Value, state: Option<UnitState>) -> Result<(), Failure> {
+        self.worker.records.unit_event(self.id(), Some(self.id), kind, detail, state).map_err(records_failure)
+    }
+
+    fn flash(&mut self, stage_one: &StageOne, forget: bool) -> Result<DeviceStatus, Failure> {
+        self.begin_step(Step::Flash);
+        if let Some(po) = &self.po {
+            self.worker.records.pin_image(po.id, &stage_one.image.sha256).map_err(records_failure)?;
+        }
+        self.event(
+            "flash-begin",
+            json!({ "image": stage_one.image.sha256, "version": stage_one.image.version }),
+            Some(UnitState::Flashing),
+        )?;
+        let began = Instant::now();
+        let Self { worker, told, id, .. } = self;
+        let (events, fixture) = (&worker.events, &worker.fixture);
+        let done = worker.bench.flash(stage_one, &mut |p| {
+            // Thousands of pages a minute: tell what a person can see.
+            let due = told.as_ref().is_none_or(|(label, at)| *label != p.label || at.elapsed() >= PROGRESS_EVERY);
+            if due || p.done == p.total {
+                *told = Some((p.label.clone(), Instant::now()));
+                events(Event::Progress {
+                    fixture: fixture.clone(),
+                    attempt: *id,
+                    step: Step::Flash,
+                    label: p.label,
+                    done: p.done,
+                    total: p.total,
+                });
+            }
+        });
+        if let Err(failure) = done {
+            let failure = self.who_is_there(failure);
+            self.event("flash-failed", json!({ "failure": failure.code.to_string() }), None)?;
+            return Err(failure);
+        }
+        if forget {
+            self.worker.agent.forget_unproved(self.id(), self.id)?;
+        }
+        self.event(
+            "flash-end",
+            json!({ "image": stage_one.image.sha256, "ms": began.elapsed().as_millis() as u64 }),
+            Some(UnitState::StageOne),
+        )?;
+        Ok(DeviceStatus::StageOne)
+    }
+
+    fn adopt(&mut self, forget: bool) -> Result<DeviceStatus, Failure> {
+        if forget {
+            self.worker.agent.forget_unproved(self.id(), self.id)?;
+        }
+        self.event("stage-one-found", json!({}), Some(UnitState::StageOne))?;
+        Ok(DeviceStatus::StageOne)
+    }
+
+    /// Resets the unit, lets it run and makes sure that it is still the same one.
+    fn restart(&mut self) -> Result<(), Failure> {
+        let unit = self.worker.bench.restart()?;
+        // What the pins said while nobody drove them means nothing.
+        if let Some(link) = &mut self.link {
+            link.clear();
+        }
+        self.same_unit(unit)
+    }
+
+    fn same_unit(&self, now: UnitId) -> Result<(), Failure> {
+        if now == self.id() {
+            Ok(())
+        } else {
+            Err(Failure::new(FailureCode::UnitSwapped, format!("{} began, {now} is there now", self.id())))
+        }
+    }
+
+    fn ask(&mut self) -> Result<DeviceStatus, Failure> {
+        self.restart()?;
+        let po16 = self.po.as_ref().map(ProductOrder::po16).unwrap_or_default();
+        let status = self.request(Control::StatusRequest, |heard| match heard {
+            Heard::Status(status) => Some(Ok(*status)),
+            _ => None,
+        })?;
+        Ok(status.map_or(DeviceStatus::Silent, |status| DeviceStatus::reported(&status, &po16)))
+    }
+
+    /// Sends a request until it is answered; `None` if it never is. Frames that come meanwhile are dropped: the unit
+    /// repeats them, and nothing that changes keys happens outside an exchange.
+    fn request<T>(
+        &mut self,
+        request: Control,
+        mut answer: impl FnMut(&Heard) -> Option<Result<T, Failure>>,
+    ) -> Result<Option<T>, Failure> {
+        let until = Instant::now() + self.worker.timing.answer;
+        let mut ask_at = Instant::now();
+        loop {
+            self.cancel.check()?;
+            let now = Instant::now();
+            if now >= until {
+                return Ok(None);
+            }
+            if now >= ask_at {
+                self.send(request)?;
+                ask_at = now + self.worker.timing.ask_again / 2;
+            }
+            let Some(heard) = self.listen(ask_at.min(until).saturating_duration_since(now))? else { continue };
+            if let Some(result) = answer(&heard) {
+                return result.map(Some);
+            }
+        }
+    }
+
+    fn send(&mut self, message: Control) -> Result<(), Failure> {
+        let mut bytes = [0; MAX_CONTROL];
+        let len = message
+            .encode(&mut bytes)
+            .map_err(|e| Failure::new(FailureCode::StationFault, format!("a control message: {e}")))?;
+        self.link()?.send(Channel::CONTROL, &bytes[..len])
+    }
+
+    fn link(&mut self) -> Result<&mut dyn Link, Failure> {
+        match &mut self.link {
+            Some(link) => Ok(&mut **link),
+            None => Err(Failure::new(FailureCode::StationFault, "no serial link")),
+        }
+    }
+
+    /// The next thing the unit says within `wait` (a slice of it, so that a cancel is seen soon).
+    fn listen(&mut self, wait: Duration) -> Result<Option<Heard>, Failure> {
+        let link = self.link()?;
+        let packet = link.receive(wait.min(Duration::from_millis(100)))?;
+        let stats = link.stats();
+        match packet {
+            Some(packet) => self.hear(packet).map(Some),
+            None if stats.bytes >= BABBLE && stats.packets == 0 => Err(self.babble()),
+            None => Ok(None),
+        }
+    }
+
+    fn babble(&mut self) -> Failure {
+        let stats = self.link.as_ref().map(|l| l.stats()).unwrap_or_default();
+        Failure::new(FailureCode::DeviceBabbles, format!("{} bytes, no valid packet", stats.bytes))
+    }
+
+    fn hear(&mut self, packet: Received) -> Result<Heard, Failure> {
+        let bytes = packet.payload;
+        match packet.channel {
+            Channel::CONTROL => {
+                if bytes.first() == Some(&STATUS_TYPE)
+                    && let Some(version) = bytes.get(1)
+                    && *version != CONTROL_VERSION
+                {
+                    return Err(Failure::new(
+                        FailureCode::ProtocolVersion,
+                        format!("the unit speaks version {version}, this station {CONTROL_VERSION}"),
+                    ));
+                }
+                match Control::decode(&bytes) {
+                    Ok(Control::Status(status)) => {
+                        self.check_wire_id(UnitId(status.unit.0))?;
+                        Ok(Heard::Status(status))
+                    }
+                    Ok(Control::Proof(proof)) => {
+                        self.check_wire_id(UnitId(proof.unit.0))?;
+                        Ok(Heard::Proof(proof))
+                    }
+                    Ok(Control::Refused { request, failure }) => Ok(Heard::Refused { request, failure }),
+                    Ok(_) => Ok(Heard::Other),
+                    Err(error) => {
+                        tracing::debug!(%error, "a control message that makes no sense");
+                        Ok(Heard::Other)
+                    }
+                }
+            }
+            Channel::AGENT => match bytes.as_slice() {
+                // docs/protocol.md, frame header: "OK", version.
+                [b'O', b'K', version, ..] if *version != 1 => Err(Failure::new(
+                    FailureCode::ProtocolVersion,
+                    format!("the unit's frames have version {version}, this station reads 1"),
+                )),
+                _ => Ok(Heard::Frame(bytes)),
+            },
+            Channel::LOG => {
+                if let Ok(record) = LogRecord::parse(&bytes) {
+                    self.note(record)?;
+                }
+                Ok(Heard::Other)
+            }
+            _ => Ok(Heard::Other),
+        }
+    }
+
+    /// A log record of the unit: warnings and errors go into its history.
+    fn note(&mut self, record: LogRecord) -> Result<(), Failure> {
+        if record.severity < Severity::WARN || record.code == 0 {
+            return Ok(());
+        }
+        let known = DeviceFailure::from_code(record.code);
+        let text = device_text(record.code);
+        self.event(
+            "device-log",
+            json!({ "code": format!("E{:04x}", record.code), "severity": record.severity.0, "detail": record.detail, "text": text }),
+            None,
+        )?;
+        if let Some((step, _)) = self.step {
+            self.progress(step, &text, 0, 0);
+        }
+        let permanent = known.is_some_and(|f| f.persistence() == Persistence::Permanent);
+        if record.severity >= Severity::ERROR && permanent {
+            self.complaint = Some(record);
+        }
+        Ok(())
+    }
+
+    /// The id on the wire must be that of the chip under the probe.
+    fn check_wire_id(&mut self, wire: UnitId) -> Result<(), Failure> {
+        if wire == self.id() {
+            return Ok(());
+        }
+        // Cables swapped, or boards? The probe knows.
+        if let Ok(now) = self.worker.bench.unit_now() {
+            self.same_unit(now)?;
+        }
+        Err(Failure::new(FailureCode::UidMismatch, format!("chip {}, wire {wire}", self.id())))
+    }
+
+    /// Relays frames between unit and agent until the unit reports one of `goal`.
+    fn exchange(&mut self, step: Step, goal: &[Reported]) -> Result<DeviceStatus, Failure> {
+        self.begin_step(step);
+        let po16 = self.po.as_ref().map(ProductOrder::po16).unwrap_or_default();
+        let context = FrameContext { batch: self.order.batch.id, unit: self.id(), attempt: Some(self.id) };
+        let timing = self.worker.timing;
+        let mut until = Instant::now() + timing.exchange;
+        let mut ask_at = Instant::now() + timing.ask_again;
+        let mut heard_at = Instant::now();
+        let mut last = None;
+        let mut messages = 0;
+        // Somebody listens: what the unit has to say, it says now.
+        self.send(Control::Wake)?;
+        loop {
+            self.cancel.check()?;
+            let now = Instant::now();
+            if self.complaint.is_some() {
+                // It says itself that it won't go on; give it a moment to prove the opposite.
+                until = until.min(now + timing.ask_again * 2);
+            }
+            if now >= until {
+                return Err(self.stalled(last));
+            }
+            if now >= ask_at {
+                // Not more often: every request makes the unit repeat what it waits for.
+                self.send(Control::StatusRequest)?;
+                ask_at = now + timing.ask_again;
+            }
+            let Some(heard) = self.listen(ask_at.min(until).saturating_duration_since(now))? else {
+                if heard_at.elapsed() >= timing.suspicious {
+                    let there = self.worker.bench.unit_now();
+                    self.worker.bench.release();
+                    self.same_unit(there?)?;
+                    heard_at = Instant::now();
+                }
+                continue;
+            };
+            heard_at = Instant::now();
+            match heard {
+                Heard::Status(status) => {
+                    let reported = DeviceStatus::reported(&status, &po16);
+                    if last != Some(status.stage) {
+                        last = Some(status.stage);
+                        until = Instant::now() + timing.exchange;
+                    }
+                    match reported {
+                        DeviceStatus::Reported { stage, same_order: true } if !goal.contains(&stage) => {
+                            ask_at = Instant::now() + timing.ask_again;
+                        }
+                        _ => return Ok(reported),
+                    }
+                }
+                Heard::Frame(frame) => {
+                    let handled = self.worker.agent.handle(context, &frame)?;
+                    let answered = handled.reply.is_some();
+                    if let Some(reply) = handled.reply {
+                        self.link()?.send(Channel::AGENT, &reply)?;
+                    }
+                    ask_at = Instant::now() + timing.ask_again;
+                    let label = match handled.change {
+                        Change::Nothing => {
+                            if answered {
+                                messages += 2;
+                            }
+                            continue;
+                        }
+                        Change::Refused(failure) => return Err(failure),
+                        Change::AgentKeyIssued { ak_gen } => format!("agent key {ak_gen} issued"),
+                        Change::AgentKeyActive { ak_gen } => {
+                            ask_at = Instant::now() + timing.ask_again / 8;
+                            format!("agent key {ak_gen} active")
+                        }
+                        Change::CloudKeyIssued { ck_gen } => format!("cloud key {ck_gen} issued"),
+                        Change::CloudKeyActive { ck_gen } => {
+                            ask_at = Instant::now() + timing.ask_again / 8;
+                            format!("cloud key {ck_gen} active")
+                        }
+                    };
+                    self.complaint = None;
+                    until = Instant::now() + timing.exchange;
+                    messages += 2;
+                    self.progress(step, &label, messages.min(4), 4);
+                }
+                Heard::Proof(_) | Heard::Refused { .. } | Heard::Other => {}
+            }
+        }
+    }
+
+    fn prove(&mut self) -> Result<ProofRecord, Failure> {
+        self.begin_step(Step::Prove);
+        self.progress(Step::Prove, "restarting", 0, 3);
+        self.event("reset", json!({ "why": "proof" }), None)?;
+        self.restart()?;
+        let mut challenge = [0; 32];
+        getrandom::fill(&mut challenge)
+            .map_err(|e| Failure::new(FailureCode::StationFault, format!("no random numbers from the system: {e}")))?;
+        self.progress(Step::Prove, "asking for the proof", 1, 3);
+        let proof = self.request(Control::ProveRequest { challenge }, |heard| match heard {
+            Heard::Proof(proof) => Some(Ok(*proof)),
+            Heard::Refused { request, failure } if *request == (Control::ProveRequest { challenge }).type_byte() => {
+                Some(Err(Failure::new(FailureCode::DeviceReported, device_text(*failure))))
+            }
+            _ => None,
+        })?;
+        let Some(proof) = proof else { return Err(self.silence()) };
+        // Boards may have been swapped while the unit worked; its own word is not enough.
+        let now = self.worker.bench.unit_now()?;
+        self.same_unit(now)?;
+        self.progress(Step::Prove, "checking the proof", 2, 3);
+        let context = FrameContext { batch: self.order.batch.id, unit: self.id(), attempt: Some(self.id) };
+        let record = self.worker.agent.check_proof(context, &challenge, &proof)?;
+        if !(record.cloud_mac_ok && record.agent_mac_ok) {
+            let which = match (record.agent_mac_ok, record.cloud_mac_ok) {
+                (false, false) => "neither key's MAC is right",
+                (false, true) => "the agent key's MAC is wrong",
+                _ => "the cloud key's MAC is wrong",
+            };
+            return Err(Failure::new(FailureCode::ProofFailed, which));
+        }
+        Ok(record)
+    }
+
+    /// Why nobody answered.
+    fn silence(&mut self) -> Failure {
+        if let Some(complaint) = self.complaint {
+            return Failure::new(FailureCode::DeviceReported, device_text(complaint.code));
+        }
+        match self.worker.bench.unit_now() {
+            Err(failure) => return failure,
+            Ok(now) => {
+                if let Err(failure) = self.same_unit(now) {
+                    return failure;
+                }
+            }
+        }
+        let stats = self.link.as_ref().map(|l| l.stats()).unwrap_or_default();
+        if stats.packets == 0 && stats.bytes >= NOISE {
+            self.babble()
+        } else if stats.packets > 0 {
+            Failure::new(FailureCode::DeviceSilent, format!("{} packets came, none of them an answer", stats.packets))
+        } else {
+            Failure::new(FailureCode::DeviceSilent, "")
+        }
+    }
+
+    /// Why an exchange stood still.
+    fn stalled(&mut self, last: Option<keywright_protocol::control::Stage>) -> Failure {
+        let silence = self.silence();
+        let spoke = self.link.as_ref().is_some_and(|l| l.stats().packets > 0);
+        if silence.code == FailureCode::DeviceSilent && spoke {
+            let stage = last.map_or("it never said how far it is".into(), |s| format!("it last said: {s}"));
+            Failure::new(FailureCode::ExchangeTimeout, stage)
+        } else {
+            silence
+        }
+    }
+
+    /// A failure of the probe in the middle of work: was the board swapped under it?
+    fn who_is_there(&mut self, failure: Failure) -> Failure {
+        if matches!(failure.code, FailureCode::BoardUnplugged | FailureCode::ProbeLost) {
+            return failure;
+        }
+        match self.worker.bench.unit_now() {
+            Ok(now) => self.same_unit(now).err().unwrap_or(failure),
+            Err(_) => failure,
+        }
+    }
+
+    fn begin_step(&mut self, step: Step) {
+        if self.step.is_some_and(|(now, _)| now == step) {
+            return;
+        }
+        self.close_step();
+        self.step = Some((step, Instant::now()));
+        (self.worker.events)(Event::Step { fixture: self.worker.fixture.clone(), attempt: self.id, step });
+    }
+
+    fn close_step(&mut self) {
+        if let Some((step, since)) = self.step.take() {
+            self.seconds[step as usize] += since.elapsed().as_secs_f64();
+        }
+    }
+
+    fn progress(&self, step: Step, label: &str, done: u64, total: u64) {
+        (self.worker.events)(Event::Progress {
+            fixture: self.worker.fixture.clone(),
+            attempt: self.id,
+            step,
+            label: label.to_owned(),
+            done,
+            total,
+        });
+    }
+}
+
+fn device_text(code: u16) -> String {
+    DeviceFailure::from_code(code).map_or_else(|| format!("E{code:04x}, not known to this station"), |f| f.to_string())
+}
