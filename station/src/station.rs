@@ -312,6 +312,26 @@ impl Station {
         Ok(Arc::new(EmbeddedAgent::new((*self.records).clone(), anchors)))
     }
 
+    /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.
+    ///
+    /// # Errors
+    /// As [`Station::agent`] and [`fixtures`]; `StationFault` if threads can't be started.
+    #[cfg(feature = "hardware")]
+    pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
+        let line = crate::line::Line::new(self.records.clone(), self.agent()?, &self.config)?;
+        let events = line.subscribe();
+        Ok((Box::new(line), events))
+    }
+
+    /// A build without hardware has no line.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "hardware"))]
+    pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
+        Err(no_hardware())
+    }
+
     /// What exports read.
     pub fn export_source(&self) -> RecordsSource {
         RecordsSource { records: self.records.clone(), vault: self.records.key_vault() }
@@ -443,18 +463,5 @@ pub fn preflight(options: &Options) -> Preflight {
         anchors: check_anchors(options, &records, orders.as_deref().unwrap_or_default()),
         orders,
         newest_ms,
-    }
-}
-
-impl Station {
-    /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.
-    ///
-    /// # Errors
-    /// As [`Station::agent`] and [`fixtures`].
-    pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
-        // INTERIM: joined to the line's workers as soon as they are in the tree.
-        self.agent()?;
-        fixtures(&self.config)?;
-        Err(Failure::new(FailureCode::StationFault, "the line is not in this build"))
     }
 }

@@ -13,7 +13,7 @@ use crate::records::Records;
 use crate::station::{self, Station};
 use serde::Serialize;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -88,10 +88,11 @@ impl Plan {
         start
     }
 
-    /// A unit finished in a fixture.
-    fn finished(&mut self, fixture: &str) {
+    /// A unit finished in a fixture. One that was never identified may never have lain there: the next board to be
+    /// seen is another.
+    fn finished(&mut self, fixture: &str, identified: bool) {
         if let Some((_, place)) = self.places.get_mut(fixture) {
-            place.running = false;
+            *place = Place { running: false, used: identified };
         }
     }
 
@@ -176,12 +177,13 @@ fn follow(
     let began = Instant::now();
     let mut plan = Plan::new(chosen, planned);
     let mut summary = Summary { planned, ..Summary::default() };
-    let mut refused = false;
+    let (mut refused, mut fault) = (false, false);
+    let mut passed = HashSet::new();
     let mut people = People { bar: !out.json && std::io::stderr().is_terminal(), ..People::default() };
     for fixture in plan.first() {
         line.send(Command::Start(fixture));
     }
-    while !plan.is_over() {
+    while !plan.is_over() && !fault {
         if stop() > 0 && !plan.cancelled {
             plan.cancelled = true;
             for fixture in plan.running() {
@@ -193,7 +195,8 @@ fn follow(
             Err(mpsc::RecvTimeoutError::Timeout) => continue,
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 out.error(&Failure::new(FailureCode::StationFault, "the line ended").into());
-                break;
+                fault = true;
+                continue;
             }
         };
         // Progress comes many times a second; a script that wants it reads it, a person sees one line.
@@ -208,9 +211,11 @@ fn follow(
                     line.send(Command::Start(fixture));
                 }
             }
-            Event::Finished { fixture, outcome, failure, .. } => {
-                plan.finished(fixture);
+            Event::Finished { fixture, unit, outcome, failure, .. } => {
+                plan.finished(fixture, unit.is_some());
                 match outcome {
+                    // The same board put in again is still one unit.
+                    Outcome::Pass if unit.is_some_and(|u| !passed.insert(u)) => plan.to_start += 1,
                     Outcome::Pass => summary.passed += 1,
                     Outcome::Fail => summary.failed += 1,
                     Outcome::Error => summary.error += 1,
@@ -227,6 +232,8 @@ fn follow(
                     }
                 }
             }
+            // A worker that is gone finishes nothing any more.
+            Event::Station { failure } if failure.code == FailureCode::StationFault => fault = true,
             _ => {}
         }
     }
@@ -242,7 +249,7 @@ fn follow(
             summary.passed, summary.failed, summary.timeout, summary.aborted, summary.error, summary.seconds
         ),
     );
-    Ok(summary.exit(refused))
+    Ok(if fault { Exit::Station } else { summary.exit(refused) })
 }
 
 /// The same events for a person.
@@ -322,7 +329,7 @@ pub fn fixtures(options: &station::Options, out: Out) -> Done {
 mod tests {
     use super::*;
     use crate::line::Snapshot;
-    use crate::model::AttemptId;
+    use crate::model::{AttemptId, UnitId};
     use std::sync::{Arc, Mutex};
 
     /// Plays back a script: every command is answered with the events it lists.
@@ -346,10 +353,22 @@ mod tests {
     }
 
     fn finished(fixture: &str, outcome: Outcome, code: Option<FailureCode>) -> Event {
+        // A unit of its own each time.
+        static NEXT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        finished_unit(fixture, Some(UnitId([number; 12])), outcome, code)
+    }
+
+    fn finished_unit(
+        fixture: &str,
+        unit: Option<UnitId>,
+        outcome: Outcome,
+        code: Option<FailureCode>,
+    ) -> Event {
         Event::Finished {
             fixture: fixture.into(),
             attempt: AttemptId(1),
-            unit: None,
+            unit,
             serial: None,
             outcome,
             failure: code.map(|c| Failure::new(c, "")),
@@ -407,6 +426,46 @@ mod tests {
         assert_eq!(one(Outcome::Timeout, FailureCode::DeviceSilent), Exit::UnitsFailed);
         assert_eq!(one(Outcome::Error, FailureCode::NoProbe), Exit::Station);
         assert_eq!(one(Outcome::Error, FailureCode::QuotaReached), Exit::Refused);
+    }
+
+    #[test]
+    fn a_fixture_that_was_empty_starts_when_a_board_comes() {
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let (exit, sent) = play(&["a"], 2, &|| 0, move |command| match command {
+            Command::Start(_) if first.swap(false, std::sync::atomic::Ordering::Relaxed) => vec![
+                finished_unit("a", None, Outcome::Fail, Some(FailureCode::NoTarget)),
+                Event::Presence { fixture: "a".into(), present: true },
+            ],
+            Command::Start(_) => vec![finished("a", Outcome::Pass, None)],
+            _ => vec![],
+        });
+        assert_eq!((exit, sent), (Exit::UnitsFailed, vec![Command::Start(0), Command::Start(0)]));
+    }
+
+    #[test]
+    fn the_same_board_put_in_again_is_one_unit() {
+        let starts = std::sync::atomic::AtomicU8::new(0);
+        let (exit, sent) = play(&["a"], 2, &|| 0, move |command| match command {
+            Command::Start(_) => {
+                let n = starts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let unit = UnitId([if n < 2 { 0x77 } else { 0x78 }; 12]);
+                vec![
+                    finished_unit("a", Some(unit), Outcome::Pass, None),
+                    Event::Presence { fixture: "a".into(), present: false },
+                    Event::Presence { fixture: "a".into(), present: true },
+                ]
+            }
+            _ => vec![],
+        });
+        assert_eq!((exit, sent.len()), (Exit::Pass, 3));
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_ends_the_run() {
+        let (exit, _) = play(&["a"], 1, &|| 0, |_| {
+            vec![Event::Station { failure: Failure::new(FailureCode::StationFault, "") }]
+        });
+        assert_eq!(exit, Exit::Station);
     }
 
     #[test]

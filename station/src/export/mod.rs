@@ -212,11 +212,11 @@ impl std::str::FromStr for Recipient {
             return Err(refuse("ssh keys are not supported; make an age key with `age-keygen`"));
         }
         let inner: Box<dyn age::Recipient + Send + Sync> = if text.starts_with("age1tagpq1") {
-            Box::new(text.parse::<age::tagpq::Recipient>().map_err(|e| refuse(&e.to_string()))?)
+            Box::new(text.parse::<age::tagpq::Recipient>().map_err(refuse)?)
         } else if text.starts_with("age1tag1") {
-            Box::new(text.parse::<age::tag::Recipient>().map_err(|e| refuse(&e.to_string()))?)
+            Box::new(text.parse::<age::tag::Recipient>().map_err(refuse)?)
         } else {
-            Box::new(text.parse::<age::x25519::Recipient>().map_err(|e| refuse(&e.to_string()))?)
+            Box::new(text.parse::<age::x25519::Recipient>().map_err(refuse)?)
         };
         Ok(Self { text: text.into(), inner })
     }
