@@ -496,7 +496,7 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     let caption = Rect::from_min_max(pos2(bar.left(), row.top() + row.height() * 0.6), bar.max);
     let mut text = format!("{done:.0} % of the batch done");
     if c.in_progress > 0 {
-        text += &format!(", {} in work", c.in_progress);
+        text += &format!(", {} unfinished", c.in_progress);
     }
     widgets::line(ui, caption, Align2::LEFT_CENTER, &text, regular(13.0), p.muted);
 }
@@ -518,7 +518,7 @@ mod tests {
         h.get_by_label("93.2 % first-pass yield");
         h.get_by_label("112 units per hour");
         h.get_by_label_contains("to go");
-        h.get_by_label("65 % of the batch done, 3 in work");
+        h.get_by_label("65 % of the batch done, 3 unfinished");
     }
 
     #[test]

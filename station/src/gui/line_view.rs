@@ -468,6 +468,7 @@ fn footer(
         None if ready == 1 => "Space starts the one ready board".into(),
         None if ready > 1 => format!("Space starts {ready} boards"),
         None if running > 0 => format!("{running} running, Esc cancels"),
+        None if snapshot.fixtures.is_empty() => String::new(),
         None => "Waiting for boards".into(),
     };
     if !text.is_empty() {
@@ -475,7 +476,7 @@ fn footer(
     }
 }
 
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 12] = [
     ("Space", "start every fixture with a new board, or the one in focus"),
     ("1 … 9", "start the fixture with that number"),
     ("Enter", "start the fixture in focus"),
@@ -485,6 +486,7 @@ const KEYS: [(&str, &str); 11] = [
     ("Ctrl+A", "auto-start on or off"),
     ("Ctrl+D", "light or dark"),
     ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
+    ("F11", "cover the whole screen or not"),
     ("F12", "save a picture of the window"),
     ("F1  ?", "this help"),
 ];
@@ -498,8 +500,13 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         (State::Done(Timeout), "nobody answered in time"),
         (State::Done(Aborted), "stopped by the operator or with the station"),
     ];
-    let modal = egui::Modal::new(egui::Id::unique("help")).show(ui.ctx(), |ui| {
-        ui.set_width(560.0);
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(26, 16));
+    let modal = egui::Modal::new(egui::Id::unique("help")).frame(frame).show(ui.ctx(), |ui| {
+        ui.set_width(600.0);
         let width = ui.available_width();
         let row =
             |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0;
@@ -507,9 +514,9 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         let r = row(ui, 34.0);
         widgets::line(ui, r, Align2::LEFT_CENTER, "Keys", strong(20.0), p.text);
         for (key, does) in KEYS {
-            let r = row(ui, 24.0);
+            let r = row(ui, 22.0);
             let (a, b) = (
-                Rect::from_min_size(r.min, vec2(170.0, 24.0)),
+                Rect::from_min_size(r.min, vec2(170.0, 22.0)),
                 Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max),
             );
             widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);

@@ -331,16 +331,16 @@ impl<'a> Tile<'a> {
             rect,
             Align2::LEFT_TOP,
             &sentence,
-            regular(14.5 * s),
+            regular(14.2 * s),
             tone.ink,
             (rows - for_remedy).clamp(1, 4),
         );
-        let top = used.bottom() + 5.0 * s;
+        let top = used.bottom() + 4.0 * s;
         let arrow = Rect::from_min_size(pos2(rect.left(), top + 2.5 * s), vec2(13.0 * s, 13.0 * s));
         icons::paint(ui.painter(), arrow, Icon::Arrow, p.text, p.surface, 0.0);
         let rest = Rect::from_min_max(pos2(arrow.right() + 6.0 * s, top), rect.max);
         let left = ((rest.height() / row).round() as usize).clamp(1, 3);
-        widgets::block(ui, rest, Align2::LEFT_TOP, &failure.remedy, strong(14.5 * s), p.text, left);
+        widgets::block(ui, rest, Align2::LEFT_TOP, &failure.remedy, strong(14.2 * s), p.text, left);
     }
 
     /// The five steps with their marks.
@@ -554,13 +554,22 @@ impl<'a> Tile<'a> {
         if let Some(r) = &self.fixture.running {
             let bar =
                 Rect::from_min_size(pos2(rest.left(), rest.bottom() - 5.0 * s), vec2(rest.width(), 5.0 * s));
-            let words = Rect::from_min_max(rest.min, pos2(rest.right(), bar.top() - 1.0));
+            let top = (bar.top() - row).max(rest.top());
+            let words = Rect::from_min_max(pos2(rest.left(), top), pos2(rest.right(), bar.top()));
             widgets::line(ui, words, Align2::LEFT_CENTER, &r.label, regular(12.0 * s), p.text);
             widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
         } else if let Some(failure) = self.failure() {
-            let rows = ((rest.height() / (14.5 * s)) as usize).max(1);
             let text = format!("{} {}", failure.code, failure.sentence);
-            widgets::block(ui, rest, Align2::LEFT_TOP, &text, regular(12.0 * s), state.tone(p).ink, rows);
+            let rows = ((rest.height() / (14.5 * s)) as usize).max(1);
+            let rows = if rows > 2 { rows - 1 } else { rows };
+            let ink = state.tone(p).ink;
+            let used = widgets::block(ui, rest, Align2::LEFT_TOP, &text, regular(12.0 * s), ink, rows);
+            let below = Rect::from_min_max(pos2(rest.left(), used.bottom() + 2.0 * s), rest.max);
+            let rows = (below.height() / (14.5 * s)) as usize;
+            if rows > 0 {
+                let font = strong(12.0 * s);
+                widgets::block(ui, below, Align2::LEFT_TOP, &failure.remedy, font, p.text, rows);
+            }
         } else {
             let text = match state {
                 State::NoBoard => "Seat a board",
