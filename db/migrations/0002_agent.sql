@@ -14,6 +14,9 @@ CREATE TABLE enrolment (
     ck_active          INTEGER NOT NULL DEFAULT 0,
     ck_staged          INTEGER NOT NULL DEFAULT 0,
     ck_highest         INTEGER NOT NULL DEFAULT 0,
+    -- The staged cloud generation that lost an exchange to eviction; its message 3 earns a NACK although others of the
+    -- same generation are pending.
+    ck_evicted         INTEGER NOT NULL DEFAULT 0,
     -- The staged cloud record, sealed: a repeated request gets the same one.
     record_sealed      BLOB,
     firmware_version   TEXT,

@@ -627,7 +627,10 @@ impl EmbeddedAgent {
                 return self.confirmed(context, row, &pending, &confirmed);
             }
         }
-        if known {
+        // A staged generation may have several exchanges, so one that was evicted is known by name only.
+        let evicted = purpose == Purpose::CloudKeyUpdate
+            && view.enrolment.as_ref().is_some_and(|e| e.ck_evicted == generation.0 && e.ck_staged == generation.0);
+        if known && !evicted {
             // Never a NACK because a tag fails.
             return Err(Stop::Quiet);
         }

@@ -28,6 +28,7 @@ pub(crate) struct EnrolmentRow {
     pub ck_active: u32,
     pub ck_staged: u32,
     pub ck_highest: u32,
+    pub ck_evicted: u32,
     pub record_sealed: Option<Vec<u8>>,
 }
 
@@ -231,8 +232,13 @@ fn evict(
     let surplus = (pending.len() + 1).saturating_sub(MAX_PENDING);
     for (id, generation) in pending.into_iter().take(surplus) {
         delete_pending(tx, id)?;
-        // A cloud key is staged once and shared by its pending exchanges: it stays.
-        if purpose != 3 && void(tx, unit, "agent", generation, at, "evicted")? {
+        if purpose == 3 {
+            // A cloud key is staged once and shared by its pending exchanges: it stays.
+            tx.connection
+                .prepare_cached("UPDATE enrolment SET ck_evicted = ?2 WHERE unit = ?1")
+                .and_then(|mut s| s.execute((unit, generation)))
+                .map_err(|e| tx.map(e))?;
+        } else if void(tx, unit, "agent", generation, at, "evicted")? {
             let detail = json!({ "generation": generation, "reason": "evicted" });
             append_event(tx, unit, attempt.map(|a| a.0), at, "agent-key-voided", &detail)?;
         }
@@ -251,7 +257,7 @@ impl Inner {
             let head = c
                 .prepare_cached(
                     "SELECT u.id, u.state, b.id, b.state, b.po, e.po, e.state, e.dik_pub, e.ak_cur, e.ak_next,
-                            e.ak_highest, e.ck_active, e.ck_staged, e.ck_highest, e.record_sealed
+                            e.ak_highest, e.ck_active, e.ck_staged, e.ck_highest, e.record_sealed, e.ck_evicted
                      FROM unit u JOIN batch b ON b.id = u.batch LEFT JOIN enrolment e ON e.unit = u.id
                      WHERE u.uid = ?1",
                 )?
@@ -272,6 +278,7 @@ impl Inner {
                             ck_staged: r.get(12)?,
                             ck_highest: r.get(13)?,
                             record_sealed: r.get(14)?,
+                            ck_evicted: r.get(15)?,
                         }),
                     };
                     Ok((
