@@ -229,6 +229,7 @@ fn right_of(right: &mut f32, gap: f32) {
 fn popup(ui: &Ui, name: &str, at: egui::Pos2, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> Rect {
     egui::Area::new(Id::unique(name))
         .order(egui::Order::Foreground)
+        .fade_in(false)
         .fixed_pos(at)
         .constrain(true)
         .show(ui.ctx(), |ui| {

@@ -505,7 +505,9 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         .stroke(Stroke::new(1.0, p.border))
         .corner_radius(16)
         .inner_margin(egui::Margin::symmetric(26, 16));
-    let modal = egui::Modal::new(egui::Id::unique("help")).frame(frame).show(ui.ctx(), |ui| {
+    let id = egui::Id::unique("help");
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
         ui.set_width(600.0);
         let width = ui.available_width();
         let row =

@@ -156,10 +156,16 @@ pub fn run(line: Box<dyn LineHandle>, options: Options) -> Result<(), GuiError> 
         Box::new(move |creation| Ok(Box::new(Window::new(&creation.egui_ctx, line, options)))),
     )
     .map_err(|error| match error {
-        eframe::Error::Winit(e) => GuiError::Display(e.to_string()),
-        eframe::Error::WinitEventLoop(e) => GuiError::Display(e.to_string()),
+        eframe::Error::Winit(e) => GuiError::Display(plainly(&e)),
+        eframe::Error::WinitEventLoop(e) => GuiError::Display(plainly(&e)),
         other => GuiError::Graphics(other.to_string()),
     })
+}
+
+/// The window library's own words without the place in its source that it puts in front.
+fn plainly(error: &dyn std::fmt::Display) -> String {
+    let told = error.to_string();
+    told.rsplit(": ").next().unwrap_or_default().trim().to_owned()
 }
 
 const ICON: &[u8] = include_bytes!("../../../assets/icons/keywright.png");
@@ -441,6 +447,15 @@ mod tests {
             assert!(!display_named(env(&[("DISPLAY", "")])));
         }
         assert!(GuiError::NoDisplay.to_string().contains("--headless"));
+    }
+
+    #[test]
+    fn a_display_that_does_not_answer_is_told_without_source_paths() {
+        let told =
+            plainly(&"os error at /home/x/src/linux/mod.rs:788: Failed to open connection to X server");
+        assert_eq!(told, "Failed to open connection to X server");
+        let whole = GuiError::Display(told).to_string();
+        assert!(whole.contains("--headless") && !whole.contains(".rs"), "{whole}");
     }
 
     #[test]
