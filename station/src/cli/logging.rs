@@ -3,6 +3,7 @@
 //! they move may be keys.
 
 use std::fs::{File, OpenOptions};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Mutex;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -19,8 +20,11 @@ pub fn start(folder: &Path, verbose: u8) {
         1 => own(LevelFilter::INFO),
         _ => own(LevelFilter::DEBUG),
     };
-    let terminal =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let terminal = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .without_time();
     let file = open(folder);
     let trouble = file.as_ref().err().map(ToString::to_string);
     let file = file.ok().map(|file| {

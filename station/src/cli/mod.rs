@@ -38,7 +38,8 @@ pub fn main() -> ExitCode {
     let exit = match run(&cli, out) {
         Ok(exit) => exit,
         Err(error) => {
-            tracing::error!(code = %error.failure.code, "{}", error.failure.sentence);
+            // To the log file; a person reads it once, below.
+            tracing::info!(code = %error.failure.code, exit = error.exit as u8, "{}", error.failure.sentence);
             out.error(&error)
         }
     };
