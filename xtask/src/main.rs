@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod firmware;
+mod fuzz;
 mod setup;
 mod test;
 
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "One button for Keywright: demo, test, firmware, bench, ci")]
+#[command(name = "cargo xtask", about = "One button for Keywright: demo, test, firmware, bench, fuzz, ci")]
 struct Args {
     #[command(subcommand)]
     task: Task,
@@ -31,6 +32,8 @@ enum Task {
     Firmware,
     /// Measure; prints a table, or one JSON object per figure
     Bench(bench::BenchArgs),
+    /// Fuzz what reads bytes from outside; see docs/fuzzing.md
+    Fuzz(fuzz::FuzzArgs),
     /// What CI runs: lints, then test
     Ci,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Ci => test::lints().and_then(|()| test::run(&test::TestArgs::default())),
     };
     done.unwrap_or_else(|error| {

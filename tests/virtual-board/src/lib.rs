@@ -32,4 +32,5 @@ pub use bench::{Bench, BenchConfig, BenchError, Fixture, Status};
 pub use board::{Activity, Board, BoardConfig, BoardError};
 pub use flash::{FlashStore, FlashTiming, OptionBytes, ReadProtection};
 pub use periph::{CORE_HZ, ResetCause};
+pub use remote::Remote;
 pub use uid::Uid;

@@ -17,15 +17,23 @@ pub(crate) const PACKET_MAX: usize = 1024;
 
 /// One debugger's connection: packet framing and the state of its SWD wire.
 #[derive(Debug, Default)]
-pub(crate) struct Remote {
+pub struct Remote {
     packet: Vec<u8>,
     in_packet: bool,
     wire: Wire,
 }
 
 impl Remote {
+    /// What the probe says to `bytes` from its debugger, over a board whose time the caller owns. `None` is an
+    /// empty fixture. A [`Bench`](crate::Bench) does the same over TCP.
+    pub fn exchange(&mut self, mut board: Option<&mut Board>, bytes: &[u8]) -> String {
+        let mut out = String::new();
+        self.feed(bytes, |wire, packet| out += &answer(board.as_deref_mut(), wire, packet));
+        out
+    }
+
     /// Feed received bytes; each complete packet is handed to `answer` as it ends.
-    pub fn feed(&mut self, bytes: &[u8], mut answer: impl FnMut(&mut Wire, &str)) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut answer: impl FnMut(&mut Wire, &str)) {
         for &byte in bytes {
             match byte {
                 b'!' => {
@@ -213,7 +221,7 @@ fn try_target(board: &mut Board, wire: &mut Wire, packet: &str) -> Option<String
                 return Some(failed(DapError::Fault));
             }
             let bytes: Vec<u8> = (0..len)
-                .map(|i| u8::from_str_radix(&data[2 * i..2 * i + 2], 16).ok())
+                .map(|i| u8::from_str_radix(data.get(2 * i..2 * i + 2)?, 16).ok())
                 .collect::<Option<_>>()?;
             done(board.dap_write(address, &bytes, 1 << width.min(2)))
         }
@@ -395,6 +403,8 @@ mod tests {
         assert_eq!(send(&mut b, &mut w, "Am00"), PARAMETERS);
         assert_eq!(send(&mut b, &mut w, "Am0000230000522000000000ffffff"), PARAMETERS);
         assert_eq!(send(&mut b, &mut w, "AM000023000052022000000000000004zzzzzzzz"), PARAMETERS);
+        // Bytes that are no text become three-byte characters, which digits may not be cut out of.
+        assert_eq!(send(&mut b, &mut w, "AM000023000052022000000000000002a\u{fffd}"), PARAMETERS);
         assert_eq!(
             send(&mut b, &mut w, "Am0000230000529000000000000004"),
             "&E304#",
