@@ -33,10 +33,22 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Changes of the line are painted at most this often; a flash reports hundreds of blocks a second.
-const FRAME: Duration = Duration::from_millis(33);
-/// How often the clocks of running units are painted.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the window paints while something goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rhythm {
+    /// Changes of the line are painted at most this often; a flash reports hundreds of blocks a second.
+    frame: Duration,
+    /// How often the clocks of running units are painted.
+    tick: Duration,
+}
+
+impl Rhythm {
+    /// A graphics card paints.
+    pub const CARD: Self = Self { frame: Duration::from_millis(33), tick: Duration::from_millis(100) };
+    /// The processor paints, about 40 ms of it for a frame: most of it is left to the line.
+    pub const SOFTWARE: Self = Self { frame: Duration::from_millis(150), tick: Duration::from_millis(500) };
+}
+
 /// How often the speed of a standing line is computed again.
 const SLOW_TICK: Duration = Duration::from_secs(15);
 
@@ -149,11 +161,19 @@ pub fn run(line: Box<dyn LineHandle>, options: Options) -> Result<(), GuiError> 
     if let Ok(icon) = eframe::icon_data::from_png_bytes(ICON) {
         viewport = viewport.with_icon(icon);
     }
-    let native = eframe::NativeOptions { viewport, centered: true, ..Default::default() };
+    // Dithering hides bands in gradients; there are none here, and a software renderer pays for it with every pixel.
+    let native = eframe::NativeOptions { viewport, centered: true, dithering: false, ..Default::default() };
     eframe::run_native(
         "keywright",
         native,
-        Box::new(move |creation| Ok(Box::new(Window::new(&creation.egui_ctx, line, options)))),
+        Box::new(move |creation| {
+            let software = creation
+                .wgpu_render_state
+                .as_ref()
+                .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
+            let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
+            Ok(Box::new(Window::new(&creation.egui_ctx, line, options, rhythm)))
+        }),
     )
     .map_err(|error| match error {
         eframe::Error::Winit(e) => GuiError::Display(plainly(&e)),
@@ -183,6 +203,7 @@ pub struct Window {
     writer: Sender<(PathBuf, Result<(), String>, bool)>,
     closes: u32,
     clock: Arc<FrameClock>,
+    rhythm: Rhythm,
 }
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
@@ -204,7 +225,7 @@ impl FrameClock {
 
 impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
-    pub fn new(ctx: &Context, line: Box<dyn LineHandle>, options: Options) -> Self {
+    pub fn new(ctx: &Context, line: Box<dyn LineHandle>, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
         ctx.set_theme(egui::ThemePreference::from(options.theme));
         ctx.options_mut(|o| {
@@ -216,7 +237,7 @@ impl Window {
         let (wake_ctx, wake_clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(&clock));
         line.on_change(Box::new(move || {
             let Some(clock) = wake_clock.upgrade() else { return };
-            match FRAME.checked_sub(clock.since_last()) {
+            match rhythm.frame.checked_sub(clock.since_last()) {
                 Some(wait) if !wait.is_zero() => wake_ctx.request_repaint_after(wait),
                 _ => wake_ctx.request_repaint(),
             }
@@ -234,6 +255,7 @@ impl Window {
             writer,
             closes: 0,
             clock,
+            rhythm,
         }
     }
 
@@ -307,7 +329,7 @@ impl Window {
             }
         }
         if self.snapshot.fixtures.iter().any(|f| f.running.is_some()) {
-            ctx.request_repaint_after(TICK);
+            ctx.request_repaint_after(self.rhythm.tick);
         } else if !self.snapshot.finished.is_empty() && self.snapshot.counts.open() > 0 {
             ctx.request_repaint_after(SLOW_TICK);
         }
@@ -410,8 +432,9 @@ mod tests {
                 move |ui, window: &mut Option<Window>| {
                     let options = Options { theme: Theme::Light, ..Options::default() };
                     let ctx = ui.ctx().clone();
-                    let window =
-                        window.get_or_insert_with(|| Window::new(&ctx, Box::new(handle.clone()), options));
+                    let window = window.get_or_insert_with(|| {
+                        Window::new(&ctx, Box::new(handle.clone()), options, Rhythm::CARD)
+                    });
                     window.logic(&ctx);
                     window.ui(ui);
                 },
@@ -479,13 +502,13 @@ mod tests {
         let ctx = Context::default();
         let (asked, frames) = channel();
         ctx.set_request_repaint_callback(move |info| asked.send(info.delay).expect("the test listens"));
-        let window = Window::new(&ctx, Box::new(line.clone()), Options::default());
+        let window = Window::new(&ctx, Box::new(line.clone()), Options::default(), Rhythm::CARD);
         let _ = frames.try_iter().count();
         let other = line.clone();
         std::thread::spawn(move || other.show(scene(Scene::Busy(1), Instant::now())))
             .join()
             .expect("the line's thread");
-        assert!(frames.try_iter().any(|delay| delay <= FRAME), "no frame was asked for");
+        assert!(frames.try_iter().any(|delay| delay <= Rhythm::CARD.frame), "no frame was asked for");
         drop(window);
     }
 
