@@ -42,6 +42,8 @@ impl DemoArgs {
 const REGION: &str = "7";
 const ORDER: &str = "PO-DEMO-429";
 const BATCH: &str = "DEMO";
+/// Fixtures of the demo's bench at most: with more units, boards are changed as a person at the bench would.
+const FIXTURES: usize = 4;
 
 /// Runs it.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
@@ -81,7 +83,8 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
 
     let began = Instant::now();
     let boards = Boards::start(&dir, args)?;
-    write_config(&dir, &image.json, &boards)?;
+    let fixtures = if args.headless { boards.list.len().min(FIXTURES) } else { boards.list.len() };
+    write_config(&dir, &image.json, &boards.list[..fixtures])?;
     let station = Station { dir: &dir };
     station.quietly(&["anchors", "init", "--region", REGION])?;
     let quantity = args.units.to_string();
@@ -102,7 +105,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     ])?;
     station.quietly(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &quantity])?;
 
-    if args.headless { headless(args, &station, &dir, began) } else { window(&station) }
+    if args.headless { headless(args, &station, &boards, fixtures, began) } else { window(&station) }
 }
 
 fn display_is_there() -> bool {
@@ -118,7 +121,14 @@ fn window(station: &Station<'_>) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(4) })
 }
 
-fn headless(args: &DemoArgs, station: &Station<'_>, dir: &Path, began: Instant) -> Result<ExitCode> {
+fn headless(
+    args: &DemoArgs,
+    station: &Station<'_>,
+    boards: &Boards,
+    fixtures: usize,
+    began: Instant,
+) -> Result<ExitCode> {
+    let dir = station.dir;
     let count = args.units.to_string();
     let mut line = station
         .command(&["line", "run", "--batch", BATCH, "--count", &count, "--json"])
@@ -126,14 +136,26 @@ fn headless(args: &DemoArgs, station: &Station<'_>, dir: &Path, began: Instant) 
         .spawn()
         .context("starting keywright")?;
     let mut summary = None;
+    let mut next_board = fixtures + 1..=boards.list.len();
     for text in BufReader::new(line.stdout.take().context("no output")?).lines() {
         let event: Value =
             serde_json::from_str(&text?).context("keywright printed a line that is not JSON")?;
-        if event["event"] == "summary" {
-            summary = Some(event);
-        } else {
-            tell(args, &event)?;
+        let fixture = event["fixture"].as_str().unwrap_or_default();
+        // The person at the bench: takes the finished board out, lays the next one in once the fixture was seen empty.
+        match event["event"].as_str() {
+            Some("summary") => {
+                summary = Some(event);
+                continue;
+            }
+            Some("finished") if !next_board.is_empty() => boards.control(&format!("place {fixture} none"))?,
+            Some("presence") if event["present"] == false => {
+                if let Some(board) = next_board.next() {
+                    boards.control(&format!("place {fixture} {board}"))?;
+                }
+            }
+            _ => {}
         }
+        tell(args, &event)?;
     }
     let status = line.wait()?;
     let summary = summary.with_context(|| format!("the line ended without a summary ({status})"))?;
@@ -251,6 +273,7 @@ pub fn binary(name: &str) -> PathBuf {
 struct Boards {
     process: Child,
     list: Vec<Value>,
+    control: PathBuf,
 }
 
 impl Boards {
@@ -263,16 +286,38 @@ impl Boards {
             .spawn()
             .context("starting virtual-board")?;
         let output = process.stdout.take().context("no output")?;
-        let mut boards = Self { process, list: Vec::new() };
+        let mut boards = Self { process, list: Vec::new(), control: PathBuf::new() };
         for line in BufReader::new(output).lines() {
             let event: Value = serde_json::from_str(&line?)?;
             match event["event"].as_str() {
                 Some("board") => boards.list.push(event),
-                Some("ready") => return Ok(boards),
+                Some("ready") => {
+                    boards.control = event["control"].as_str().context("no control socket")?.into();
+                    return Ok(boards);
+                }
                 _ => {}
             }
         }
         bail!("virtual-board ended before its boards were ready")
+    }
+
+    /// One command on the bench's control socket (`docs/virtual-board.md`).
+    #[cfg(unix)]
+    fn control(&self, command: &str) -> Result<()> {
+        let mut socket = std::os::unix::net::UnixStream::connect(&self.control)
+            .with_context(|| self.control.display().to_string())?;
+        writeln!(socket, "{command}")?;
+        let mut answer = String::new();
+        BufReader::new(socket).read_line(&mut answer)?;
+        let answer: Value = serde_json::from_str(&answer)?;
+        ensure!(answer["ok"] == true, "the bench refused `{command}`: {answer}");
+        Ok(())
+    }
+
+    /// Virtual boards need pseudo-terminals, so there is no bench elsewhere.
+    #[cfg(not(unix))]
+    fn control(&self, _command: &str) -> Result<()> {
+        bail!("virtual boards need Linux or macOS")
     }
 }
 
@@ -285,11 +330,11 @@ impl Drop for Boards {
     }
 }
 
-/// Writes the demo's `station.toml`: one fixture per virtual board.
-fn write_config(dir: &Path, image: &Path, boards: &Boards) -> Result<()> {
+/// Writes the demo's `station.toml`: one fixture per virtual board given.
+fn write_config(dir: &Path, image: &Path, boards: &[Value]) -> Result<()> {
     let mut text = String::from("# Written by `cargo xtask demo`: one fixture per virtual board.\n");
     text += &format!("[station]\nname = \"demo\"\nimage = {:?}\n", image.display().to_string());
-    for board in &boards.list {
+    for board in boards {
         let field = |key: &str| board[key].as_str().context("virtual-board printed an incomplete board");
         let n = &board["n"];
         text += &format!(
