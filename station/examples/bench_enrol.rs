@@ -21,8 +21,7 @@ const CALLERS: usize = 64;
 
 fn station_with(units: u32, suite: Suite) -> (Station, Vec<Device>) {
     let station = Station::new(units, suite.number());
-    let devices: Vec<_> =
-        (1..=units).map(|n| station.device(unit_id(n), suite, u64::from(n))).collect();
+    let devices: Vec<_> = (1..=units).map(|n| station.device(unit_id(n), suite, u64::from(n))).collect();
     let ids: Vec<_> = devices.iter().map(|d| d.id).collect();
     // Arriving is the line's work, not the agent's; many at once so that it takes no longer than it must.
     std::thread::scope(|scope| {
@@ -117,7 +116,10 @@ fn main() {
     ];
     for (name, value, goal) in figures {
         if json {
-            println!("{}", serde_json::json!({ "name": name, "value": value.round(), "unit": "1/s", "goal": goal }));
+            println!(
+                "{}",
+                serde_json::json!({ "name": name, "value": value.round(), "unit": "1/s", "goal": goal })
+            );
         } else {
             println!("{name:32} {value:10.0} 1/s   goal {}", goal.map_or("-".into(), |g: u32| g.to_string()));
         }

@@ -600,7 +600,6 @@ pub(crate) mod tests {
         let node = h
             .root()
             .children_recursive()
-            .into_iter()
             .filter_map(|n| n.accesskit_node().value().or(n.accesskit_node().label()))
             .find_map(|l| l.strip_suffix(&format!(" {word}")).and_then(|n| n.parse().ok()));
         node.unwrap_or_else(|| panic!("no number of {word} on the screen"))
