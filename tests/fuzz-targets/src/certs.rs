@@ -21,10 +21,12 @@ use serde_json::Value;
 use crate::input::Input;
 use crate::vectors::{KAT, OwnedTrust, array, bytes, cases, long, number};
 
+type Verify = dyn Fn(&[u8]) -> bool + Send + Sync;
+
 /// A genuine object and what verifies it.
 struct Object {
     bytes: Vec<u8>,
-    verify: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    verify: Box<Verify>,
 }
 
 static OBJECTS: LazyLock<Vec<Object>> = LazyLock::new(|| {
