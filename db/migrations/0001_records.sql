@@ -78,8 +78,8 @@ CREATE TABLE attempt (
     ended_at_ms   INTEGER CHECK (ended_at_ms >= started_at_ms),
     outcome       TEXT    CHECK (outcome IN ('PASS', 'FAIL', 'ERROR', 'TIMEOUT', 'ABORTED')),
     failure_code  INTEGER,
-    failure       TEXT    CHECK (json_valid(failure)),
-    proof         TEXT    CHECK (json_valid(proof)),
+    failure       TEXT    CHECK (failure IS NULL OR json_valid(failure)),
+    proof         TEXT    CHECK (proof IS NULL OR json_valid(proof)),
     CHECK ((ended_at_ms IS NULL) = (outcome IS NULL)),
     CHECK ((failure_code IS NULL) = (failure IS NULL)),
     CHECK (outcome IS NULL OR outcome <> 'PASS'
