@@ -18,8 +18,10 @@ use probe_rs::flashing::{
     DownloadOptions, FlashError, FlashLayout, FlashProgress as ProbeProgress, ProgressEvent, ProgressOperation,
 };
 use probe_rs::probe::list::Lister;
-use probe_rs::probe::{DebugProbeSelector, Probe, WireProtocol};
-use probe_rs::{MemoryInterface, Permissions, Session};
+use probe_rs::probe::blackmagic::BlackMagicProbeFactory;
+use probe_rs::probe::{DebugProbeError, DebugProbeSelector, Probe, ProbeCreationError, ProbeFactory, WireProtocol};
+use probe_rs::{MemoryInterface, Permissions, RegisterId, Session};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -33,6 +35,8 @@ const SPEED_KHZ: u32 = 4_000;
 const QUIET: Duration = Duration::from_secs(15);
 /// FLASH_OPTCR (RM0090 §3.9.10).
 const FLASH_OPTCR: u64 = 0x4002_3C14;
+/// A Black Magic Probe, on USB or TCP.
+const BLACK_MAGIC: (u16, u16) = (0x1d50, 0x6018);
 /// How much is read at a time while comparing.
 const CHUNK: u32 = 16 * 1024;
 
@@ -220,6 +224,83 @@ struct Port {
     session: Option<Session>,
 }
 
+/// Is everything from r0 to r1 (multiples of 32 bytes) FF? Ends at the last halfword with r2 = 0 if so (ARMv7-M).
+const BLANK_CHECK: [u16; 16] = [
+    0xE8B0, 0x03FC, // loop: ldmia.w r0!, {r2-r9}
+    0x401A, 0x4022, 0x402A, 0x4032, 0x403A, // ands r2, r3 … r2, r7
+    0xEA02, 0x0208, 0xEA02, 0x0209, // and.w r2, r2, r8; and.w r2, r2, r9
+    0x3201, // adds r2, #1
+    0xD101, // bne end
+    0x4288, // cmp r0, r1
+    0xD1F0, // bne loop
+    0xBE00, // end: bkpt
+];
+
+/// What stage one does to which sector. An erase costs up to seconds, looking milliseconds: what is blank already is
+/// only written, what must be blank and is not is only erased.
+struct Plan {
+    /// Address and bytes, none across a sector's border, ascending.
+    writes: Vec<(u32, Vec<u8>)>,
+    /// Every sector stage one answers for, by number, and whether it is blank.
+    sectors: BTreeMap<u8, (Region, bool)>,
+    written: BTreeSet<u8>,
+}
+
+impl Plan {
+    fn new(stage_one: &StageOne) -> Self {
+        let mut plan = Self { writes: Vec::new(), sectors: BTreeMap::new(), written: BTreeSet::new() };
+        for (_, address, data) in stage_one.writes() {
+            let (mut address, mut data) = (address, data);
+            while let Some((number, sector)) = map::sector_of(address).filter(|_| !data.is_empty()) {
+                let (now, later) = data.split_at(data.len().min((sector.end() - address) as usize));
+                plan.writes.push((address, now.to_vec()));
+                plan.sectors.insert(number, (sector, false));
+                plan.written.insert(number);
+                (address, data) = (sector.end(), later);
+            }
+        }
+        // Blank afterwards: the other key area, boot journal, trust store, storage-secret slots.
+        let mut blank = vec![map::KEY_AREA_A, map::STORAGE_SECRET];
+        blank.extend(map::BOOT_JOURNAL);
+        blank.extend(map::TRUST_STORE);
+        for region in blank {
+            if let Some((number, sector)) = map::sector_of(region.base) {
+                plan.sectors.entry(number).or_insert((sector, false));
+                if !plan.written.contains(&number) {
+                    // The loader erases the sectors it has data for; FF is programmed as nothing.
+                    plan.writes.push((sector.base, vec![0xFF; 16]));
+                }
+            }
+        }
+        plan
+    }
+
+    fn is_blank(&self, address: u32) -> bool {
+        map::sector_of(address).and_then(|(n, _)| self.sectors.get(&n)).is_some_and(|(_, blank)| *blank)
+    }
+
+    /// What to write into blank sectors, or into those that must be erased first.
+    fn writes(&self, blank: bool) -> impl Iterator<Item = &(u32, Vec<u8>)> {
+        self.writes.iter().filter(move |(address, data)| {
+            self.is_blank(*address) == blank && !(blank && data.iter().all(|b| *b == 0xFF))
+        })
+    }
+
+    /// Sectors that were not blank and get no data.
+    fn erased_only(&self) -> Vec<Region> {
+        let only = self.sectors.iter().filter(|(n, (_, blank))| !blank && !self.written.contains(n));
+        only.map(|(_, (region, _))| *region).collect()
+    }
+
+    /// Bytes to erase, to write and to read back, as probe-rs counts them (whole pages).
+    fn total(&self) -> u64 {
+        const PAGE: u64 = 1024;
+        let erase: u64 = self.sectors.values().filter(|(_, blank)| !blank).map(|(r, _)| u64::from(r.len)).sum();
+        let write: u64 = self.writes(false).chain(self.writes(true)).map(|(_, data)| (data.len() as u64).div_ceil(PAGE) * PAGE).sum();
+        erase + 2 * write
+    }
+}
+
 fn registry() -> &'static Registry {
     // Unpacking every chip family probe-rs knows takes tens of milliseconds: once is enough.
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -232,7 +313,14 @@ impl Port {
             .selector
             .parse()
             .map_err(|e| Failure::new(FailureCode::NoProbe, format!("{:?} names no probe: {e}", self.selector)))?;
-        let mut probe = Lister::new().open(selector).map_err(|e| self.unopened(&e))?;
+        // Asking one driver instead of all keeps its answer: on a PC without USB the others' complaints would hide
+        // whether this probe is busy or missing.
+        let opened = if (selector.vendor_id, selector.product_id) == BLACK_MAGIC {
+            BlackMagicProbeFactory.open(&selector).map(Probe::from_specific_probe)
+        } else {
+            Lister::new().open(selector)
+        };
+        let mut probe = opened.map_err(|e| self.unopened(&e))?;
         // Not every probe has a choice; the default works too.
         let _ = probe.set_speed(SPEED_KHZ);
         probe.select_protocol(WireProtocol::Swd).map_err(|e| self.unopened(&e))?;
@@ -324,16 +412,32 @@ impl Port {
         Ok(true)
     }
 
+    /// Whether a region is erased. The chip looks for itself: over SWD a megabyte takes seconds, from RAM milliseconds.
     fn is_blank(&mut self, region: Region) -> Result<bool, Failure> {
-        let mut buffer = vec![0; CHUNK as usize];
-        for at in (region.base..region.end()).step_by(CHUNK as usize) {
-            let got = &mut buffer[..(region.end() - at).min(CHUNK) as usize];
-            self.read(at, got)?;
-            if got.iter().any(|b| *b != 0xFF) {
-                return Ok(false);
-            }
+        let answer = self.session()?.core(0).and_then(|mut core| {
+            let code: Vec<u8> = BLANK_CHECK.iter().flat_map(|half| half.to_le_bytes()).collect();
+            let pc = core.program_counter();
+            core.write(u64::from(map::RAM_BASE), &code)?;
+            core.write_core_reg(RegisterId(0), region.base)?;
+            core.write_core_reg(RegisterId(1), region.end())?;
+            // Thumb state: the reset vector of a chip with foreign contents may have left it clear.
+            core.write_core_reg(RegisterId(16), 0x0100_0000_u32)?;
+            core.write_core_reg(pc, map::RAM_BASE)?;
+            core.run()?;
+            core.wait_for_core_halted(Duration::from_secs(2))?;
+            let stopped_at: u32 = core.read_core_reg(pc)?;
+            let rest: u32 = core.read_core_reg(RegisterId(2))?;
+            Ok((stopped_at, rest))
+        });
+        let (stopped_at, rest) = answer.map_err(|e| gone(&e))?;
+        let end = map::RAM_BASE + 2 * (BLANK_CHECK.len() as u32 - 1);
+        if stopped_at != end {
+            return Err(Failure::new(
+                FailureCode::FlashFailed,
+                format!("the blank check of {} stopped at {stopped_at:#010x}", place(region.base)),
+            ));
         }
-        Ok(true)
+        Ok(rest == 0)
     }
 
     fn inspect(&mut self, stage_one: &StageOne) -> Result<Contents, Failure> {
@@ -367,52 +471,42 @@ impl Port {
 
     fn flash(&mut self, stage_one: &StageOne, report: &dyn Fn(FlashProgress)) -> Result<(), Failure> {
         self.halt()?;
-        let mut loader = self.session()?.target().flash_loader();
-        let mut written_to = map::FLASH_BASE;
-        for (_, address, data) in stage_one.writes() {
-            loader.add_data(u64::from(address), data).map_err(|e| refused(&e))?;
-            if address == map::BOOT.base {
-                written_to = address + data.len() as u32;
-            }
+        let mut plan = Plan::new(stage_one);
+        for (sector, blank) in plan.sectors.values_mut() {
+            *blank = self.is_blank(*sector)?;
         }
-        // What must be blank afterwards and is not a written sector anyway. Erasing costs up to a second a sector,
-        // reading tens of milliseconds: look first.
-        let mut clear: Vec<Region> = vec![map::KEY_AREA_A];
-        clear.extend(map::BOOT_JOURNAL);
-        clear.extend(map::TRUST_STORE);
-        if let Some((_, sector)) = map::sector_of(map::STORAGE_SECRET.base)
-            && written_to <= sector.base
-        {
-            clear.push(sector);
-        }
-        let mut erased = Vec::new();
-        for region in clear {
-            if !self.is_blank(region)? {
-                // The loader erases every sector it has data for; blank data is programmed as nothing.
-                loader.add_data(u64::from(region.base), &[0xFF; 16]).map_err(|e| refused(&e))?;
-                erased.push(region);
+        let mut meter = Meter { total: plan.total(), ..Meter::default() };
+        // What must be erased first: a chip whose power fails now has no whole record in key area B yet.
+        for blank in [false, true] {
+            let mut loader = self.session()?.target().flash_loader();
+            let mut any = false;
+            for (address, data) in plan.writes(blank) {
+                loader.add_data(u64::from(*address), data).map_err(|e| refused(&e))?;
+                any = true;
             }
-        }
-        let mut meter = Meter::default();
-        let mut options = DownloadOptions::new();
-        options.verify = true;
-        options.progress = ProbeProgress::new(|event| {
-            if let Some(progress) = meter.event(event) {
-                report(progress);
+            if !any {
+                continue;
             }
-        });
-        let session = self.session()?;
-        let done = loader.commit(session, options);
-        if let Err(e) = done {
-            let failure = refused(&e);
-            // Was it the chip, or is the board gone?
-            self.session = None;
-            return Err(match self.unit() {
-                Ok(_) => failure,
-                Err(why) => why,
+            let mut options = DownloadOptions::new();
+            options.skip_erase = blank;
+            options.verify = true;
+            options.progress = ProbeProgress::new(|event| {
+                if let Some(progress) = meter.event(event) {
+                    report(progress);
+                }
             });
+            let done = loader.commit(self.session()?, options);
+            if let Err(e) = done {
+                let failure = refused(&e);
+                // Was it the chip, or is the board gone?
+                self.session = None;
+                return Err(match self.unit() {
+                    Ok(_) => failure,
+                    Err(why) => why,
+                });
+            }
         }
-        for region in erased {
+        for region in plan.erased_only() {
             if !self.is_blank(region)? {
                 return Err(Failure::new(
                     FailureCode::VerifyFailed,
@@ -423,17 +517,25 @@ impl Port {
         Ok(())
     }
 
-    fn unopened(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+    fn unopened(&self, error: &DebugProbeError) -> Failure {
         let why = chain(error);
         let facts = format!("{}: {why}", self.selector);
         let low = why.to_lowercase();
+        let busy = match error {
+            DebugProbeError::ProbeCouldNotBeCreated(ProbeCreationError::NotFound) => {
+                return Failure::new(FailureCode::NoProbe, &self.selector);
+            }
+            // USB: the interface is claimed. Black Magic over TCP: somebody else is connected, and it hung up.
+            DebugProbeError::ProbeCouldNotBeCreated(ProbeCreationError::CouldNotOpen) => true,
+            _ => low.contains("busy") || wire_is_cut(error),
+        };
         match os_error(error) {
+            _ if busy => Failure::new(FailureCode::ProbeBusy, facts),
             Some(rustix::io::Errno::BUSY) => Failure::new(FailureCode::ProbeBusy, facts),
             Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => Failure::new(
                 FailureCode::NoProbe,
                 format!("{facts}; this user may not use it: install the udev rules 99-keywright.rules"),
             ),
-            _ if low.contains("busy") || low.contains("could not be opened") => Failure::new(FailureCode::ProbeBusy, facts),
             _ if low.contains("permission") && low.contains("denied") => Failure::new(FailureCode::NoProbe, facts),
             _ if low.contains("not found") => Failure::new(FailureCode::NoProbe, facts),
             _ => Failure::new(FailureCode::ProbeLost, facts),
@@ -536,8 +638,8 @@ fn place(address: u32) -> &'static str {
 /// Turns probe-rs's events, which carry sizes in ascending order of addresses, into named progress.
 #[derive(Default)]
 struct Meter {
-    sectors: Vec<(u32, u64)>,
-    pages: Vec<(u32, u64)>,
+    sectors: Vec<u32>,
+    pages: Vec<u32>,
     total: u64,
     done: u64,
     within: usize,
@@ -547,6 +649,7 @@ impl Meter {
     fn event(&mut self, event: ProgressEvent) -> Option<FlashProgress> {
         match event {
             ProgressEvent::FlashLayoutReady { flash_layout } => {
+                (self.sectors, self.pages) = (Vec::new(), Vec::new());
                 for layout in &flash_layout {
                     self.take(layout);
                 }
@@ -564,7 +667,7 @@ impl Meter {
                     ProgressOperation::Fill => return None,
                 };
                 // probe-rs reports sizes, not addresses: the n-th report is the n-th entry.
-                let label = format!("{what} {}", list.get(self.within).map_or("flash", |(at, _)| place(*at)));
+                let label = format!("{what} {}", list.get(self.within).map_or("flash", |at| place(*at)));
                 self.within += 1;
                 self.done += size;
                 Some(FlashProgress { label, done: self.done.min(self.total), total: self.total })
@@ -577,11 +680,8 @@ impl Meter {
     }
 
     fn take(&mut self, layout: &FlashLayout) {
-        self.sectors.extend(layout.sectors().iter().map(|s| (s.address() as u32, s.size())));
-        self.pages.extend(layout.pages().iter().map(|p| (p.address() as u32, u64::from(p.size()))));
-        let erase: u64 = self.sectors.iter().map(|s| s.1).sum();
-        let write: u64 = self.pages.iter().map(|p| p.1).sum();
-        self.total = erase + 2 * write;
+        self.sectors.extend(layout.sectors().iter().map(|s| s.address() as u32));
+        self.pages.extend(layout.pages().iter().map(|p| p.address() as u32));
     }
 }
 
@@ -621,6 +721,36 @@ mod tests {
         let died: Result<(), _> = probe.call(&mut |_| {}, |_, _| panic!("as probe-rs does on a torn answer"));
         assert_eq!(died.unwrap_err().code, FailureCode::ProbeLost);
         assert_eq!(probe.call(&mut |_| {}, |_, _| Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn the_plan_covers_what_stage_one_answers_for() {
+        let part = |name: &str, region: Region, len: usize| crate::image::Part {
+            name: name.into(),
+            address: region.base,
+            data: vec![0x5A; len],
+        };
+        let image = crate::image::CommonImage {
+            sha256: String::new(),
+            model: String::new(),
+            version: String::new(),
+            parts: vec![part("boot", map::BOOT, 20 * 1024), part("app", map::SLOT_A, 130 * 1024)],
+        };
+        let mut plan = Plan::new(&StageOne::new(std::sync::Arc::new(image), vec![1; 400]));
+        assert_eq!(plan.sectors.keys().copied().collect::<Vec<_>>(), [0, 1, 3, 4, 5, 6, 12, 13, 14, 15, 16]);
+        assert_eq!(plan.writes(true).count(), 0, "nothing is known to be blank yet");
+        assert_eq!(plan.erased_only().len(), 6);
+        for (_, blank) in plan.sectors.values_mut() {
+            *blank = true;
+        }
+        let bytes: usize = plan.writes(true).map(|(_, data)| data.len()).sum();
+        assert_eq!(bytes, (20 + 130) * 1024 + 400, "a blank chip is only written");
+        assert!(plan.writes(false).next().is_none() && plan.erased_only().is_empty());
+        assert_eq!(plan.total(), 2 * 151 * 1024);
+        // A record in the other key area: only that sector is erased.
+        plan.sectors.get_mut(&4).unwrap().1 = false;
+        assert_eq!(plan.erased_only(), [map::KEY_AREA_A]);
+        assert_eq!(plan.writes(false).collect::<Vec<_>>(), [&(map::KEY_AREA_A.base, vec![0xFF; 16])]);
     }
 
     #[test]
