@@ -332,11 +332,13 @@ mod tests {
     use crate::model::{AttemptId, UnitId};
     use std::sync::{Arc, Mutex};
 
+    type Answer = Box<dyn Fn(&Command) -> Vec<Event> + Send + Sync>;
+
     /// Plays back a script: every command is answered with the events it lists.
     struct Scripted {
         events: mpsc::Sender<Event>,
         sent: Mutex<Vec<Command>>,
-        answer: Box<dyn Fn(&Command) -> Vec<Event> + Send + Sync>,
+        answer: Answer,
     }
 
     impl LineHandle for Scripted {
