@@ -866,12 +866,15 @@ impl Board {
         self.guard_flash(address, buf.len() as u32)?;
         self.shared.now.store(self.now, Ordering::Relaxed);
         if is_ppb(address) {
-            for (i, chunk) in buf.chunks_mut(4).enumerate() {
-                let at = address + 4 * i as u32;
-                let word = self.ppb_read(at & !3).to_le_bytes();
+            let mut done = 0;
+            while done < buf.len() {
+                // Word by word: an access that starts inside a word ends with it.
+                let at = address + done as u32;
                 let lane = (at & 3) as usize;
-                let len = chunk.len().min(4 - lane);
-                chunk[..len].copy_from_slice(&word[lane..lane + len]);
+                let len = (buf.len() - done).min(4 - lane);
+                let word = self.ppb_read(at & !3).to_le_bytes();
+                buf[done..done + len].copy_from_slice(&word[lane..lane + len]);
+                done += len;
             }
             return Ok(());
         }
@@ -894,15 +897,18 @@ impl Board {
         self.guard_flash(address, bytes.len() as u32)?;
         self.shared.now.store(self.now, Ordering::Relaxed);
         if is_ppb(address) {
-            for (i, chunk) in bytes.chunks(4).enumerate() {
-                let at = (address + 4 * i as u32) & !3;
+            let mut done = 0;
+            while done < bytes.len() {
+                let at = address + done as u32;
+                let lane = (at & 3) as usize;
+                let len = (bytes.len() - done).min(4 - lane);
                 let mut word = [0; 4];
-                if chunk.len() < 4 {
-                    word = self.ppb_read(at).to_le_bytes();
+                if len < 4 {
+                    word = self.ppb_read(at & !3).to_le_bytes();
                 }
-                let lane = (address & 3) as usize * usize::from(chunk.len() < 4);
-                word[lane..lane + chunk.len()].copy_from_slice(chunk);
-                self.ppb_write(at, u32::from_le_bytes(word));
+                word[lane..lane + len].copy_from_slice(&bytes[done..done + len]);
+                self.ppb_write(at & !3, u32::from_le_bytes(word));
+                done += len;
             }
             return Ok(());
         }

@@ -419,6 +419,18 @@ mod tests {
     }
 
     #[test]
+    fn a_transfer_may_start_inside_a_word_of_the_private_bus() {
+        let (mut b, mut w) = (board(), Wire::default());
+        let read = "Am000023000052e000edf800000004";
+        assert_eq!(send(&mut b, &mut w, "AM00002300005202e000edf80000000411223344"), OK);
+        assert_eq!(send(&mut b, &mut w, read), "&K11223344#");
+        // Three bytes from the last one of DCRDR on: they reach into DEMCR.
+        assert_eq!(send(&mut b, &mut w, "AM00002300005200e000edfb00000003aa0000"), OK);
+        assert_eq!(send(&mut b, &mut w, read), "&K112233aa#");
+        assert_eq!(send(&mut b, &mut w, "Am000023000052e000edf900000004"), "&K2233aa00#");
+    }
+
+    #[test]
     fn an_unpowered_or_missing_board_answers_like_an_open_wire() {
         let (mut b, mut w) = (board(), Wire::default());
         b.cut_power();
