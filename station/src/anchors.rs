@@ -15,7 +15,7 @@
 //! - A region's key follows from root_secret, region and epoch; nothing is stored twice.
 
 use crate::failure::{Failure, FailureCode};
-use crate::secrets::{Secret, SealedFile, SecretsError, StationKey, random, write_atomically};
+use crate::secrets::{SealedFile, Secret, SecretsError, StationKey, random, write_atomically};
 use keywright_protocol::anchors::{Bundle, MAX_BUNDLE, NewBundle, bundle_len, device_seed, region_seed};
 use keywright_protocol::cert::{Cert, CertFields, NEVER, Role, Trust, unit_scope, unit_subject};
 use keywright_protocol::crypto;
@@ -150,7 +150,10 @@ impl RegionAnchor {
             scope,
         }
         .sign(&self.signer)
-        .map_err(|e| AnchorsError::Damaged { path: format!("region-{}.sealed", self.region), detail: e.to_string() })
+        .map_err(|e| AnchorsError::Damaged {
+            path: format!("region-{}.sealed", self.region),
+            detail: e.to_string(),
+        })
     }
 }
 
@@ -248,10 +251,8 @@ impl Anchors {
     /// again changes nothing; a run that was cut short is completed.
     pub fn init(home: &Path, key: &StationKey, regions: &[u32]) -> Result<Self, AnchorsError> {
         let files = Files(home.join("anchors"));
-        std::fs::create_dir_all(&files.0).map_err(|source| SecretsError::File {
-            path: files.0.display().to_string(),
-            source,
-        })?;
+        std::fs::create_dir_all(&files.0)
+            .map_err(|source| SecretsError::File { path: files.0.display().to_string(), source })?;
         if regions.contains(&0) {
             return Err(AnchorsError::BadRegion);
         }
@@ -392,10 +393,8 @@ impl Anchors {
 fn read_bundle(files: &Files) -> Result<(RootAnchor, BundleState), AnchorsError> {
     let path = files.bundle();
     let bytes = read_public(&path)?;
-    let key: [u8; 32] = bytes
-        .get(44..76)
-        .and_then(|k| k.try_into().ok())
-        .ok_or_else(|| damaged(&path, "it is too short"))?;
+    let key: [u8; 32] =
+        bytes.get(44..76).and_then(|k| k.try_into().ok()).ok_or_else(|| damaged(&path, "it is too short"))?;
     let before = RootAnchor { epoch: FIRST_EPOCH - 1, key: PublicKey(key) };
     let stored = BundleState { hash: [0; 32], next_commit: crypto::sha256(&[&key]) };
     let bundle = Bundle::verify(&bytes, &before, &stored).map_err(|e| damaged(&path, e))?;
@@ -499,6 +498,9 @@ mod tests {
         std::fs::copy(folder.join("region-2.cert"), folder.join("region-1.cert")).unwrap();
         assert!(matches!(Anchors::open(home.path(), &key), Err(AnchorsError::Damaged { .. })));
         let wrong = StationKey::create(&Passphrase::demo(), KdfCost::TEST).unwrap();
-        assert!(matches!(Anchors::open(home.path(), &wrong), Err(AnchorsError::Damaged { .. } | AnchorsError::Secrets(_))));
+        assert!(matches!(
+            Anchors::open(home.path(), &wrong),
+            Err(AnchorsError::Damaged { .. } | AnchorsError::Secrets(_))
+        ));
     }
 }

@@ -54,7 +54,9 @@ pub enum SecretsError {
     #[error("the two passphrases differ; type the same one twice")]
     Mismatch,
     /// A sealed value does not open: altered, cut, moved from another row, or sealed under another station's key.
-    #[error("the sealed {what} does not open: it was altered, moved or sealed by another station; restore it from a backup")]
+    #[error(
+        "the sealed {what} does not open: it was altered, moved or sealed by another station; restore it from a backup"
+    )]
     Damaged {
         /// Table, row and purpose, or a file's name.
         what: String,
@@ -619,10 +621,7 @@ mod tests {
         let first = key();
         let recipe = KeyRecipe::from_bytes(&first.recipe().to_bytes()).unwrap();
         let again = StationKey::open(&Passphrase::demo(), &recipe).unwrap();
-        assert_eq!(
-            again.open_sealed(ROW, &first.seal(ROW, b"x").unwrap()).unwrap().as_slice(),
-            b"x"
-        );
+        assert_eq!(again.open_sealed(ROW, &first.seal(ROW, b"x").unwrap()).unwrap().as_slice(), b"x");
         let wrong = StationKey::open(&Passphrase::new("keywright-dem0".into()), &recipe);
         assert!(matches!(wrong, Err(SecretsError::WrongPassphrase)));
         let mut bytes = recipe.to_bytes();
@@ -649,7 +648,8 @@ mod tests {
         assert!(matches!(b.read(&key), Err(SecretsError::Damaged { .. })), "moved to another name");
         a.write(&key, b"beta").unwrap();
         assert_eq!(a.read(&key).unwrap().as_slice(), b"beta");
-        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names.len(), 2, "no temporary file stays: {names:?}");
     }
 
@@ -660,7 +660,10 @@ mod tests {
         assert_eq!(read(b"no newline").unwrap().0.as_str(), "no newline");
         assert!(read(b"").is_err() && read(b"\n").is_err() && read(&[0xff, 0xfe]).is_err());
         assert!(read(&[b'a'; 2000]).is_err());
-        assert!(matches!(Passphrase::new("short".into()).check_strength(), Err(SecretsError::TooShort { got: 5 })));
+        assert!(matches!(
+            Passphrase::new("short".into()).check_strength(),
+            Err(SecretsError::TooShort { got: 5 })
+        ));
         Passphrase::demo().check_strength().unwrap();
     }
 

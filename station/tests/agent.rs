@@ -103,7 +103,8 @@ fn many_units_at_once_over_bad_links_end_with_the_same_keys_on_both_sides() {
                     station.assert_same_keys(&device);
                     let challenge = [n as u8 + 1; 32];
                     let proof = device.prove(&challenge);
-                    let record = station.agent.check_proof(station.context(device.id), &challenge, &proof).unwrap();
+                    let record =
+                        station.agent.check_proof(station.context(device.id), &challenge, &proof).unwrap();
                     assert!(record.agent_mac_ok && record.cloud_mac_ok, "unit {n}");
                     let state = station.agent.cloud().state(device.id).unwrap();
                     assert_eq!(state, CloudState::New { generation: record.ck_gen }, "unit {n}");
@@ -116,7 +117,10 @@ fn many_units_at_once_over_bad_links_end_with_the_same_keys_on_both_sides() {
         station.count("SELECT count(*) FROM key_assignment WHERE state = 'posted' AND retired_at_ms IS NULL"),
         2 * i64::from(UNITS)
     );
-    assert_eq!(station.count("SELECT count(DISTINCT key_id) FROM key_assignment"), station.count("SELECT count(*) FROM key_assignment"));
+    assert_eq!(
+        station.count("SELECT count(DISTINCT key_id) FROM key_assignment"),
+        station.count("SELECT count(*) FROM key_assignment")
+    );
     station.records.verify_history().unwrap();
 }
 
@@ -211,7 +215,10 @@ fn the_same_request_gets_the_same_answer_and_a_fifth_one_evicts_the_first() {
         assert_eq!(change.change, Change::AgentKeyIssued { ak_gen: n });
     }
     assert_eq!(station.count("SELECT count(*) FROM pending WHERE state = 'pending'"), 4);
-    assert_eq!(station.count("SELECT count(*) FROM key_assignment WHERE void_reason = 'evicted' AND generation = 1"), 1);
+    assert_eq!(
+        station.count("SELECT count(*) FROM key_assignment WHERE void_reason = 'evicted' AND generation = 1"),
+        1
+    );
     let nack = station.handle(device.id, &late);
     assert_eq!(nack.change, Change::Nothing);
     device.deliver(nack.reply.expect("an authentic NACK"), Cut::Never);
@@ -224,7 +231,7 @@ fn the_same_request_gets_the_same_answer_and_a_fifth_one_evicts_the_first() {
 fn an_evicted_cloud_exchange_is_refused_and_the_unit_gets_the_same_record() {
     let station = Station::new(1, 2);
     let mut device = arrived(&station, 1, Suite::Hardened);
-    while device.done.len() < 1 {
+    while device.done.is_empty() {
         station.round(&mut device);
     }
     let frames: Vec<_> = (0..4).map(|_| device.fresh_request()).collect();
@@ -240,22 +247,37 @@ fn an_evicted_cloud_exchange_is_refused_and_the_unit_gets_the_same_record() {
     assert_eq!(device.refused, 1);
     station.complete(&mut device);
     station.assert_same_keys(&device);
-    assert_eq!(station.count("SELECT count(*) FROM key_assignment WHERE purpose = 'cloud'"), 1, "staged once");
+    assert_eq!(
+        station.count("SELECT count(*) FROM key_assignment WHERE purpose = 'cloud'"),
+        1,
+        "staged once"
+    );
 }
 
 #[test]
 fn a_repeated_cloud_request_gets_the_same_record_under_a_fresh_nonce() {
     let station = Station::new(1, 2);
     let mut device = arrived(&station, 1, Suite::Hardened);
-    while device.done.len() < 1 {
+    while device.done.is_empty() {
         station.round(&mut device);
     }
     let a = station.handle(device.id, &device.fresh_request());
     let b = station.handle(device.id, &device.fresh_request());
-    assert_eq!((&a.change, &b.change), (&Change::CloudKeyIssued { ck_gen: 1 }, &Change::CloudKeyIssued { ck_gen: 1 }));
+    assert_eq!(
+        (&a.change, &b.change),
+        (&Change::CloudKeyIssued { ck_gen: 1 }, &Change::CloudKeyIssued { ck_gen: 1 })
+    );
     assert_ne!(a.reply, b.reply);
-    assert_eq!(station.count("SELECT count(DISTINCT record) FROM pending WHERE purpose = 3"), 1, "one record");
-    assert_eq!(station.count("SELECT count(DISTINCT th2) FROM pending WHERE purpose = 3"), 2, "two exchanges");
+    assert_eq!(
+        station.count("SELECT count(DISTINCT record) FROM pending WHERE purpose = 3"),
+        1,
+        "one record"
+    );
+    assert_eq!(
+        station.count("SELECT count(DISTINCT th2) FROM pending WHERE purpose = 3"),
+        2,
+        "two exchanges"
+    );
     assert_eq!(
         station.agent.cloud().state(device.id).unwrap(),
         CloudState::Both { old: 0, new: 1 },
@@ -303,7 +325,11 @@ fn active_is_sticky_but_the_registered_identity_may_start_over() {
     assert!(handled.reply.is_none());
     assert_eq!(refused(&handled.change), FailureCode::AlreadyEnrolled);
     station.handle(device.id, &thief.tick().unwrap());
-    assert_eq!(station.count("SELECT count FROM alarm WHERE kind = 'another-identity'"), 2, "one alarm, counted");
+    assert_eq!(
+        station.count("SELECT count FROM alarm WHERE kind = 'another-identity'"),
+        2,
+        "one alarm, counted"
+    );
     let events = station.records.unit_events(device.id).unwrap();
     assert_eq!(events.iter().filter(|e| e.kind == "alarm").count(), 1);
     let after = station.records.key_vault().unit_keys(device.id).unwrap().agent.unwrap();
@@ -337,7 +363,11 @@ fn a_unit_erased_before_it_passed_may_enrol_again_and_one_that_passed_may_not() 
     station.complete(&mut erased);
     station.assert_same_keys(&erased);
     let keys = station.records.key_vault().unit_keys(id).unwrap();
-    assert_eq!((keys.agent.unwrap().generation, keys.cloud.unwrap().generation), (2, 2), "generations only grow");
+    assert_eq!(
+        (keys.agent.unwrap().generation, keys.cloud.unwrap().generation),
+        (2, 2),
+        "generations only grow"
+    );
     let proof = erased.prove(&[3; 32]);
     let record = station.agent.check_proof(station.context(id), &[3; 32], &proof).unwrap();
     station.records.finish_attempt(attempt, Outcome::Pass, None, Some(&record)).unwrap();
@@ -375,7 +405,11 @@ fn refusals_name_their_reason_and_stay_silent_on_the_wire() {
     let elsewhere = Station::new(1, 2);
     let mut foreign = elsewhere.device(unit_id(1), Suite::Hardened, 1);
     for _ in 0..2 {
-        assert_eq!(station.handle(unit_id(1), &foreign.fresh_request()).change, Change::Nothing, "may be noise");
+        assert_eq!(
+            station.handle(unit_id(1), &foreign.fresh_request()).change,
+            Change::Nothing,
+            "may be noise"
+        );
     }
     assert_eq!(send(station.context(unit_id(1)), &foreign.fresh_request()), FailureCode::ProductKeyUnknown);
     // Under another order's name.
@@ -413,7 +447,10 @@ fn the_agent_holds_the_quota_by_itself() {
     assert_eq!(refused(&handled.change), FailureCode::QuotaReached);
     assert_eq!(station.count("SELECT count(*) FROM enrolment"), 2);
     // A scrapped unit makes room for its replacement.
-    station.records.unit_event(unit_id(1), None, "scrapped", serde_json::json!({}), Some(UnitState::Scrapped)).unwrap();
+    station
+        .records
+        .unit_event(unit_id(1), None, "scrapped", serde_json::json!({}), Some(UnitState::Scrapped))
+        .unwrap();
     station.complete(&mut third);
 }
 
@@ -462,7 +499,7 @@ fn the_cloud_goes_old_both_new_and_believes_evidence_only() {
 fn a_stage_that_the_cloud_refuses_gives_the_unit_nothing() {
     let station = Station::new(1, 2);
     let mut device = arrived(&station, 1, Suite::Hardened);
-    while device.done.len() < 1 {
+    while device.done.is_empty() {
         station.round(&mut device);
     }
     station.agent.cloud().block(device.id).unwrap();
@@ -477,7 +514,7 @@ fn an_update_with_another_identity_is_an_alarm() {
     let station = Station::new(1, 2);
     let mut device = arrived(&station, 1, Suite::Hardened);
     device.goal = vec![Purpose::Init, Purpose::AgentKeyUpdate];
-    while device.done.len() < 1 {
+    while device.done.is_empty() {
         station.round(&mut device);
     }
     let own = device.dik.clone();

@@ -53,14 +53,26 @@ fn proved(station: &Station, n: u32) -> (UnitId, AttemptId, ProofRecord) {
 fn orders_and_batches_refuse_what_does_not_add_up() {
     let station = Station::new(10, 2);
     let records = &station.records;
-    assert_eq!(refusal(records.create_product_order(new_order("PO-1", 1, 2)).unwrap_err()), FailureCode::NameTaken);
+    assert_eq!(
+        refusal(records.create_product_order(new_order("PO-1", 1, 2)).unwrap_err()),
+        FailureCode::NameTaken
+    );
     assert_eq!(refusal(records.create_batch(station.po.id, "B1", 1).unwrap_err()), FailureCode::NameTaken);
     assert_eq!(refusal(records.create_batch(station.po.id, "B2", 1).unwrap_err()), FailureCode::InvalidInput);
     for bad in ["", "a name with spaces", "../B2", "-B2", "seventeen-letters"] {
-        assert_eq!(refusal(records.create_product_order(new_order(bad, 1, 2)).unwrap_err()), FailureCode::InvalidInput);
+        assert_eq!(
+            refusal(records.create_product_order(new_order(bad, 1, 2)).unwrap_err()),
+            FailureCode::InvalidInput
+        );
     }
-    assert_eq!(refusal(records.create_product_order(new_order("PO-0", 0, 2)).unwrap_err()), FailureCode::InvalidInput);
-    assert_eq!(refusal(records.create_product_order(new_order("PO-0", 1, 3)).unwrap_err()), FailureCode::InvalidInput);
+    assert_eq!(
+        refusal(records.create_product_order(new_order("PO-0", 0, 2)).unwrap_err()),
+        FailureCode::InvalidInput
+    );
+    assert_eq!(
+        refusal(records.create_product_order(new_order("PO-0", 1, 3)).unwrap_err()),
+        FailureCode::InvalidInput
+    );
     let second = records.create_product_order(new_order("PO-2", 5, 1)).unwrap();
     records.create_batch(second.id, "C1", 3).unwrap();
     records.create_batch(second.id, "C2", 2).unwrap();
@@ -82,15 +94,26 @@ fn binding_gives_serials_and_refuses_strangers() {
     let begin = || records.begin_attempt(station.batch.id, "fixture-1", "op").unwrap();
     let attempt = begin();
     for blank in [[0; 12], [0xff; 12]] {
-        assert_eq!(refusal(records.bind_unit(attempt, UnitId(blank)).unwrap_err()), FailureCode::BlankIdentity);
+        assert_eq!(
+            refusal(records.bind_unit(attempt, UnitId(blank)).unwrap_err()),
+            FailureCode::BlankIdentity
+        );
     }
     let unit = records.bind_unit(attempt, unit_id(1)).unwrap();
     assert_eq!(serial::parse(&unit.serial), Ok(("B1", 1)));
     assert_eq!((unit.state, unit.attempts, unit.interrupted), (UnitState::Arrived, 1, false));
-    assert_eq!(records.bind_unit(attempt, unit_id(1)).unwrap().serial, unit.serial, "binding twice is no error");
+    assert_eq!(
+        records.bind_unit(attempt, unit_id(1)).unwrap().serial,
+        unit.serial,
+        "binding twice is no error"
+    );
     assert_eq!(refusal(records.bind_unit(attempt, unit_id(2)).unwrap_err()), FailureCode::UnitSwapped);
     records.finish_attempt(attempt, Outcome::Timeout, Some(&failure()), None).unwrap();
-    assert_eq!(refusal(records.bind_unit(attempt, unit_id(1)).unwrap_err()), FailureCode::InvalidInput, "it has ended");
+    assert_eq!(
+        refusal(records.bind_unit(attempt, unit_id(1)).unwrap_err()),
+        FailureCode::InvalidInput,
+        "it has ended"
+    );
     let again = records.bind_unit(begin(), unit_id(1)).unwrap();
     assert_eq!((again.serial, again.attempts), (unit.serial, 2));
     assert_eq!(serial::parse(&records.bind_unit(begin(), unit_id(2)).unwrap().serial), Ok(("B1", 2)));
@@ -270,7 +293,9 @@ fn a_clock_that_jumps_back_spoils_no_order() {
     let attempt = records.begin_attempt(batch.id, "fixture-1", "op").unwrap();
     records.bind_unit(attempt, unit_id(1)).unwrap();
     time.fetch_sub(86_400_000, Ordering::SeqCst);
-    records.unit_event(unit_id(1), Some(attempt), "flash-begin", json!({}), Some(UnitState::Flashing)).unwrap();
+    records
+        .unit_event(unit_id(1), Some(attempt), "flash-begin", json!({}), Some(UnitState::Flashing))
+        .unwrap();
     records.finish_attempt(attempt, Outcome::Fail, Some(&failure()), None).unwrap();
     let kept = &records.list_attempts(batch.id).unwrap()[0];
     assert_eq!(kept.ended_at_ms, Some(kept.started_at_ms), "never before its start");
@@ -293,7 +318,8 @@ fn many_writers_share_commits_and_one_that_fails_takes_nobody_with_it() {
             scope.spawn(move || {
                 for i in 0..25 {
                     let id = unit_id(thread * 25 + i);
-                    let attempt = records.begin_attempt(station.batch.id, &format!("f{thread}"), "op").unwrap();
+                    let attempt =
+                        records.begin_attempt(station.batch.id, &format!("f{thread}"), "op").unwrap();
                     records.bind_unit(attempt, id).unwrap();
                     let blank = records.bind_unit(attempt, unit_id(9_999));
                     assert_eq!(refusal(blank.unwrap_err()), FailureCode::UnitSwapped);
@@ -318,7 +344,10 @@ fn a_second_keywright_and_a_foreign_lock_are_named() {
     let home = station.home.path();
     let second = open_again(home, options()).unwrap_err();
     assert!(matches!(second, RecordsError::Locked { .. }), "{second}");
-    assert!(second.to_string().contains("station.db") && second.to_string().contains("close the other"), "{second}");
+    assert!(
+        second.to_string().contains("station.db") && second.to_string().contains("close the other"),
+        "{second}"
+    );
     let Station { home, records, agent, .. } = station;
     drop((records, agent));
     let quick = || OpenOptions { busy_timeout: Duration::from_millis(20), ..options() };
@@ -338,12 +367,19 @@ fn a_wrong_passphrase_opens_nothing_and_spoils_nothing() {
     let station = Station::new(1, 2);
     let Station { home, records, agent, .. } = station;
     drop((records, agent));
-    let wrong =
-        SqliteRecords::open_with(&home.path().join("station.db"), options(), &Passphrase::new("wrong one!".into()));
+    let wrong = SqliteRecords::open_with(
+        &home.path().join("station.db"),
+        options(),
+        &Passphrase::new("wrong one!".into()),
+    );
     assert!(matches!(wrong, Err(RecordsError::WrongPassphrase { .. })));
     assert_eq!(open(home.path()).list_batches().unwrap().len(), 1);
     let fresh = tempfile::tempdir().unwrap();
-    let weak = SqliteRecords::open_with(&fresh.path().join("station.db"), options(), &Passphrase::new("short".into()));
+    let weak = SqliteRecords::open_with(
+        &fresh.path().join("station.db"),
+        options(),
+        &Passphrase::new("short".into()),
+    );
     assert_eq!(refusal(weak.unwrap_err()), FailureCode::InvalidInput);
 }
 
@@ -358,8 +394,11 @@ fn a_damaged_a_foreign_and_a_newer_database_are_left_alone() {
         assert_eq!(std::fs::read(&path).unwrap(), before, "not a byte is touched");
     };
     let corrupt = |e: &RecordsError| matches!(e, RecordsError::Corrupt { .. });
-    std::fs::write(&path, b"this is no database, it is a shopping list; it is longer than a header so that SQLite looks")
-        .unwrap();
+    std::fs::write(
+        &path,
+        b"this is no database, it is a shopping list; it is longer than a header so that SQLite looks",
+    )
+    .unwrap();
     unchanged(&corrupt);
     std::fs::remove_file(&path).unwrap();
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE wine (name TEXT)").unwrap();
@@ -462,7 +501,9 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
     drop((records, agent));
     // The shell ignores SIGXFSZ for its child, so that a write beyond the limit is an error, as a quota is.
     let mut command = std::process::Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 512; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 512; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap());
     let said = child(TEST, command, home.path());
     let [line] = said.as_slice() else { panic!("{said:?}") };
     let (full, attempts) = line.split_once(' ').unwrap();
@@ -487,7 +528,8 @@ fn a_read_only_file_and_folder_are_named() {
     let station = Station::new(1, 2);
     let Station { home, records, agent, .. } = station;
     drop((records, agent));
-    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode =
+        |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     // Permissions do not bind root: then the child runs as nobody, from a copy that nobody may read.
     let root = rustix::process::geteuid().is_root();
     let programs = tempfile::tempdir().unwrap();
@@ -526,7 +568,9 @@ fn a_killed_station_finds_its_unit_interrupted_and_resumes_it() {
         let batch = records.list_batches().unwrap()[0].id;
         let bound = records.begin_attempt(batch, "fixture-1", "op").unwrap();
         records.bind_unit(bound, unit_id(1)).unwrap();
-        records.unit_event(unit_id(1), Some(bound), "flash-begin", json!({}), Some(UnitState::Flashing)).unwrap();
+        records
+            .unit_event(unit_id(1), Some(bound), "flash-begin", json!({}), Some(UnitState::Flashing))
+            .unwrap();
         records.begin_attempt(batch, "fixture-2", "op").unwrap();
         println!("SAYS ready");
         std::io::stdout().flush().unwrap();
@@ -611,10 +655,19 @@ fn export_rows_hold_every_unit_and_what_was_handed_out_is_known() {
     assert_eq!(pass.mcu_uid, id.to_string());
     assert_eq!((pass.outcome.as_str(), pass.state.as_str(), pass.first_pass), ("PASS", "passed", true));
     assert_eq!((pass.firmware_version.as_str(), pass.region, pass.attempts), ("1.2.3", 7, 1));
-    assert_eq!((pass.agent_key_id.len(), pass.cloud_key_id.len(), pass.anchor_fingerprint.len()), (16, 16, 64));
+    assert_eq!(
+        (pass.agent_key_id.len(), pass.cloud_key_id.len(), pass.anchor_fingerprint.len()),
+        (16, 16, 64)
+    );
     assert_eq!(pass.key_generation, proof.generation);
-    assert_eq!((fail.outcome.as_str(), fail.failure_code.as_str(), fail.agent_key_id.as_str()), ("TIMEOUT", "K304", ""));
-    assert_eq!((none.state.as_str(), none.mcu_uid.as_str(), none.fixture.as_str()), ("unidentified", "", "fixture-9"));
+    assert_eq!(
+        (fail.outcome.as_str(), fail.failure_code.as_str(), fail.agent_key_id.as_str()),
+        ("TIMEOUT", "K304", "")
+    );
+    assert_eq!(
+        (none.state.as_str(), none.mcu_uid.as_str(), none.fixture.as_str()),
+        ("unidentified", "", "fixture-9")
+    );
     let object = serde_json::to_value(pass).unwrap();
     let mut names: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
     let mut columns = ExportRow::COLUMNS.to_vec();
@@ -632,10 +685,16 @@ fn export_rows_hold_every_unit_and_what_was_handed_out_is_known() {
         units,
     };
     let number = records.record_export(export(vec![id])).unwrap();
-    assert!(records.record_export(export(vec![unit_id(77)])).is_err(), "an unknown unit takes the whole record back");
+    assert!(
+        records.record_export(export(vec![unit_id(77)])).is_err(),
+        "an unknown unit takes the whole record back"
+    );
     let known = records.list_exports(station.batch.id).unwrap();
     assert_eq!(known.len(), 1);
     assert_eq!((known[0].id, &known[0].recipients), (number, &vec!["age1a".to_string(), "age1b".into()]));
     let rows = records.export_rows(station.batch.id).unwrap();
-    assert_eq!((rows[0].exported_in.as_str(), rows[1].exported_in.as_str()), (number.to_string().as_str(), ""));
+    assert_eq!(
+        (rows[0].exported_in.as_str(), rows[1].exported_in.as_str()),
+        (number.to_string().as_str(), "")
+    );
 }

@@ -12,8 +12,8 @@ use super::*;
 use crate::anchors::Anchors;
 use crate::failure::FailureCode;
 use crate::records::{
-    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, Records, RecordsError, SecretBytes,
-    SqliteRecords, StageCloudKey,
+    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, Records, RecordsError,
+    SecretBytes, SqliteRecords, StageCloudKey,
 };
 use crate::secrets::{SecretsError, random};
 use keywright_protocol::cert::Cert;
@@ -24,13 +24,13 @@ use keywright_protocol::keys::EphemeralSecret;
 use keywright_protocol::record::{CloudRecord, CloudRecordParts, MAX_RECORD, Order, StageOne};
 use keywright_protocol::schedule::KeyContext;
 use keywright_protocol::{
-    AgentKey, BaseKey, CloudKey, Error, Generation, MAX_CLOUD_RECORD, MAX_FRAME, ProductKey, ProductOrder as Po16,
-    PublicKey, Purpose, Region, Suite, UnitId as ProtocolUnitId,
+    AgentKey, BaseKey, CloudKey, Error, Generation, MAX_CLOUD_RECORD, MAX_FRAME, ProductKey,
+    ProductOrder as Po16, PublicKey, Purpose, Region, Suite, UnitId as ProtocolUnitId,
 };
 use serde_json::json;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use zeroize::Zeroizing;
 
 /// Unauthentic requests of one unit after which a person is told that its product key is not ours: one damaged frame
@@ -258,7 +258,12 @@ impl EmbeddedAgent {
         ))
     }
 
-    fn alarm(&self, context: FrameContext, kind: &'static str, detail: serde_json::Value) -> Result<(), Stop> {
+    fn alarm(
+        &self,
+        context: FrameContext,
+        kind: &'static str,
+        detail: serde_json::Value,
+    ) -> Result<(), Stop> {
         Ok(self.records.0.raise_alarm(context.unit, context.attempt, kind, detail)?)
     }
 
@@ -273,7 +278,10 @@ impl EmbeddedAgent {
         if suite.check_policy(order.po.suite).is_err() {
             return Err(Stop::Tell(Failure::new(
                 FailureCode::AgentRefused,
-                format!("unit {} asks in {suite}, order {} needs suite {}", context.unit, order.po.name, order.po.suite),
+                format!(
+                    "unit {} asks in {suite}, order {} needs suite {}",
+                    context.unit, order.po.name, order.po.suite
+                ),
             )));
         }
         match purpose {
@@ -336,7 +344,10 @@ impl EmbeddedAgent {
                         "enrolled-again"
                     };
                     self.alarm(context, kind, json!({ "identity": seen }))?;
-                    return Err(Stop::Tell(Failure::new(FailureCode::AlreadyEnrolled, format!("unit {unit}"))));
+                    return Err(Stop::Tell(Failure::new(
+                        FailureCode::AlreadyEnrolled,
+                        format!("unit {unit}"),
+                    )));
                 }
             }
             _ => {}
@@ -418,7 +429,8 @@ impl EmbeddedAgent {
     ) -> Result<Handled, Stop> {
         let unit = context.unit;
         let highest = view.enrolment.as_ref().map_or(0, |e| e.ak_highest);
-        let generation = Generation(highest).next().ok_or_else(|| damaged("agent key generations are used up"))?;
+        let generation =
+            Generation(highest).next().ok_or_else(|| damaged("agent key generations are used up"))?;
         // `random` refuses a stuck source, so a blank key can't come from here; `respond` refuses one once more.
         let key = AgentKey::from_bytes(random().map_err(no_randomness)?);
         let credentials = self.credentials(order)?;
@@ -495,7 +507,11 @@ impl EmbeddedAgent {
             }
         }
         if claimed > enrolment.ck_active {
-            self.alarm(context, "cloud-key-unknown", json!({ "claimed": claimed, "active": enrolment.ck_active }))?;
+            self.alarm(
+                context,
+                "cloud-key-unknown",
+                json!({ "claimed": claimed, "active": enrolment.ck_active }),
+            )?;
             return Err(Stop::Tell(Failure::new(
                 FailureCode::AgentRefused,
                 format!("unit {unit} claims cloud key {claimed}, {} is active", enrolment.ck_active),
@@ -507,7 +523,11 @@ impl EmbeddedAgent {
         // U3 leaves only after the cloud acknowledged the stage; asking it again changes nothing.
         self.at(Point::BeforeCloud);
         if let Err(failure) = self.cloud.prepare(unit, generation.0, &key) {
-            return Err(if failure.code == FailureCode::RecordsFailed { failure.into() } else { Stop::Tell(failure) });
+            return Err(if failure.code == FailureCode::RecordsFailed {
+                failure.into()
+            } else {
+                Stop::Tell(failure)
+            });
         }
         self.at(Point::AfterCloud);
         let credentials = self.credentials(order)?;
@@ -542,10 +562,12 @@ impl EmbeddedAgent {
         if let Some(sealed) = &enrolment.record_sealed {
             return Ok(inner.open_record(unit, enrolment.ck_staged, sealed)?);
         }
-        let generation =
-            Generation(enrolment.ck_highest).next().ok_or_else(|| damaged("cloud key generations are used up"))?;
+        let generation = Generation(enrolment.ck_highest)
+            .next()
+            .ok_or_else(|| damaged("cloud key generations are used up"))?;
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(no_randomness)?);
-        let key = CloudKey::new(secret.as_ref()).map_err(|_| Failure::new(FailureCode::BlankKey, "a new cloud key"))?;
+        let key = CloudKey::new(secret.as_ref())
+            .map_err(|_| Failure::new(FailureCode::BlankKey, "a new cloud key"))?;
         let region = self.anchors.region(order.po.region).map_err(Failure::from)?;
         let device = region.device_cert(&ProtocolUnitId(unit.0)).map_err(Failure::from)?;
         let mut record = Zeroizing::new(vec![0u8; MAX_CLOUD_RECORD]);
@@ -616,7 +638,9 @@ impl EmbeddedAgent {
             )));
         }
         let mut known = false;
-        for row in view.pending.iter().filter(|p| p.purpose == purpose.number() && p.generation == generation.0) {
+        for row in
+            view.pending.iter().filter(|p| p.purpose == purpose.number() && p.generation == generation.0)
+        {
             known = true;
             if row.suite != suite.number() {
                 continue;
@@ -629,7 +653,10 @@ impl EmbeddedAgent {
         }
         // A staged generation may have several exchanges, so one that was evicted is known by name only.
         let evicted = purpose == Purpose::CloudKeyUpdate
-            && view.enrolment.as_ref().is_some_and(|e| e.ck_evicted == generation.0 && e.ck_staged == generation.0);
+            && view
+                .enrolment
+                .as_ref()
+                .is_some_and(|e| e.ck_evicted == generation.0 && e.ck_staged == generation.0);
         if known && !evicted {
             // Never a NACK because a tag fails.
             return Err(Stop::Quiet);
@@ -703,7 +730,8 @@ impl EmbeddedAgent {
                 // Which key the exchange began under is not in message 3, and the unit repeats it until it is
                 // answered: the current key and the next one take turns.
                 let turn = self.nacks.fetch_add(1, Ordering::Relaxed);
-                let generation = if enrolment.ak_next > 0 && turn % 2 == 1 { enrolment.ak_next } else { enrolment.ak_cur };
+                let generation =
+                    if enrolment.ak_next > 0 && turn % 2 == 1 { enrolment.ak_next } else { enrolment.ak_cur };
                 let key = self.agent_key_of(UnitId(unit.0), generation)?;
                 (KeyContext::unit(&unit, Generation(generation)), BaseKey::from(&key))
             }
@@ -721,7 +749,10 @@ impl EmbeddedAgent {
         let incoming = Incoming::peek(frame)?;
         let _guard = self.records.0.unit_guard(context.unit);
         let Some(view) = self.records.0.agent_view(context.unit)? else {
-            return Ok(refuse(FailureCode::AgentRefused, format!("unit {} never arrived at this station", context.unit)));
+            return Ok(refuse(
+                FailureCode::AgentRefused,
+                format!("unit {} never arrived at this station", context.unit),
+            ));
         };
         match view.state {
             UnitState::Quarantined => return Ok(refuse(FailureCode::Quarantined, context.unit)),
@@ -783,7 +814,11 @@ impl Agent for EmbeddedAgent {
         })?;
         let vault = self.records.key_vault();
         let key = |purpose, generation: u32, accepted: bool| -> Result<Option<SecretBytes>, Failure> {
-            if generation == 0 || !accepted { Ok(None) } else { vault.key(unit, purpose, generation).map_err(told) }
+            if generation == 0 || !accepted {
+                Ok(None)
+            } else {
+                vault.key(unit, purpose, generation).map_err(told)
+            }
         };
         let (ak, ck) = (proof.agent_key.0, proof.cloud_key.0);
         let agent = key("agent", ak, [enrolment.ak_cur, enrolment.ak_next].contains(&ak))?;
@@ -802,8 +837,9 @@ impl Agent for EmbeddedAgent {
         };
         let cloud_mac_ok = match cloud {
             Some(key) => {
-                let key = CloudKey::new(key.expose())
-                    .map_err(|_| Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key")))?;
+                let key = CloudKey::new(key.expose()).map_err(|_| {
+                    Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key"))
+                })?;
                 verdict(proof.verify_cloud(challenge, &protocol_unit, proof.cloud_key, &key))?
             }
             None => false,

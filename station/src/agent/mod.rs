@@ -68,7 +68,12 @@ pub trait Agent: Send + Sync {
     /// Handles one frame from a unit. Everything that the reply promises is durable when this returns.
     fn handle(&self, context: FrameContext, frame: &[u8]) -> Result<Handled, Failure>;
     /// Checks a unit's proof of its installed keys against those issued; the keys never leave the agent.
-    fn check_proof(&self, context: FrameContext, challenge: &[u8; 32], proof: &Proof) -> Result<ProofRecord, Failure>;
+    fn check_proof(
+        &self,
+        context: FrameContext,
+        challenge: &[u8; 32],
+        proof: &Proof,
+    ) -> Result<ProofRecord, Failure>;
     /// The kind 1 record (product key, order, root anchor, bundle) for key area B, COMMIT and CONFIRM set: the same
     /// bytes for every unit of the product order (contracts: stage one).
     fn stage_one_record(&self, po: PoId) -> Result<Vec<u8>, Failure>;

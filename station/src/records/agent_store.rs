@@ -3,7 +3,10 @@
 //! The agent decides (`crate::agent`); this file stores what it decided, each decision in one transaction, and holds
 //! what only a transaction can: quotas across units, and the registry's compare-and-set.
 
-use super::sqlite::{Inner, append_event, assignment_seal, batch_state, now, pending_seal, refused, set_state, staged_seal, unit_and_state};
+use super::sqlite::{
+    Inner, append_event, assignment_seal, batch_state, now, pending_seal, refused, set_state, staged_seal,
+    unit_and_state,
+};
 use super::writer::Tx;
 use super::*;
 use crate::agent::cloud::{CloudState, Connected};
@@ -324,7 +327,9 @@ impl Inner {
 
     /// The cached message 2 of an exchange.
     pub(crate) fn cached_frame2(&self, pending: i64) -> Result<Vec<u8>, RecordsError> {
-        self.read(|c| c.prepare_cached("SELECT frame2 FROM pending WHERE id = ?1")?.query_row([pending], |r| r.get(0)))
+        self.read(|c| {
+            c.prepare_cached("SELECT frame2 FROM pending WHERE id = ?1")?.query_row([pending], |r| r.get(0))
+        })
     }
 
     /// Reserves an agent key and keeps its exchange. The first key of a unit counts against batch and order.
@@ -441,7 +446,11 @@ impl Inner {
     }
 
     /// A message under the next agent key arrived: the old one is no longer accepted (PROTOCOL §4 A3).
-    pub(crate) fn promote_agent_key(&self, unit: UnitId, attempt: Option<AttemptId>) -> Result<(), RecordsError> {
+    pub(crate) fn promote_agent_key(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+    ) -> Result<(), RecordsError> {
         let clock = self.clock.clone();
         self.write(move |tx| {
             let (unit, _) = unit_and_state(tx, unit)?;
@@ -691,7 +700,9 @@ fn facts_of(tx: &Tx<'_>, unit: i64) -> Result<CloudFacts, RecordsError> {
     tx.connection
         .prepare_cached("SELECT state, active, staged, blocked FROM cloud_unit WHERE unit = ?1")
         .and_then(|mut s| s.query_row([unit], cloud_row).optional())
-        .map(|facts| facts.unwrap_or(CloudFacts { state: CloudState::Unknown, active: 0, staged: 0, blocked: false }))
+        .map(|facts| {
+            facts.unwrap_or(CloudFacts { state: CloudState::Unknown, active: 0, staged: 0, blocked: false })
+        })
         .map_err(|e| tx.map(e))
 }
 
@@ -741,7 +752,10 @@ impl SqliteRecords {
             let (row, _) = unit_and_state(tx, unit)?;
             let facts = facts_of(tx, row)?;
             if facts.blocked {
-                return Err(refused(FailureCode::CloudRefused, format!("unit {unit} is blocked at the cloud")));
+                return Err(refused(
+                    FailureCode::CloudRefused,
+                    format!("unit {unit} is blocked at the cloud"),
+                ));
             }
             let map = |e| tx.map(e);
             tx.connection
@@ -786,7 +800,10 @@ impl SqliteRecords {
             let (row, _) = unit_and_state(tx, unit)?;
             let facts = facts_of(tx, row)?;
             if facts.blocked {
-                return Err(refused(FailureCode::CloudRefused, format!("unit {unit} is blocked at the cloud")));
+                return Err(refused(
+                    FailureCode::CloudRefused,
+                    format!("unit {unit} is blocked at the cloud"),
+                ));
             }
             if facts.staged == generation && generation > 0 {
                 commit_cloud(tx, row, generation)?;

@@ -228,7 +228,15 @@ impl Inner {
                     "INSERT INTO export (batch, format, file, rows, sha256, operator, at_ms)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
-                .execute((new.batch.0, &new.format, &new.file, new.rows, &new.sha256, &new.operator, now(&clock)))?;
+                .execute((
+                    new.batch.0,
+                    &new.format,
+                    &new.file,
+                    new.rows,
+                    &new.sha256,
+                    &new.operator,
+                    now(&clock),
+                ))?;
                 let id = c.last_insert_rowid();
                 for recipient in &new.recipients {
                     c.prepare_cached("INSERT OR IGNORE INTO export_recipient VALUES (?1, ?2)")?

@@ -21,9 +21,11 @@ pub(super) fn to_latest(connection: &mut Connection, path: &str) -> Result<(), R
     if found == SCHEMA_VERSION {
         return Ok(());
     }
-    Migrations::new(MIGRATIONS.iter().map(|sql| M::up(sql)).collect()).to_latest(connection).map_err(|e| match e {
-        rusqlite_migration::Error::RusqliteError { err, .. } => super::sqlite::map_error(path, err),
-        other => RecordsError::Other { path: path.into(), detail: other.to_string() },
+    Migrations::new(MIGRATIONS.iter().map(|sql| M::up(sql)).collect()).to_latest(connection).map_err(|e| {
+        match e {
+            rusqlite_migration::Error::RusqliteError { err, .. } => super::sqlite::map_error(path, err),
+            other => RecordsError::Other { path: path.into(), detail: other.to_string() },
+        }
     })
 }
 

@@ -118,7 +118,8 @@ pub trait Records: Send + Sync {
     /// Counts for the header.
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError>;
     /// Opens an attempt before anything touches the board.
-    fn begin_attempt(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError>;
+    fn begin_attempt(&self, batch: BatchId, fixture: &str, operator: &str)
+    -> Result<AttemptId, RecordsError>;
     /// Ties the attempt to the unit whose id was read over SWD, creating the unit (with its serial) if it is
     /// new. Blank ids, units of another batch, quarantined and scrapped units and a full quota are refused.
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError>;
@@ -165,7 +166,9 @@ pub trait Records: Send + Sync {
 #[non_exhaustive]
 pub enum RecordsError {
     /// Another process holds the write lock.
-    #[error("the database {path} is locked by another program; close the other Keywright on this PC and try again")]
+    #[error(
+        "the database {path} is locked by another program; close the other Keywright on this PC and try again"
+    )]
     Locked {
         /// The file.
         path: String,

@@ -103,7 +103,9 @@ mod tests {
         assert!(parse("B7-00001é").is_err());
         let good = format("B7", 1);
         let wrong = format!("{}?", &good[..good.len() - 1]);
-        assert!(matches!(parse(&wrong), Err(SerialError::Check { expected, .. }) if good.ends_with(expected)));
+        assert!(
+            matches!(parse(&wrong), Err(SerialError::Check { expected, .. }) if good.ends_with(expected))
+        );
     }
 
     #[test]

@@ -143,11 +143,12 @@ pub(super) fn map_error(path: &str, error: rusqlite::Error) -> RecordsError {
         (E::DatabaseBusy | E::DatabaseLocked, _) => RecordsError::Locked { path },
         (E::ReadOnly | E::PermissionDenied | E::CannotOpen, _) => RecordsError::ReadOnly { path },
         // A quota or a file size limit comes as a failed write, or as shared memory that can't grow.
-        (E::DiskFull, _)
-        | (_, rusqlite::ffi::SQLITE_IOERR_WRITE | rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+        (E::DiskFull, _) | (_, rusqlite::ffi::SQLITE_IOERR_WRITE | rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
             RecordsError::DiskFull { path }
         }
-        (E::DatabaseCorrupt | E::NotADatabase, _) => RecordsError::Corrupt { path, detail: error.to_string() },
+        (E::DatabaseCorrupt | E::NotADatabase, _) => {
+            RecordsError::Corrupt { path, detail: error.to_string() }
+        }
         _ => RecordsError::Other { path, detail: error.to_string() },
     }
 }
@@ -173,11 +174,16 @@ impl SqliteRecords {
     }
 
     /// Opens (or creates) the database and claims it for this process.
-    pub fn open_with(path: &Path, options: OpenOptions, passphrase: &Passphrase) -> Result<Self, RecordsError> {
+    pub fn open_with(
+        path: &Path,
+        options: OpenOptions,
+        passphrase: &Passphrase,
+    ) -> Result<Self, RecordsError> {
         let display = path.display().to_string();
         let claim = claim(path, &display)?;
         create_private(path, &display)?;
-        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, &display, options.busy_timeout)?;
+        let mut connection =
+            connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, &display, options.busy_timeout)?;
         let map = |e| map_error(&display, e);
         if connection.is_readonly("main").map_err(map)? {
             return Err(RecordsError::ReadOnly { path: display });
@@ -185,11 +191,13 @@ impl SqliteRecords {
         // Before anything is written: a newer or a foreign file must stay as it is.
         migrate::check_readable(&connection, &display)?;
         refuse_foreign(&connection, &display)?;
-        let mode: String = connection
-            .query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0))
-            .map_err(map)?;
+        let mode: String =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0)).map_err(map)?;
         if mode != "wal" {
-            return Err(RecordsError::Other { path: display, detail: format!("journal mode is {mode}, not wal") });
+            return Err(RecordsError::Other {
+                path: display,
+                detail: format!("journal mode is {mode}, not wal"),
+            });
         }
         connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -16000").map_err(map)?;
         if let Some(pages) = options.max_pages {
@@ -251,8 +259,9 @@ impl SqliteRecords {
         let broken = self.0.read(|c| {
             let mut last = [0u8; 32];
             let mut count = 0u64;
-            let mut statement =
-                c.prepare("SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq")?;
+            let mut statement = c.prepare(
+                "SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq",
+            )?;
             let mut rows = statement.query([])?;
             while let Some(r) = rows.next()? {
                 let (kind, detail): (String, String) = (r.get(4)?, r.get(5)?);
@@ -304,7 +313,12 @@ fn create_private(path: &Path, display: &str) -> Result<(), RecordsError> {
     }
 }
 
-fn connect(path: &Path, access: OpenFlags, display: &str, busy: Duration) -> Result<Connection, RecordsError> {
+fn connect(
+    path: &Path,
+    access: OpenFlags,
+    display: &str,
+    busy: Duration,
+) -> Result<Connection, RecordsError> {
     let map = |e| map_error(display, e);
     let connection =
         Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(map)?;
@@ -389,12 +403,8 @@ impl Inner {
         let connection = match pooled {
             Some(connection) => connection,
             None => {
-                let c = connect(
-                    &self.path,
-                    OpenFlags::SQLITE_OPEN_READ_ONLY,
-                    &self.display,
-                    self.busy_timeout,
-                )?;
+                let c =
+                    connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY, &self.display, self.busy_timeout)?;
                 c.set_prepared_statement_cache_capacity(64);
                 c
             }
@@ -417,7 +427,8 @@ impl Inner {
 
     /// Holds off other frames of the same unit.
     pub(super) fn lock_unit(&self, unit: UnitId) -> MutexGuard<'_, ()> {
-        let stripe = unit.0.iter().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(*b))) % STRIPES;
+        let stripe =
+            unit.0.iter().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(*b))) % STRIPES;
         self.stripes[stripe].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -520,8 +531,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, at: usize) -> r
         .transpose()
 }
 
-const PO_COLUMNS: &str =
-    "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url FROM product_order";
+const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url FROM product_order";
 
 fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
     Ok(ProductOrder {
@@ -751,7 +761,8 @@ impl Records for SqliteRecords {
     }
 
     fn list_product_orders(&self) -> Result<Vec<ProductOrder>, RecordsError> {
-        self.0.read(|c| c.prepare(&format!("{PO_COLUMNS} ORDER BY id DESC"))?.query_map([], po_row)?.collect())
+        self.0
+            .read(|c| c.prepare(&format!("{PO_COLUMNS} ORDER BY id DESC"))?.query_map([], po_row)?.collect())
     }
 
     fn product_order(&self, id: PoId) -> Result<ProductOrder, RecordsError> {
@@ -765,7 +776,9 @@ impl Records for SqliteRecords {
     fn product_order_by_name(&self, name: &str) -> Result<ProductOrder, RecordsError> {
         self.0
             .read(|c| {
-                c.prepare_cached(&format!("{PO_COLUMNS} WHERE name = ?1"))?.query_row([name], po_row).optional()
+                c.prepare_cached(&format!("{PO_COLUMNS} WHERE name = ?1"))?
+                    .query_row([name], po_row)
+                    .optional()
             })?
             .ok_or_else(|| self.0.missing("product order", name, "po list"))
     }
@@ -831,14 +844,19 @@ impl Records for SqliteRecords {
     }
 
     fn list_batches(&self) -> Result<Vec<Batch>, RecordsError> {
-        self.0
-            .read(|c| c.prepare_cached(&format!("{BATCH_COLUMNS} ORDER BY id DESC"))?.query_map([], batch_row)?.collect())
+        self.0.read(|c| {
+            c.prepare_cached(&format!("{BATCH_COLUMNS} ORDER BY id DESC"))?
+                .query_map([], batch_row)?
+                .collect()
+        })
     }
 
     fn batch_by_name(&self, name: &str) -> Result<Batch, RecordsError> {
         self.0
             .read(|c| {
-                c.prepare_cached(&format!("{BATCH_COLUMNS} WHERE name = ?1"))?.query_row([name], batch_row).optional()
+                c.prepare_cached(&format!("{BATCH_COLUMNS} WHERE name = ?1"))?
+                    .query_row([name], batch_row)
+                    .optional()
             })?
             .ok_or_else(|| self.0.missing("batch", name, "batch list"))
     }
@@ -846,7 +864,9 @@ impl Records for SqliteRecords {
     fn batch(&self, id: BatchId) -> Result<Batch, RecordsError> {
         self.0
             .read(|c| {
-                c.prepare_cached(&format!("{BATCH_COLUMNS} WHERE id = ?1"))?.query_row([id.0], batch_row).optional()
+                c.prepare_cached(&format!("{BATCH_COLUMNS} WHERE id = ?1"))?
+                    .query_row([id.0], batch_row)
+                    .optional()
             })?
             .ok_or_else(|| self.0.missing("batch", id.0, "batch list"))
     }
@@ -894,7 +914,12 @@ impl Records for SqliteRecords {
         })
     }
 
-    fn begin_attempt(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+    fn begin_attempt(
+        &self,
+        batch: BatchId,
+        fixture: &str,
+        operator: &str,
+    ) -> Result<AttemptId, RecordsError> {
         let known = self.batch(batch)?;
         let (fixture, operator) = (fixture.to_string(), operator.to_string());
         let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
@@ -1067,7 +1092,10 @@ impl Records for SqliteRecords {
         state: Option<UnitState>,
     ) -> Result<(), RecordsError> {
         if kind.is_empty() || kind.len() > 64 {
-            return Err(refused(FailureCode::InvalidInput, format!("an event's kind has 1 to 64 characters: {kind:?}")));
+            return Err(refused(
+                FailureCode::InvalidInput,
+                format!("an event's kind has 1 to 64 characters: {kind:?}"),
+            ));
         }
         let (kind, clock) = (kind.to_string(), self.0.clock.clone());
         self.0.write(move |tx| {
@@ -1077,11 +1105,17 @@ impl Records for SqliteRecords {
                     (a, b) if a == b => true,
                     // Only finish_attempt passes a unit, and only QA takes that away.
                     (_, UnitState::Passed) | (UnitState::Scrapped, _) => false,
-                    (UnitState::Passed, other) => matches!(other, UnitState::Quarantined | UnitState::Scrapped),
+                    (UnitState::Passed, other) => {
+                        matches!(other, UnitState::Quarantined | UnitState::Scrapped)
+                    }
                     _ => true,
                 };
                 if !allowed {
-                    let code = if old == UnitState::Scrapped { FailureCode::Scrapped } else { FailureCode::InvalidInput };
+                    let code = if old == UnitState::Scrapped {
+                        FailureCode::Scrapped
+                    } else {
+                        FailureCode::InvalidInput
+                    };
                     return Err(refused(
                         code,
                         format!("unit {unit} can't go from {} to {}", old.as_str(), new.as_str()),

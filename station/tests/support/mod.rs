@@ -238,7 +238,11 @@ impl Device {
     }
 
     pub fn preferred(&self) -> usize {
-        (0..2).filter_map(|a| self.view(a).map(|v| (v.generation(), a))).max().expect("I1: a record is valid").1
+        (0..2)
+            .filter_map(|a| self.view(a).map(|v| (v.generation(), a)))
+            .max()
+            .expect("I1: a record is valid")
+            .1
     }
 
     fn set_mark(&mut self, area: usize, mark: Mark) {
@@ -322,7 +326,8 @@ impl Device {
             let bytes = &self.stage_one;
             RecordView::open_product_key(bytes).expect("stage one").0.root_anchor().expect("root anchor")
         });
-        let order = RecordView::open_product_key(&self.stage_one).expect("stage one").0.order().expect("order");
+        let order =
+            RecordView::open_product_key(&self.stage_one).expect("stage one").0.order().expect("order");
         let held: Option<Cert> = self.view(self.preferred()).and_then(|v| v.region_cert());
         let trust = Trust {
             root: &root.key,
