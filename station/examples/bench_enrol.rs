@@ -4,7 +4,7 @@
 //!
 //! Timed is the agent: from handing it a frame to having its answer, which is on disk by then. Not timed are the
 //! units' own halves: their messages 1 are made before the first timed section, their messages 3 between the two. So
-//! the figure is units ÷ (time for all messages 1 + time for all messages 3). Many devices: 64 callers at once, as an
+//! the figure is units ÷ (time for all messages 1 + time for all messages 3). Many devices: 256 callers at once, as an
 //! agent with that many lines would see. One device: one enrolment after the other, each waiting for its own fsyncs.
 //! The database lies in the system's temporary folder (`TMPDIR` for another disk).
 
@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use support::{Cut, Device, Station, unit_id};
 
-const CALLERS: usize = 64;
+const CALLERS: usize = 256;
 
 fn station_with(units: u32, suite: Suite) -> (Station, Vec<Device>) {
     let station = Station::new(units, suite.number());
