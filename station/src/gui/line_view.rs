@@ -487,6 +487,7 @@ const KEYS: [(&str, &str); 12] = [
     ("Ctrl+D", "light or dark"),
     ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
     ("F11", "cover the whole screen or not"),
+    ("Ctrl+Q", "close, once the running units are done"),
     ("F12", "save a picture of the window"),
     ("F1  ?", "this help"),
 ];

@@ -310,6 +310,9 @@ impl Window {
             let full = ctx.input(|i| i.viewport().fullscreen.unwrap_or(false));
             ctx.send_viewport_cmd(ViewportCommand::Fullscreen(!full));
         }
+        if ctx.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, Key::Q)) {
+            ctx.send_viewport_cmd(ViewportCommand::Close);
+        }
         for command in line_view(ui, &self.snapshot, &mut self.view) {
             self.line.send(command);
         }
