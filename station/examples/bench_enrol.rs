@@ -67,13 +67,15 @@ fn frames(station: &Station, devices: &mut [Device]) -> Vec<(FrameContext, Vec<u
     devices.iter_mut().map(|d| (station.context(d.id), d.tick().expect("due"))).collect()
 }
 
-fn many(units: u32, suite: Suite) -> f64 {
+/// Enrolments a second, and the bytes on the wire of each.
+fn many(units: u32, suite: Suite) -> (f64, f64) {
     let (station, mut devices) = station_with(units, suite);
-    let mut time = Duration::ZERO;
+    let (mut time, mut bytes) = (Duration::ZERO, 0);
     for _ in 0..2 {
         let due = frames(&station, &mut devices);
         let (took, answers) = handle_all(&station, &due);
         time += took;
+        bytes += due.iter().map(|(_, frame)| frame.len()).chain(answers.iter().map(Vec::len)).sum::<usize>();
         for (device, answer) in devices.iter_mut().zip(answers) {
             device.deliver(answer, Cut::Never);
         }
@@ -82,7 +84,7 @@ fn many(units: u32, suite: Suite) -> f64 {
         assert_eq!(device.done.len(), 1, "every unit is enrolled");
         station.assert_same_keys(device);
     }
-    f64::from(units) / time.as_secs_f64()
+    (f64::from(units) / time.as_secs_f64(), bytes as f64 / f64::from(units))
 }
 
 fn one_at_a_time(units: u32, suite: Suite) -> f64 {
@@ -109,19 +111,19 @@ fn main() {
         at.and_then(|at| arguments.get(at + 1)).and_then(|v| v.parse().ok()).unwrap_or(default)
     };
     let (units, single) = (number("--units", 6000), number("--single", 300));
+    let (legacy, hardened) = (many(units, Suite::Legacy), many(units, Suite::Hardened));
     let figures = [
-        ("enrolments_per_s_suite1", many(units, Suite::Legacy), None),
-        ("enrolments_per_s_suite2", many(units, Suite::Hardened), Some(3000)),
-        ("enrolments_per_s_one_device", one_at_a_time(single, Suite::Hardened), None),
+        ("wire_bytes_suite1", legacy.1, "B", Some(544)),
+        ("wire_bytes_suite2", hardened.1, "B", Some(1129)),
+        ("enrolments_per_s_suite1", legacy.0.round(), "1/s", None),
+        ("enrolments_per_s_suite2", hardened.0.round(), "1/s", Some(3000)),
+        ("enrolments_per_s_one_device", one_at_a_time(single, Suite::Hardened).round(), "1/s", None),
     ];
-    for (name, value, goal) in figures {
+    for (name, value, unit, goal) in figures {
         if json {
-            println!(
-                "{}",
-                serde_json::json!({ "name": name, "value": value.round(), "unit": "1/s", "goal": goal })
-            );
+            println!("{}", serde_json::json!({ "name": name, "value": value, "unit": unit, "goal": goal }));
         } else {
-            println!("{name:32} {value:10.0} 1/s   goal {}", goal.map_or("-".into(), |g: u32| g.to_string()));
+            println!("{name:32} {value:10} {unit}   goal {}", goal.map_or("-".into(), |g: u32| g.to_string()));
         }
     }
 }

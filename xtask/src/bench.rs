@@ -40,10 +40,13 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
         "--json",
     ]))?);
     say("measuring units on virtual boards (release build)");
+    crate::run(cargo().args(["build", "--quiet", "--release", "--package", "keywright", "--bins"]))?;
+    let statics = image.parts.iter().find(|part| part.name == "app").map_or(0, |part| part.ram_statics);
     figures.extend(figures_of(
         cargo()
             .args(["run", "--quiet", "--release", "--package", "keywright-e2e", "--example", "bench_units"])
-            .env("KEYWRIGHT_COMMON_IMAGE", &image.json),
+            .env("KEYWRIGHT_COMMON_IMAGE", &image.json)
+            .env("KEYWRIGHT_RAM_STATICS", statics.to_string()),
     )?);
     if args.json {
         for figure in &figures {
