@@ -38,8 +38,19 @@ impl Factory {
         factory.ok(&["anchors", "init", "--region", "7"]);
         let (count, suite) = (quantity.to_string(), suite.to_string());
         factory.ok(&[
-            "po", "new", ORDER, "--model", "KW-GATEWAY-429", "--quantity", &count, "--region", "7", "--suite", &suite,
-            "--cloud-url", "mqtts://broker.example:8883",
+            "po",
+            "new",
+            ORDER,
+            "--model",
+            "KW-GATEWAY-429",
+            "--quantity",
+            &count,
+            "--region",
+            "7",
+            "--suite",
+            &suite,
+            "--cloud-url",
+            "mqtts://broker.example:8883",
         ]);
         factory.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
         factory
@@ -80,7 +91,12 @@ impl Factory {
     /// Runs it and expects success; standard output.
     pub fn ok(&self, args: &[&str]) -> String {
         let out = self.run(args);
-        assert!(out.status.success(), "keywright {args:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+        assert!(
+            out.status.success(),
+            "keywright {args:?}: {}\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr)
+        );
         String::from_utf8(out.stdout).expect("UTF-8")
     }
 
@@ -92,8 +108,12 @@ impl Factory {
         for name in &names {
             args.extend(["--fixture", name]);
         }
-        let mut child =
-            self.keywright(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("keywright starts");
+        let mut child = self
+            .keywright(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("keywright starts");
         let lines = BufReader::new(child.stdout.take().expect("piped"));
         let mut errors = child.stderr.take().expect("piped");
         let stderr = std::thread::spawn(move || {
@@ -112,7 +132,8 @@ impl Factory {
     /// The database, read-only.
     pub fn database(&self) -> rusqlite::Connection {
         let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        rusqlite::Connection::open_with_flags(self.home().join("station.db"), flags).expect("station.db opens")
+        rusqlite::Connection::open_with_flags(self.home().join("station.db"), flags)
+            .expect("station.db opens")
     }
 
     /// The unit of board `n` as `unit show --json` prints it.

@@ -6,7 +6,11 @@ use keywright_virtual_board::ReadProtection;
 
 /// The head of flash, which every stage one writes.
 fn untouched(factory: &Factory, n: u32) -> bool {
-    let flash = factory.bench.with_board(n, |b| b.read_flash(map::FLASH_BASE, 0x4_0000)).expect("board").expect("flash");
+    let flash = factory
+        .bench
+        .with_board(n, |b| b.read_flash(map::FLASH_BASE, 0x4_0000))
+        .expect("board")
+        .expect("flash");
     flash.iter().all(|byte| *byte == 0xFF)
 }
 

@@ -38,7 +38,11 @@ fn bare_boards_become_units_with_their_own_keys() {
 
     // The product key is gone from the chip, and so is its whole area or it holds the unit's own record.
     for n in 1..=2 {
-        let b = factory.bench.with_board(n, |b| b.read_flash(map::KEY_AREA_B.base, 2048)).expect("board").expect("flash");
+        let b = factory
+            .bench
+            .with_board(n, |b| b.read_flash(map::KEY_AREA_B.base, 2048))
+            .expect("board")
+            .expect("flash");
         assert_ne!(b.get(5), Some(&1), "kind 1 (product key) still in area B of board {n}");
     }
 }
@@ -53,16 +57,27 @@ fn the_legacy_suite_works_as_well() {
 fn the_same_board_again_is_not_made_twice() {
     let factory = Factory::new(1, 1, 2, 13);
     factory.run_line(&[1]).assert_passed(&[1]);
-    let before = factory.bench.with_board(1, |b| b.read_flash(map::FLASH_BASE, map::FLASH_LEN)).expect("board").expect("flash");
+    let before = factory
+        .bench
+        .with_board(1, |b| b.read_flash(map::FLASH_BASE, map::FLASH_LEN))
+        .expect("board")
+        .expect("flash");
     let keys = |factory: &Factory| -> i64 {
-        factory.database().query_row("SELECT count(*) FROM key_assignment", [], |row| row.get(0)).expect("count")
+        factory
+            .database()
+            .query_row("SELECT count(*) FROM key_assignment", [], |row| row.get(0))
+            .expect("count")
     };
     let issued = keys(&factory);
 
     let again = factory.run_line(&[1]);
     assert_eq!(again.outcome(1), "PASS", "{again:#?}");
     assert_eq!(keys(&factory), issued, "no new key was issued");
-    let after = factory.bench.with_board(1, |b| b.read_flash(map::FLASH_BASE, map::FLASH_LEN)).expect("board").expect("flash");
+    let after = factory
+        .bench
+        .with_board(1, |b| b.read_flash(map::FLASH_BASE, map::FLASH_LEN))
+        .expect("board")
+        .expect("flash");
     assert!(before == after, "a finished unit's flash is left alone");
     assert!(!again.of("step").any(|e| e["step"] == "flash"), "{again:#?}");
 }
@@ -74,7 +89,8 @@ fn the_batch_takes_no_more_units_than_planned() {
     let second = factory.run_line(&[2]);
     assert_eq!(second.failure(2), "QuotaReached", "{second:#?}");
     assert_ne!(second.code, Some(0));
-    let flash = factory.bench.with_board(2, |b| b.read_flash(map::FLASH_BASE, 4096)).expect("board").expect("flash");
+    let flash =
+        factory.bench.with_board(2, |b| b.read_flash(map::FLASH_BASE, 4096)).expect("board").expect("flash");
     assert!(flash.iter().all(|byte| *byte == 0xFF), "the refused board was not touched");
 }
 

@@ -22,7 +22,9 @@ impl Display {
             .spawn()
             .expect("Xvfb starts; the Debian package is xvfb");
         let mut number = String::new();
-        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut number).expect("a display number");
+        BufReader::new(server.stdout.take().expect("piped"))
+            .read_line(&mut number)
+            .expect("a display number");
         Self { server, name: format!(":{}", number.trim()) }
     }
 
@@ -33,7 +35,11 @@ impl Display {
     }
 
     fn xdotool(&self, args: &[&str]) -> String {
-        let out = self.command("xdotool").args(args).output().expect("xdotool starts; the Debian package is xdotool");
+        let out = self
+            .command("xdotool")
+            .args(args)
+            .output()
+            .expect("xdotool starts; the Debian package is xdotool");
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
@@ -44,7 +50,12 @@ impl Display {
         path.push("screenshots");
         std::fs::create_dir_all(&path).expect("a folder for screenshots");
         path.push(name);
-        let taken = self.command("import").args(["-window", "root"]).arg(&path).status().expect("import (imagemagick)");
+        let taken = self
+            .command("import")
+            .args(["-window", "root"])
+            .arg(&path)
+            .status()
+            .expect("import (imagemagick)");
         assert!(taken.success());
         path
     }
@@ -86,7 +97,8 @@ fn space_turns_four_boards_into_units() {
             .expect("count")
     };
     eventually("the window", || !display.xdotool(&["search", "--name", "Keywright"]).trim().is_empty());
-    let id = display.xdotool(&["search", "--name", "Keywright"]).lines().next().unwrap_or_default().to_owned();
+    let id =
+        display.xdotool(&["search", "--name", "Keywright"]).lines().next().unwrap_or_default().to_owned();
     display.xdotool(&["windowfocus", &id]);
     // The first frame may come a moment after the window; a press that nobody saw is repeated, one that somebody saw
     // starts nothing twice, because running fixtures don't start.
@@ -104,7 +116,9 @@ fn space_turns_four_boards_into_units() {
         }
         false
     });
-    eventually("an end of four attempts", || finished("PASS") + finished("FAIL") + finished("ERROR") + finished("TIMEOUT") >= 4);
+    eventually("an end of four attempts", || {
+        finished("PASS") + finished("FAIL") + finished("ERROR") + finished("TIMEOUT") >= 4
+    });
     let picture = display.screenshot("line-1280x720.png");
     assert_eq!(finished("PASS"), 4, "all boards pass; see {}", picture.display());
 
@@ -117,7 +131,9 @@ fn space_turns_four_boards_into_units() {
     display.xdotool(&["key", "--window", &id, "ctrl+q"]);
     eventually("the end of the program", || window.try_wait().expect("wait").is_some());
     assert!(window.wait().expect("wait").success());
-    let sound: String =
-        factory.database().query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("integrity_check");
+    let sound: String = factory
+        .database()
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("integrity_check");
     assert_eq!(sound, "ok");
 }
