@@ -476,7 +476,7 @@ fn footer(
     }
 }
 
-const KEYS: &[(&str, &str)] = [
+const KEYS: &[(&str, &str)] = &[
     ("Space", "start every fixture with a new board, or the one in focus"),
     ("1 … 9", "start the fixture with that number"),
     ("Enter", "start the fixture in focus"),
