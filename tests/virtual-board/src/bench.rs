@@ -721,6 +721,10 @@ impl Inner {
     /// Run one board for a while; says when it wants to run again.
     fn turn(&self, index: usize) -> Instant {
         let slot = &self.slots[index];
+        // A mutex is not fair: this thread would take a busy board back before a debugger that waits has woken.
+        while slot.waiting.load(Ordering::Acquire) > 0 && !self.quit.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
         let start = Instant::now();
         let mut pace = *lock(&slot.pace);
         if start > pace.due + FORGIVEN {
