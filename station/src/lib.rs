@@ -1,8 +1,8 @@
 //! Keywright's station: everything between the operator and the boards.
 //!
 //! Code map: [`line`] runs units through fixtures, [`hardware`] reaches probes and serial ports,
-//! [`agent`] issues keys, [`records`] keeps everything that happened, [`export`] hands protected
-//! key lists out, [`anchors`] holds the root and regional keys. The window and the command line
+//! [`agent`] issues keys, `cloud` lets units in with them, [`records`] keeps everything that happened, [`export`]
+//! hands protected key lists out, [`anchors`] holds the root and regional keys. The window and the command line
 //! are thin over these.
 //!
 //! Architecture invariants:
@@ -15,6 +15,8 @@
 pub mod agent;
 pub mod anchors;
 pub mod cli;
+#[cfg(feature = "cloud")]
+pub mod cloud;
 pub mod config;
 pub mod export;
 pub mod failure;
