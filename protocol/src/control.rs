@@ -136,7 +136,7 @@ pub struct Status {
     pub reset_cause: u8,
     /// Milliseconds since reset.
     pub uptime_ms: u32,
-    /// Bytes of stack ever used.
+    /// Bytes of RAM ever used: statics and deepest stack.
     pub stack_high_water: u32,
 }
 

@@ -387,7 +387,8 @@ impl<'a> FrameBuilder<'a> {
     ) -> Result<usize, Error> {
         let (head, rest) = self.out.split_at_mut_checked(self.clear_end).ok_or(Error::BufferTooSmall)?;
         let (iv_out, rest) = rest.split_first_chunk_mut::<BLOCK>().ok_or(Error::BufferTooSmall)?;
-        let (ct, tag) = rest.split_at_mut_checked(padded(self.pt_len)).ok_or(Error::BufferTooSmall)?;
+        let (ct, rest) = rest.split_at_mut_checked(padded(self.pt_len)).ok_or(Error::BufferTooSmall)?;
+        let tag: &mut [u8; TAG_LEN] = rest.try_into().map_err(|_| Error::BufferTooSmall)?;
         *iv_out = *iv;
         let mut w = Writer::new(ct);
         for part in plaintext {
@@ -397,8 +398,7 @@ impl<'a> FrameBuilder<'a> {
             return Err(Error::BufferTooSmall);
         }
         crypto::cbc_encrypt(keys.enc(), iv, ct, self.pt_len)?;
-        let computed = crypto::hmac(keys.mac(), &[head, prev, iv, ct]);
-        tag.copy_from_slice(&computed);
+        *tag = crypto::hmac(keys.mac(), &[head, prev, iv, ct]);
         Ok(self.total)
     }
 }

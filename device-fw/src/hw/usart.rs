@@ -64,6 +64,15 @@ struct Rings {
 
 static RINGS: Mutex<RefCell<Option<Rings>>> = Mutex::new(RefCell::new(None));
 
+/// The one way to the rings: `None` before there are any. A second borrow cannot happen (the critical section
+/// excludes the interrupt, and no caller nests), and were it to, `None` is an answer where a borrow would panic.
+fn with_rings<R>(work: impl FnOnce(&mut Rings) -> R) -> Option<R> {
+    critical_section::with(|cs| {
+        let mut rings = RINGS.borrow(cs).try_borrow_mut().ok()?;
+        rings.as_mut().map(work)
+    })
+}
+
 /// Sets pins and baud rate. Transmission and reception work by polling from here on.
 fn configure(usart: USART1, gpioa: &GPIOA, rcc: &RCC) -> Registers {
     let usart = Registers(usart);
@@ -94,7 +103,10 @@ impl Port {
         let usart = configure(usart, gpioa, rcc);
         usart.set(CR1, CR1_RXNEIE);
         critical_section::with(|cs| {
-            RINGS.borrow_ref_mut(cs).replace(Rings { usart, rx: Deque::new(), tx: Deque::new(), lost: 0 });
+            // Taken once, before anybody else can hold it.
+            if let Ok(mut rings) = RINGS.borrow(cs).try_borrow_mut() {
+                rings.replace(Rings { usart, rx: Deque::new(), tx: Deque::new(), lost: 0 });
+            }
         });
         // SAFETY: the handler and its rings exist.
         unsafe { NVIC::unmask(Interrupt::USART1) };
@@ -103,17 +115,13 @@ impl Port {
 
     /// Bytes lost on the line since boot.
     pub fn lost(&self) -> u32 {
-        critical_section::with(|cs| RINGS.borrow_ref(cs).as_ref().map_or(0, |rings| rings.lost))
+        with_rings(|rings| rings.lost).unwrap_or(0)
     }
 
     /// Whether everything queued has left the ring. A reset on request waits for it.
     pub fn is_sent(&self) -> bool {
-        critical_section::with(|cs| {
-            RINGS.borrow_ref(cs).as_ref().is_none_or(|rings| {
-                // TC, bit 6: the shift register is empty too.
-                rings.tx.is_empty() && rings.usart.read(SR) & 1 << 6 != 0
-            })
-        })
+        // TC, bit 6: the shift register is empty too.
+        with_rings(|rings| rings.tx.is_empty() && rings.usart.read(SR) & 1 << 6 != 0).unwrap_or(true)
     }
 
     /// Sleeps until an interrupt, unless a byte already waits.
@@ -122,8 +130,8 @@ impl Port {
     /// B1.5.19), so a byte that arrives between the look and the WFI ends the sleep at once, and its
     /// handler runs when the critical section ends.
     pub fn sleep(&self) {
-        critical_section::with(|cs| {
-            if RINGS.borrow_ref(cs).as_ref().is_none_or(|rings| rings.rx.is_empty()) {
+        with_rings(|rings| {
+            if rings.rx.is_empty() {
                 cortex_m::asm::dsb();
                 cortex_m::asm::wfi();
             }
@@ -133,13 +141,11 @@ impl Port {
 
 impl BytePort for Port {
     fn read(&mut self) -> Option<u8> {
-        critical_section::with(|cs| RINGS.borrow_ref_mut(cs).as_mut()?.rx.pop_front())
+        with_rings(|rings| rings.rx.pop_front()).flatten()
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), LinkFull> {
-        critical_section::with(|cs| {
-            let mut guard = RINGS.borrow_ref_mut(cs);
-            let rings = guard.as_mut().ok_or(LinkFull)?;
+        with_rings(|rings| {
             if TX_LEN - rings.tx.len() < bytes.len() {
                 return Err(LinkFull);
             }
@@ -151,14 +157,13 @@ impl BytePort for Port {
             rings.usart.set(CR1, CR1_TXEIE);
             Ok(())
         })
+        .unwrap_or(Err(LinkFull))
     }
 }
 
 #[interrupt]
 fn USART1() {
-    critical_section::with(|cs| {
-        let mut guard = RINGS.borrow_ref_mut(cs);
-        let Some(rings) = guard.as_mut() else { return };
+    with_rings(|rings| {
         let status = rings.usart.read(SR);
         if status & (SR_RXNE | SR_ERRORS) != 0 {
             // SR then DR clears the error flags as well (RM0090 §30.6.1); without it ORE would refire for ever.
