@@ -116,15 +116,20 @@ impl Config {
             }
             if let Some(image) = station.image {
                 if image.get_ref().as_os_str().is_empty() {
-                    return Err(at(image.span().start, "found an empty path, expected that of common-image.json"));
+                    return Err(at(
+                        image.span().start,
+                        "found an empty path, expected that of common-image.json",
+                    ));
                 }
-                config.image =
-                    Some(path.parent().unwrap_or(Path::new(".")).join(image.into_inner()));
+                config.image = Some(path.parent().unwrap_or(Path::new(".")).join(image.into_inner()));
             }
             config.gray_release = station.gray_release.unwrap_or(0);
             if let Some(seconds) = station.exchange_timeout_seconds {
                 if !(5..=3600).contains(seconds.get_ref()) {
-                    return Err(at(seconds.span().start, "found a time out of range, expected 5 to 3600 seconds"));
+                    return Err(at(
+                        seconds.span().start,
+                        "found a time out of range, expected 5 to 3600 seconds",
+                    ));
                 }
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
@@ -135,12 +140,19 @@ impl Config {
             check_selector(&probe).map_err(|what| at(table.probe.span().start, &what))?;
             let serial = table.serial.get_ref().trim().to_owned();
             if serial.is_empty() {
-                return Err(at(table.serial.span().start, "found an empty name, expected a serial port such as \"/dev/ttyACM0\""));
+                return Err(at(
+                    table.serial.span().start,
+                    "found an empty name, expected a serial port such as \"/dev/ttyACM0\"",
+                ));
             }
-            let same = |what: &str, other: &Fixture| format!("fixture {:?} already has this {what}", other.name);
+            let same =
+                |what: &str, other: &Fixture| format!("fixture {:?} already has this {what}", other.name);
             for other in &config.fixtures {
                 if other.name == name {
-                    return Err(at(table.name.span().start, &format!("found a second fixture {name:?}, expected another name")));
+                    return Err(at(
+                        table.name.span().start,
+                        &format!("found a second fixture {name:?}, expected another name"),
+                    ));
                 }
                 if other.probe.eq_ignore_ascii_case(&probe) {
                     return Err(at(table.probe.span().start, &same("probe", other)));
@@ -158,7 +170,10 @@ impl Config {
 fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
     let text = name.get_ref().trim();
     if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-        return Err(format!("found {:?}, expected a {noun} name of 1 to 64 printable characters", name.get_ref()));
+        return Err(format!(
+            "found {:?}, expected a {noun} name of 1 to 64 printable characters",
+            name.get_ref()
+        ));
     }
     Ok(text.to_owned())
 }
@@ -172,7 +187,8 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 
 fn check_selector(selector: &str) -> Result<(), String> {
     let mut parts = selector.splitn(3, ':');
-    let hex16 = |s: Option<&str>| s.is_some_and(|s| (1..=4).contains(&s.len()) && u16::from_str_radix(s, 16).is_ok());
+    let hex16 =
+        |s: Option<&str>| s.is_some_and(|s| (1..=4).contains(&s.len()) && u16::from_str_radix(s, 16).is_ok());
     let vendor = parts.next();
     let product = parts.next().map(|p| p.split_once('-').map_or(p, |(id, _)| id));
     if hex16(vendor) && hex16(product) && parts.next().is_none_or(|s| !s.is_empty()) {
@@ -227,7 +243,10 @@ pub struct PortDescription {
 /// `NoProbe`, `AmbiguousProbes` (two that look the same, or several ports for one probe), `PortMissing`.
 pub fn pair(probes: &[ProbeDescription], ports: &[PortDescription]) -> Result<Vec<Fixture>, Failure> {
     if probes.is_empty() {
-        return Err(Failure::new(FailureCode::NoProbe, "is it plugged in, and do the udev rules let this user use it?"));
+        return Err(Failure::new(
+            FailureCode::NoProbe,
+            "is it plugged in, and do the udev rules let this user use it?",
+        ));
     }
     for (i, probe) in probes.iter().enumerate() {
         let twin = probes[..i]
@@ -249,7 +268,8 @@ pub fn pair(probes: &[ProbeDescription], ports: &[PortDescription]) -> Result<Ve
         let own: Vec<_> = usb_ports
             .iter()
             .filter(|p| {
-                p.usb == Some((probe.vid, probe.pid)) && p.serial.as_deref().filter(|s| !s.is_empty()) == probe.number()
+                p.usb == Some((probe.vid, probe.pid))
+                    && p.serial.as_deref().filter(|s| !s.is_empty()) == probe.number()
             })
             .collect();
         let port = match own.as_slice() {
@@ -269,7 +289,11 @@ pub fn pair(probes: &[ProbeDescription], ports: &[PortDescription]) -> Result<Ve
                 ));
             }
         };
-        fixtures.push(Fixture { name: (n + 1).to_string(), probe: probe.selector(), serial: port.path.clone() });
+        fixtures.push(Fixture {
+            name: (n + 1).to_string(),
+            probe: probe.selector(),
+            serial: port.path.clone(),
+        });
     }
     Ok(fixtures)
 }
@@ -316,11 +340,33 @@ mod tests {
             ("[station]\ngray_release = \"many\"\n".into(), ":2:16:", &["many", "expected u32"]),
             ("[station]\nexchange_timeout_seconds = 1\n".into(), ":2:28:", &["5 to 3600"]),
             ("[fixture]\nname = \"1\"\n".into(), ":1:1:", &["expected a sequence"]),
-            ("[[fixture]]\nname = \"1\"\nprobe = \"0483:374b\"\n".into(), ":1:1:", &["missing field `serial`"]),
-            ("[[fixture]]\nname = \"1\"\nprobe = \"stlink\"\nserial = \"x\"\n".into(), ":3:9:", &["stlink", "VID:PID"]),
-            (format!("{fixture}\n[[fixture]]\nname = \"1\"\nprobe = \"0483:374c\"\nserial = \"y\"\n"), ":7:8:", &["second"]),
-            (format!("{fixture}\n[[fixture]]\nname = \"2\"\nprobe = \"0483:374B\"\nserial = \"y\"\n"), ":8:9:", &["probe"]),
-            (format!("{fixture}\n[[fixture]]\nname = \"2\"\nprobe = \"0483:374c\"\nserial = \"/dev/ttyACM0\"\n"), ":9:10:", &["serial"]),
+            (
+                "[[fixture]]\nname = \"1\"\nprobe = \"0483:374b\"\n".into(),
+                ":1:1:",
+                &["missing field `serial`"],
+            ),
+            (
+                "[[fixture]]\nname = \"1\"\nprobe = \"stlink\"\nserial = \"x\"\n".into(),
+                ":3:9:",
+                &["stlink", "VID:PID"],
+            ),
+            (
+                format!("{fixture}\n[[fixture]]\nname = \"1\"\nprobe = \"0483:374c\"\nserial = \"y\"\n"),
+                ":7:8:",
+                &["second"],
+            ),
+            (
+                format!("{fixture}\n[[fixture]]\nname = \"2\"\nprobe = \"0483:374B\"\nserial = \"y\"\n"),
+                ":8:9:",
+                &["probe"],
+            ),
+            (
+                format!(
+                    "{fixture}\n[[fixture]]\nname = \"2\"\nprobe = \"0483:374c\"\nserial = \"/dev/ttyACM0\"\n"
+                ),
+                ":9:10:",
+                &["serial"],
+            ),
             ("[station]\nname = \"a\nimage = 1\n".into(), ":2:", &["string"]),
             ("[station]\nname = \"\"\n".into(), ":2:8:", &["1 to 64"]),
         ];
@@ -334,7 +380,12 @@ mod tests {
     }
 
     fn probe(serial: Option<&str>) -> ProbeDescription {
-        ProbeDescription { vid: 0x0483, pid: 0x374b, serial: serial.map(Into::into), product: "ST-LINK/V2-1".into() }
+        ProbeDescription {
+            vid: 0x0483,
+            pid: 0x374b,
+            serial: serial.map(Into::into),
+            product: "ST-LINK/V2-1".into(),
+        }
     }
 
     fn port(path: &str, serial: Option<&str>) -> PortDescription {
@@ -354,8 +405,14 @@ mod tests {
             &[port("/dev/ttyACM0", Some("B")), port("/dev/ttyACM1", Some("A"))],
         )
         .unwrap();
-        assert_eq!(fixtures[0], Fixture { name: "1".into(), probe: "0483:374b:A".into(), serial: "/dev/ttyACM1".into() });
-        assert_eq!(fixtures[1], Fixture { name: "2".into(), probe: "0483:374b:B".into(), serial: "/dev/ttyACM0".into() });
+        assert_eq!(
+            fixtures[0],
+            Fixture { name: "1".into(), probe: "0483:374b:A".into(), serial: "/dev/ttyACM1".into() }
+        );
+        assert_eq!(
+            fixtures[1],
+            Fixture { name: "2".into(), probe: "0483:374b:B".into(), serial: "/dev/ttyACM0".into() }
+        );
     }
 
     #[test]
@@ -369,7 +426,10 @@ mod tests {
         assert_eq!(pair_code(&[probe(None), probe(Some(""))], &[]), FailureCode::AmbiguousProbes);
         assert_eq!(pair_code(&[probe(Some("A")), probe(Some("A"))], &[]), FailureCode::AmbiguousProbes);
         assert_eq!(
-            pair_code(&[probe(Some("A"))], &[port("/dev/ttyACM0", Some("A")), port("/dev/ttyACM1", Some("A"))]),
+            pair_code(
+                &[probe(Some("A"))],
+                &[port("/dev/ttyACM0", Some("A")), port("/dev/ttyACM1", Some("A"))]
+            ),
             FailureCode::AmbiguousProbes
         );
         assert_eq!(pair_code(&[probe(Some("A"))], &[plain]), FailureCode::PortMissing);
@@ -381,11 +441,18 @@ mod tests {
 
     #[test]
     fn one_probe_and_one_port_are_a_pair() {
-        let ftdi = PortDescription { path: "/dev/ttyUSB0".into(), usb: Some((0x0403, 0x6001)), serial: Some("F".into()) };
+        let ftdi = PortDescription {
+            path: "/dev/ttyUSB0".into(),
+            usb: Some((0x0403, 0x6001)),
+            serial: Some("F".into()),
+        };
         let fixtures = pair(&[probe(Some("A"))], std::slice::from_ref(&ftdi)).unwrap();
         assert_eq!(fixtures[0].serial, "/dev/ttyUSB0");
         let fixtures = pair(&[probe(None)], &[port("/dev/ttyACM0", None)]).unwrap();
         assert_eq!(fixtures[0].probe, "0483:374b");
-        assert_eq!(pair_code(&[probe(Some("A"))], &[ftdi, port("/dev/ttyACM9", Some("Z"))]), FailureCode::PortMissing);
+        assert_eq!(
+            pair_code(&[probe(Some("A"))], &[ftdi, port("/dev/ttyACM9", Some("Z"))]),
+            FailureCode::PortMissing
+        );
     }
 }

@@ -93,7 +93,13 @@ impl CommonImage {
         if index.model != order.model {
             return Err(Failure::new(
                 FailureCode::ImageWrongProduct,
-                format!("{} is for {}, order {} is for {}", path.display(), index.model, order.name, order.model),
+                format!(
+                    "{} is for {}, order {} is for {}",
+                    path.display(),
+                    index.model,
+                    order.name,
+                    order.model
+                ),
             ));
         }
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -128,7 +134,8 @@ impl CommonImage {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| Failure::new(FailureCode::ImageMissing, format!("{}: {e}", path.display())))
+    std::fs::read(path)
+        .map_err(|e| Failure::new(FailureCode::ImageMissing, format!("{}: {e}", path.display())))
 }
 
 fn load_part(
@@ -179,7 +186,10 @@ fn load_part(
     if info[36] != number || part.address != slot.base {
         return Err(bad(
             FailureCode::ImageTruncated,
-            format!("part {} of kind {} at {:#010x} is not what belongs there", part.name, info[36], part.address),
+            format!(
+                "part {} of kind {} at {:#010x} is not what belongs there",
+                part.name, info[36], part.address
+            ),
         ));
     }
     let linked = word(info, 28);
@@ -188,7 +198,10 @@ fn load_part(
     if linked != part.address || end > u64::from(limit) {
         return Err(bad(
             FailureCode::ImageBadVector,
-            format!("linked for {linked:#010x} and ends at {end:#010x}; its slot is {:#010x}..{limit:#010x}", slot.base),
+            format!(
+                "linked for {linked:#010x} and ends at {end:#010x}; its slot is {:#010x}..{limit:#010x}",
+                slot.base
+            ),
         ));
     }
     check_vectors(&data, part.address).map_err(|facts| bad(FailureCode::ImageBadVector, facts))?;
@@ -216,7 +229,8 @@ fn check_vectors(data: &[u8], base: u32) -> Result<(), String> {
         let vector = word(data, at);
         let inside = vector & 1 == 1 && (base..end).contains(&(vector & !1));
         if !inside && (number == 0 || vector != 0) {
-            let which = if number == 0 { "reset vector".to_owned() } else { format!("vector {}", number + 1) };
+            let which =
+                if number == 0 { "reset vector".to_owned() } else { format!("vector {}", number + 1) };
             return Err(format!("{which} {vector:#010x} lies outside {base:#010x}..{end:#010x}"));
         }
     }
@@ -279,7 +293,12 @@ pub mod synthetic {
 
     /// Writes an image for `model` into `dir`; returns the index's path.
     pub fn write(dir: &Path, model: &str) -> std::io::Result<PathBuf> {
-        write_parts(dir, model, &part(model, map::BOOT, 1, 40 * 1024), &part(model, map::SLOT_A, 2, 90 * 1024))
+        write_parts(
+            dir,
+            model,
+            &part(model, map::BOOT, 1, 40 * 1024),
+            &part(model, map::SLOT_A, 2, 90 * 1024),
+        )
     }
 
     /// Writes an image of these two parts with a matching index.
@@ -339,7 +358,10 @@ mod tests {
         pinned.image_sha256 = Some(image.sha256.to_uppercase());
         CommonImage::load(&path, &pinned).unwrap();
         let stage_one = StageOne::new(Arc::new(image), vec![0xAB; 300]);
-        assert_eq!(stage_one.writes().map(|w| w.1).collect::<Vec<_>>(), [0x0800_0000, 0x0802_0000, 0x0811_0000]);
+        assert_eq!(
+            stage_one.writes().map(|w| w.1).collect::<Vec<_>>(),
+            [0x0800_0000, 0x0802_0000, 0x0811_0000]
+        );
         assert!(!format!("{stage_one:?}").contains("171"), "the record holds the product key");
     }
 
@@ -350,11 +372,17 @@ mod tests {
         let path = write(dir.path(), MODEL).unwrap();
         assert_eq!(code(CommonImage::load(&path, &order("KW-METER"))), FailureCode::ImageWrongProduct);
         // The index says one product, the part inside another.
-        write_parts(dir.path(), MODEL, &part("KW-METER", map::BOOT, 1, 4096), &part(MODEL, map::SLOT_A, 2, 4096))
-            .unwrap();
+        write_parts(
+            dir.path(),
+            MODEL,
+            &part("KW-METER", map::BOOT, 1, 4096),
+            &part(MODEL, map::SLOT_A, 2, 4096),
+        )
+        .unwrap();
         assert_eq!(code(CommonImage::load(&path, &order(MODEL))), FailureCode::ImageWrongProduct);
         std::fs::remove_file(dir.path().join("app.bin")).unwrap();
-        write_parts(dir.path(), MODEL, &part(MODEL, map::BOOT, 1, 4096), &part(MODEL, map::SLOT_A, 2, 4096)).unwrap();
+        write_parts(dir.path(), MODEL, &part(MODEL, map::BOOT, 1, 4096), &part(MODEL, map::SLOT_A, 2, 4096))
+            .unwrap();
         std::fs::remove_file(dir.path().join("app.bin")).unwrap();
         assert_eq!(code(CommonImage::load(&path, &order(MODEL))), FailureCode::ImageMissing);
     }

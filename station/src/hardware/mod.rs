@@ -14,7 +14,11 @@ use crate::model::UnitId;
 /// # Errors
 /// `NoProbe`, `AmbiguousProbes`, `PortMissing` from pairing.
 pub fn fixtures(config: &Config) -> Result<Vec<Fixture>, Failure> {
-    if config.fixtures.is_empty() { pair(&probe::list(), &serial::list()) } else { Ok(config.fixtures.clone()) }
+    if config.fixtures.is_empty() {
+        pair(&probe::list(), &serial::list())
+    } else {
+        Ok(config.fixtures.clone())
+    }
 }
 
 /// A real fixture.
@@ -40,7 +44,11 @@ impl Bench for HardwareBench {
         self.probe.inspect(stage_one)
     }
 
-    fn flash(&mut self, stage_one: &StageOne, progress: &mut dyn FnMut(FlashProgress)) -> Result<(), Failure> {
+    fn flash(
+        &mut self,
+        stage_one: &StageOne,
+        progress: &mut dyn FnMut(FlashProgress),
+    ) -> Result<(), Failure> {
         self.probe.flash(stage_one, progress)
     }
 

@@ -15,11 +15,14 @@ use keywright_protocol::map::{self, Region};
 use keywright_protocol::record;
 use probe_rs::config::Registry;
 use probe_rs::flashing::{
-    DownloadOptions, FlashError, FlashLayout, FlashProgress as ProbeProgress, ProgressEvent, ProgressOperation,
+    DownloadOptions, FlashError, FlashLayout, FlashProgress as ProbeProgress, ProgressEvent,
+    ProgressOperation,
 };
-use probe_rs::probe::list::Lister;
 use probe_rs::probe::blackmagic::BlackMagicProbeFactory;
-use probe_rs::probe::{DebugProbeError, DebugProbeSelector, Probe, ProbeCreationError, ProbeFactory, WireProtocol};
+use probe_rs::probe::list::Lister;
+use probe_rs::probe::{
+    DebugProbeError, DebugProbeSelector, Probe, ProbeCreationError, ProbeFactory, WireProtocol,
+};
 use probe_rs::{MemoryInterface, Permissions, RegisterId, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -85,7 +88,9 @@ impl SwdProbe {
                         job(&mut port);
                     }
                 })
-                .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread for the probe: {e}")))?;
+                .map_err(|e| {
+                    Failure::new(FailureCode::StationFault, format!("no thread for the probe: {e}"))
+                })?;
             self.jobs = Some(jobs);
         }
         self.jobs.as_ref().ok_or_else(|| Failure::new(FailureCode::StationFault, "no probe thread"))
@@ -148,7 +153,11 @@ impl SwdProbe {
     ///
     /// # Errors
     /// As there.
-    pub fn flash(&mut self, stage_one: &StageOne, progress: &mut dyn FnMut(FlashProgress)) -> Result<(), Failure> {
+    pub fn flash(
+        &mut self,
+        stage_one: &StageOne,
+        progress: &mut dyn FnMut(FlashProgress),
+    ) -> Result<(), Failure> {
         let stage_one = stage_one.clone();
         self.call(progress, move |port, report| port.flash(&stage_one, report))
     }
@@ -295,8 +304,13 @@ impl Plan {
     /// Bytes to erase, to write and to read back, as probe-rs counts them (whole pages).
     fn total(&self) -> u64 {
         const PAGE: u64 = 1024;
-        let erase: u64 = self.sectors.values().filter(|(_, blank)| !blank).map(|(r, _)| u64::from(r.len)).sum();
-        let write: u64 = self.writes(false).chain(self.writes(true)).map(|(_, data)| (data.len() as u64).div_ceil(PAGE) * PAGE).sum();
+        let erase: u64 =
+            self.sectors.values().filter(|(_, blank)| !blank).map(|(r, _)| u64::from(r.len)).sum();
+        let write: u64 = self
+            .writes(false)
+            .chain(self.writes(true))
+            .map(|(_, data)| (data.len() as u64).div_ceil(PAGE) * PAGE)
+            .sum();
         erase + 2 * write
     }
 }
@@ -309,10 +323,9 @@ fn registry() -> &'static Registry {
 
 impl Port {
     fn probe(&self) -> Result<Probe, Failure> {
-        let selector: DebugProbeSelector = self
-            .selector
-            .parse()
-            .map_err(|e| Failure::new(FailureCode::NoProbe, format!("{:?} names no probe: {e}", self.selector)))?;
+        let selector: DebugProbeSelector = self.selector.parse().map_err(|e| {
+            Failure::new(FailureCode::NoProbe, format!("{:?} names no probe: {e}", self.selector))
+        })?;
         // Asking one driver instead of all keeps its answer: on a PC without USB the others' complaints would hide
         // whether this probe is busy or missing.
         let opened = if (selector.vendor_id, selector.product_id) == BLACK_MAGIC {
@@ -352,7 +365,9 @@ impl Port {
         if self.session.is_none() {
             self.open(true).map_err(|f| match f.code {
                 // It was there when the attempt began.
-                FailureCode::NoTarget => Failure::new(FailureCode::BoardUnplugged, "no chip answers on SWD any more"),
+                FailureCode::NoTarget => {
+                    Failure::new(FailureCode::BoardUnplugged, "no chip answers on SWD any more")
+                }
                 _ => f,
             })?;
         }
@@ -362,7 +377,8 @@ impl Port {
     fn chip(&mut self) -> Result<Chip, Failure> {
         let id = self.word(u64::from(map::DBGMCU_IDCODE_ADDRESS))?;
         let device = (id & 0xFFF) as u16;
-        let mut chip = Chip { device, revision: (id >> 16) as u16, flash_kib: 0, rdp: 0xAA, unit: UnitId([0; 12]) };
+        let mut chip =
+            Chip { device, revision: (id >> 16) as u16, flash_kib: 0, rdp: 0xAA, unit: UnitId([0; 12]) };
         if u32::from(device) == map::DEV_ID_STM32F42X {
             chip.rdp = (self.word(FLASH_OPTCR)? >> 8) as u8;
             let mut size = [0; 2];
@@ -393,7 +409,8 @@ impl Port {
 
     /// Stops the firmware in its reset state, where no watchdog runs and nobody writes flash.
     fn halt(&mut self) -> Result<(), Failure> {
-        let halted = self.session()?.core(0).and_then(|mut core| core.reset_and_halt(Duration::from_millis(500)));
+        let halted =
+            self.session()?.core(0).and_then(|mut core| core.reset_and_halt(Duration::from_millis(500)));
         halted.map(drop).map_err(|e| gone(&e))
     }
 
@@ -401,7 +418,11 @@ impl Port {
         let mut buffer = vec![0; CHUNK as usize];
         // A blank or foreign chip differs in its first words: do not read the rest of it.
         let mut chunks = vec![0..expected.len().min(64)];
-        chunks.extend((64..expected.len()).step_by(CHUNK as usize).map(|at| at..(at + CHUNK as usize).min(expected.len())));
+        chunks.extend(
+            (64..expected.len())
+                .step_by(CHUNK as usize)
+                .map(|at| at..(at + CHUNK as usize).min(expected.len())),
+        );
         for range in chunks {
             let got = &mut buffer[..range.len()];
             self.read(address + range.start as u32, got)?;
@@ -536,7 +557,9 @@ impl Port {
                 FailureCode::NoProbe,
                 format!("{facts}; this user may not use it: install the udev rules 99-keywright.rules"),
             ),
-            _ if low.contains("permission") && low.contains("denied") => Failure::new(FailureCode::NoProbe, facts),
+            _ if low.contains("permission") && low.contains("denied") => {
+                Failure::new(FailureCode::NoProbe, facts)
+            }
             _ if low.contains("not found") => Failure::new(FailureCode::NoProbe, facts),
             _ => Failure::new(FailureCode::ProbeLost, facts),
         }
@@ -583,15 +606,27 @@ fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<rustix::io::Err
 /// The connection to the probe itself broke, rather than the one from probe to chip. probe-rs keeps some of these
 /// errors to itself, so their words count as well as their types.
 fn wire_is_cut(error: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+    use std::io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,
+    };
     let kind = io_error(error).map(std::io::Error::kind);
-    if matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut | UnexpectedEof)) {
+    if matches!(
+        kind,
+        Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut | UnexpectedEof)
+    ) {
         return true;
     }
     let low = chain(error).to_lowercase();
-    ["broken pipe", "connection reset", "fill whole buffer", "disconnected", "no such device", "usb communication"]
-        .iter()
-        .any(|words| low.contains(words))
+    [
+        "broken pipe",
+        "connection reset",
+        "fill whole buffer",
+        "disconnected",
+        "no such device",
+        "usb communication",
+    ]
+    .iter()
+    .any(|words| low.contains(words))
 }
 
 /// A failure in the middle of work on a chip that answered before.

@@ -64,7 +64,10 @@ pub struct SerialLink {
 
 impl std::fmt::Debug for SerialLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SerialLink").field("path", &self.path).field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("SerialLink")
+            .field("path", &self.path)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,7 +109,9 @@ fn read_packets(input: &mut dyn Read, shared: &Shared, packets: &Sender<Result<R
                 return;
             }
             Ok(n) => &bytes[..n],
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted) => continue,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::Interrupted) => {
+                continue;
+            }
             Err(e) => {
                 drop(packets.send(Err(e.to_string())));
                 return;
@@ -139,8 +144,9 @@ impl Link for SerialLink {
         // A leading zero ends whatever half packet the unit may have seen while its pins were floating.
         self.buffer.clear();
         self.buffer.resize(1 + encoded_len(payload.len()), 0);
-        let len = encode(channel, payload, &mut self.buffer[1..])
-            .map_err(|e| Failure::new(FailureCode::StationFault, format!("a packet of {} bytes: {e}", payload.len())))?;
+        let len = encode(channel, payload, &mut self.buffer[1..]).map_err(|e| {
+            Failure::new(FailureCode::StationFault, format!("a packet of {} bytes: {e}", payload.len()))
+        })?;
         let sent = self.port.write_all(&self.buffer[..=len]);
         sent.map_err(|e| self.lost(e))
     }
@@ -187,7 +193,9 @@ fn unopened(path: &str, error: &serialport::Error) -> Failure {
         ErrorKind::Io(std::io::ErrorKind::NotFound) => Failure::new(FailureCode::PortMissing, path),
         ErrorKind::Io(std::io::ErrorKind::PermissionDenied) if cfg!(unix) => Failure::new(
             FailureCode::PortMissing,
-            format!("{path} may not be used by this user: install the udev rules 99-keywright.rules or join its group"),
+            format!(
+                "{path} may not be used by this user: install the udev rules 99-keywright.rules or join its group"
+            ),
         ),
         // EBUSY from TIOCEXCL and a lock that somebody holds arrive as NoDevice; Windows says "access denied".
         ErrorKind::NoDevice | ErrorKind::Io(std::io::ErrorKind::PermissionDenied) => {
@@ -218,8 +226,10 @@ fn holders(path: &str) -> Vec<String> {
             let mut words = line.split_whitespace().skip(4);
             let (pid, file) = (words.next()?, words.next()?);
             let mut id = file.split(':');
-            let (major, minor) = (u32::from_str_radix(id.next()?, 16).ok()?, u32::from_str_radix(id.next()?, 16).ok()?);
-            let same = rustix::fs::makedev(major, minor) == meta.dev() && id.next()?.parse() == Ok(meta.ino());
+            let (major, minor) =
+                (u32::from_str_radix(id.next()?, 16).ok()?, u32::from_str_radix(id.next()?, 16).ok()?);
+            let same =
+                rustix::fs::makedev(major, minor) == meta.dev() && id.next()?.parse() == Ok(meta.ino());
             same.then(|| pid.parse().ok()).flatten()
         })
         .map(name)
@@ -231,7 +241,9 @@ fn holders(path: &str) -> Vec<String> {
     let pids = processes.flatten().filter_map(|p| p.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
         let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        files.flatten().any(|f| std::fs::metadata(f.path()).is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino())))
+        files.flatten().any(|f| {
+            std::fs::metadata(f.path()).is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()))
+        })
     })
     .map(name)
     .collect()
@@ -256,9 +268,12 @@ mod tests {
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let slave =
-            rustix::fs::open(&name, rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY, rustix::fs::Mode::empty())
-                .unwrap();
+        let slave = rustix::fs::open(
+            &name,
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
         (std::fs::File::from(master), name, slave)
     }
 

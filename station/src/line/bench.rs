@@ -67,7 +67,11 @@ impl Retry {
     ///
     /// # Errors
     /// The last failure; a permanent one at once; `Cancelled`.
-    pub fn run<T>(self, cancel: &Cancel, mut act: impl FnMut(u32) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub fn run<T>(
+        self,
+        cancel: &Cancel,
+        mut act: impl FnMut(u32) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let mut tried = 0;
         loop {
             cancel.check()?;
@@ -75,7 +79,10 @@ impl Retry {
                 Ok(value) => return Ok(value),
                 Err(failure) => {
                     tried += 1;
-                    if tried >= self.tries || failure.code.is_permanent() || failure.code == FailureCode::Cancelled {
+                    if tried >= self.tries
+                        || failure.code.is_permanent()
+                        || failure.code == FailureCode::Cancelled
+                    {
                         return Err(failure);
                     }
                     tracing::debug!(%failure, tried, "trying again");
@@ -121,7 +128,9 @@ impl Chip {
         match self.rdp {
             0xAA => {}
             0xCC => return Err(Failure::new(FailureCode::ReadProtected, "level 2, for ever")),
-            other => return Err(Failure::new(FailureCode::ReadProtected, format!("level 1 (RDP {other:#04x})"))),
+            other => {
+                return Err(Failure::new(FailureCode::ReadProtected, format!("level 1 (RDP {other:#04x})")));
+            }
         }
         if u32::from(self.flash_kib) * 1024 != map::FLASH_LEN {
             return Err(Failure::new(
@@ -213,7 +222,8 @@ pub trait Bench: Send {
     ///
     /// # Errors
     /// `FlashFailed`, `VerifyFailed`, `ProbeLost`, `BoardUnplugged`.
-    fn flash(&mut self, stage_one: &StageOne, progress: &mut dyn FnMut(FlashProgress)) -> Result<(), Failure>;
+    fn flash(&mut self, stage_one: &StageOne, progress: &mut dyn FnMut(FlashProgress))
+    -> Result<(), Failure>;
     /// Resets the chip, lets it run and lets go of it; returns the id read just before.
     ///
     /// # Errors
@@ -242,7 +252,8 @@ pub trait Bench: Send {
 mod tests {
     use super::*;
 
-    const CHIP: Chip = Chip { device: 0x419, revision: 0x2003, flash_kib: 2048, rdp: 0xAA, unit: UnitId([7; 12]) };
+    const CHIP: Chip =
+        Chip { device: 0x419, revision: 0x2003, flash_kib: 2048, rdp: 0xAA, unit: UnitId([7; 12]) };
 
     #[test]
     fn chips_that_must_not_be_flashed() {

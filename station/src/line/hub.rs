@@ -82,12 +82,16 @@ impl Line {
         benches: Vec<(String, Box<dyn Bench>)>,
         timing: Timing,
     ) -> Result<Self, Failure> {
-        let no_thread = |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
+        let no_thread =
+            |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
         let (messages, inbox) = mpsc::channel();
         let first = Snapshot {
             station: config.name.clone(),
             demo: config.demo,
-            fixtures: benches.iter().map(|(name, _)| FixtureView { name: name.clone(), ..FixtureView::default() }).collect(),
+            fixtures: benches
+                .iter()
+                .map(|(name, _)| FixtureView { name: name.clone(), ..FixtureView::default() })
+                .collect(),
             ..Snapshot::default()
         };
         let mut places = Vec::new();
@@ -186,7 +190,13 @@ fn serve(mut worker: Worker, index: usize, queue: &Receiver<Task>, told: &Sender
                     }
                     let seen = presence.look(unit);
                     if seen != Seen::default() {
-                        let present = if seen.came { Some(true) } else if seen.left { Some(false) } else { None };
+                        let present = if seen.came {
+                            Some(true)
+                        } else if seen.left {
+                            Some(false)
+                        } else {
+                            None
+                        };
                         drop(told.send(Message::Presence(index, seen, present)));
                     }
                     wait = LOOK_EVERY;
@@ -456,7 +466,8 @@ impl Hub {
             }
             Event::Identified { unit, serial, resumed, .. } => {
                 if let Some(running) = &mut view.running {
-                    (running.unit, running.serial, running.resumed) = (Some(*unit), Some(serial.clone()), *resumed);
+                    (running.unit, running.serial, running.resumed) =
+                        (Some(*unit), Some(serial.clone()), *resumed);
                 }
             }
             Event::Step { step, .. } => {

@@ -143,7 +143,9 @@ impl Refusal {
             Self::ForeignKeys => Failure::new(FailureCode::ForeignKeys, ""),
             Self::KeysGone => Failure::new(FailureCode::KeysGone, ""),
             Self::Silent => Failure::new(FailureCode::DeviceSilent, ""),
-            Self::UnknownStage(n) => Failure::new(FailureCode::ProtocolVersion, format!("it reports stage {n}")),
+            Self::UnknownStage(n) => {
+                Failure::new(FailureCode::ProtocolVersion, format!("it reports stage {n}"))
+            }
         }
     }
 }
@@ -152,7 +154,9 @@ impl Refusal {
 pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
     use DeviceStatus::{Empty, EmptyKeyed, Keyed, Reported as Says, Silent, StageOne as Whole};
     use NextStep::{Adopt, AgentKey, Ask, CloudKey, Flash, Prove, Refuse};
-    use Reported::{Active, AgentKeyActive, AgentKeyPending, CloudKeyPending, NoProductKey, ProductKey, Unknown};
+    use Reported::{
+        Active, AgentKeyActive, AgentKeyPending, CloudKeyPending, NoProductKey, ProductKey, Unknown,
+    };
     use UnitState::*;
 
     if !record.same_batch {
@@ -160,7 +164,9 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
     }
     match (record.state, *device) {
         // Set aside: nothing on the chip changes that.
-        (Quarantined, Empty | EmptyKeyed | Whole | Keyed | Silent | Says { .. }) => Refuse(Refusal::Quarantined),
+        (Quarantined, Empty | EmptyKeyed | Whole | Keyed | Silent | Says { .. }) => {
+            Refuse(Refusal::Quarantined)
+        }
         (Scrapped, Empty | EmptyKeyed | Whole | Keyed | Silent | Says { .. }) => Refuse(Refusal::Scrapped),
 
         // Whoever does not answer can't be helped from here.
@@ -184,10 +190,7 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
             Arrived,
             EmptyKeyed
             | Keyed
-            | Says {
-                stage: AgentKeyPending | AgentKeyActive | CloudKeyPending | Active,
-                same_order: true,
-            },
+            | Says { stage: AgentKeyPending | AgentKeyActive | CloudKeyPending | Active, same_order: true },
         ) => Refuse(Refusal::ForeignKeys),
 
         // Flashing began: the chip may hold anything, the record before it explains all of it. The process may have
@@ -244,8 +247,8 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::bench::Contents;
+    use super::*;
 
     /// One column per device status, in the order of [`statuses`].
     fn statuses() -> Vec<DeviceStatus> {
@@ -330,11 +333,16 @@ mod tests {
                             device = DeviceStatus::StageOne;
                         }
                         NextStep::Ask => {
-                            let stage = if device == DeviceStatus::Keyed { Reported::Active } else { Reported::ProductKey };
+                            let stage = if device == DeviceStatus::Keyed {
+                                Reported::Active
+                            } else {
+                                Reported::ProductKey
+                            };
                             device = DeviceStatus::Reported { stage, same_order: true };
                         }
                         NextStep::AgentKey => {
-                            device = DeviceStatus::Reported { stage: Reported::AgentKeyActive, same_order: true };
+                            device =
+                                DeviceStatus::Reported { stage: Reported::AgentKeyActive, same_order: true };
                         }
                         NextStep::CloudKey => {
                             device = DeviceStatus::Reported { stage: Reported::Active, same_order: true };

@@ -16,7 +16,9 @@ use crate::image::{CommonImage, StageOne};
 use crate::model::{AttemptId, Batch, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState};
 use crate::records::{Records, RecordsError};
 use keywright_protocol::DeviceFailure;
-use keywright_protocol::control::{CONTROL_VERSION, Control, LogRecord, MAX_CONTROL, Proof, Severity, Status};
+use keywright_protocol::control::{
+    CONTROL_VERSION, Control, LogRecord, MAX_CONTROL, Proof, Severity, Status,
+};
 use keywright_protocol::failure::Persistence;
 use keywright_protocol::serial::Channel;
 use serde_json::json;
@@ -143,6 +145,7 @@ impl Worker {
             seconds: [0.0; 5],
             complaint: None,
             told: None,
+            held: None,
             worker: self,
         };
         // A defect in this program must cost one attempt, not the fixture; what a panic left behind is dropped here.
@@ -221,6 +224,8 @@ struct Run<'a> {
     /// The last permanent error that the unit itself reported.
     complaint: Option<LogRecord>,
     told: Option<(String, Instant)>,
+    /// The last frame that came while something else was waited for: it is answered when the exchange begins.
+    held: Option<Vec<u8>>,
 }
 
 impl Run<'_> {
@@ -256,7 +261,8 @@ impl Run<'_> {
         for _ in 0..MAX_STEPS {
             self.cancel.check()?;
             let known = self.refresh()?;
-            let record = UnitRecordView { state: known.state, same_batch: known.batch == self.order.batch.id };
+            let record =
+                UnitRecordView { state: known.state, same_batch: known.batch == self.order.batch.id };
             let step = next_step(&record, &device);
             tracing::debug!(fixture = self.worker.fixture, unit = %known.id, ?record, ?device, ?step, "next");
             device = match step {
@@ -268,14 +274,17 @@ impl Run<'_> {
                     }
                     self.ask()?
                 }
-                NextStep::AgentKey => self.exchange(Step::AgentKey, &[Reported::AgentKeyActive, Reported::CloudKeyPending, Reported::Active])?,
-                NextStep::CloudKey => self.exchange(Step::CloudKey, &[Reported::Active])?,
+                NextStep::AgentKey => self.exchange(Step::AgentKey)?,
+                NextStep::CloudKey => self.exchange(Step::CloudKey)?,
                 NextStep::Prove => return self.prove(),
                 NextStep::Refuse(Refusal::Silent) => return Err(self.silence()),
                 NextStep::Refuse(refusal) => return Err(refusal.failure()),
             };
         }
-        Err(Failure::new(FailureCode::StationFault, format!("no end after {MAX_STEPS} steps, last {device:?}")))
+        Err(Failure::new(
+            FailureCode::StationFault,
+            format!("no end after {MAX_STEPS} steps, last {device:?}"),
+        ))
     }
 
     fn id(&self) -> UnitId {
@@ -284,8 +293,9 @@ impl Run<'_> {
 
     fn refresh(&mut self) -> Result<Unit, Failure> {
         let known = self.worker.records.unit(self.id()).map_err(records_failure)?;
-        let known =
-            known.ok_or_else(|| Failure::new(FailureCode::RecordsFailed, format!("unit {} has no row", self.id())))?;
+        let known = known.ok_or_else(|| {
+            Failure::new(FailureCode::RecordsFailed, format!("unit {} has no row", self.id()))
+        })?;
         self.unit = Some(known.clone());
         Ok(known)
     }
@@ -309,7 +319,8 @@ impl Run<'_> {
         let (events, fixture) = (&worker.events, &worker.fixture);
         let done = worker.bench.flash(stage_one, &mut |p| {
             // Thousands of pages a minute: tell what a person can see.
-            let due = told.as_ref().is_none_or(|(label, at)| *label != p.label || at.elapsed() >= PROGRESS_EVERY);
+            let due =
+                told.as_ref().is_none_or(|(label, at)| *label != p.label || at.elapsed() >= PROGRESS_EVERY);
             if due || p.done == p.total {
                 *told = Some((p.label.clone(), Instant::now()));
                 events(Event::Progress {
@@ -349,7 +360,8 @@ impl Run<'_> {
     /// Resets the unit, lets it run and makes sure that it is still the same one.
     fn restart(&mut self) -> Result<(), Failure> {
         let unit = self.worker.bench.restart()?;
-        // What the pins said while nobody drove them means nothing.
+        // What the pins said while nobody drove them means nothing, and what was said before the reset is void.
+        self.held = None;
         if let Some(link) = &mut self.link {
             link.clear();
         }
@@ -374,8 +386,8 @@ impl Run<'_> {
         Ok(status.map_or(DeviceStatus::Silent, |status| DeviceStatus::reported(&status, &po16)))
     }
 
-    /// Sends a request until it is answered; `None` if it never is. Frames that come meanwhile are dropped: the unit
-    /// repeats them, and nothing that changes keys happens outside an exchange.
+    /// Sends a request until it is answered; `None` if it never is. Nothing that changes keys happens outside an
+    /// exchange: the last frame that comes meanwhile is held for it (making a new one costs the unit a second).
     fn request<T>(
         &mut self,
         request: Control,
@@ -393,9 +405,14 @@ impl Run<'_> {
                 self.send(request)?;
                 ask_at = now + self.worker.timing.ask_again / 2;
             }
-            let Some(heard) = self.listen(ask_at.min(until).saturating_duration_since(now))? else { continue };
+            let Some(heard) = self.listen(ask_at.min(until).saturating_duration_since(now))? else {
+                continue;
+            };
             if let Some(result) = answer(&heard) {
                 return result.map(Some);
+            }
+            if let Heard::Frame(frame) = heard {
+                self.held = Some(frame);
             }
         }
     }
@@ -514,19 +531,23 @@ impl Run<'_> {
         Err(Failure::new(FailureCode::UidMismatch, format!("chip {}, wire {wire}", self.id())))
     }
 
-    /// Relays frames between unit and agent until the unit reports one of `goal`.
-    fn exchange(&mut self, step: Step, goal: &[Reported]) -> Result<DeviceStatus, Failure> {
-        self.begin_step(step);
+    /// Relays frames between unit and agent until the unit reports that both keys are active.
+    fn exchange(&mut self, first: Step) -> Result<DeviceStatus, Failure> {
+        self.begin_step(first);
         let po16 = self.po.as_ref().map(ProductOrder::po16).unwrap_or_default();
         let context = FrameContext { batch: self.order.batch.id, unit: self.id(), attempt: Some(self.id) };
         let timing = self.worker.timing;
+        let mut step = first;
         let mut until = Instant::now() + timing.exchange;
-        let mut ask_at = Instant::now() + timing.ask_again;
+        let mut patience = timing.ask_again;
+        let mut ask_at = Instant::now() + patience;
         let mut heard_at = Instant::now();
         let mut last = None;
         let mut messages = 0;
-        // Somebody listens: what the unit has to say, it says now.
-        self.send(Control::Wake)?;
+        if self.held.is_none() {
+            // Somebody listens: what the unit has to say, it says now.
+            self.send(Control::Wake)?;
+        }
         loop {
             self.cancel.check()?;
             let now = Instant::now();
@@ -538,11 +559,16 @@ impl Run<'_> {
                 return Err(self.stalled(last));
             }
             if now >= ask_at {
-                // Not more often: every request makes the unit repeat what it waits for.
+                // Every request makes the unit repeat what it waits for: ask less and less often.
                 self.send(Control::StatusRequest)?;
-                ask_at = now + timing.ask_again;
+                patience = (patience * 2).min(timing.ask_again * 4);
+                ask_at = now + patience;
             }
-            let Some(heard) = self.listen(ask_at.min(until).saturating_duration_since(now))? else {
+            let heard = match self.held.take() {
+                Some(frame) => Some(Heard::Frame(frame)),
+                None => self.listen(ask_at.min(until).saturating_duration_since(now))?,
+            };
+            let Some(heard) = heard else {
                 if heard_at.elapsed() >= timing.suspicious {
                     let there = self.worker.bench.unit_now();
                     self.worker.bench.release();
@@ -559,43 +585,49 @@ impl Run<'_> {
                         last = Some(status.stage);
                         until = Instant::now() + timing.exchange;
                     }
-                    match reported {
-                        DeviceStatus::Reported { stage, same_order: true } if !goal.contains(&stage) => {
-                            ask_at = Instant::now() + timing.ask_again;
+                    let DeviceStatus::Reported { stage, same_order: true } = reported else {
+                        return Ok(reported);
+                    };
+                    match stage {
+                        Reported::ProductKey | Reported::AgentKeyPending => {}
+                        Reported::AgentKeyActive | Reported::CloudKeyPending => step = Step::CloudKey,
+                        Reported::NoProductKey | Reported::Active | Reported::Unknown(_) => {
+                            return Ok(reported);
                         }
-                        _ => return Ok(reported),
                     }
+                    self.begin_step(step);
                 }
                 Heard::Frame(frame) => {
                     let handled = self.worker.agent.handle(context, &frame)?;
-                    let answered = handled.reply.is_some();
                     if let Some(reply) = handled.reply {
                         self.link()?.send(Channel::AGENT, &reply)?;
+                        messages += 2;
                     }
-                    ask_at = Instant::now() + timing.ask_again;
-                    let label = match handled.change {
-                        Change::Nothing => {
-                            if answered {
-                                messages += 2;
-                            }
-                            continue;
-                        }
-                        Change::Refused(failure) => return Err(failure),
+                    patience = timing.ask_again;
+                    ask_at = Instant::now() + patience;
+                    let label = match &handled.change {
+                        Change::Nothing => continue,
+                        Change::Refused(failure) => return Err(failure.clone()),
                         Change::AgentKeyIssued { ak_gen } => format!("agent key {ak_gen} issued"),
-                        Change::AgentKeyActive { ak_gen } => {
-                            ask_at = Instant::now() + timing.ask_again / 8;
-                            format!("agent key {ak_gen} active")
+                        Change::AgentKeyActive { ak_gen } => format!("agent key {ak_gen} active"),
+                        Change::CloudKeyIssued { ck_gen } => {
+                            step = Step::CloudKey;
+                            self.begin_step(step);
+                            format!("cloud key {ck_gen} issued")
                         }
-                        Change::CloudKeyIssued { ck_gen } => format!("cloud key {ck_gen} issued"),
                         Change::CloudKeyActive { ck_gen } => {
+                            // The last message is on its way: the unit has only to store it.
                             ask_at = Instant::now() + timing.ask_again / 8;
                             format!("cloud key {ck_gen} active")
                         }
                     };
                     self.complaint = None;
                     until = Instant::now() + timing.exchange;
-                    messages += 2;
                     self.progress(step, &label, messages.min(4), 4);
+                    if matches!(handled.change, Change::AgentKeyActive { .. }) {
+                        (step, messages) = (Step::CloudKey, 0);
+                        self.begin_step(step);
+                    }
                 }
                 Heard::Proof(_) | Heard::Refused { .. } | Heard::Other => {}
             }
@@ -608,12 +640,15 @@ impl Run<'_> {
         self.event("reset", json!({ "why": "proof" }), None)?;
         self.restart()?;
         let mut challenge = [0; 32];
-        getrandom::fill(&mut challenge)
-            .map_err(|e| Failure::new(FailureCode::StationFault, format!("no random numbers from the system: {e}")))?;
+        getrandom::fill(&mut challenge).map_err(|e| {
+            Failure::new(FailureCode::StationFault, format!("no random numbers from the system: {e}"))
+        })?;
         self.progress(Step::Prove, "asking for the proof", 1, 3);
         let proof = self.request(Control::ProveRequest { challenge }, |heard| match heard {
             Heard::Proof(proof) => Some(Ok(*proof)),
-            Heard::Refused { request, failure } if *request == (Control::ProveRequest { challenge }).type_byte() => {
+            Heard::Refused { request, failure }
+                if *request == (Control::ProveRequest { challenge }).type_byte() =>
+            {
                 Some(Err(Failure::new(FailureCode::DeviceReported, device_text(*failure))))
             }
             _ => None,
@@ -653,7 +688,10 @@ impl Run<'_> {
         if stats.packets == 0 && stats.bytes >= NOISE {
             self.babble()
         } else if stats.packets > 0 {
-            Failure::new(FailureCode::DeviceSilent, format!("{} packets came, none of them an answer", stats.packets))
+            Failure::new(
+                FailureCode::DeviceSilent,
+                format!("{} packets came, none of them an answer", stats.packets),
+            )
         } else {
             Failure::new(FailureCode::DeviceSilent, "")
         }
@@ -710,5 +748,6 @@ impl Run<'_> {
 }
 
 fn device_text(code: u16) -> String {
-    DeviceFailure::from_code(code).map_or_else(|| format!("E{code:04x}, not known to this station"), |f| f.to_string())
+    DeviceFailure::from_code(code)
+        .map_or_else(|| format!("E{code:04x}, not known to this station"), |f| f.to_string())
 }

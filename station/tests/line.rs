@@ -1,0 +1,1147 @@
+//! The line's worker and hub, run whole against an in-memory bench: every failure of a fixture, every power cut, every
+//! kind of board that comes back. Only the hardware, the records' storage and the agent's cryptography are stand-ins.
+
+use keywright::agent::{Agent, Change, FrameContext, Handled};
+use keywright::config::Config;
+use keywright::failure::{Failure, FailureCode};
+use keywright::image::{StageOne, synthetic};
+use keywright::line::bench::{Bench, Cancel, Chip, Contents, FlashProgress, Link, LinkStats, Received};
+use keywright::line::worker::{Order, Timing, Worker};
+use keywright::line::{Command, Event, Line, LineHandle, Step};
+use keywright::model::*;
+use keywright::records::*;
+use keywright_protocol::control::{
+    AreaStatus, CONTROL_VERSION, Control, LogRecord, Proof, Severity, Stage, Status,
+};
+use keywright_protocol::serial::Channel;
+use keywright_protocol::{DeviceFailure, Generation, ProductOrder as Po16, Region, UnitId as WireId};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+const MODEL: &str = "KW-GATEWAY-429";
+const UID: UnitId = UnitId([0x3A; 12]);
+const OTHER: UnitId = UnitId([0x5B; 12]);
+
+const TIMING: Timing = Timing {
+    answer: Duration::from_millis(120),
+    ask_again: Duration::from_millis(16),
+    exchange: Duration::from_millis(250),
+    suspicious: Duration::from_millis(60),
+    pause: Duration::from_millis(1),
+};
+
+// ---- the board and its fixture ------------------------------------------------------------------------------------
+
+/// What goes wrong, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// This bench call fails once with this code.
+    Call(&'static str, FailureCode),
+    /// Power is cut when the unit has sent this many packets.
+    CutAfter(u32),
+    /// Power is cut in the middle of flashing.
+    CutInFlash,
+    /// Sends noise instead of packets.
+    Babbles,
+    /// Sends nothing.
+    Silent,
+    /// Sends a status of another version.
+    OldStatus,
+    /// Sends frames of another version.
+    OldFrames,
+    /// The port vanishes when this many packets came.
+    PortLost(u32),
+    /// The serial cable of another board.
+    WiresCrossed,
+    /// Another board lies in the fixture after this many resets.
+    SwappedAfter(u32),
+    /// Reports this failure instead of going on.
+    Complains(DeviceFailure),
+    /// Refuses to prove.
+    RefusesProof,
+}
+
+#[derive(Debug)]
+struct Board {
+    chip: Chip,
+    powered: bool,
+    image: bool,
+    product_key: bool,
+    keyed: bool,
+    stage: Stage,
+    order: [u8; 16],
+    resets: u32,
+    sent: u32,
+    trouble: Option<Trouble>,
+    calls: Vec<&'static str>,
+    out: VecDeque<Result<Received, Failure>>,
+    noise: u64,
+}
+
+impl Board {
+    fn blank() -> Arc<Mutex<Self>> {
+        let chip = Chip { device: 0x419, revision: 0x2003, flash_kib: 2048, rdp: 0xAA, unit: UID };
+        Arc::new(Mutex::new(Self {
+            chip,
+            powered: true,
+            image: false,
+            product_key: false,
+            keyed: false,
+            stage: Stage::EMPTY,
+            order: synthetic::order(MODEL).po16(),
+            resets: 0,
+            sent: 0,
+            trouble: None,
+            calls: Vec::new(),
+            out: VecDeque::new(),
+            noise: 0,
+        }))
+    }
+
+    fn call(&mut self, name: &'static str) -> Result<(), Failure> {
+        self.calls.push(name);
+        if let Some(Trouble::Call(at, code)) = self.trouble
+            && at == name
+        {
+            self.trouble = None;
+            return Err(Failure::new(code, "injected"));
+        }
+        if self.powered || name == "open_link" {
+            Ok(())
+        } else {
+            Err(Failure::new(
+                if name == "attach" { FailureCode::NoTarget } else { FailureCode::BoardUnplugged },
+                "",
+            ))
+        }
+    }
+
+    fn uid(&self) -> UnitId {
+        match self.trouble {
+            Some(Trouble::SwappedAfter(n)) if self.resets > n => OTHER,
+            _ => self.chip.unit,
+        }
+    }
+
+    fn wire_uid(&self) -> WireId {
+        WireId(if self.trouble == Some(Trouble::WiresCrossed) { OTHER.0 } else { self.uid().0 })
+    }
+
+    fn say(&mut self, channel: Channel, payload: Vec<u8>) {
+        if !self.powered || !self.image {
+            return;
+        }
+        match self.trouble {
+            Some(Trouble::Silent) => return,
+            Some(Trouble::Babbles) => {
+                self.noise += 1500;
+                return;
+            }
+            Some(Trouble::CutAfter(n)) if self.sent >= n => {
+                self.powered = false;
+                return;
+            }
+            Some(Trouble::PortLost(n)) if self.sent >= n => {
+                self.out.push_back(Err(Failure::new(FailureCode::PortLost, "injected")));
+                return;
+            }
+            _ => {}
+        }
+        self.sent += 1;
+        self.out.push_back(Ok(Received { channel, payload }));
+    }
+
+    fn control(&mut self, message: Control) {
+        let mut bytes = [0; 128];
+        let len = message.encode(&mut bytes).unwrap();
+        let mut bytes = bytes[..len].to_vec();
+        if self.trouble == Some(Trouble::OldStatus) && bytes[0] == 0x81 {
+            bytes[1] = CONTROL_VERSION + 1;
+        }
+        self.say(Channel::CONTROL, bytes);
+    }
+
+    fn frame(&mut self, step: &str) {
+        let version = if self.trouble == Some(Trouble::OldFrames) { 2 } else { 1 };
+        let mut frame = vec![b'O', b'K', version, 2];
+        frame.extend(step.bytes());
+        self.say(Channel::AGENT, frame);
+    }
+
+    fn log(&mut self, failure: DeviceFailure, severity: Severity) {
+        self.say(Channel::LOG, LogRecord { code: failure.code(), severity, detail: 7 }.to_bytes().to_vec());
+    }
+
+    /// What is due is sent: the heart of the unit's side.
+    fn due(&mut self) {
+        if let Some(Trouble::Complains(failure)) = self.trouble {
+            return self.log(failure, Severity::ERROR);
+        }
+        match self.stage {
+            Stage::PRODUCT_KEY => self.frame("M1"),
+            Stage::AGENT_KEY_PENDING => self.frame("M3"),
+            Stage::AGENT_KEY_ACTIVE => self.frame("U1"),
+            Stage::CLOUD_KEY_PENDING => self.frame("U4"),
+            _ => {}
+        }
+    }
+
+    fn receive(&mut self, channel: Channel, payload: &[u8]) {
+        if !self.powered || !self.image {
+            return;
+        }
+        if channel == Channel::CONTROL {
+            match Control::decode(payload).unwrap() {
+                Control::StatusRequest => {
+                    let status = Status {
+                        proto_ver: CONTROL_VERSION,
+                        fw_ver: [0, 1, 0, 0],
+                        unit: self.wire_uid(),
+                        stage: self.stage,
+                        suite: 2,
+                        area_a: AreaStatus::BLANK,
+                        area_b: AreaStatus::PRODUCT_KEY,
+                        generation: Generation(1),
+                        agent_key: Generation(u32::from(self.keyed)),
+                        cloud_key: Generation(u32::from(self.stage == Stage::ACTIVE)),
+                        region: Region(7),
+                        order: Po16(self.order),
+                        last_failure: 0,
+                        reset_cause: 0,
+                        uptime_ms: 5,
+                        stack_high_water: 900,
+                    };
+                    self.control(Control::Status(status));
+                    self.due();
+                }
+                Control::Wake => self.due(),
+                Control::ProveRequest { challenge } => {
+                    if self.trouble == Some(Trouble::RefusesProof) || self.stage != Stage::ACTIVE {
+                        let failure = DeviceFailure::AreaMissing.code();
+                        return self.control(Control::Refused { request: 0x02, failure });
+                    }
+                    self.control(Control::Proof(Proof {
+                        unit: self.wire_uid(),
+                        generation: Generation(3),
+                        agent_key: Generation(1),
+                        cloud_key: Generation(1),
+                        mac_cloud: challenge,
+                        mac_agent: challenge,
+                    }));
+                }
+                other => panic!("a station never sends {other:?}"),
+            }
+        } else {
+            let next = match &payload[4..] {
+                b"M2" if self.stage == Stage::PRODUCT_KEY => Stage::AGENT_KEY_PENDING,
+                b"M4" if self.stage == Stage::AGENT_KEY_PENDING => Stage::AGENT_KEY_ACTIVE,
+                b"U3" if self.stage == Stage::AGENT_KEY_ACTIVE => Stage::CLOUD_KEY_PENDING,
+                b"U7" if self.stage == Stage::CLOUD_KEY_PENDING => Stage::ACTIVE,
+                _ => return,
+            };
+            self.stage = next;
+            self.keyed = true;
+            self.due();
+        }
+    }
+}
+
+struct FakeBench(Arc<Mutex<Board>>);
+
+impl Bench for FakeBench {
+    fn attach(&mut self) -> Result<Chip, Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("attach")?;
+        Ok(Chip { unit: board.uid(), ..board.chip })
+    }
+
+    fn inspect(&mut self, _: &StageOne) -> Result<Contents, Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("inspect")?;
+        Ok(Contents { image: board.image, product_key: board.product_key, keys: board.keyed })
+    }
+
+    fn flash(
+        &mut self,
+        stage_one: &StageOne,
+        progress: &mut dyn FnMut(FlashProgress),
+    ) -> Result<(), Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("flash")?;
+        (board.image, board.product_key, board.keyed) = (false, false, false);
+        let total = stage_one.writes().map(|w| w.2.len() as u64).sum();
+        let mut done = 0;
+        for (name, _, data) in stage_one.writes() {
+            if board.trouble == Some(Trouble::CutInFlash) && name == "app" {
+                board.powered = false;
+                return Err(Failure::new(FailureCode::BoardUnplugged, "injected"));
+            }
+            done += data.len() as u64;
+            progress(FlashProgress { label: format!("writing {name}"), done, total });
+        }
+        (board.image, board.product_key, board.stage) = (true, true, Stage::PRODUCT_KEY);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<UnitId, Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("restart")?;
+        board.resets += 1;
+        Ok(board.uid())
+    }
+
+    fn unit_now(&mut self) -> Result<UnitId, Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("unit_now")?;
+        Ok(board.uid())
+    }
+
+    fn release(&mut self) {}
+
+    fn presence(&mut self) -> Result<Option<UnitId>, Failure> {
+        let board = self.0.lock().unwrap();
+        Ok(board.powered.then(|| board.uid()))
+    }
+
+    fn open_link(&mut self) -> Result<Box<dyn Link>, Failure> {
+        self.0.lock().unwrap().call("open_link")?;
+        Ok(Box::new(FakeLink { board: Arc::clone(&self.0), stats: LinkStats::default() }))
+    }
+}
+
+struct FakeLink {
+    board: Arc<Mutex<Board>>,
+    stats: LinkStats,
+}
+
+impl Link for FakeLink {
+    fn send(&mut self, channel: Channel, payload: &[u8]) -> Result<(), Failure> {
+        self.board.lock().unwrap().receive(channel, payload);
+        Ok(())
+    }
+
+    fn receive(&mut self, wait: Duration) -> Result<Option<Received>, Failure> {
+        let next = self.board.lock().unwrap().out.pop_front();
+        match next {
+            Some(Ok(packet)) => {
+                self.stats.packets += 1;
+                self.stats.bytes += packet.payload.len() as u64 + 6;
+                Ok(Some(packet))
+            }
+            Some(Err(failure)) => Err(failure),
+            None => {
+                std::thread::park_timeout(wait.min(Duration::from_millis(5)));
+                Ok(None)
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        let mut board = self.board.lock().unwrap();
+        board.out.retain(Result::is_err);
+        board.noise = 0;
+        self.stats = LinkStats::default();
+    }
+
+    fn stats(&self) -> LinkStats {
+        LinkStats { bytes: self.stats.bytes + self.board.lock().unwrap().noise, ..self.stats }
+    }
+}
+
+// ---- records and agent --------------------------------------------------------------------------------------------
+
+#[derive(Default)]
+struct Book {
+    order: Option<ProductOrder>,
+    batches: Vec<Batch>,
+    units: BTreeMap<UnitId, Unit>,
+    attempts: Vec<Attempt>,
+    events: Vec<(UnitId, String)>,
+    /// The n-th write fails.
+    fail_write: Option<u32>,
+    writes: u32,
+    refuse_bind: Option<FailureCode>,
+    forgotten: u32,
+    proof: Option<ProofRecord>,
+    refuse_frames: Option<FailureCode>,
+}
+
+impl Book {
+    fn write(&mut self) -> Result<(), RecordsError> {
+        self.writes += 1;
+        if self.fail_write == Some(self.writes) {
+            return Err(RecordsError::DiskFull { path: "station.db".into() });
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Fakes(Arc<Mutex<Book>>);
+
+impl Fakes {
+    fn new() -> Self {
+        let batch =
+            Batch { id: BatchId(1), name: "B1".into(), po: PoId(1), quantity: 4, state: BatchState::Open };
+        let book = Book { order: Some(synthetic::order(MODEL)), batches: vec![batch], ..Book::default() };
+        Self(Arc::new(Mutex::new(book)))
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        self.0.lock().unwrap().events.iter().map(|e| e.1.clone()).collect()
+    }
+
+    fn state(&self, unit: UnitId) -> Option<UnitState> {
+        self.0.lock().unwrap().units.get(&unit).map(|u| u.state)
+    }
+
+    fn set_state(&self, unit: UnitId, state: UnitState) {
+        self.0.lock().unwrap().units.get_mut(&unit).unwrap().state = state;
+    }
+}
+
+fn no_such(what: &'static str) -> RecordsError {
+    RecordsError::NotFound { what, name: String::new(), list: "batch list" }
+}
+
+impl Records for Fakes {
+    fn create_product_order(&self, _: NewProductOrder) -> Result<ProductOrder, RecordsError> {
+        Err(no_such("product order"))
+    }
+    fn list_product_orders(&self) -> Result<Vec<ProductOrder>, RecordsError> {
+        Ok(self.0.lock().unwrap().order.iter().cloned().collect())
+    }
+    fn product_order(&self, _: PoId) -> Result<ProductOrder, RecordsError> {
+        self.0.lock().unwrap().order.clone().ok_or_else(|| no_such("product order"))
+    }
+    fn product_order_by_name(&self, _: &str) -> Result<ProductOrder, RecordsError> {
+        self.product_order(PoId(1))
+    }
+    fn pin_image(&self, _: PoId, sha256: &str) -> Result<(), RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        if let Some(order) = &mut book.order {
+            order.image_sha256 = Some(sha256.into());
+        }
+        Ok(())
+    }
+    fn create_batch(&self, _: PoId, _: &str, _: u32) -> Result<Batch, RecordsError> {
+        Err(no_such("product order"))
+    }
+    fn list_batches(&self) -> Result<Vec<Batch>, RecordsError> {
+        Ok(self.0.lock().unwrap().batches.clone())
+    }
+    fn batch_by_name(&self, name: &str) -> Result<Batch, RecordsError> {
+        let book = self.0.lock().unwrap();
+        book.batches.iter().find(|b| b.name == name).cloned().ok_or_else(|| no_such("batch"))
+    }
+    fn batch(&self, id: BatchId) -> Result<Batch, RecordsError> {
+        let book = self.0.lock().unwrap();
+        book.batches.iter().find(|b| b.id == id).cloned().ok_or_else(|| no_such("batch"))
+    }
+    fn set_batch_state(&self, id: BatchId, state: BatchState) -> Result<(), RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.batches.iter_mut().filter(|b| b.id == id).for_each(|b| b.state = state);
+        Ok(())
+    }
+    fn batch_counts(&self, _: BatchId) -> Result<BatchCounts, RecordsError> {
+        let book = self.0.lock().unwrap();
+        let passed = book.units.values().filter(|u| u.state == UnitState::Passed).count() as u32;
+        Ok(BatchCounts { planned: 4, passed, ..BatchCounts::default() })
+    }
+    fn begin_attempt(
+        &self,
+        batch: BatchId,
+        fixture: &str,
+        operator: &str,
+    ) -> Result<AttemptId, RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        if book.batches.iter().any(|b| b.id == batch && b.state != BatchState::Open) {
+            return Err(RecordsError::Refused(Box::new(Failure::new(FailureCode::BatchClosed, ""))));
+        }
+        let id = AttemptId(book.attempts.len() as i64 + 1);
+        book.attempts.push(Attempt {
+            id,
+            batch,
+            unit: None,
+            fixture: fixture.into(),
+            operator: operator.into(),
+            station: "test".into(),
+            started_at_ms: 0,
+            ended_at_ms: None,
+            outcome: None,
+            failure: None,
+            proof: None,
+        });
+        Ok(id)
+    }
+    fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        if let Some(code) = book.refuse_bind {
+            return Err(RecordsError::Refused(Box::new(Failure::new(code, ""))));
+        }
+        let batch = book.attempts[attempt.0 as usize - 1].batch;
+        book.attempts[attempt.0 as usize - 1].unit = Some(unit);
+        let row = book.units.entry(unit).or_insert(Unit {
+            id: unit,
+            batch,
+            serial: "S-1".into(),
+            state: UnitState::Arrived,
+            generation: 0,
+            attempts: 0,
+            interrupted: false,
+        });
+        row.attempts += 1;
+        Ok(row.clone())
+    }
+    fn unit(&self, id: UnitId) -> Result<Option<Unit>, RecordsError> {
+        Ok(self.0.lock().unwrap().units.get(&id).cloned())
+    }
+    fn list_units(&self, _: BatchId) -> Result<Vec<Unit>, RecordsError> {
+        Ok(self.0.lock().unwrap().units.values().cloned().collect())
+    }
+    fn unit_event(
+        &self,
+        unit: UnitId,
+        _: Option<AttemptId>,
+        kind: &str,
+        detail: serde_json::Value,
+        state: Option<UnitState>,
+    ) -> Result<(), RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        assert!(!detail.to_string().contains("165,165"), "a secret in the history");
+        let row = book.units.get_mut(&unit).ok_or_else(|| no_such("unit"))?;
+        if let Some(state) = state {
+            assert_ne!(row.state, UnitState::Passed, "a passed unit never goes back to {state:?}");
+            row.state = state;
+        }
+        book.events.push((unit, kind.into()));
+        Ok(())
+    }
+    fn unit_events(&self, _: UnitId) -> Result<Vec<UnitEvent>, RecordsError> {
+        Ok(Vec::new())
+    }
+    fn finish_attempt(
+        &self,
+        attempt: AttemptId,
+        outcome: Outcome,
+        failure: Option<&Failure>,
+        proof: Option<&ProofRecord>,
+    ) -> Result<(), RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        let row = &mut book.attempts[attempt.0 as usize - 1];
+        assert_eq!(row.outcome, None, "an attempt ends once");
+        (row.outcome, row.failure, row.proof) = (Some(outcome), failure.cloned(), proof.cloned());
+        let unit = row.unit;
+        if outcome == Outcome::Pass {
+            assert!(proof.is_some_and(|p| p.agent_mac_ok && p.cloud_mac_ok));
+            book.units.get_mut(&unit.unwrap()).unwrap().state = UnitState::Passed;
+        }
+        Ok(())
+    }
+    fn list_attempts(&self, _: BatchId) -> Result<Vec<Attempt>, RecordsError> {
+        Ok(self.0.lock().unwrap().attempts.clone())
+    }
+    fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError> {
+        Ok(Vec::new())
+    }
+    fn export_rows(&self, _: BatchId) -> Result<Vec<ExportRow>, RecordsError> {
+        Ok(Vec::new())
+    }
+    fn record_export(&self, _: NewExport) -> Result<i64, RecordsError> {
+        Err(no_such("batch"))
+    }
+    fn list_exports(&self, _: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {
+        Ok(Vec::new())
+    }
+}
+
+impl Agent for Fakes {
+    fn handle(&self, context: FrameContext, frame: &[u8]) -> Result<Handled, Failure> {
+        let mut book = self.0.lock().unwrap();
+        if let Some(code) = book.refuse_frames {
+            return Ok(Handled { reply: None, change: Change::Refused(Failure::new(code, "")) });
+        }
+        let (answer, change, state) = match &frame[4..] {
+            b"M1" => ("M2", Change::AgentKeyIssued { ak_gen: 1 }, None),
+            b"M3" => ("M4", Change::AgentKeyActive { ak_gen: 1 }, Some(UnitState::AgentKey)),
+            b"U1" => ("U3", Change::CloudKeyIssued { ck_gen: 1 }, None),
+            b"U4" => ("U7", Change::CloudKeyActive { ck_gen: 1 }, Some(UnitState::CloudKey)),
+            _ => return Ok(Handled { reply: None, change: Change::Nothing }),
+        };
+        let unit = book.units.get_mut(&context.unit).unwrap();
+        if let Some(state) = state.filter(|s| unit.state < *s) {
+            unit.state = state;
+        }
+        let reply = [b"OK\x01\x02", answer.as_bytes()].concat();
+        Ok(Handled { reply: Some(reply), change })
+    }
+
+    fn check_proof(
+        &self,
+        _: FrameContext,
+        challenge: &[u8; 32],
+        proof: &Proof,
+    ) -> Result<ProofRecord, Failure> {
+        assert!(challenge.iter().any(|b| *b != 0), "a fresh challenge");
+        let given = self.0.lock().unwrap().proof.clone();
+        Ok(given.unwrap_or(ProofRecord {
+            challenge: format!("{challenge:02x?}"),
+            generation: proof.generation.0,
+            ak_gen: 1,
+            ck_gen: 1,
+            cloud_mac_ok: proof.mac_cloud == *challenge,
+            agent_mac_ok: proof.mac_agent == *challenge,
+        }))
+    }
+
+    fn stage_one_record(&self, _: PoId) -> Result<Vec<u8>, Failure> {
+        Ok(vec![0xA5; 400])
+    }
+
+    fn forget_unproved(&self, unit: UnitId, _: AttemptId) -> Result<(), Failure> {
+        let mut book = self.0.lock().unwrap();
+        assert_ne!(book.units[&unit].state, UnitState::Passed);
+        book.forgotten += 1;
+        Ok(())
+    }
+}
+
+// ---- the tests' own words -----------------------------------------------------------------------------------------
+
+struct World {
+    board: Arc<Mutex<Board>>,
+    fakes: Fakes,
+    image: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = synthetic::write(dir.path(), MODEL).unwrap();
+        Self { board: Board::blank(), fakes: Fakes::new(), image, _dir: dir }
+    }
+
+    fn with(trouble: Trouble) -> Self {
+        let world = Self::new();
+        world.board.lock().unwrap().trouble = Some(trouble);
+        world
+    }
+
+    /// Power is back, nothing else is wrong any more.
+    fn repair(&self) {
+        let mut board = self.board.lock().unwrap();
+        (board.powered, board.trouble, board.sent, board.resets) = (true, None, 0, 0);
+        board.out.clear();
+        board.noise = 0;
+        self.fakes.0.lock().unwrap().fail_write = None;
+    }
+
+    fn run(&self) -> (Vec<Event>, Outcome, Option<FailureCode>) {
+        self.run_with(&Cancel::default(), |_, _| {})
+    }
+
+    fn run_with(
+        &self,
+        cancel: &Cancel,
+        on_event: impl Fn(&Event, &Cancel) + Send + 'static,
+    ) -> (Vec<Event>, Outcome, Option<FailureCode>) {
+        let (sender, receiver) = mpsc::channel();
+        let seen = cancel.clone();
+        self.board.lock().unwrap().calls.clear();
+        let mut worker = Worker {
+            fixture: "1".into(),
+            bench: Box::new(FakeBench(Arc::clone(&self.board))),
+            records: Arc::new(self.fakes.clone()),
+            agent: Arc::new(self.fakes.clone()),
+            image: Some(self.image.clone()),
+            timing: TIMING,
+            events: Box::new(move |event| {
+                on_event(&event, &seen);
+                sender.send(event).unwrap();
+            }),
+        };
+        let batch = self.fakes.batch(BatchId(1)).unwrap();
+        let ended = worker.run(&Order { batch, operator: "op".into() }, cancel);
+        let events: Vec<_> = receiver.try_iter().collect();
+        check_order(&events);
+        if let Some(failure) = &ended.failure {
+            println!("{failure}");
+        }
+        let attempts = self.fakes.0.lock().unwrap().attempts.clone();
+        if let Some(last) = attempts.last()
+            && !events.iter().any(|e| matches!(e, Event::Station { .. }))
+        {
+            assert_eq!(last.outcome, Some(ended.outcome), "the record says what the event says");
+            assert_eq!(last.failure.as_ref().map(|f| f.code), ended.failure.as_ref().map(|f| f.code));
+        }
+        (events, ended.outcome, ended.failure.map(|f| f.code))
+    }
+
+    fn fails(&self, code: FailureCode) {
+        let (_, outcome, got) = self.run();
+        assert_eq!(got, Some(code));
+        assert_eq!(outcome, code.outcome());
+    }
+
+    fn passes(&self) -> Vec<Step> {
+        let (events, outcome, code) = self.run();
+        assert_eq!((outcome, code), (Outcome::Pass, None));
+        assert_eq!(self.fakes.state(UID), Some(UnitState::Passed));
+        steps(&events)
+    }
+
+    fn called(&self, name: &str) -> usize {
+        self.board.lock().unwrap().calls.iter().filter(|c| **c == name).count()
+    }
+}
+
+fn steps(events: &[Event]) -> Vec<Step> {
+    events.iter().filter_map(|e| if let Event::Step { step, .. } = e { Some(*step) } else { None }).collect()
+}
+
+/// The promised order: Started first, steps ascending, exactly one Finished and it is last.
+fn check_order(events: &[Event]) {
+    let finished = events.iter().filter(|e| matches!(e, Event::Finished { .. })).count();
+    assert_eq!(finished, 1);
+    assert!(matches!(events.last(), Some(Event::Finished { .. })));
+    assert!(matches!(events.first(), Some(Event::Started { .. } | Event::Station { .. })));
+    assert!(steps(events).is_sorted(), "{:?}", steps(events));
+    for event in events {
+        serde_json::to_value(event).unwrap()["event"].as_str().unwrap();
+    }
+}
+
+// ---- a unit's way -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_bare_board_becomes_a_unit() {
+    let world = World::new();
+    let (events, outcome, _) = world.run();
+    assert_eq!(outcome, Outcome::Pass);
+    assert_eq!(steps(&events), Step::ALL);
+    assert_eq!(world.fakes.kinds(), ["flash-begin", "flash-end", "reset"]);
+    let labels: Vec<_> = events
+        .iter()
+        .filter_map(|e| if let Event::Progress { label, .. } = e { Some(label.as_str()) } else { None })
+        .collect();
+    for label in ["writing app", "agent key 1 issued", "cloud key 1 active", "checking the proof"] {
+        assert!(labels.contains(&label), "{label} in {labels:?}");
+    }
+    let Some(Event::Finished { step_seconds, seconds, serial, .. }) = events.last() else { panic!() };
+    assert!(step_seconds.iter().all(|s| *s > 0.0) && step_seconds.iter().sum::<f64>() <= *seconds);
+    assert_eq!(serial.as_deref(), Some("S-1"));
+    let order = world.fakes.product_order(PoId(1)).unwrap();
+    assert!(order.image_sha256.is_some(), "the first flash pins the image");
+    assert_eq!(world.fakes.0.lock().unwrap().attempts[0].operator, "op");
+}
+
+#[test]
+fn the_same_board_again_is_proved_again_and_never_flashed() {
+    let world = World::new();
+    world.passes();
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove]);
+    assert_eq!(world.called("flash"), 0);
+    // Passed, but blank now: only QA may give it new keys.
+    {
+        let mut board = world.board.lock().unwrap();
+        (board.image, board.product_key, board.keyed) = (false, false, false);
+    }
+    world.fails(FailureCode::KeysGone);
+    assert_eq!(world.called("flash"), 0);
+}
+
+#[test]
+fn a_power_cut_anywhere_is_resumed() {
+    // In flash, and after every packet the unit sends.
+    let mut troubles = vec![Trouble::CutInFlash];
+    troubles.extend((0..9).map(Trouble::CutAfter));
+    let mut cuts = 0;
+    for trouble in troubles {
+        let world = World::with(trouble);
+        let (events, outcome, code) = world.run();
+        if outcome == Outcome::Pass {
+            continue;
+        }
+        cuts += 1;
+        assert_eq!(code, Some(FailureCode::BoardUnplugged), "{trouble:?}");
+        let flashed = steps(&events).contains(&Step::AgentKey);
+        world.repair();
+        let again = world.passes();
+        assert_eq!(world.called("flash"), usize::from(!flashed), "{trouble:?}: {again:?}");
+    }
+    assert!(cuts >= 7, "{cuts}");
+}
+
+#[test]
+fn power_lost_at_each_call_of_the_probe() {
+    for call in ["inspect", "flash", "restart", "unit_now"] {
+        for code in [FailureCode::BoardUnplugged, FailureCode::ProbeLost] {
+            let world = World::with(Trouble::Call(call, code));
+            world.fails(code);
+            world.repair();
+            world.passes();
+        }
+    }
+}
+
+#[test]
+fn a_process_that_died_at_any_row_goes_on() {
+    // The records refuse the n-th write, as a full disk does; the same rows are missing as after a kill.
+    let mut refused = 0;
+    for n in 1..20 {
+        let world = World::new();
+        world.fakes.0.lock().unwrap().fail_write = Some(n);
+        let (events, outcome, code) = world.run();
+        if outcome == Outcome::Pass {
+            continue;
+        }
+        refused += 1;
+        assert_eq!((outcome, code), (Outcome::Error, Some(FailureCode::RecordsFailed)), "{n}");
+        let begun = !world.fakes.0.lock().unwrap().attempts.is_empty();
+        if !begun {
+            assert!(events.iter().any(|e| matches!(e, Event::Station { .. })));
+            assert_eq!(world.called("attach"), 0, "no board is touched without an open attempt");
+        }
+        world.repair();
+        world.passes();
+    }
+    assert!(refused >= 6, "{refused}");
+}
+
+#[test]
+fn erased_before_it_passed_is_flashed_again_and_its_keys_are_voided() {
+    let world = World::with(Trouble::CutAfter(4));
+    world.fails(FailureCode::BoardUnplugged);
+    world.repair();
+    {
+        let mut board = world.board.lock().unwrap();
+        (board.image, board.product_key, board.keyed) = (false, false, false);
+    }
+    world.passes();
+    assert_eq!(world.fakes.0.lock().unwrap().forgotten, 1);
+}
+
+#[test]
+fn keys_of_another_station_are_not_erased() {
+    let world = World::new();
+    world.board.lock().unwrap().keyed = true;
+    world.fails(FailureCode::ForeignKeys);
+    assert_eq!(world.called("flash"), 0);
+    // Keys under another product order.
+    let world = World::with(Trouble::CutAfter(4));
+    world.fails(FailureCode::BoardUnplugged);
+    world.repair();
+    world.board.lock().unwrap().order = [9; 16];
+    world.fails(FailureCode::ForeignKeys);
+}
+
+#[test]
+fn set_aside_units_stay_set_aside() {
+    for (state, code) in
+        [(UnitState::Quarantined, FailureCode::Quarantined), (UnitState::Scrapped, FailureCode::Scrapped)]
+    {
+        let world = World::new();
+        world.passes();
+        world.fakes.set_state(UID, state);
+        world.fails(code);
+        assert_eq!(world.called("flash"), 0);
+    }
+}
+
+// ---- bad input ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn probe_and_chip_troubles_touch_nothing() {
+    for code in [FailureCode::AmbiguousProbes, FailureCode::WrongChip] {
+        World::with(Trouble::Call("attach", code)).fails(code);
+    }
+    // Tried three times before it is said.
+    for (code, powered) in [(FailureCode::NoTarget, false)] {
+        let world = World::new();
+        world.board.lock().unwrap().powered = powered;
+        world.fails(code);
+        assert_eq!(world.called("attach"), 3);
+    }
+    let chips: [(fn(&mut Chip), FailureCode); 4] = [
+        (|c| c.device = 0x413, FailureCode::WrongChip),
+        (|c| c.rdp = 0x55, FailureCode::ReadProtected),
+        (|c| c.unit = UnitId([0; 12]), FailureCode::BlankIdentity),
+        (|c| c.unit = UnitId([0xFF; 12]), FailureCode::BlankIdentity),
+    ];
+    for (change, code) in chips {
+        let world = World::new();
+        change(&mut world.board.lock().unwrap().chip);
+        world.fails(code);
+        assert_eq!(world.called("inspect") + world.called("flash") + world.called("restart"), 0);
+        assert!(world.fakes.0.lock().unwrap().units.is_empty(), "no unit is made of it");
+    }
+}
+
+#[test]
+fn a_busy_probe_that_comes_free_is_waited_for() {
+    let world = World::with(Trouble::Call("attach", FailureCode::ProbeBusy));
+    world.passes();
+    assert_eq!(world.called("attach"), 2);
+}
+
+#[test]
+fn ports_missing_busy_and_vanished() {
+    for code in [FailureCode::PortMissing, FailureCode::PortBusy] {
+        let world = World::with(Trouble::Call("open_link", code));
+        world.passes();
+        assert_eq!(world.called("open_link"), 2, "one more try is enough here");
+    }
+    for n in 0..6 {
+        let world = World::with(Trouble::PortLost(n));
+        world.fails(FailureCode::PortLost);
+        world.repair();
+        world.passes();
+    }
+}
+
+#[test]
+fn a_bad_image_is_refused_before_the_board_is_touched() {
+    let world = World::new();
+    std::fs::write(world.image.with_file_name("app.bin"), b"short").unwrap();
+    world.fails(FailureCode::ImageTruncated);
+    assert!(world.board.lock().unwrap().calls.is_empty());
+    let world = World::new();
+    world.fakes.0.lock().unwrap().order.as_mut().unwrap().model = "KW-METER".into();
+    world.fails(FailureCode::ImageWrongProduct);
+    assert!(world.board.lock().unwrap().calls.is_empty());
+    let world = World::new();
+    world.fakes.0.lock().unwrap().order.as_mut().unwrap().image_sha256 = Some("00".repeat(32));
+    world.fails(FailureCode::ImageChanged);
+    assert!(world.board.lock().unwrap().calls.is_empty());
+}
+
+#[test]
+fn devices_that_babble_stay_silent_or_speak_another_version() {
+    for (trouble, code) in [
+        (Trouble::Babbles, FailureCode::DeviceBabbles),
+        (Trouble::Silent, FailureCode::DeviceSilent),
+        (Trouble::OldStatus, FailureCode::ProtocolVersion),
+        (Trouble::OldFrames, FailureCode::ProtocolVersion),
+    ] {
+        let world = World::with(trouble);
+        world.fails(code);
+        world.repair();
+        world.passes();
+    }
+}
+
+#[test]
+fn swapped_boards_and_swapped_cables() {
+    World::with(Trouble::WiresCrossed).fails(FailureCode::UidMismatch);
+    for n in 0..2 {
+        let world = World::with(Trouble::SwappedAfter(n));
+        world.fails(FailureCode::UnitSwapped);
+        assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
+        assert_eq!(world.fakes.state(OTHER), None);
+    }
+}
+
+#[test]
+fn refusals_of_agent_and_records_end_the_attempt() {
+    for code in [FailureCode::ProductKeyUnknown, FailureCode::QuotaReached, FailureCode::AlreadyEnrolled] {
+        let world = World::new();
+        world.fakes.0.lock().unwrap().refuse_frames = Some(code);
+        world.fails(code);
+    }
+    for code in [FailureCode::QuotaReached, FailureCode::OtherBatch, FailureCode::Quarantined] {
+        let world = World::new();
+        world.fakes.0.lock().unwrap().refuse_bind = Some(code);
+        world.fails(code);
+        assert_eq!(world.called("flash"), 0);
+    }
+    let world = World::new();
+    world.fakes.set_batch_state(BatchId(1), BatchState::Closed).unwrap();
+    let (_, _, code) = world.run();
+    assert_eq!(code, Some(FailureCode::BatchClosed));
+    assert!(world.board.lock().unwrap().calls.is_empty());
+}
+
+#[test]
+fn what_the_unit_complains_about_is_said_and_kept() {
+    let world = World::with(Trouble::Complains(DeviceFailure::TrustRegion));
+    world.fails(FailureCode::DeviceReported);
+    assert!(world.fakes.kinds().contains(&"device-log".to_string()));
+    let failure = world.fakes.0.lock().unwrap().attempts[0].failure.clone().unwrap();
+    assert!(failure.sentence.contains("E0603"), "{failure}");
+    let world = World::with(Trouble::RefusesProof);
+    world.fails(FailureCode::DeviceReported);
+}
+
+#[test]
+fn a_false_proof_never_passes() {
+    for (agent, cloud) in [(false, true), (true, false), (false, false)] {
+        let world = World::new();
+        world.fakes.0.lock().unwrap().proof = Some(ProofRecord {
+            challenge: String::new(),
+            generation: 3,
+            ak_gen: 1,
+            ck_gen: 1,
+            cloud_mac_ok: cloud,
+            agent_mac_ok: agent,
+        });
+        world.fails(FailureCode::ProofFailed);
+        assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
+    }
+}
+
+#[test]
+fn cancel_takes_effect_at_the_next_safe_point() {
+    for at in Step::ALL {
+        let world = World::new();
+        let (events, outcome, code) = world.run_with(&Cancel::default(), move |event, cancel| {
+            if matches!(event, Event::Step { step, .. } if *step == at) {
+                cancel.cancel();
+            }
+        });
+        assert_eq!((outcome, code), (Outcome::Aborted, Some(FailureCode::Cancelled)), "{at:?}");
+        let flash_begun = world.fakes.kinds().contains(&"flash-begin".to_string());
+        let flash_ended = world.fakes.kinds().contains(&"flash-end".to_string());
+        assert_eq!(flash_begun, flash_ended, "never inside an act: {events:?}");
+        world.repair();
+        world.passes();
+    }
+}
+
+// ---- the hub ------------------------------------------------------------------------------------------------------
+
+fn line(world: &World, boards: &[Arc<Mutex<Board>>], gray_release: u32) -> (Line, mpsc::Receiver<Event>) {
+    let config =
+        Config { image: Some(world.image.clone()), gray_release, name: "test".into(), ..Config::default() };
+    let benches = boards
+        .iter()
+        .enumerate()
+        .map(|(n, b)| ((n + 1).to_string(), Box::new(FakeBench(Arc::clone(b))) as Box<dyn Bench>))
+        .collect();
+    let records = Arc::new(world.fakes.clone());
+    let line = Line::with_benches(records.clone(), records, &config, benches, TIMING).unwrap();
+    let events = line.subscribe();
+    (line, events)
+}
+
+fn finished(events: &mpsc::Receiver<Event>, count: usize) -> Vec<(String, Outcome, Option<FailureCode>)> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut ends = Vec::new();
+    while ends.len() < count {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left).expect("an end within 30 s") {
+            Event::Finished { fixture, outcome, failure, .. } => {
+                ends.push((fixture, outcome, failure.map(|f| f.code)))
+            }
+            _ => continue,
+        }
+    }
+    ends
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn fixtures_run_in_parallel_and_the_snapshot_follows() {
+    let world = World::new();
+    let second = Board::blank();
+    second.lock().unwrap().chip.unit = OTHER;
+    let (line, events) = line(&world, &[Arc::clone(&world.board), second], 0);
+    let (woken, wakes) = mpsc::channel();
+    let woken = Mutex::new(woken);
+    line.on_change(Box::new(move || {
+        let _ = woken.lock().unwrap().send(());
+    }));
+    line.send(Command::SetOperator("Mia".into()));
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::StartAll);
+    let mut ends = finished(&events, 2);
+    ends.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(ends, [("1".into(), Outcome::Pass, None), ("2".into(), Outcome::Pass, None)]);
+    wait_for("the snapshot shows both", || line.snapshot().finished.len() == 2);
+    let snapshot = line.snapshot();
+    assert_eq!((snapshot.station.as_str(), snapshot.operator.as_str()), ("test", "Mia"));
+    assert_eq!(snapshot.counts.passed, 2);
+    assert!(
+        snapshot
+            .fixtures
+            .iter()
+            .all(|f| f.running.is_none() && f.last.as_ref().unwrap().outcome == Outcome::Pass)
+    );
+    assert!(wakes.try_iter().count() > 0);
+    line.send(Command::Shutdown);
+}
+
+#[test]
+fn without_a_batch_nothing_starts_and_everybody_is_told() {
+    let world = World::new();
+    let (line, events) = line(&world, &[Arc::clone(&world.board)], 0);
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1), [("1".into(), Outcome::Error, Some(FailureCode::NoBatch))]);
+    line.send(Command::SelectBatch("no such batch".into()));
+    wait_for("a word about it", || {
+        events
+            .try_iter()
+            .any(|e| matches!(e, Event::Station { failure } if failure.code == FailureCode::RecordsFailed))
+    });
+    line.send(Command::Start(7));
+    line.send(Command::Cancel(7));
+    assert!(world.fakes.0.lock().unwrap().attempts.is_empty());
+}
+
+#[test]
+fn gray_release_pauses_the_batch_for_a_sample() {
+    let world = World::new();
+    let (line, events) = line(&world, &[Arc::clone(&world.board)], 1);
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    assert_eq!(world.fakes.batch(BatchId(1)).unwrap().state, BatchState::Paused);
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::BatchClosed));
+}
+
+#[test]
+fn auto_start_runs_every_new_board_once() {
+    let world = World::new();
+    let (line, events) = line(&world, &[Arc::clone(&world.board)], 0);
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::AutoStart(true));
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    // Another board takes its place: it starts by itself too.
+    {
+        let mut board = world.board.lock().unwrap();
+        board.chip.unit = OTHER;
+        (board.image, board.product_key, board.keyed, board.stage) = (false, false, false, Stage::EMPTY);
+    }
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 2);
+    world.board.lock().unwrap().powered = false;
+    wait_for("the empty fixture", || line.snapshot().fixtures[0].present == Some(false));
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 2);
+}
+
+#[test]
+fn dropping_the_line_ends_what_runs_with_a_record() {
+    let world = World::with(Trouble::Silent);
+    let (line, events) = line(&world, &[Arc::clone(&world.board)], 0);
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    wait_for("the start", || events.try_iter().any(|e| matches!(e, Event::Identified { .. })));
+    drop(line);
+    let book = world.fakes.0.lock().unwrap();
+    assert!(book.attempts[0].outcome.is_some());
+}
