@@ -199,7 +199,11 @@ impl SqliteRecords {
                 detail: format!("journal mode is {mode}, not wal"),
             });
         }
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -16000").map_err(map)?;
+        connection
+            .execute_batch(
+                "PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000",
+            )
+            .map_err(map)?;
         if let Some(pages) = options.max_pages {
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(map)?;
         }
