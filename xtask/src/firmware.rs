@@ -1,6 +1,7 @@
-//! The common image: boot and app for the STM32F429, packed as `docs/contracts.md` says.
+//! The common image: boot and app for the STM32F429, packed as `docs/contracts.md` says, and refused if it can
+//! panic (see `panics`).
 
-use crate::{cargo, target_dir};
+use crate::{cargo, panics, target_dir};
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSegment, ObjectSymbol};
 use sha2::{Digest, Sha256};
@@ -29,6 +30,8 @@ pub struct Part {
     pub length: usize,
     /// Bytes of statics (.data and .bss) in RAM.
     pub ram_statics: u64,
+    /// The ways into a panic that it still has, each proved never to be taken.
+    pub dead_panics: Vec<&'static panics::Allowance>,
 }
 
 /// Builds both binaries and packs them.
@@ -53,12 +56,15 @@ pub fn build() -> Result<CommonImage> {
     let mut parts = Vec::new();
     let mut listed = Vec::new();
     let mut identity: Option<(String, String)> = None;
-    for (name, address) in [("boot", 0x0800_0000_u64), ("app", 0x0802_0000)] {
+    let images: [(_, u64, &'static [panics::Allowance]); 2] =
+        [("boot", 0x0800_0000, &[]), ("app", 0x0802_0000, panics::ALLOWED)];
+    for (name, address, allowed) in images {
         let elf = target_dir().join(TRIPLE).join("firmware").join(name);
         let bytes = fs::read(&elf).with_context(|| elf.display().to_string())?;
         fs::write(out.join(format!("{name}.elf")), &bytes)?;
         let (flat, ram_statics) =
             flatten(&bytes, address).with_context(|| format!("{name} does not fit its slot"))?;
+        let dead_panics = panics::check(&bytes, allowed).with_context(|| elf.display().to_string())?;
         let info = flat.get(INFO_OFFSET..INFO_OFFSET + 64).context("no image info")?;
         ensure!(info.starts_with(INFO_MAGIC), "{name} carries no image info at {INFO_OFFSET:#x}");
         let model = String::from_utf8(info[8..24].iter().copied().take_while(|b| *b != 0).collect())?;
@@ -77,7 +83,7 @@ pub fn build() -> Result<CommonImage> {
             "sha256": hex::encode(Sha256::digest(&flat)),
         }));
         write_if_changed(&out.join(format!("{name}.bin")), &flat)?;
-        parts.push(Part { name, address, length: flat.len(), ram_statics });
+        parts.push(Part { name, address, length: flat.len(), ram_statics, dead_panics });
     }
     let (model, version) = identity.context("no parts")?;
     let manifest = serde_json::json!({"format": 1, "model": model, "version": version, "parts": listed});

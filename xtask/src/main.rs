@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod firmware;
 mod fuzz;
+mod panics;
 mod setup;
 mod test;
 
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
             println!("{}", image.json.display());
             for part in &image.parts {
                 println!("  {:4} {:>7} bytes at {:#010x}", part.name, part.length, part.address);
+                for panic in &part.dead_panics {
+                    println!("       panics only in theory: {} ({})", panic.caller, panic.proof);
+                }
             }
             ExitCode::SUCCESS
         }),
