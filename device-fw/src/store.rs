@@ -15,7 +15,8 @@
 //! - I5 nothing is sent under a key before its COMMIT is verified: the only way to [`Committed`] is a record
 //!   read back from flash; a pending record found at boot gets its COMMIT programmed again first.
 //! - I7 product key erased ⇒ agent key confirmed, and its root anchor is safe in the trust pair.
-//! - I8 generations strictly grow: the next one exceeds all that either area shows and all of this power cycle.
+//! - I8 generations strictly grow: the next one exceeds all that either area shows and all of this power cycle. (A
+//!   retired record that was erased before a reset is forgotten: see docs/device-firmware.md.)
 //! - I9 at most one unconfirmed record: `commit` refuses while one is pending.
 //! - Torn COMMIT is no commit; torn CONFIRM or RETIRE counts as unset and is programmed again.
 //! - Nothing here panics, whatever flash reads as.

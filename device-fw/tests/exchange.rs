@@ -4,10 +4,13 @@ mod support;
 
 use keywright_device_fw::engine::BACK_OFF_LAST;
 use keywright_device_fw::traits::RngFault;
+use keywright_protocol::cert::Trust;
 use keywright_protocol::control::{AreaStatus, Control, Proof, Stage};
+use keywright_protocol::exchange::{RequestEntropy, Start};
+use keywright_protocol::keys::EphemeralSecret;
 use keywright_protocol::serial::Channel;
-use keywright_protocol::{DeviceFailure, Generation, Purpose, Suite, map};
-use support::agent::{Agent, Fault, TIME};
+use keywright_protocol::{DeviceFailure, Generation, MAX_FRAME, Purpose, Region, Suite, Xid, map};
+use support::agent::{Agent, Fault, REGION, TIME};
 use support::{Dice, Line, UNIT, World};
 
 const MINUTE: u64 = 60_000;
@@ -243,6 +246,59 @@ fn d5_nothing_new_starts_while_a_record_is_pending() {
         w.unit().store().is_pending()
     });
     assert_eq!(world.unit().start_update(Purpose::AgentKeyUpdate), Err(DeviceFailure::ExchangeBusy));
+}
+
+/// The guard itself, behind the engine's own (D5): a second answer, authentic and for another request, reaches
+/// the store while a record waits for its message 4.
+#[test]
+fn i9_the_store_refuses_a_second_record_while_one_is_pending() {
+    let mut world = World::new(Agent::new(Suite::Legacy, 17), 17);
+    assert!(world.run_until(HOUR, |w| {
+        w.line.loss = if w.agent.frames >= 1 { 100 } else { 0 };
+        w.unit().store().is_pending()
+    }));
+
+    let (order, product_key) = (world.agent.order, world.agent.product_key.clone());
+    let start = Start::init(Suite::Legacy, &order, &product_key, &UNIT).unwrap();
+    let entropy = RequestEntropy {
+        xid: Xid(99),
+        n1: [0x31; 16],
+        iv: [0x32; 16],
+        ephemeral: EphemeralSecret::from_bytes([0x33; 32]),
+    };
+    let mut frame1 = [0; MAX_FRAME];
+    let (len, waiting) = {
+        let identity = world.unit().store().identity().unwrap();
+        start.request(identity, [0, 1, 0], entropy, &mut frame1).unwrap()
+    };
+    let mut frame2 = world.agent.handle(&frame1[..len]).remove(0);
+    let root = world.unit().store().trust().unwrap().root;
+    let trust = Trust {
+        root: &root.key,
+        root_epoch: root.epoch,
+        floors: &[],
+        time_floor: 0,
+        order,
+        unit: UNIT,
+        region: Region(REGION),
+        region_cert: None,
+    };
+    let received = waiting.handle(&mut frame2, &trust).unwrap();
+
+    let areas = |world: &World| {
+        let nor = world.nor.borrow();
+        (nor.bytes(map::KEY_AREA_A).to_vec(), nor.bytes(map::KEY_AREA_B).to_vec())
+    };
+    let before = areas(&world);
+    assert_eq!(world.unit().store().commit(&received).map(|_| ()), Err(DeviceFailure::ExchangeInternal));
+    assert!(areas(&world) == before, "a refused commit touched a key area");
+
+    // The same record is welcome where nothing is pending: the refusal was the guard's.
+    let mut fresh = World::new(Agent::new(Suite::Legacy, 17), 18);
+    assert!(fresh.run_until(MINUTE, |w| w.unit().store().trust().is_some()));
+    assert!(!fresh.unit().store().is_pending());
+    fresh.unit().store().commit(&received).unwrap();
+    assert!(fresh.unit().store().is_pending());
 }
 
 #[test]

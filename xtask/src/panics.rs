@@ -424,15 +424,17 @@ mod tests {
             strings.extend(name.bytes().chain([0]));
         }
         // Header, sections' bytes, section headers (type, flags, address, bytes, link, info, entry size).
-        let sections: [(u32, u32, u32, &[u8], u32, u32, u32); 5] = [
-            (0, 0, 0, &[], 0, 0, 0),
-            (1, 6, TEXT, &text, 0, 0, 0),
-            (1, 2, CONSTANTS, &rodata, 0, 0, 0),
-            (2, 0, 0, &symbols, 4, (symbols.len() / 16) as u32, 16),
-            (3, 0, 0, &strings, 0, 0, 0),
+        let none = Vec::new();
+        let locals = (symbols.len() / 16) as u32;
+        let sections = [
+            ([0, 0, 0], &none, [0, 0, 0]),
+            ([1, 6, TEXT], &text, [0, 0, 0]),
+            ([1, 2, CONSTANTS], &rodata, [0, 0, 0]),
+            ([2, 0, 0], &symbols, [4, locals, 16]),
+            ([3, 0, 0], &strings, [0, 0, 0]),
         ];
         let (mut payload, mut headers) = (Vec::new(), Vec::new());
-        for (kind, flags, address, bytes, link, info, size) in sections {
+        for ([kind, flags, address], bytes, [link, info, size]) in sections {
             let offset = 52 + payload.len() as u32;
             for word in [0, kind, flags, address, offset, bytes.len() as u32, link, info, 4, size] {
                 headers.extend(word.to_le_bytes());

@@ -71,8 +71,8 @@ pub struct Agent {
     /// Message 1 requests answered freshly, by purpose number.
     pub issued: [u32; 4],
     dice: Dice,
-    order: ProductOrder,
-    product_key: ProductKey,
+    pub order: ProductOrder,
+    pub product_key: ProductKey,
     root: IdentityKey,
     region: IdentityKey,
     agent: IdentityKey,
