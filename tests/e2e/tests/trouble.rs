@@ -67,7 +67,12 @@ fn an_empty_fixture_says_so() {
 fn two_boards_swapped_in_the_middle_get_no_foreign_keys() {
     let factory = Factory::new(2, 2, 2, 25);
     let mut line = factory.start_line(&[1, 2]);
-    line.wait_for(|e| e["event"] == "step" && e["step"] == "agent-key");
+    // Both units are known to the line before the hand comes.
+    let mut exchanging = 0;
+    line.wait_for(|e| {
+        exchanging += u32::from(e["event"] == "step" && e["step"] == "agent-key");
+        exchanging == 2
+    });
     factory.bench.swap(1, 2).expect("swap");
     // The attempts that were running end without PASS. The line then sees another board in each fixture and may start
     // it there in the same run: it goes on from where it stopped.

@@ -36,6 +36,8 @@ const LEAD: Duration = Duration::from_millis(10);
 /// Lateness up to this is caught up, which costs a sleeping board nothing; beyond
 /// it is forgotten, so that no firmware timeout runs down while the host stalls.
 const FORGIVEN: Duration = Duration::from_millis(250);
+/// How long a new debugger waits for the one before it to be gone.
+const TAKEN: Duration = Duration::from_millis(500);
 /// How often a board with no timer running is looked at.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Virtual time run between looks at the host: 1 ms.
@@ -853,35 +855,42 @@ impl Inner {
     }
 
     /// Take a debugger's connection, or say that the probe is taken.
-    fn admit(self: &Arc<Self>, index: usize, mut stream: TcpStream) {
-        let place = &self.places[index];
-        let mut state = lock(&place.state);
+    fn admit(self: &Arc<Self>, index: usize, stream: TcpStream) {
         let (Ok(()), Ok(()), Ok(held)) =
             (stream.set_nonblocking(false), stream.set_nodelay(true), stream.try_clone())
         else {
             return;
         };
-        if state.client.is_some() {
-            drop(state);
-            // The handshake's error answer; the text is for people who connect by hand.
-            let _ = stream.write_all(b"&E5#\nthis probe is in use by another debugger\n");
-            let _ = stream.shutdown(Shutdown::Both);
-            return;
-        }
-        state.sessions += 1;
-        let session = state.sessions;
-        state.client = Some((session, held));
-        drop(state);
         let inner = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name(format!("probe-{}", place.n)).spawn(move || {
-            inner.debug(index, session, stream);
-            let mut state = lock(&inner.places[index].state);
-            if state.client.as_ref().is_some_and(|(s, _)| *s == session) {
-                state.client = None;
+        let name = format!("probe-{}", self.places[index].n);
+        // A thread that can't be had drops the connection, which is an answer too.
+        let _ = std::thread::Builder::new().name(name).spawn(move || inner.serve(index, stream, held));
+    }
+
+    fn serve(&self, index: usize, mut stream: TcpStream, held: TcpStream) {
+        // A debugger that hangs up and connects again at once is served, as on USB, where closing is done when it
+        // returns: its old connection's thread needs a moment to see the end.
+        let end = Instant::now() + TAKEN;
+        let session = loop {
+            let mut state = lock(&self.places[index].state);
+            if state.client.is_none() {
+                state.sessions += 1;
+                state.client = Some((state.sessions, held));
+                break state.sessions;
             }
-        });
-        if spawned.is_err() {
-            lock(&place.state).client = None;
+            drop(state);
+            if Instant::now() >= end || self.quit.load(Ordering::Relaxed) {
+                // The handshake's error answer; the text is for people who connect by hand.
+                let _ = stream.write_all(b"&E5#\nthis probe is in use by another debugger\n");
+                let _ = stream.shutdown(Shutdown::Both);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        self.debug(index, session, stream);
+        let mut state = lock(&self.places[index].state);
+        if state.client.as_ref().is_some_and(|(s, _)| *s == session) {
+            state.client = None;
         }
     }
 
