@@ -9,7 +9,7 @@
 use crate::config::ProbeDescription;
 use crate::failure::{Failure, FailureCode};
 use crate::image::StageOne;
-use crate::line::bench::{Chip, Contents, FlashProgress};
+use crate::line::bench::{Cancel, Chip, Contents, FlashProgress, Retry};
 use crate::model::UnitId;
 use keywright_protocol::map::{self, Region};
 use keywright_protocol::record;
@@ -38,6 +38,8 @@ const SPEED_KHZ: u32 = 4_000;
 const QUIET: Duration = Duration::from_secs(15);
 /// FLASH_OPTCR (RM0090 §3.9.10).
 const FLASH_OPTCR: u64 = 0x4002_3C14;
+/// How long a busy probe is waited for before it counts as busy.
+const SETTLE: Retry = Retry { tries: 6, pause: Duration::from_millis(100) };
 /// A Black Magic Probe, on USB or TCP.
 const BLACK_MAGIC: (u16, u16) = (0x1d50, 0x6018);
 /// How much is read at a time while comparing.
@@ -326,18 +328,26 @@ impl Port {
         let selector: DebugProbeSelector = self.selector.parse().map_err(|e| {
             Failure::new(FailureCode::NoProbe, format!("{:?} names no probe: {e}", self.selector))
         })?;
-        // Asking one driver instead of all keeps its answer: on a PC without USB the others' complaints would hide
-        // whether this probe is busy or missing.
-        let opened = if (selector.vendor_id, selector.product_id) == BLACK_MAGIC {
-            BlackMagicProbeFactory.open(&selector).map(Probe::from_specific_probe)
-        } else {
-            Lister::new().open(selector)
-        };
-        let mut probe = opened.map_err(|e| self.unopened(&e))?;
+        // A probe that this station let go of a moment ago may not have noticed yet.
+        let mut probe = SETTLE.run(&Cancel::default(), |_| match self.driver(&selector) {
+            Err(failure) if failure.code == FailureCode::ProbeBusy => Err(failure),
+            settled => Ok(settled),
+        })??;
         // Not every probe has a choice; the default works too.
         let _ = probe.set_speed(SPEED_KHZ);
         probe.select_protocol(WireProtocol::Swd).map_err(|e| self.unopened(&e))?;
         Ok(probe)
+    }
+
+    fn driver(&self, selector: &DebugProbeSelector) -> Result<Probe, Failure> {
+        // Asking one driver instead of all keeps its answer: on a PC without USB the others' complaints would hide
+        // whether this probe is busy or missing.
+        let opened = if (selector.vendor_id, selector.product_id) == BLACK_MAGIC {
+            BlackMagicProbeFactory.open(selector).map(Probe::from_specific_probe)
+        } else {
+            Lister::new().open(selector.clone())
+        };
+        opened.map_err(|e| self.unopened(&e))
     }
 
     fn open(&mut self, under_reset: bool) -> Result<(), Failure> {
@@ -743,7 +753,8 @@ mod tests {
     fn a_probe_in_use_hangs_up() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let server =
+            std::thread::spawn(move || (0..SETTLE.tries).for_each(|_| drop(listener.accept().unwrap())));
         let failure = SwdProbe::new(&format!("1d50:6018:127.0.0.1:{port}")).attach().unwrap_err();
         println!("{failure}");
         assert_eq!(failure.code, FailureCode::ProbeBusy);
