@@ -20,8 +20,11 @@ impl Failure {
     /// A failure with the code's own sentence and remedy, and the facts appended.
     pub fn new(code: FailureCode, facts: impl std::fmt::Display) -> Self {
         let facts = facts.to_string();
-        let sentence =
-            if facts.is_empty() { code.sentence().to_string() } else { format!("{}: {facts}", code.sentence()) };
+        let sentence = if facts.is_empty() {
+            code.sentence().to_string()
+        } else {
+            format!("{}: {facts}", code.sentence())
+        };
         Self { code, sentence, remedy: code.remedy().to_string() }
     }
 

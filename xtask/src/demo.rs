@@ -67,6 +67,11 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
         "--bins",
     ]))?;
 
+    run_built(args, &image.json)
+}
+
+/// Runs it on programs that are built already.
+pub fn run_built(args: &DemoArgs, image: &Path) -> Result<ExitCode> {
     let kept = args.keep.is_some();
     let dir = match &args.keep {
         Some(dir) => dir.clone(),
@@ -84,7 +89,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let began = Instant::now();
     let boards = Boards::start(&dir, args)?;
     let fixtures = if args.headless { boards.list.len().min(FIXTURES) } else { boards.list.len() };
-    write_config(&dir, &image.json, &boards.list[..fixtures])?;
+    write_config(&dir, image, &boards.list[..fixtures])?;
     let station = Station { dir: &dir };
     station.quietly(&["anchors", "init", "--region", REGION])?;
     let quantity = args.units.to_string();

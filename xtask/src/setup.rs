@@ -40,6 +40,8 @@ fn requirements(need: Need) -> &'static [Requirement] {
             Requirement { present: || program("import"), package: "imagemagick" },
             Requirement { present: || program("openssl"), package: "openssl" },
             Requirement { present: || program("age"), package: "age" },
+            Requirement { present: || Path::new("/usr/sbin/mosquitto").exists(), package: "mosquitto" },
+            Requirement { present: || program("mosquitto_sub"), package: "mosquitto-clients" },
         ],
     }
 }

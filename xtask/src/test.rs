@@ -24,21 +24,13 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     for part in &image.parts {
         say(format!("  {} {} bytes, {} bytes of statics", part.name, part.length, part.ram_statics));
     }
-    say("programs that tests start");
-    crate::run(cargo().args([
-        "build",
-        "--quiet",
-        "--package",
-        "keywright",
-        "--package",
-        "keywright-virtual-board",
-        "--bins",
-    ]))?;
     let mut test = cargo();
     test.arg("test").env("KEYWRIGHT_COMMON_IMAGE", &image.json);
     if args.package.is_empty() {
         test.arg("--workspace");
     }
+    // One selection of packages in this whole run: another would resolve other features and compile everything twice.
+    // `test` builds the programs that tests start as well.
     for package in &args.package {
         test.args(["--package", package]);
     }
@@ -46,7 +38,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     crate::run(&mut test)?;
     if args.package.is_empty() {
         say("the demo, headless");
-        let code = crate::demo::run(&crate::demo::DemoArgs::smoke())?;
+        let code = crate::demo::run_built(&crate::demo::DemoArgs::smoke(), &image.json)?;
         if code != ExitCode::SUCCESS {
             return Ok(code);
         }

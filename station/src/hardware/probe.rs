@@ -13,6 +13,10 @@ use crate::line::bench::{Cancel, Chip, Contents, FlashProgress, Retry};
 use crate::model::UnitId;
 use keywright_protocol::map::{self, Region};
 use keywright_protocol::record;
+use probe_rs::architecture::arm::dp::DpAddress;
+use probe_rs::architecture::arm::memory::ArmMemoryInterface;
+use probe_rs::architecture::arm::sequences::DefaultArmSequence;
+use probe_rs::architecture::arm::{ArmDebugInterface, ArmError, FullyQualifiedApAddress};
 use probe_rs::config::Registry;
 use probe_rs::flashing::{
     DownloadOptions, FlashError, FlashLayout, FlashProgress as ProbeProgress, ProgressEvent,
@@ -82,7 +86,7 @@ impl SwdProbe {
     fn jobs(&mut self) -> Result<&mpsc::Sender<Job>, Failure> {
         if self.jobs.is_none() {
             let (jobs, work) = mpsc::channel::<Job>();
-            let mut port = Port { selector: self.selector.clone(), session: None };
+            let mut port = Port { selector: self.selector.clone(), session: None, eye: None };
             std::thread::Builder::new()
                 .name(format!("probe {}", self.selector))
                 .spawn(move || {
@@ -136,7 +140,7 @@ impl SwdProbe {
     /// As there.
     pub fn attach(&mut self) -> Result<Chip, Failure> {
         self.call(&mut |_| {}, |port, _| {
-            port.session = None;
+            port.let_go();
             port.open(true)?;
             port.chip()
         })
@@ -170,11 +174,12 @@ impl SwdProbe {
     /// As there.
     pub fn restart(&mut self) -> Result<UnitId, Failure> {
         self.call(&mut |_| {}, |port, _| {
+            // Through a session the core would stay in debug state (its end halts and runs it once more); the unit must
+            // run as it will in the field.
+            port.let_go();
             let unit = port.unit()?;
-            let session = port.session()?;
-            let reset = session.core(0).and_then(|mut core| core.reset());
-            reset.map_err(|e| gone(&e))?;
-            port.session = None;
+            port.reset()?;
+            port.let_go();
             Ok(unit)
         })
     }
@@ -185,9 +190,11 @@ impl SwdProbe {
     /// As there.
     pub fn unit_now(&mut self) -> Result<UnitId, Failure> {
         self.call(&mut |_| {}, |port, _| {
-            // A session kept from before would not notice that another chip has come in its place.
-            port.session = None;
-            port.unit()
+            // A connection kept from before would not notice that another chip has come in its place.
+            port.let_go();
+            let unit = port.unit();
+            port.let_go();
+            unit
         })
     }
 
@@ -197,17 +204,17 @@ impl SwdProbe {
     /// As there.
     pub fn presence(&mut self) -> Result<Option<UnitId>, Failure> {
         self.call(&mut |_| {}, |port, _| {
-            // An open session is a cheap look; if it fails, one fresh attach tells an empty fixture from a new board.
-            if port.session.is_some()
+            // An open connection is a cheap look; if it fails, a fresh one tells an empty fixture from a new board.
+            if port.eye.is_some()
                 && let Ok(unit) = port.unit()
                 && !unit.is_blank()
             {
                 return Ok(Some(unit));
             }
-            port.session = None;
-            match port.open(false).and_then(|()| port.unit()) {
+            port.let_go();
+            match port.unit() {
                 Ok(unit) if unit.is_blank() => {
-                    port.session = None;
+                    port.let_go();
                     Ok(None)
                 }
                 Ok(unit) => Ok(Some(unit)),
@@ -222,17 +229,20 @@ impl SwdProbe {
     pub fn release(&mut self) {
         if self.jobs.is_some() {
             let _ = self.call(&mut |_| {}, |port, _| {
-                port.session = None;
+                port.let_go();
                 Ok(())
             });
         }
     }
 }
 
-/// The probe thread's side.
+/// The probe thread's side. At most one of the two connections is open: a probe serves one.
 struct Port {
     selector: String,
+    /// For work: the core is under the debugger's control.
     session: Option<Session>,
+    /// For looking: memory reads beside a running core, which never notices.
+    eye: Option<Box<dyn ArmDebugInterface>>,
 }
 
 /// Is everything from r0 to r1 (multiples of 32 bytes) FF? Ends at the last halfword with r2 = 0 if so (ARMv7-M).
@@ -350,7 +360,57 @@ impl Port {
         opened.map_err(|e| self.unopened(&e))
     }
 
+    fn let_go(&mut self) {
+        self.session = None;
+        self.eye = None;
+    }
+
+    /// The AHB-AP's memory, without a session.
+    fn look<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn ArmMemoryInterface) -> Result<T, ArmError>,
+    ) -> Result<T, Failure> {
+        if self.eye.is_none() {
+            let mut probe = self.probe()?;
+            let lost = |e: &(dyn std::error::Error + 'static)| match self.unattached(e) {
+                f if f.code == FailureCode::NoTarget => Failure::new(FailureCode::BoardUnplugged, chain(e)),
+                f => f,
+            };
+            probe.attach_to_unspecified().map_err(|e| lost(&e))?;
+            let mut eye = probe
+                .try_into_arm_debug_interface(DefaultArmSequence::create())
+                .map_err(|(_, e)| lost(&e))?;
+            eye.select_debug_port(DpAddress::Default).map_err(|e| lost(&e))?;
+            self.eye = Some(eye);
+        }
+        let Some(eye) = &mut self.eye else {
+            return Err(Failure::new(FailureCode::ProbeLost, &self.selector));
+        };
+        let done = eye
+            .memory_interface(&FullyQualifiedApAddress::v1_with_default_dp(0))
+            .and_then(|mut memory| act(&mut *memory));
+        done.map_err(|e| {
+            self.eye = None;
+            gone(&e)
+        })
+    }
+
+    /// Resets chip and core and lets go of the core: no halt, no vector catch (ARMv7-M ARM C1.6, B3.2.6).
+    fn reset(&mut self) -> Result<(), Failure> {
+        const DEMCR: u64 = 0xE000_EDFC;
+        const DHCSR: u64 = 0xE000_EDF0;
+        const AIRCR: u64 = 0xE000_ED0C;
+        self.look(|memory| {
+            let demcr = memory.read_word_32(DEMCR)?;
+            memory.write_word_32(DEMCR, demcr & !1)?;
+            memory.write_word_32(DHCSR, 0xA05F_0000)?;
+            memory.write_word_32(AIRCR, 0x05FA_0004)?;
+            memory.flush()
+        })
+    }
+
     fn open(&mut self, under_reset: bool) -> Result<(), Failure> {
+        self.let_go();
         let first = match self.probe()?.attach_with_registry(TARGET, Permissions::default(), registry()) {
             Ok(session) => {
                 self.session = Some(session);
@@ -413,7 +473,11 @@ impl Port {
 
     fn unit(&mut self) -> Result<UnitId, Failure> {
         let mut id = [0; 12];
-        self.read(map::UID_ADDRESS, &mut id)?;
+        if self.session.is_some() {
+            self.read(map::UID_ADDRESS, &mut id)?;
+        } else {
+            self.look(|memory| memory.read(u64::from(map::UID_ADDRESS), &mut id))?;
+        }
         Ok(UnitId(id))
     }
 
@@ -530,7 +594,7 @@ impl Port {
             if let Err(e) = done {
                 let failure = refused(&e);
                 // Was it the chip, or is the board gone?
-                self.session = None;
+                self.let_go();
                 return Err(match self.unit() {
                     Ok(_) => failure,
                     Err(why) => why,
@@ -640,7 +704,7 @@ fn wire_is_cut(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// A failure in the middle of work on a chip that answered before.
-fn gone(error: &probe_rs::Error) -> Failure {
+fn gone(error: &(dyn std::error::Error + 'static)) -> Failure {
     let code = if wire_is_cut(error) { FailureCode::ProbeLost } else { FailureCode::BoardUnplugged };
     Failure::new(code, chain(error))
 }

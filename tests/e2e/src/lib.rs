@@ -237,12 +237,17 @@ impl Report {
         self.finished(fixture)["failure"]["code"].as_str().unwrap_or("none")
     }
 
+    /// Panics with everything that was said unless the program ended with `code`.
+    pub fn assert_code(&self, code: Option<i32>) {
+        assert_eq!(self.code, code, "{self:#?}");
+    }
+
     /// Panics with everything that was said unless these fixtures passed.
     pub fn assert_passed(&self, fixtures: &[u32]) {
         for fixture in fixtures {
             assert_eq!(self.outcome(*fixture), "PASS", "fixture {fixture}: {self:#?}");
         }
-        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.assert_code(Some(0));
     }
 }
 
