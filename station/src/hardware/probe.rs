@@ -114,8 +114,9 @@ impl SwdProbe {
             let result = job(port, &move |p| drop(report.send(Reply::Progress(p))));
             drop(replies.send(Reply::Done(result)));
         });
-        let sent = self.jobs()?.send(job).is_ok();
-        while sent {
+        // A thread that is gone takes no job and drops this one with its channel: seen as disconnected just below.
+        drop(self.jobs()?.send(job));
+        loop {
             match answers.recv_timeout(QUIET) {
                 Ok(Reply::Progress(p)) => progress(p),
                 Ok(Reply::Done(result)) => return result,
@@ -491,12 +492,10 @@ impl Port {
     fn equals(&mut self, address: u32, expected: &[u8]) -> Result<bool, Failure> {
         let mut buffer = vec![0; CHUNK as usize];
         // A blank or foreign chip differs in its first words: do not read the rest of it.
-        let mut chunks = vec![0..expected.len().min(64)];
-        chunks.extend(
-            (64..expected.len())
-                .step_by(CHUNK as usize)
-                .map(|at| at..(at + CHUNK as usize).min(expected.len())),
-        );
+        let head = expected.len().min(64);
+        let rest = (head..expected.len()).step_by(CHUNK as usize);
+        let chunks =
+            std::iter::once(0..head).chain(rest.map(|at| at..(at + CHUNK as usize).min(expected.len())));
         for range in chunks {
             let got = &mut buffer[..range.len()];
             self.read(address + range.start as u32, got)?;
