@@ -241,7 +241,11 @@ impl Run<'_> {
         self.progress(Step::Arrive, "opening the serial port", 0, 3);
         self.link = Some(retry.run(self.cancel, |_| self.worker.bench.open_link())?);
         self.progress(Step::Arrive, "connecting to the chip", 1, 3);
-        let chip = retry.run(self.cancel, |_| self.worker.bench.attach())?;
+        // Only what may pass by itself is tried again: an empty fixture takes the probe seconds to be sure of.
+        let chip = retry.run(self.cancel, |_| match self.worker.bench.attach() {
+            Err(failure) if failure.code != FailureCode::NoTarget => Err(failure),
+            settled => Ok(settled),
+        })??;
         chip.check()?;
         let unit = self.worker.records.bind_unit(self.id, chip.unit).map_err(records_failure)?;
         (self.worker.events)(Event::Identified {
