@@ -42,8 +42,8 @@ impl DemoArgs {
 const REGION: &str = "7";
 const ORDER: &str = "PO-DEMO-429";
 const BATCH: &str = "DEMO";
-/// Fixtures of the demo's bench at most: with more units, boards are changed as a person at the bench would.
-const FIXTURES: usize = 4;
+/// Boards in work at a time: each thinks with a core of this machine, and the station's time-outs are real.
+const AT_ONCE: usize = 4;
 
 /// Runs it.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
@@ -88,8 +88,7 @@ pub fn run_built(args: &DemoArgs, image: &Path) -> Result<ExitCode> {
 
     let began = Instant::now();
     let boards = Boards::start(&dir, args)?;
-    let fixtures = if args.headless { boards.list.len().min(FIXTURES) } else { boards.list.len() };
-    write_config(&dir, image, &boards.list[..fixtures])?;
+    write_config(&dir, image, &boards.list)?;
     let station = Station { dir: &dir };
     station.quietly(&["anchors", "init", "--region", REGION])?;
     let quantity = args.units.to_string();
@@ -110,7 +109,7 @@ pub fn run_built(args: &DemoArgs, image: &Path) -> Result<ExitCode> {
     ])?;
     station.quietly(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &quantity])?;
 
-    if args.headless { headless(args, &station, &boards, fixtures, began) } else { window(&station) }
+    if args.headless { headless(args, &station, &boards.list, began) } else { window(&station) }
 }
 
 fn display_is_there() -> bool {
@@ -126,47 +125,35 @@ fn window(station: &Station<'_>) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(4) })
 }
 
-fn headless(
-    args: &DemoArgs,
-    station: &Station<'_>,
-    boards: &Boards,
-    fixtures: usize,
-    began: Instant,
-) -> Result<ExitCode> {
+fn headless(args: &DemoArgs, station: &Station<'_>, boards: &[Value], began: Instant) -> Result<ExitCode> {
     let dir = station.dir;
-    let count = args.units.to_string();
-    let mut line = station
-        .command(&["line", "run", "--batch", BATCH, "--count", &count, "--json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("starting keywright")?;
-    let mut summary = None;
-    let mut next_board = fixtures + 1..=boards.list.len();
-    for text in BufReader::new(line.stdout.take().context("no output")?).lines() {
-        let event: Value =
-            serde_json::from_str(&text?).context("keywright printed a line that is not JSON")?;
-        let fixture = event["fixture"].as_str().unwrap_or_default();
-        // The person at the bench: takes the finished board out, lays the next one in once the fixture was seen empty.
-        match event["event"].as_str() {
-            Some("summary") => {
+    let (mut passed, mut failed, mut error, mut orderly) = (0, 0, 0, true);
+    for group in boards.chunks(AT_ONCE) {
+        let count = group.len().to_string();
+        let names: Vec<String> = group.iter().map(|board| board["n"].to_string()).collect();
+        let mut words = vec!["line", "run", "--batch", BATCH, "--count", &count, "--json", "--fixture"];
+        words.extend(names.iter().map(String::as_str));
+        let mut line =
+            station.command(&words).stdout(Stdio::piped()).spawn().context("starting keywright")?;
+        let mut summary = None;
+        for text in BufReader::new(line.stdout.take().context("no output")?).lines() {
+            let event: Value =
+                serde_json::from_str(&text?).context("keywright printed a line that is not JSON")?;
+            if event["event"] == "summary" {
                 summary = Some(event);
-                continue;
+            } else {
+                tell(args, &event)?;
             }
-            Some("finished") if !next_board.is_empty() => boards.control(&format!("place {fixture} none"))?,
-            Some("presence") if event["present"] == false => {
-                if let Some(board) = next_board.next() {
-                    boards.control(&format!("place {fixture} {board}"))?;
-                }
-            }
-            _ => {}
         }
-        tell(args, &event)?;
+        let status = line.wait()?;
+        let summary = summary.with_context(|| format!("the line ended without a summary ({status})"))?;
+        let number = |key: &str| summary[key].as_u64().unwrap_or(0);
+        passed += number("passed");
+        failed += number("failed");
+        error += number("error");
+        orderly &= status.success();
     }
-    let status = line.wait()?;
-    let summary = summary.with_context(|| format!("the line ended without a summary ({status})"))?;
     let exported = export(args, station, dir)?;
-    let number = |key: &str| summary[key].as_u64().unwrap_or(0);
-    let (passed, failed, error) = (number("passed"), number("failed"), number("error"));
     let planned = u64::from(args.units);
     let seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     let last = json!({
@@ -180,7 +167,7 @@ fn headless(
             dir.display()
         ))?;
     }
-    let all = status.success() && passed == planned && exported;
+    let all = orderly && passed == planned && exported;
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
@@ -278,7 +265,6 @@ pub fn binary(name: &str) -> PathBuf {
 struct Boards {
     process: Child,
     list: Vec<Value>,
-    control: PathBuf,
 }
 
 impl Boards {
@@ -291,38 +277,16 @@ impl Boards {
             .spawn()
             .context("starting virtual-board")?;
         let output = process.stdout.take().context("no output")?;
-        let mut boards = Self { process, list: Vec::new(), control: PathBuf::new() };
+        let mut boards = Self { process, list: Vec::new() };
         for line in BufReader::new(output).lines() {
             let event: Value = serde_json::from_str(&line?)?;
             match event["event"].as_str() {
                 Some("board") => boards.list.push(event),
-                Some("ready") => {
-                    boards.control = event["control"].as_str().context("no control socket")?.into();
-                    return Ok(boards);
-                }
+                Some("ready") => return Ok(boards),
                 _ => {}
             }
         }
         bail!("virtual-board ended before its boards were ready")
-    }
-
-    /// One command on the bench's control socket (`docs/virtual-board.md`).
-    #[cfg(unix)]
-    fn control(&self, command: &str) -> Result<()> {
-        let mut socket = std::os::unix::net::UnixStream::connect(&self.control)
-            .with_context(|| self.control.display().to_string())?;
-        writeln!(socket, "{command}")?;
-        let mut answer = String::new();
-        BufReader::new(socket).read_line(&mut answer)?;
-        let answer: Value = serde_json::from_str(&answer)?;
-        ensure!(answer["ok"] == true, "the bench refused `{command}`: {answer}");
-        Ok(())
-    }
-
-    /// Virtual boards need pseudo-terminals, so there is no bench elsewhere.
-    #[cfg(not(unix))]
-    fn control(&self, _command: &str) -> Result<()> {
-        bail!("virtual boards need Linux or macOS")
     }
 }
 
