@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TRIPLE: &str = "thumbv7em-none-eabi";
+use crate::setup::CHIP_TARGET as TRIPLE;
 const INFO_OFFSET: usize = 0x200;
 const INFO_MAGIC: &[u8] = b"KWIMAGE1";
 
@@ -36,7 +36,7 @@ pub struct Part {
 
 /// Builds both binaries and packs them.
 pub fn build() -> Result<CommonImage> {
-    crate::setup::ensure(&[crate::setup::Need::Build])?;
+    crate::setup::ensure(&[crate::setup::Need::Build, crate::setup::Need::ChipTarget])?;
     crate::run(cargo().args([
         "build",
         "--quiet",
@@ -50,7 +50,7 @@ pub fn build() -> Result<CommonImage> {
         "target",
         "--bins",
     ]))
-    .context("building the firmware; the target comes with `rustup target add thumbv7em-none-eabi`")?;
+    .context("building the firmware")?;
     let out = target_dir().join("firmware");
     fs::create_dir_all(&out)?;
     let mut parts = Vec::new();

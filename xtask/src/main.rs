@@ -85,6 +85,13 @@ pub fn cargo() -> Command {
     command
 }
 
+/// The compiler of the same toolchain.
+pub fn rustc() -> Command {
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.current_dir(root());
+    command
+}
+
 /// Runs a command to its end; a failure names the command.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);

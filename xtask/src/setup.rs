@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 pub enum Need {
     /// A C compiler and linker (SQLite is compiled from source).
     Build,
+    /// The chip's target, which rustup fetches by itself unless it was told not to (RUSTUP_AUTO_INSTALL=0).
+    ChipTarget,
     /// A window: X11/Wayland client libraries and a graphics driver (Mesa's software one is enough).
     Window,
     /// A display without a monitor, key presses, screenshots and the third-party checkers that tests use.
@@ -24,6 +26,7 @@ struct Requirement {
 fn requirements(need: Need) -> &'static [Requirement] {
     match need {
         Need::Build => &[Requirement { present: || program("cc"), package: "build-essential" }],
+        Need::ChipTarget => &[],
         Need::Window => &[
             Requirement { present: || library("libxkbcommon-x11.so.0"), package: "libxkbcommon-x11-0" },
             Requirement { present: || library("libXcursor.so.1"), package: "libxcursor1" },
@@ -51,6 +54,28 @@ fn program(name: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
 }
 
+/// The triple of the units' chip.
+pub const CHIP_TARGET: &str = "thumbv7em-none-eabi";
+
+/// Whether the toolchain in use can build for the chip; if not, rustup is asked to fetch what is missing.
+fn ensure_chip_target() -> Result<()> {
+    let there = || {
+        let asked = crate::rustc().args(["--print", "target-libdir", "--target", CHIP_TARGET]).output();
+        asked.is_ok_and(|out| Path::new(String::from_utf8_lossy(&out.stdout).trim()).is_dir())
+    };
+    if there() {
+        return Ok(());
+    }
+    crate::say(format!("fetching the Rust target {CHIP_TARGET}"));
+    let by_hand = format!("rustup target add {CHIP_TARGET}");
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(crate::root()).args(["target", "add", CHIP_TARGET]).stdout(Stdio::null());
+    if crate::run(&mut rustup).is_err() || !there() {
+        bail!("the firmware needs the Rust target {CHIP_TARGET}; run `{by_hand}`, then run again");
+    }
+    Ok(())
+}
+
 fn library(name: &str) -> bool {
     let cache = Command::new("/sbin/ldconfig").arg("-p").output();
     cache.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(name))
@@ -64,6 +89,9 @@ fn vulkan_driver() -> bool {
 
 /// Makes sure that `needs` are met: installs with apt as root, otherwise says the exact command.
 pub fn ensure(needs: &[Need]) -> Result<()> {
+    if needs.contains(&Need::ChipTarget) {
+        ensure_chip_target()?;
+    }
     if !cfg!(target_os = "linux") {
         return Ok(()); // Windows and macOS bring a compiler with Rust's installer and draw windows natively.
     }
