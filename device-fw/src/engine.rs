@@ -229,12 +229,12 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
 
     /// How far the unit has come.
     pub fn stage(&self) -> Stage {
-        let Some(record) = self.store.active() else { return Stage::EMPTY };
-        match (record.agent_key().is_some(), record.cloud_key().is_some(), self.store.is_pending()) {
+        let Some(holds) = self.store.holds() else { return Stage::EMPTY };
+        match (holds.agent_key, holds.cloud_key, self.store.is_pending()) {
             (false, ..) => Stage::PRODUCT_KEY,
             (true, false, true) => Stage::AGENT_KEY_PENDING,
             (true, false, false) => Stage::AGENT_KEY_ACTIVE,
-            (true, true, true) => match record.confirmation().map(|owed| owed.purpose) {
+            (true, true, true) => match holds.owed {
                 Some(Purpose::AgentKeyUpdate) => Stage::AGENT_KEY_PENDING,
                 _ => Stage::CLOUD_KEY_PENDING,
             },

@@ -114,6 +114,18 @@ impl Found {
     }
 }
 
+/// What the active record holds, as the last scan found it: enough to say how far the unit is without checking
+/// the record's MAC again, which the engine would otherwise do at every tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// An agent key.
+    pub agent_key: bool,
+    /// A cloud key.
+    pub cloud_key: bool,
+    /// The exchange whose confirmation is still owed.
+    pub owed: Option<Purpose>,
+}
+
 type Buffer = [u8; MAX_RECORD];
 
 /// Something the store repaired or could not do, for the log.
@@ -128,6 +140,7 @@ pub struct Store<F> {
     a: Found,
     b: Found,
     active: Option<Area>,
+    holds: Option<Holds>,
     /// Copy of the active record, marks included.
     current: Buffer,
     /// Where records are built and read back.
@@ -158,6 +171,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
             a: Found::nothing(Content::Blank),
             b: Found::nothing(Content::Blank),
             active: None,
+            holds: None,
             current: [0xFF; MAX_RECORD],
             work: [0xFF; MAX_RECORD],
             highest: 0,
@@ -205,6 +219,11 @@ impl<F: MultiwriteNorFlash> Store<F> {
     pub fn active(&self) -> Option<RecordView<'_>> {
         self.active?;
         open(&self.current, &self.unit, self.key.as_ref()).ok()
+    }
+
+    /// What the active record holds; cheap.
+    pub const fn holds(&self) -> Option<Holds> {
+        self.holds
     }
 
     /// The product key, while the unit still has it.
@@ -403,6 +422,11 @@ impl<F: MultiwriteNorFlash> Store<F> {
         if let Some(area) = self.active {
             load(&mut self.flash, area.region(), &mut self.current)?;
         }
+        self.holds = self.active().map(|record| Holds {
+            agent_key: record.agent_key().is_some(),
+            cloud_key: record.cloud_key().is_some(),
+            owed: record.confirmation().map(|owed| owed.purpose),
+        });
         Ok(())
     }
 
