@@ -40,8 +40,10 @@ const FORGIVEN: Duration = Duration::from_millis(250);
 const TAKEN: Duration = Duration::from_millis(500);
 /// How often a board with no timer running is looked at.
 const HEARTBEAT: Duration = Duration::from_millis(100);
-/// Virtual time run between looks at the host: 1 ms.
-const CHUNK: u64 = 16_000;
+/// Virtual time run between looks at the host, 125 µs: what a debugger waits for at most, at each of its packets.
+const CHUNK: u64 = 2_000;
+/// Virtual time a waiting board catches up between looks at the host, as long as a turn.
+const CATCH_UP: u64 = 32_000;
 /// Host time one board may hold a thread.
 const TURN: Duration = Duration::from_millis(2);
 /// Unread serial input kept per board; beyond it the terminal is not read.
@@ -749,8 +751,10 @@ impl Inner {
                     break now + HEARTBEAT;
                 }
                 _ if at < wanted + LEAD => {
+                    // In pieces: a board that is behind may turn out to be busy, and must not keep the thread from
+                    // others for all that it has to catch up.
                     let cycles = (wanted + LEAD - at).as_nanos() as u64 * 16 / 1000;
-                    board.run_cycles(cycles.clamp(16, CHUNK * 1000));
+                    board.run_cycles(cycles.clamp(16, CATCH_UP));
                 }
                 _ => {
                     // Ahead of the clock: sleep until it has caught up, or until the next timer.
