@@ -608,7 +608,9 @@ impl Port {
                 ));
             }
         }
-        Ok(())
+        // The core stands in the flash routine. Let go of there, it would run on in the new firmware on another
+        // program's stack, fault, and the unit's history would begin with a fault of its own.
+        self.halt()
     }
 
     fn unopened(&self, error: &DebugProbeError) -> Failure {

@@ -398,7 +398,11 @@ impl Run<'_> {
         mut answer: impl FnMut(&Heard) -> Option<Result<T, Failure>>,
     ) -> Result<Option<T>, Failure> {
         let until = Instant::now() + self.worker.timing.answer;
-        let mut ask_at = Instant::now();
+        // A unit that was just reset does not listen yet, and half a request would count as a damaged packet: it
+        // speaks first, and is asked then.
+        let settled = self.link()?.stats().packets > 0;
+        let pause = self.worker.timing.ask_again / 2;
+        let (mut asked, mut ask_at) = (false, Instant::now() + if settled { Duration::ZERO } else { pause });
         loop {
             self.cancel.check()?;
             let now = Instant::now();
@@ -407,11 +411,14 @@ impl Run<'_> {
             }
             if now >= ask_at {
                 self.send(request)?;
-                ask_at = now + self.worker.timing.ask_again / 2;
+                (asked, ask_at) = (true, now + pause);
             }
             let Some(heard) = self.listen(ask_at.min(until).saturating_duration_since(now))? else {
                 continue;
             };
+            if !asked {
+                ask_at = Instant::now();
+            }
             if let Some(result) = answer(&heard) {
                 return result.map(Some);
             }
