@@ -6,6 +6,7 @@
 //!               ├─ pending record ─ resume ──────────────────────── M3 → M4 → confirm ─┤
 //!               ├─ agent key, no cloud key ── CKU: U1 → U3 → commit → U4 → U7 → confirm ◄┘
 //!               └─ both, confirmed ────────── idle; answers control; start_update() for AKU and CKU
+//!  beside it, from the first cloud key on: the session with the cloud (`cloud`)
 //! ```
 //! Rules kept (PROTOCOL §3):
 //! - D1 message 3 exists only after [`Received::commit`](keywright_protocol::exchange::Received::commit) took a
@@ -30,9 +31,10 @@ use core::mem;
 
 use embedded_storage::nor_flash::MultiwriteNorFlash;
 use heapless::Deque;
+use keywright_protocol::bridge::MAX_BRIDGE;
 use keywright_protocol::cert::{Cert, RegionFloor, Trust};
 use keywright_protocol::control::{
-    CONTROL_VERSION, Control, LogRecord, MAX_CONTROL, Proof, Severity, Stage, Status,
+    CONTROL_VERSION, CloudSession, Control, LogRecord, MAX_CONTROL, Proof, Severity, Stage, Status,
 };
 use keywright_protocol::exchange::{
     ConfirmEntropy, Content, Ending, ExpectAck, ExpectResponse, RequestEntropy, Start,
@@ -46,6 +48,7 @@ use keywright_protocol::{
 };
 use zeroize::Zeroize;
 
+use crate::cloud::{Session, Wish};
 use crate::store::{Area, Store, rng_failure};
 use crate::traits::{Clock, Link, Rng};
 
@@ -71,7 +74,13 @@ pub struct Facts {
     /// Bytes of RAM ever used, statics and stack; asked only when a Status is due, because measuring walks
     /// the painted stack.
     pub ram_high_water: fn() -> u32,
+    /// Milliseconds of uptime after which an active unit asks for new keys by itself, the agent key and the cloud
+    /// key in turn; 0 = only when asked.
+    pub rekey_every_ms: u64,
 }
+
+/// How often units renew a key in the field unless told otherwise: every 30 days.
+pub const REKEY_EVERY_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// What the caller of [`Engine::poll`] has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +105,14 @@ pub struct Engine<F, L, R, C> {
     link: L,
     rng: R,
     exchange: Exchange,
+    session: Session,
+    /// The cloud-key generation that `session` is about.
+    session_key: Option<Generation>,
+    /// Names this boot in the birth message.
+    boot: [u8; 8],
+    /// When the last update was confirmed, or the unit started.
+    updated_at: u64,
+    scheduled: Purpose,
     /// Message 1 as sent, for an identical repetition.
     request: heapless::Vec<u8, MAX_REQUEST>,
     sends: u32,
@@ -154,6 +171,11 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
     pub const fn new(facts: Facts, flash: F, link: L, rng: R, clock: C) -> Engine<F, L, R, C> {
         Engine {
             store: Store::new(flash, facts.unit),
+            session: Session::new(facts.unit, facts.firmware),
+            session_key: None,
+            boot: [0; 8],
+            updated_at: 0,
+            scheduled: Purpose::AgentKeyUpdate,
             facts,
             clock,
             link,
@@ -185,9 +207,12 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
         }
         while self.receive() {}
         self.watch_line();
+        self.keep_schedule();
         if self.ready && self.clock.now_ms() >= self.due_at {
             self.act();
         }
+        // After the exchange: its frames find room on the line first.
+        self.attend_cloud();
         while let Some((failure, detail)) = self.store.take_notice() {
             self.report(failure, detail);
         }
@@ -195,7 +220,9 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
         if self.reset_asked {
             return Action::Reset;
         }
-        Action::SleepUntil(if self.is_due() { self.due_at } else { u64::MAX })
+        let exchange = if self.is_due() { self.due_at } else { u64::MAX };
+        let cloud = if self.session_key.is_some() { self.session.due_at() } else { u64::MAX };
+        Action::SleepUntil(exchange.min(cloud).min(self.scheduled_at()))
     }
 
     /// Puts a failure on the log channel and into Status.
@@ -230,7 +257,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
     /// How far the unit has come.
     pub fn stage(&self) -> Stage {
         let Some(holds) = self.store.holds() else { return Stage::EMPTY };
-        match (holds.agent_key, holds.cloud_key, self.store.is_pending()) {
+        match (holds.agent_key, holds.cloud_key.is_some(), self.store.is_pending()) {
             (false, ..) => Stage::PRODUCT_KEY,
             (true, false, true) => Stage::AGENT_KEY_PENDING,
             (true, false, false) => Stage::AGENT_KEY_ACTIVE,
@@ -240,6 +267,11 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
             },
             (true, true, false) => Stage::ACTIVE,
         }
+    }
+
+    /// How the unit stands with its cloud.
+    pub fn cloud_state(&self) -> CloudSession {
+        if self.session_key.is_some() { self.session.state() } else { CloudSession::NONE }
     }
 
     /// The store, for tests that look inside.
@@ -255,8 +287,9 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
     // ---- time ----
 
     fn boot(&mut self) {
-        match self.store.boot(&mut self.rng) {
-            Ok(()) => {
+        match self.store.boot(&mut self.rng).and_then(|()| draw(&mut self.rng)) {
+            Ok(boot) => {
+                self.boot = boot;
                 self.ready = true;
                 self.progress();
             }
@@ -287,6 +320,51 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
         self.pause = BACK_OFF_FIRST;
         let now = self.clock.now_ms();
         self.due_at = self.due_at.min(now.max(self.sent_at.saturating_add(BACK_OFF_FIRST)));
+        self.session.hurry(now);
+    }
+
+    /// When the next update is due by the calendar of uptime.
+    fn scheduled_at(&self) -> u64 {
+        if self.facts.rekey_every_ms == 0 || self.wanted.is_some() || self.stage() != Stage::ACTIVE {
+            u64::MAX
+        } else {
+            self.updated_at.saturating_add(self.facts.rekey_every_ms)
+        }
+    }
+
+    fn keep_schedule(&mut self) {
+        let now = self.clock.now_ms();
+        if self.ready && now >= self.scheduled_at() {
+            // Whether or not it starts, the next one is a period away.
+            self.updated_at = now;
+            if self.start_update(self.scheduled).is_ok() {
+                self.scheduled = match self.scheduled {
+                    Purpose::AgentKeyUpdate => Purpose::CloudKeyUpdate,
+                    _ => Purpose::AgentKeyUpdate,
+                };
+            }
+        }
+    }
+
+    /// The session with the cloud: it follows whatever cloud key the active record holds, pending or confirmed.
+    fn attend_cloud(&mut self) {
+        let key = self.store.holds().and_then(|holds| holds.cloud_key);
+        if !self.ready || key.is_none() && self.session_key.is_none() {
+            return;
+        }
+        let now = self.clock.now_ms();
+        if key != self.session_key {
+            self.session_key = key;
+            self.session.rekeyed(now, &mut self.link);
+        }
+        if key.is_none() {
+            return;
+        }
+        let Engine { session, store, link, boot, .. } = self;
+        if let Err(failure) = session.poll(now, boot, || store.active(), link) {
+            let generation = self.session.generation();
+            self.report(failure, generation);
+        }
     }
 
     fn is_due(&self) -> bool {
@@ -423,8 +501,26 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
                 self.exchange = next;
                 self.conclude(outcome);
             }
-            // Log records only travel the other way, the bridge is not open, and a newer station may know
-            // channels that we do not.
+            Channel::TCP => {
+                let now = self.clock.now_ms();
+                // The link is borrowed by its packet; what the session answers goes out of a copy.
+                let mut bytes = [0; MAX_BRIDGE];
+                let len = packet.payload.len();
+                match bytes.get_mut(..len) {
+                    Some(copy) => copy.copy_from_slice(packet.payload),
+                    // Longer than any packet of the bridge.
+                    None => return true,
+                }
+                match self.session.receive(bytes.get(..len).unwrap_or(&[]), now, &mut self.link) {
+                    Ok(Some(Wish::Update(purpose))) => {
+                        // A unit that is busy has heard it all the same.
+                        let _ = self.start_update(purpose);
+                    }
+                    Ok(None) => {}
+                    Err(failure) => self.report(failure, 0),
+                }
+            }
+            // Log records only travel the other way, and a newer station may know channels that we do not.
             _ => {}
         }
         true
@@ -439,6 +535,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
             }
             Outcome::Confirmed { time } => {
                 self.wanted = None;
+                self.updated_at = self.clock.now_ms();
                 if let Err(failure) = self.store.raise_time_floor(time) {
                     self.report(failure, 0);
                 }
@@ -482,6 +579,10 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
                 self.reset_asked = true;
                 return;
             }
+            Ok(Control::Update { purpose }) => match self.start_update(purpose) {
+                Ok(()) => Control::Status(self.status()),
+                Err(failure) => Control::Refused { request: first, failure: failure.code() },
+            },
             Ok(Control::ProveRequest { challenge }) => match self.prove(&challenge) {
                 Ok(proof) => Control::Proof(proof),
                 Err(failure) => {
@@ -534,6 +635,7 @@ impl<F: MultiwriteNorFlash, L: Link, R: Rng, C: Clock> Engine<F, L, R, C> {
             reset_cause: self.facts.reset_cause,
             uptime_ms: self.clock.now_ms() as u32,
             stack_high_water: (self.facts.ram_high_water)(),
+            cloud: self.cloud_state(),
         }
     }
 

@@ -4,9 +4,11 @@
 //! NOR flash, and talks packets over any [`traits::Link`].
 #![no_std]
 
+pub mod cloud;
 pub mod engine;
 pub mod image;
 pub mod link;
+pub mod mqtt;
 pub mod store;
 pub mod traits;
 

@@ -120,8 +120,8 @@ impl Found {
 pub struct Holds {
     /// An agent key.
     pub agent_key: bool,
-    /// A cloud key.
-    pub cloud_key: bool,
+    /// A cloud key, by its generation.
+    pub cloud_key: Option<Generation>,
     /// The exchange whose confirmation is still owed.
     pub owed: Option<Purpose>,
 }
@@ -424,7 +424,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
         }
         self.holds = self.active().map(|record| Holds {
             agent_key: record.agent_key().is_some(),
-            cloud_key: record.cloud_key().is_some(),
+            cloud_key: record.cloud_key().map(|(generation, _)| generation),
             owed: record.confirmation().map(|owed| owed.purpose),
         });
         Ok(())

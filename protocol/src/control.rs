@@ -1,10 +1,11 @@
 //! Channel 1, messages between station and unit, and channel 4, log records.
 //!
 //! ```text
-//! 0x01 StatusRequest {}                     0x81 Status (65 bytes)
+//! 0x01 StatusRequest {}                     0x81 Status (66 bytes)
 //! 0x02 ProveRequest  { challenge32 }        0x82 Proof  { uid12 generation4 ak_gen4 ck_gen4 mac_cloud32 mac_agent32 }
 //! 0x03 Wake {}                              0x7f Refused { type1 failure2 }
 //! 0x04 Reset {}
+//! 0x05 Update        { purpose1 }
 //! ```
 //! All integers are big-endian, all lengths exact, the first byte is the type.
 //! Nothing here is authenticated except [`Proof`]: a control message may hurry a
@@ -16,6 +17,7 @@ use core::fmt;
 
 use crate::crypto::{self, Hash};
 use crate::error::{Error, FieldName};
+use crate::frame::Purpose;
 use crate::ids::{Generation, ProductOrder, Region, UnitId};
 use crate::keys::{AgentKey, CloudKey};
 use crate::wire::{Reader, Writer};
@@ -24,14 +26,15 @@ use crate::wire::{Reader, Writer};
 pub const CONTROL_VERSION: u8 = 1;
 /// The longest control message, in bytes.
 pub const MAX_CONTROL: usize = if STATUS_LEN > PROOF_LEN { STATUS_LEN } else { PROOF_LEN };
-const STATUS_LEN: usize = 1 + 1 + 4 + 12 + 1 + 1 + 2 + 4 * 4 + 16 + 2 + 1 + 4 + 4;
+const STATUS_LEN: usize = 1 + 1 + 4 + 12 + 1 + 1 + 2 + 4 * 4 + 16 + 2 + 1 + 4 + 4 + 1;
 const PROOF_LEN: usize = 1 + 12 + 4 * 3 + 32 * 2;
-const _: () = assert!(STATUS_LEN == 65 && PROOF_LEN == 89);
+const _: () = assert!(STATUS_LEN == 66 && PROOF_LEN == 89);
 
 const STATUS_REQUEST: u8 = 0x01;
 const PROVE_REQUEST: u8 = 0x02;
 const WAKE: u8 = 0x03;
 const RESET: u8 = 0x04;
+const UPDATE: u8 = 0x05;
 const STATUS: u8 = 0x81;
 const PROOF: u8 = 0x82;
 const REFUSED: u8 = 0x7f;
@@ -102,6 +105,33 @@ impl fmt::Display for AreaStatus {
     }
 }
 
+/// How a unit stands with its cloud. Unknown numbers of a newer unit are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CloudSession(pub u8);
+
+impl CloudSession {
+    /// It has no cloud key, or no address.
+    pub const NONE: Self = Self(0);
+    /// It tries to log in.
+    pub const TRYING: Self = Self(1);
+    /// It is logged in, and the broker acknowledged its birth message.
+    pub const BORN: Self = Self(2);
+    /// The broker does not let it in with its key.
+    pub const REFUSED: Self = Self(3);
+}
+
+impl fmt::Display for CloudSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::NONE => "no cloud key",
+            Self::TRYING => "logging in",
+            Self::BORN => "logged in",
+            Self::REFUSED => "login refused",
+            Self(other) => return write!(f, "unknown cloud state {other}"),
+        })
+    }
+}
+
 /// A unit's state, as it reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -138,6 +168,8 @@ pub struct Status {
     pub uptime_ms: u32,
     /// Bytes of RAM ever used: statics and deepest stack.
     pub stack_high_water: u32,
+    /// How it stands with its cloud.
+    pub cloud: CloudSession,
 }
 
 /// A unit's answer to a challenge: it holds the keys it says.
@@ -263,6 +295,11 @@ pub enum Control {
     Wake,
     /// Station: reset in an orderly way.
     Reset,
+    /// Station: start an update under the current agent key. Answered by a Status, or refused while another runs.
+    Update {
+        /// Agent-key or cloud-key update; INIT is no update.
+        purpose: Purpose,
+    },
     /// Unit: the request cannot be served.
     Refused {
         /// The refused message's type byte.
@@ -283,6 +320,7 @@ impl Control {
             Control::Proof(_) => PROOF,
             Control::Wake => WAKE,
             Control::Reset => RESET,
+            Control::Update { .. } => UPDATE,
             Control::Refused { .. } => REFUSED,
         }
     }
@@ -297,6 +335,7 @@ impl Control {
         match self {
             Control::StatusRequest | Control::Wake | Control::Reset => {}
             Control::ProveRequest { challenge } => w.put(challenge)?,
+            Control::Update { purpose } => w.put(&[purpose.number()])?,
             Control::Refused { request, failure } => {
                 w.put(&[*request])?;
                 w.put(&failure.to_be_bytes())?;
@@ -323,6 +362,7 @@ impl Control {
                 w.put(&[s.reset_cause])?;
                 w.put(&s.uptime_ms.to_be_bytes())?;
                 w.put(&s.stack_high_water.to_be_bytes())?;
+                w.put(&[s.cloud.0])?;
             }
         }
         Ok(w.len())
@@ -339,6 +379,13 @@ impl Control {
             STATUS_REQUEST => Control::StatusRequest,
             WAKE => Control::Wake,
             RESET => Control::Reset,
+            UPDATE => {
+                let purpose = Purpose::from_number(r.u8()?).map_err(|_| Error::Field(FieldName::Value))?;
+                if purpose == Purpose::Init {
+                    return Err(Error::Field(FieldName::Value));
+                }
+                Control::Update { purpose }
+            }
             PROVE_REQUEST => Control::ProveRequest { challenge: r.array()? },
             REFUSED => Control::Refused { request: r.u8()?, failure: r.u16()? },
             PROOF => Control::Proof(Proof {
@@ -366,6 +413,7 @@ impl Control {
                 reset_cause: r.u8()?,
                 uptime_ms: r.u32()?,
                 stack_high_water: r.u32()?,
+                cloud: CloudSession(r.u8()?),
             }),
             got => return Err(Error::UnknownMessage { got }),
         };
@@ -428,7 +476,7 @@ mod tests {
 
     const UNIT: UnitId = UnitId(*b"\x00\x3a\x00\x27WRP 5532");
 
-    fn samples() -> [Control; 7] {
+    fn samples() -> [Control; 9] {
         [
             Control::StatusRequest,
             Control::Status(Status {
@@ -448,6 +496,7 @@ mod tests {
                 reset_cause: 0x14,
                 uptime_ms: 0x0102_0304,
                 stack_high_water: 9_000,
+                cloud: CloudSession::BORN,
             }),
             Control::ProveRequest { challenge: [9; 32] },
             Control::Proof(Proof {
@@ -461,6 +510,8 @@ mod tests {
             Control::Wake,
             Control::Reset,
             Control::Refused { request: 2, failure: 0x0205 },
+            Control::Update { purpose: Purpose::AgentKeyUpdate },
+            Control::Update { purpose: Purpose::CloudKeyUpdate },
         ]
     }
 
@@ -474,7 +525,7 @@ mod tests {
             out[..n],
             *b"\x81\x01\x01\x02\x03\x00\x00\x3a\x00\x27WRP 5532\x04\x02\x02\x09\
                \x00\x00\x00\x04\x00\x00\x00\x05\x00\x00\x00\x06\x00\x00\x00\x07\
-               PO-2025-000042\0\0\xff\xfe\x14\x01\x02\x03\x04\x00\x00\x23\x28"
+               PO-2025-000042\0\0\xff\xfe\x14\x01\x02\x03\x04\x00\x00\x23\x28\x02"
         );
         let log = LogRecord { code: 0x0304, severity: Severity::WARN, detail: 0x0a0b_0c0d };
         assert_eq!(log.to_bytes(), [3, 4, 1, 10, 11, 12, 13]);

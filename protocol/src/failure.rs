@@ -113,6 +113,12 @@ failures! {
     BootHardFault = 0x0702, Transient, "the firmware faulted and was reset", "report the log to the vendor if it repeats";
     BootPanic = 0x0703, Transient, "the firmware stopped on an internal error and was reset", "report the log to the vendor";
     BootStackLow = 0x0704, Permanent, "the stack came too close to its limit", "report the firmware version to the vendor";
+
+    CloudAddress = 0x0801, Permanent, "the record names no broker that the unit can reach", "give the product order a cloud with an mqtt:// or mqtts:// address";
+    CloudUnreachable = 0x0802, Transient, "the unit's broker cannot be reached", "check the broker and the way to it; the unit keeps trying";
+    CloudNotAllowed = 0x0803, Transient, "the bridge does not let the unit reach its broker", "check which cloud the unit's order names";
+    CloudLoginRefused = 0x0804, Transient, "the broker does not accept the unit's cloud key", "compare the unit's cloud-key generation with the agent's; the unit keeps trying";
+    CloudBroken = 0x0805, Transient, "the session with the broker broke", "nothing: the unit connects again";
 }
 
 impl DeviceFailure {
@@ -185,7 +191,7 @@ mod tests {
         assert_eq!(codes.len(), DeviceFailure::ALL.len());
         assert!(DeviceFailure::ALL.is_sorted());
         for failure in DeviceFailure::ALL {
-            assert!((0x01..=0x07).contains(&(failure.code() >> 8)), "{failure}");
+            assert!((0x01..=0x08).contains(&(failure.code() >> 8)), "{failure}");
             assert_ne!(failure.code() & 0xff, 0, "{failure}");
             assert_eq!(DeviceFailure::from_code(failure.code()), Some(*failure));
             for text in [failure.meaning(), failure.next_action()] {

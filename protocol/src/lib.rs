@@ -39,6 +39,7 @@
 #![deny(unsafe_code)]
 
 pub mod anchors;
+pub mod bridge;
 pub mod cert;
 pub mod chain;
 pub mod control;

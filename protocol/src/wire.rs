@@ -48,6 +48,13 @@ impl<'a> Reader<'a> {
         if self.array::<N>()? == [0; N] { Ok(()) } else { Err(Error::Field(FieldName::Reserved)) }
     }
 
+    /// Everything that is left.
+    pub(crate) const fn rest(&mut self) -> &'a [u8] {
+        let rest = self.0;
+        self.0 = &[];
+        rest
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

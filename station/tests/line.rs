@@ -212,6 +212,7 @@ impl Board {
                         reset_cause: 0,
                         uptime_ms: 5,
                         stack_high_water: 900,
+                        cloud: keywright_protocol::control::CloudSession::NONE,
                     };
                     self.control(Control::Status(status));
                     self.due();

@@ -3,7 +3,7 @@
 #![no_main]
 
 use core::panic::PanicInfo;
-use keywright_device_fw::engine::{Action, Engine, Facts};
+use keywright_device_fw::engine::{Action, Engine, Facts, REKEY_EVERY_MS};
 use keywright_device_fw::hw::{
     self, clock, clock::TickClock, fault, flash::Flash, rng::HardwareRng, stack, usart::Port,
     watchdog::Watchdog,
@@ -42,6 +42,7 @@ fn main() -> ! {
         firmware: image::VERSION,
         reset_cause: cause.0,
         ram_high_water: stack::ram_high_water,
+        rekey_every_ms: REKEY_EVERY_MS,
     };
     let engine = make_engine(facts, Flash::new(chip.FLASH), port, rng);
 

@@ -116,6 +116,10 @@ pub struct World {
     pub logs: Vec<LogRecord>,
     pub answers: Vec<Control>,
     pub boots: u32,
+    /// Packets of the TCP bridge, for tests that stand in for a modem.
+    pub bridge: Vec<Vec<u8>>,
+    /// Of the next boot.
+    pub rekey_every_ms: u64,
     pub rng_faults: Rc<RefCell<Vec<RngFault>>>,
     unit: Option<Unit>,
     clock: Rc<Cell<u64>>,
@@ -139,6 +143,8 @@ impl World {
             logs: Vec::new(),
             answers: Vec::new(),
             boots: 0,
+            bridge: Vec::new(),
+            rekey_every_ms: 0,
             rng_faults: Rc::default(),
             unit: None,
             clock: Rc::default(),
@@ -161,7 +167,13 @@ impl World {
         self.boots += 1;
         let port = TestPort { wire: self.wire.clone(), nor: self.nor.clone() };
         let rng = TestRng { dice: Dice(self.dice.next()), faults: self.rng_faults.clone() };
-        let facts = Facts { unit: UNIT, firmware: [1, 2, 3, 0], reset_cause: 0x08, ram_high_water: || 4321 };
+        let facts = Facts {
+            unit: UNIT,
+            firmware: [1, 2, 3, 0],
+            reset_cause: 0x08,
+            ram_high_water: || 4321,
+            rekey_every_ms: self.rekey_every_ms,
+        };
         self.unit = Some(Engine::new(
             facts,
             NorHandle(self.nor.clone()),
@@ -214,6 +226,7 @@ impl World {
                 Channel::LOG => self.logs.push(LogRecord::parse(&payload).unwrap()),
                 Channel::CONTROL => self.answers.push(Control::decode(&payload).unwrap()),
                 Channel::AGENT => self.deliver_to_agent(payload),
+                Channel::TCP => self.bridge.push(payload),
                 other => panic!("the unit used {other:?}"),
             }
         }

@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use keywright_protocol::control::{AreaStatus, CONTROL_VERSION, Control, MAX_CONTROL, Proof, Stage, Status};
-use keywright_protocol::{Generation, ProductOrder, Region, UnitId};
+use keywright_protocol::control::{
+    AreaStatus, CONTROL_VERSION, CloudSession, Control, MAX_CONTROL, Proof, Stage, Status,
+};
+use keywright_protocol::{Generation, ProductOrder, Purpose, Region, UnitId};
 
 use crate::records::MOMENTS;
 use crate::vectors::{KAT, array, bytes, cases};
@@ -134,7 +136,7 @@ fn serial(seeds: &mut Vec<Seed>) {
     seeds.push(("serial", "too_long".into(), [&[0][..], &[0xff; 2_400], &[0, 2, 1, 0]].concat()));
 }
 
-fn control_messages() -> [(&'static str, Control); 7] {
+fn control_messages() -> [(&'static str, Control); 8] {
     let unit = UnitId(*b"\x00\x3a\x00\x27WRP 5532");
     let status = Status {
         proto_ver: CONTROL_VERSION,
@@ -153,6 +155,7 @@ fn control_messages() -> [(&'static str, Control); 7] {
         reset_cause: 8,
         uptime_ms: 66_051,
         stack_high_water: 4_321,
+        cloud: CloudSession::BORN,
     };
     let proof = Proof {
         unit,
@@ -169,6 +172,7 @@ fn control_messages() -> [(&'static str, Control); 7] {
         ("proof", Control::Proof(proof)),
         ("wake", Control::Wake),
         ("reset", Control::Reset),
+        ("update", Control::Update { purpose: Purpose::CloudKeyUpdate }),
         ("refused", Control::Refused { request: 2, failure: 0x0203 }),
     ]
 }
