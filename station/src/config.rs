@@ -5,6 +5,8 @@
 
 use crate::failure::{Failure, FailureCode};
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
@@ -22,8 +24,55 @@ pub struct Config {
     pub gray_release: u32,
     /// How long an exchange may stand still before the attempt ends.
     pub exchange_timeout: Duration,
+    /// The clouds that units may be sent to; never empty.
+    pub clouds: Vec<CloudConfig>,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
+}
+
+/// A cloud platform that units log in at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudConfig {
+    /// Name on the command line, and of its ledger.
+    pub name: String,
+    /// The URL in the units' records.
+    pub url: String,
+    /// What it is.
+    pub kind: CloudKind,
+}
+
+/// What a cloud platform is, and how the station reaches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloudKind {
+    /// The broker in the station's own process.
+    Local {
+        /// Loopback address and port; 0 takes any free one.
+        listen: SocketAddr,
+    },
+    /// Mosquitto with its dynamic security plugin.
+    Mosquitto {
+        /// Host.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Certificates of its CA, PEM; without it the broker must run on this machine.
+        ca: Option<PathBuf>,
+        /// The agent's user name there.
+        username: String,
+        /// File with the agent's password.
+        password_file: PathBuf,
+    },
+}
+
+impl CloudConfig {
+    /// The broker inside the station: what a station has that names none.
+    pub fn local() -> Self {
+        Self {
+            name: "local".into(),
+            url: crate::cloud::LOCAL_URL.into(),
+            kind: CloudKind::Local { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
+        }
+    }
 }
 
 /// One position: a probe and a serial port.
@@ -45,6 +94,7 @@ impl Default for Config {
             fixtures: Vec::new(),
             gray_release: 0,
             exchange_timeout: Duration::from_secs(60),
+            clouds: vec![CloudConfig::local()],
             demo: false,
         }
     }
@@ -56,6 +106,15 @@ struct File {
     station: Option<StationTable>,
     #[serde(default)]
     fixture: Vec<FixtureTable>,
+    #[serde(default)]
+    cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum CloudTable {
+    Local { listen: Option<SocketAddr> },
+    Mosquitto { url: String, ca: Option<PathBuf>, username: String, password_file: PathBuf },
 }
 
 #[derive(Deserialize)]
@@ -86,6 +145,20 @@ impl Config {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(Failure::new(FailureCode::ConfigInvalid, format!("{}: {e}", path.display()))),
         }
+    }
+
+    /// The cloud of this name.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the names there are.
+    pub fn cloud_named(&self, name: &str) -> Result<&CloudConfig, Failure> {
+        self.clouds.iter().find(|c| c.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.clouds.iter().map(|c| c.name.as_str()).collect();
+            Failure::new(
+                FailureCode::InvalidInput,
+                format!("station.toml names no cloud {name:?}; it has {}", names.join(", ")),
+            )
+        })
     }
 
     /// Checks the text of `path`. A relative image path is relative to the file's folder.
@@ -163,6 +236,20 @@ impl Config {
             }
             config.fixtures.push(Fixture { name, probe, serial });
         }
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for (name, table) in file.cloud {
+            let cloud = cloud_of(name.get_ref(), table.get_ref(), folder)
+                .map_err(|what| at(name.span().start, &format!("cloud {:?}: {what}", name.get_ref())))?;
+            if let Some(other) = config.clouds.iter().find(|c| c.url == cloud.url && c.name != cloud.name) {
+                return Err(at(
+                    name.span().start,
+                    &format!("cloud {:?} already has this address", other.name),
+                ));
+            }
+            // A table of this name takes the place of the built-in one.
+            config.clouds.retain(|c| c.name != cloud.name);
+            config.clouds.push(cloud);
+        }
         Ok(config)
     }
 }
@@ -176,6 +263,65 @@ fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+fn cloud_of(name: &str, table: &CloudTable, folder: &Path) -> Result<CloudConfig, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) {
+        return Err("expected a name of 1 to 32 small letters, digits and hyphens".into());
+    }
+    match table {
+        CloudTable::Local { listen } => {
+            let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            if !listen.ip().is_loopback() {
+                return Err(format!(
+                    "found listen = {listen}, expected a loopback address: it speaks without TLS"
+                ));
+            }
+            Ok(CloudConfig {
+                name: name.into(),
+                url: crate::cloud::LOCAL_URL.into(),
+                kind: CloudKind::Local { listen },
+            })
+        }
+        CloudTable::Mosquitto { url, ca, username, password_file } => {
+            // A unit reads the same address (`device-fw/src/mqtt.rs`), so it must be one.
+            let (rest, tls, standard) = match (url.strip_prefix("mqtts://"), url.strip_prefix("mqtt://")) {
+                (Some(rest), _) => (rest, true, 8883),
+                (None, Some(rest)) => (rest, false, 1883),
+                (None, None) => return Err(format!("found url {url:?}, expected mqtts://HOST:PORT")),
+            };
+            let (host, port) = match rest.rsplit_once(':') {
+                Some((host, port)) => (
+                    host,
+                    port.parse()
+                        .map_err(|_| format!("found url {url:?}, expected a port from 1 to 65535"))?,
+                ),
+                None => (rest, standard),
+            };
+            if host.is_empty() || port == 0 || url.len() > 255 || host.contains(['/', ' ', '[']) {
+                return Err(format!("found url {url:?}, expected mqtts://HOST:PORT"));
+            }
+            if tls != ca.is_some() {
+                return Err(if tls {
+                    "an mqtts:// address needs ca = the broker's CA certificate, PEM".into()
+                } else {
+                    "an mqtt:// address uses no ca; write mqtts:// for TLS".into()
+                });
+            }
+            Ok(CloudConfig {
+                name: name.into(),
+                url: url.clone(),
+                kind: CloudKind::Mosquitto {
+                    host: host.into(),
+                    port,
+                    ca: ca.as_ref().map(|p| folder.join(p)),
+                    username: username.clone(),
+                    password_file: folder.join(password_file),
+                },
+            })
+        }
+    }
 }
 
 /// Line and column, both from 1; columns count characters.

@@ -114,8 +114,15 @@ failure_codes! {
     CloudRefused = 406, Error, retry, "The cloud refused the unit", "Check the cloud adapter in the settings, then try again";
     AnchorsMissing = 407, Error, permanent, "The region's signing keys are not on this station", "Run keywright anchors init, or import the region";
 
+    BridgeRefused = 408, Fail, permanent, "The unit asks for another broker than its own", "Hand it to QA with this code: its record and the station's do not agree";
+    OldKeyAccepted = 409, Error, retry, "A key that was replaced still opens the cloud", "Check the broker's accounts, then try again; do not ship the unit";
+
     ProofFailed = 501, Fail, permanent, "The unit can't prove the keys that were issued to it", "Put it aside; hand it to QA";
     BlankKey = 502, Fail, permanent, "A key reads all zero or all FF", "Put the unit aside; hand it to QA";
+
+    CloudSilent = 503, Timeout, retry, "The unit did not log in at its cloud", "Try again; if it happens again check that the order's cloud is the right one";
+    CloudKeyRefused = 504, Fail, permanent, "The cloud does not accept the unit's key", "Put the unit aside; hand it to QA";
+    BrokerUnreachable = 505, Error, retry, "The station can't reach the unit's broker", "Check that the broker runs and that the network is up, then try again";
 
     BatchClosed = 601, Error, permanent, "The batch does not take units", "Open it again or choose another batch";
     OtherBatch = 602, Fail, permanent, "This unit belongs to another batch", "Put it back into its own batch";

@@ -280,4 +280,11 @@ pub struct ProofRecord {
     pub cloud_mac_ok: bool,
     /// MAC under the agent key verified.
     pub agent_mac_ok: bool,
+    /// The boot, as named in the birth message that the unit's broker told after the reset; empty in proofs from before there were
+    /// brokers.
+    #[serde(default)]
+    pub birth_boot: String,
+    /// Logins with keys that were replaced, all of them refused.
+    #[serde(default)]
+    pub old_keys_refused: u32,
 }

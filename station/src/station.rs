@@ -12,7 +12,7 @@
 //! - Attempts that an earlier process left without an end are closed before anything new begins.
 //! - No passphrase, key or sealed content is in any message that leaves here.
 
-use crate::agent::{Agent, EmbeddedAgent};
+use crate::agent::{Agent, EmbeddedAgent, PlatformCloud};
 use crate::anchors::{Anchors, AnchorsError, Shown};
 use crate::config::{Config, Fixture};
 use crate::export::{ExportSigner, RecordsSource};
@@ -309,7 +309,9 @@ impl Station {
     /// `AnchorsMissing`, `SecretsFailed`.
     pub fn agent(&self) -> Result<Arc<dyn Agent>, Failure> {
         let anchors = Anchors::open(&self.home, &self.records.station_key()).map_err(anchors_failure)?;
-        Ok(Arc::new(EmbeddedAgent::new((*self.records).clone(), anchors)))
+        let records = (*self.records).clone();
+        let cloud = PlatformCloud::new(&self.home, &self.config.name, &self.config.clouds, records.clone());
+        Ok(Arc::new(EmbeddedAgent::with_cloud(records, anchors, Arc::new(cloud))))
     }
 
     /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.

@@ -106,7 +106,7 @@ fn many_units_at_once_over_bad_links_end_with_the_same_keys_on_both_sides() {
                     let record =
                         station.agent.check_proof(station.context(device.id), &challenge, &proof).unwrap();
                     assert!(record.agent_mac_ok && record.cloud_mac_ok, "unit {n}");
-                    let state = station.agent.cloud().state(device.id).unwrap();
+                    let state = station.agent.cloud().state("", device.id).unwrap();
                     assert_eq!(state, CloudState::New { generation: record.ck_gen }, "unit {n}");
                 }
             });
@@ -279,7 +279,7 @@ fn a_repeated_cloud_request_gets_the_same_record_under_a_fresh_nonce() {
         "two exchanges"
     );
     assert_eq!(
-        station.agent.cloud().state(device.id).unwrap(),
+        station.agent.cloud().state("", device.id).unwrap(),
         CloudState::Both { old: 0, new: 1 },
         "the cloud knew before the unit did"
     );
@@ -358,7 +358,7 @@ fn a_unit_erased_before_it_passed_may_enrol_again_and_one_that_passed_may_not() 
     station.agent.forget_unproved(id, attempt).unwrap();
     station.agent.forget_unproved(id, attempt).unwrap();
     assert_eq!(station.count("SELECT count(*) FROM key_assignment WHERE state = 'voided'"), 2);
-    assert_eq!(station.agent.cloud().state(id).unwrap(), CloudState::Unknown);
+    assert_eq!(station.agent.cloud().state("", id).unwrap(), CloudState::Unknown);
     let mut erased = station.device(id, Suite::Hardened, 2);
     station.complete(&mut erased);
     station.assert_same_keys(&erased);
@@ -466,33 +466,33 @@ fn the_cloud_goes_old_both_new_and_believes_evidence_only() {
     }
     let key = |device: &Device| device.view(device.preferred()).unwrap().cloud_key().unwrap().1;
     let old = key(&device);
-    assert_eq!(cloud.state(id).unwrap(), CloudState::New { generation: 1 });
+    assert_eq!(cloud.state("", id).unwrap(), CloudState::New { generation: 1 });
     // Stage 2: both are accepted; the confirmation is lost.
     let request = device.tick().unwrap();
     device.deliver(station.handle(id, &request).reply.unwrap(), Cut::Never);
     let new = key(&device);
-    assert_eq!(cloud.state(id).unwrap(), CloudState::Both { old: 1, new: 2 });
+    assert_eq!(cloud.state("", id).unwrap(), CloudState::Both { old: 1, new: 2 });
     let yes = Connected { accepted: true, committed: None };
     let no = Connected { accepted: false, committed: None };
     assert_eq!(station.agent.connect(id, 1, &old).unwrap(), yes, "the old key changes nothing");
-    assert_eq!(cloud.state(id).unwrap(), CloudState::Both { old: 1, new: 2 });
+    assert_eq!(cloud.state("", id).unwrap(), CloudState::Both { old: 1, new: 2 });
     assert_eq!(station.agent.connect(id, 2, &old).unwrap(), no, "generation and key belong together");
-    assert!(!cloud.activate(id, 7).unwrap(), "never staged");
-    assert!(cloud.prepare(id, 1, &old).is_err(), "older than the staged one");
+    assert!(!cloud.activate("", id, 7).unwrap(), "never staged");
+    assert!(cloud.prepare("", id, 1, &old).is_err(), "older than the staged one");
     // The unit simply connects with what it has: the paper's second scenario.
     let connected = station.agent.connect(id, 2, &new).unwrap();
     assert_eq!(connected, Connected { accepted: true, committed: Some(2) });
-    assert_eq!(cloud.state(id).unwrap(), CloudState::New { generation: 2 });
+    assert_eq!(cloud.state("", id).unwrap(), CloudState::New { generation: 2 });
     assert_eq!(station.agent.connect(id, 1, &old).unwrap(), no, "the old one is out");
-    assert!(!cloud.activate(id, 1).unwrap(), "a stale commit is ignored");
-    assert!(cloud.activate(id, 2).unwrap(), "a repeated one is not an error");
+    assert!(!cloud.activate("", id, 1).unwrap(), "a stale commit is ignored");
+    assert!(cloud.activate("", id, 2).unwrap(), "a repeated one is not an error");
     assert_eq!(station.count("SELECT ck_active FROM enrolment"), 2, "the agent heard of it");
     // The late confirmation still gets its acknowledgement.
     station.complete(&mut device);
     station.assert_same_keys(&device);
-    cloud.block(id).unwrap();
+    cloud.block("", id).unwrap();
     assert_eq!(station.agent.connect(id, 2, &new).unwrap(), no);
-    assert!(cloud.prepare(id, 3, &CloudKey::new(&[9; 32]).unwrap()).is_err());
+    assert!(cloud.prepare("", id, 3, &CloudKey::new(&[9; 32]).unwrap()).is_err());
 }
 
 #[test]
@@ -502,7 +502,7 @@ fn a_stage_that_the_cloud_refuses_gives_the_unit_nothing() {
     while device.done.is_empty() {
         station.round(&mut device);
     }
-    station.agent.cloud().block(device.id).unwrap();
+    station.agent.cloud().block("", device.id).unwrap();
     let handled = station.handle(device.id, &device.fresh_request());
     assert!(handled.reply.is_none());
     assert_eq!(refused(&handled.change), FailureCode::CloudRefused);

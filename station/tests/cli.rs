@@ -223,7 +223,7 @@ fn orders_and_batches_in_json() {
     let home = Home::set_up();
     let order = home.demo(&["po", "list"]).ok().one("po");
     for (key, value) in
-        [("name", "PO-1"), ("model", "KW-GATEWAY-429"), ("cloud_url", "mqtts://broker.example:8883")]
+        [("name", "PO-1"), ("model", "KW-GATEWAY-429"), ("cloud_url", "mqtt://keywright.local:1883")]
     {
         assert_eq!(order[key], value);
     }

@@ -104,8 +104,6 @@ pub fn run_built(args: &DemoArgs, image: &Path) -> Result<ExitCode> {
         REGION,
         "--suite",
         "2",
-        "--cloud-url",
-        "mqtts://broker.example:8883",
     ])?;
     station.quietly(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &quantity])?;
 

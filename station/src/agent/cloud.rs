@@ -7,11 +7,13 @@
 //! leaves only after `prepare` returned, U7 only after `activate`. BOTH never ends by time-out; a connection with the
 //! old key changes nothing.
 
+use crate::cloud::Endpoint;
 use crate::failure::{Failure, FailureCode};
 use crate::model::UnitId;
 use crate::records::{RecordsError, SqliteRecords};
 use keywright_protocol::CloudKey;
 use keywright_protocol::crypto;
+use std::time::Instant;
 
 /// Where a unit stands at the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +43,49 @@ pub struct Connected {
     pub committed: Option<u32>,
 }
 
-/// A cloud platform. Every call is idempotent and durable when it returns.
+/// The cloud platforms of an agent. Every call is idempotent and durable when it returns. `at` is the URL by which units know
+/// their platform (TLV 3 of their record).
 pub trait Cloud: Send + Sync {
     /// Enables the identity of a new generation beside the current one. A generation below the highest staged one is
     /// refused.
-    fn prepare(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<(), Failure>;
+    fn prepare(&self, at: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<(), Failure>;
     /// Makes a staged generation the only one. A stale generation is ignored: `false`, and the unit must not be told
     /// that it is active.
-    fn activate(&self, unit: UnitId, generation: u32) -> Result<bool, Failure>;
+    fn activate(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure>;
     /// Disables the identity of one generation for good.
-    fn retire(&self, unit: UnitId, generation: u32) -> Result<(), Failure>;
+    fn retire(&self, at: &str, unit: UnitId, generation: u32) -> Result<(), Failure>;
     /// Lets no identity of the unit in any more, until an operator lifts it.
-    fn block(&self, unit: UnitId) -> Result<(), Failure>;
-    /// A unit connects and shows a key.
-    fn connect(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure>;
+    fn block(&self, at: &str, unit: UnitId) -> Result<(), Failure>;
+    /// Somebody connects and shows a key: asked of the platform itself, by a login.
+    fn connect(&self, at: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure>;
     /// Where the unit stands.
-    fn state(&self, unit: UnitId) -> Result<CloudState, Failure>;
+    fn state(&self, at: &str, unit: UnitId) -> Result<CloudState, Failure>;
+    /// How to reach the platform, for whoever stands in for a unit's modem.
+    fn endpoint(&self, at: &str) -> Result<Endpoint, Failure>;
+    /// URLs of the platforms in use.
+    fn places(&self) -> Vec<String>;
+    /// The newest birth of this unit that the platform told.
+    fn last_birth(&self, unit: UnitId) -> Option<Birth>;
+    /// Publishes to a unit that is logged in (`kw/<uid>/down/<rest>`).
+    fn send(&self, at: &str, unit: UnitId, rest: &str, payload: &[u8]) -> Result<(), Failure>;
+}
+
+/// A unit said that it was born, and the platform knows which of its identities said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// Cloud-key generation of the session, from the platform where it tells it, else from the message.
+    pub generation: u32,
+    /// Names the boot: drawn by the unit at each start.
+    pub boot: String,
+    /// Firmware version.
+    pub firmware: String,
+    /// When it was heard.
+    pub at: Instant,
+}
+
+/// The refusal of records that have no broker behind them.
+fn no_broker() -> Failure {
+    Failure::new(FailureCode::CloudRefused, "the registry is no broker: units cannot log in there")
 }
 
 /// The registry in the station's own database: the first adapter. It keeps a verifier of each key, never the key.
@@ -85,27 +114,43 @@ fn failure(error: RecordsError) -> Failure {
 }
 
 impl Cloud for RegistryCloud {
-    fn prepare(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<(), Failure> {
+    fn prepare(&self, _: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<(), Failure> {
         self.records.cloud_prepare(unit, generation, verifier(key)).map_err(failure)
     }
 
-    fn activate(&self, unit: UnitId, generation: u32) -> Result<bool, Failure> {
+    fn activate(&self, _: &str, unit: UnitId, generation: u32) -> Result<bool, Failure> {
         self.records.cloud_activate(unit, generation).map_err(failure)
     }
 
-    fn retire(&self, unit: UnitId, generation: u32) -> Result<(), Failure> {
+    fn retire(&self, _: &str, unit: UnitId, generation: u32) -> Result<(), Failure> {
         self.records.cloud_retire(unit, generation).map_err(failure)
     }
 
-    fn block(&self, unit: UnitId) -> Result<(), Failure> {
+    fn block(&self, _: &str, unit: UnitId) -> Result<(), Failure> {
         self.records.cloud_block(unit).map_err(failure)
     }
 
-    fn connect(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
+    fn connect(&self, _: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
         self.records.cloud_connect(unit, generation, verifier(key)).map_err(failure)
     }
 
-    fn state(&self, unit: UnitId) -> Result<CloudState, Failure> {
+    fn state(&self, _: &str, unit: UnitId) -> Result<CloudState, Failure> {
         self.records.cloud_facts(unit).map(|facts| facts.state).map_err(failure)
+    }
+
+    fn endpoint(&self, _: &str) -> Result<Endpoint, Failure> {
+        Err(no_broker())
+    }
+
+    fn places(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn last_birth(&self, _: UnitId) -> Option<Birth> {
+        None
+    }
+
+    fn send(&self, _: &str, _: UnitId, _: &str, _: &[u8]) -> Result<(), Failure> {
+        Err(no_broker())
     }
 }

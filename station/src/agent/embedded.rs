@@ -7,7 +7,7 @@
 //! acknowledges) → answer. Frames of one unit are handled one after the other (a lock per unit); frames of different
 //! units run in parallel and share the commits of the one writer.
 
-use super::cloud::{Cloud, Connected, RegistryCloud};
+use super::cloud::{Cloud, CloudState, Connected, RegistryCloud};
 use super::*;
 use crate::anchors::Anchors;
 use crate::failure::FailureCode;
@@ -187,11 +187,64 @@ impl EmbeddedAgent {
     /// confirmation (PROTOCOL §4).
     pub fn connect(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
         let _guard = self.records.0.unit_guard(unit);
-        let connected = self.cloud.connect(unit, generation, key)?;
+        let at = self.place(unit, generation)?;
+        let connected = self.cloud.connect(&at, unit, generation, key)?;
         if let Some(generation) = connected.committed {
             self.records.0.confirm_cloud_key(unit, None, generation, None).map_err(told)?;
         }
         Ok(connected)
+    }
+
+    /// The platform that one generation of a unit lives at.
+    fn place(&self, unit: UnitId, generation: u32) -> Result<String, Failure> {
+        let view = self.records.0.agent_view(unit).map_err(told)?;
+        let Some(view) = view else {
+            return Err(Failure::new(FailureCode::AgentRefused, format!("unit {unit}")));
+        };
+        let order = self.order(view.po)?;
+        Ok(match &view.enrolment {
+            Some(e) if generation == e.ck_staged && generation > 0 => e.cloud_staged.clone(),
+            Some(e) if generation == e.ck_leaving && generation > 0 => e.cloud_leaving.clone(),
+            Some(e) => active_place(e, &order).to_owned(),
+            None => order.po.cloud_url.clone(),
+        })
+    }
+
+    /// The end of a move: what the platform that the unit left still knows of it is retired. Repeating it changes nothing.
+    fn leave(&self, unit: UnitId, enrolment: &EnrolmentRow) -> Result<(), Failure> {
+        if enrolment.ck_leaving == 0 {
+            return Ok(());
+        }
+        self.cloud.retire(&enrolment.cloud_leaving, unit, enrolment.ck_leaving)?;
+        self.records.0.cloud_left(unit, enrolment.ck_leaving).map_err(told)
+    }
+
+    /// Makes the active generation's platform know what the records say: after a lost ledger, a broker restored from an old
+    /// backup, or a database from before there were platforms.
+    fn settle(&self, unit: UnitId, enrolment: &EnrolmentRow, at: &str) -> Result<(), Failure> {
+        self.leave(unit, enrolment)?;
+        let generation = enrolment.ck_active;
+        if generation == 0 {
+            return Ok(());
+        }
+        let known = match self.cloud.state(at, unit)? {
+            CloudState::New { generation: known } => known == generation,
+            CloudState::Both { old, new } => old == generation || new == generation,
+            CloudState::Unknown => false,
+        };
+        if !known {
+            let key = self.cloud_key_of(unit, generation)?;
+            self.cloud.prepare(at, unit, generation, &key)?;
+            self.cloud.activate(at, unit, generation)?;
+        }
+        Ok(())
+    }
+
+    fn cloud_key_of(&self, unit: UnitId, generation: u32) -> Result<CloudKey, Failure> {
+        let bytes = self.records.key_vault().key(unit, "cloud", generation).map_err(told)?;
+        let bytes = bytes.ok_or_else(|| damaged(format!("unit {unit} has no cloud key {generation}")))?;
+        CloudKey::new(bytes.expose())
+            .map_err(|_| Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key")))
     }
 
     fn at(&self, point: Point) {
@@ -501,9 +554,9 @@ impl EmbeddedAgent {
         let claimed = request.cloud_active().0;
         if claimed != 0 && claimed == enrolment.ck_staged {
             // The unit has confirmed what we staged: only a cloud session can have told it, so ours was lost.
-            if self.cloud.activate(unit, claimed)? {
+            if self.cloud.activate(&enrolment.cloud_staged, unit, claimed)? {
                 self.records.0.confirm_cloud_key(unit, context.attempt, claimed, None)?;
-                (enrolment.ck_active, enrolment.ck_staged, enrolment.record_sealed) = (claimed, 0, None);
+                enrolment = self.records.0.agent_view(unit)?.and_then(|v| v.enrolment).ok_or(Stop::Quiet)?;
             }
         }
         if claimed > enrolment.ck_active {
@@ -522,7 +575,8 @@ impl EmbeddedAgent {
         let (generation, key) = record.cloud_key().map_err(damaged)?;
         // U3 leaves only after the cloud acknowledged the stage; asking it again changes nothing.
         self.at(Point::BeforeCloud);
-        if let Err(failure) = self.cloud.prepare(unit, generation.0, &key) {
+        let at = record.connection().unwrap_or(&order.po.cloud_url);
+        if let Err(failure) = self.cloud.prepare(at, unit, generation.0, &key) {
             return Err(if failure.code == FailureCode::RecordsFailed {
                 failure.into()
             } else {
@@ -562,6 +616,12 @@ impl EmbeddedAgent {
         if let Some(sealed) = &enrolment.record_sealed {
             return Ok(inner.open_record(unit, enrolment.ck_staged, sealed)?);
         }
+        // One move at a time: the place that the unit left is done with before it goes on.
+        self.leave(unit, enrolment)?;
+        let at = match enrolment.cloud_wanted.as_str() {
+            "" => active_place(enrolment, order),
+            wanted => wanted,
+        };
         let generation = Generation(enrolment.ck_highest)
             .next()
             .ok_or_else(|| damaged("cloud key generations are used up"))?;
@@ -574,7 +634,7 @@ impl EmbeddedAgent {
         let len = CloudRecordParts {
             generation,
             key: &key,
-            connection: Some(&order.po.cloud_url),
+            connection: Some(at),
             platform_cert: None,
             region_cert: Some(&order.region_cert),
             device_cert: Some(&device),
@@ -590,6 +650,7 @@ impl EmbeddedAgent {
             key_sealed: inner.seal_key(unit, "cloud", generation.0, key.expose())?,
             record_sealed: inner.seal_record(unit, generation.0, &record)?,
             anchor_fingerprint: region.fingerprint(),
+            cloud: at.to_owned(),
         };
         self.at(Point::BeforePersist);
         inner.stage_cloud_key(new)?;
@@ -648,7 +709,7 @@ impl EmbeddedAgent {
             let pending = self.pending_of(unit, row)?;
             // Several exchanges may be about one staged cloud key: the tag says which one this answers.
             if let Ok(confirmed) = pending.open_confirm(frame) {
-                return self.confirmed(context, row, &pending, &confirmed);
+                return self.confirmed(context, (view, order), row, &pending, &confirmed);
             }
         }
         // A staged generation may have several exchanges, so one that was evicted is known by name only.
@@ -667,6 +728,7 @@ impl EmbeddedAgent {
     fn confirmed(
         &self,
         context: FrameContext,
+        (view, order): (&AgentView, &OrderMaterial),
         row: &PendingRow,
         pending: &Pending,
         confirmed: &keywright_protocol::exchange::agent::Confirmed,
@@ -680,7 +742,12 @@ impl EmbeddedAgent {
             (false, Purpose::CloudKeyUpdate) => {
                 self.at(Point::BeforeCloud);
                 // U7 leaves only after the cloud's acknowledgement of the commit.
-                match self.cloud.activate(unit, generation) {
+                let at = match &view.enrolment {
+                    Some(e) if e.ck_staged == generation => &e.cloud_staged,
+                    Some(e) => active_place(e, order),
+                    None => return Err(Stop::Quiet),
+                };
+                match self.cloud.activate(at, unit, generation) {
                     Ok(true) => {}
                     Ok(false) => return Err(Stop::Quiet),
                     Err(failure) if failure.code == FailureCode::RecordsFailed => return Err(failure.into()),
@@ -688,6 +755,12 @@ impl EmbeddedAgent {
                 }
                 self.at(Point::AfterCloud);
                 inner.confirm_cloud_key(unit, context.attempt, generation, Some(row.id))?;
+                if let Some(enrolment) = inner.agent_view(unit)?.and_then(|v| v.enrolment)
+                    && let Err(failure) = self.leave(unit, &enrolment)
+                {
+                    // The unit has its new key either way; the old place is asked again before anything else happens.
+                    tracing::warn!(%failure, %unit, "the platform that the unit left does not answer");
+                }
                 Change::CloudKeyActive { ck_gen: generation }
             }
             (false, purpose) => {
@@ -851,6 +924,8 @@ impl Agent for EmbeddedAgent {
             ck_gen: ck,
             cloud_mac_ok,
             agent_mac_ok,
+            birth_boot: String::new(),
+            old_keys_refused: 0,
         })
     }
 
@@ -886,9 +961,105 @@ impl Agent for EmbeddedAgent {
         // The cloud first: a key that is void here must not open a door there. Repeating it changes nothing.
         for generation in [enrolment.ck_staged, enrolment.ck_active] {
             if generation > 0 {
-                self.cloud.retire(unit, generation)?;
+                let at = self.place(unit, generation)?;
+                self.cloud.retire(&at, unit, generation)?;
             }
         }
         self.records.0.forget_unproved(unit, attempt).map_err(told)
     }
+
+    fn bridge_target(&self, unit: UnitId, host: &str, port: u16) -> Result<Endpoint, Failure> {
+        let _guard = self.records.0.unit_guard(unit);
+        let view = self.records.0.agent_view(unit).map_err(told)?;
+        let (po, enrolment) = match view {
+            Some(AgentView { po, enrolment: Some(enrolment), .. }) => (po, enrolment),
+            _ => {
+                return Err(Failure::new(
+                    FailureCode::BridgeRefused,
+                    format!("unit {unit} was never given a cloud key"),
+                ));
+            }
+        };
+        let order = self.order(po)?;
+        let active = active_place(&enrolment, &order);
+        let places = [active, enrolment.cloud_staged.as_str(), enrolment.cloud_leaving.as_str()];
+        let asked = places.iter().find(|at| crate::cloud::address(at) == Some((host, port)));
+        let at = *asked.ok_or_else(|| {
+            Failure::new(
+                FailureCode::BridgeRefused,
+                format!("it asks for {host}:{port}, its broker is {active}"),
+            )
+        })?;
+        if at == active {
+            self.settle(unit, &enrolment, at)?;
+        }
+        self.cloud.endpoint(at)
+    }
+
+    fn last_birth(&self, unit: UnitId) -> Option<Birth> {
+        self.cloud.last_birth(unit)
+    }
+
+    fn try_old_credentials(&self, unit: UnitId) -> Result<u32, Failure> {
+        let _guard = self.records.0.unit_guard(unit);
+        let view = self.records.0.agent_view(unit).map_err(told)?;
+        let Some(AgentView { po, enrolment: Some(enrolment), .. }) = view else { return Ok(0) };
+        let order = self.order(po)?;
+        let active = active_place(&enrolment, &order).to_owned();
+        self.settle(unit, &enrolment, &active)?;
+        let mut places = self.cloud.places();
+        if !places.contains(&active) {
+            places.push(active);
+        }
+        let past = |g: &u32| *g != enrolment.ck_active && *g != enrolment.ck_staged;
+        let newest = (1..=enrolment.ck_highest).rev().filter(past).take(OLD_KEYS_TRIED);
+        let mut refused = 0;
+        for generation in newest {
+            let key = self.cloud_key_of(unit, generation)?;
+            for at in &places {
+                if self.cloud.connect(at, unit, generation, &key)?.accepted {
+                    return Err(Failure::new(
+                        FailureCode::OldKeyAccepted,
+                        format!("{at} still lets {unit}.{generation} in"),
+                    ));
+                }
+                refused += 1;
+            }
+        }
+        Ok(refused)
+    }
+
+    fn order_update(&self, unit: UnitId, cloud: Option<&str>) -> Result<(), Failure> {
+        let _guard = self.records.0.unit_guard(unit);
+        let view = self.records.0.agent_view(unit).map_err(told)?;
+        let Some(AgentView { po, enrolment: Some(enrolment), .. }) = view else {
+            return Err(Failure::new(FailureCode::AgentRefused, format!("unit {unit} was never given keys")));
+        };
+        let order = self.order(po)?;
+        match cloud {
+            // A platform that does not answer is said now, not when the unit stands half-way.
+            Some(url) => self.cloud.endpoint(url).map(drop)?,
+            None => return Ok(()),
+        }
+        let here = active_place(&enrolment, &order);
+        let url = cloud.filter(|url| *url != here).unwrap_or("");
+        self.records.0.want_cloud(unit, url).map_err(told)
+    }
+
+    fn wake(&self, unit: UnitId, update: &str) -> Result<(), Failure> {
+        let view = self.records.0.agent_view(unit).map_err(told)?;
+        let Some(AgentView { enrolment: Some(enrolment), .. }) = view else {
+            return Err(Failure::new(FailureCode::AgentRefused, format!("unit {unit} was never given keys")));
+        };
+        let at = self.place(unit, enrolment.ck_active)?;
+        self.cloud.send(&at, unit, "wake", update.as_bytes())
+    }
+}
+
+/// How many of a unit's past keys are tried after a change.
+const OLD_KEYS_TRIED: usize = 4;
+
+/// Where the unit's active generation lives.
+fn active_place<'a>(enrolment: &'a EnrolmentRow, order: &'a OrderMaterial) -> &'a str {
+    if enrolment.cloud.is_empty() { &order.po.cloud_url } else { &enrolment.cloud }
 }

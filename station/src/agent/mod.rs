@@ -5,9 +5,13 @@
 
 pub mod cloud;
 mod embedded;
+mod platforms;
 
+pub use cloud::Birth;
 pub use embedded::{EmbeddedAgent, Point};
+pub use platforms::PlatformCloud;
 
+use crate::cloud::Endpoint;
 use crate::failure::Failure;
 use crate::model::*;
 use keywright_protocol::control::Proof;
@@ -80,4 +84,15 @@ pub trait Agent: Send + Sync {
     /// The unit was erased (its storage secret and keys are gone) before it ever passed: keys that it never proved
     /// are voided, so that it may enrol again. Refused for a unit that passed.
     fn forget_unproved(&self, unit: UnitId, attempt: AttemptId) -> Result<(), Failure>;
+    /// Where the bench's bridge may connect this unit: its own broker and no other. Before it answers, the agent makes sure that
+    /// the broker knows what the records say of the unit.
+    fn bridge_target(&self, unit: UnitId, host: &str, port: u16) -> Result<Endpoint, Failure>;
+    /// The newest birth of this unit that its broker told since the process began.
+    fn last_birth(&self, unit: UnitId) -> Option<Birth>;
+    /// Tries what the unit's past keys still open at its brokers. All of them refused: how many were tried.
+    fn try_old_credentials(&self, unit: UnitId) -> Result<u32, Failure>;
+    /// Orders an update of a unit's keys. The next cloud key goes to the platform with this URL; `None`: where the unit is.
+    fn order_update(&self, unit: UnitId, cloud: Option<&str>) -> Result<(), Failure>;
+    /// Tells a unit that is logged in to start an update (`agent-key`, `cloud-key`).
+    fn wake(&self, unit: UnitId, update: &str) -> Result<(), Failure>;
 }

@@ -203,9 +203,9 @@ pub struct PoNew {
     /// Part number on the vendor's papers [default: the model]
     #[arg(long)]
     pub part_number: Option<String>,
-    /// Where the units connect
-    #[arg(long, default_value = "mqtts://broker.example:8883")]
-    pub cloud_url: String,
+    /// The cloud that its units log in at, as station.toml names it
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub cloud: String,
 }
 
 /// `keywright unit …`

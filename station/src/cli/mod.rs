@@ -305,7 +305,7 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
                 quantity: new.quantity,
                 region: new.region,
                 suite: new.suite,
-                cloud_url: new.cloud_url.clone(),
+                cloud_url: station.config.cloud_named(&new.cloud)?.url.clone(),
             })?;
             out.say(
                 &order_row(&order).1,

@@ -14,6 +14,7 @@
 mod credential;
 mod engine;
 mod error;
+mod hub;
 mod ledger;
 mod local;
 mod mosquitto;
@@ -28,10 +29,11 @@ use std::collections::BTreeSet;
 pub use credential::{Credential, Identity, Verifier, birth_topic, down_topic, may_publish, may_subscribe};
 pub use engine::Health;
 pub use error::CloudError;
+pub use hub::{Clouds, LOCAL_URL, address, cloud_failure};
 pub use ledger::{Ack, Standing};
 pub use local::{LocalConfig, LocalPlatform};
 pub use mosquitto::{MosquittoConfig, MosquittoPlatform, setup_message};
-pub use mqtt::{Endpoint, Link, Login, Message, try_login};
+pub use mqtt::{Dialled, Endpoint, Link, Login, Message, try_login};
 pub use ticket::{Notice, Notices, Ticket};
 
 /// Requests that wait at most, unless configured otherwise.

@@ -58,6 +58,31 @@ impl Endpoint {
         Ok(Self { host: host.into(), port, tls: Some(Arc::new(config)) })
     }
 
+    /// Without TLS, for a broker on this machine.
+    ///
+    /// # Errors
+    /// [`CloudError::Tls`] if the host is any other machine, or has no address.
+    pub fn unprotected(host: &str, port: u16) -> Result<Self, CloudError> {
+        let here = (host, port).to_socket_addrs().is_ok_and(|mut found| {
+            let first = found.next();
+            first.is_some_and(|a| a.ip().is_loopback()) && found.all(|a| a.ip().is_loopback())
+        });
+        if here {
+            Ok(Self { host: host.into(), port, tls: None })
+        } else {
+            let detail = "a broker on another machine needs TLS: name its CA file".into();
+            Err(CloudError::Tls { endpoint: format!("{host}:{port}"), detail })
+        }
+    }
+
+    /// A connection for a unit, TLS included if the platform has it: what travels inside is the unit's affair.
+    ///
+    /// # Errors
+    /// [`CloudError::Unreachable`], [`CloudError::Tls`].
+    pub fn dial(&self, patience: Duration) -> Result<Dialled, CloudError> {
+        connect(self, Instant::now() + patience).map(Dialled)
+    }
+
     /// The connection URL that goes into a unit's key area (TLV 3).
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
@@ -76,6 +101,53 @@ impl std::fmt::Display for Endpoint {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+/// An open connection to a broker, as bytes.
+pub struct Dialled(Stream);
+
+impl std::fmt::Debug for Dialled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dialled")
+    }
+}
+
+impl Dialled {
+    /// How long one [`Dialled::read`] waits.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_patience(&self, patience: Duration) -> std::io::Result<()> {
+        self.0.socket().set_read_timeout(Some(patience.max(Duration::from_millis(1))))
+    }
+
+    /// What has come: `Ok(None)` if nothing did in time.
+    ///
+    /// # Errors
+    /// The connection is over; also when the other side closed it.
+    pub fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Option<usize>> {
+        match self.0.read(buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => Ok(Some(n)),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends all of it.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write_all(bytes)
     }
 }
 

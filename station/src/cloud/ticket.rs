@@ -163,6 +163,11 @@ impl Notices {
         self.0.recv_timeout(timeout).ok()
     }
 
+    /// The next one, however long it takes; `None` when the platform has stopped.
+    pub fn wait(&self) -> Option<Notice> {
+        self.0.recv().ok()
+    }
+
     /// The next one that has come already.
     pub fn try_next(&self) -> Option<Notice> {
         self.0.try_recv().ok()

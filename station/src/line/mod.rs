@@ -5,6 +5,7 @@
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
 
 pub mod bench;
+mod bridge;
 mod hub;
 pub mod next;
 mod presence;

@@ -8,6 +8,7 @@
 //! - The worker that is tested is the worker that runs: hardware is behind [`Bench`] and [`Link`].
 
 use super::bench::{Bench, Cancel, Link, Received, Retry};
+use super::bridge::Bridge;
 use super::next::{DeviceStatus, NextStep, Refusal, Reported, UnitRecordView, next_step};
 use super::{Event, Step};
 use crate::agent::{Agent, Change, FrameContext};
@@ -32,8 +33,14 @@ const STATUS_TYPE: u8 = 0x81;
 const BABBLE: u64 = 4096;
 /// Below this, what came before silence was noise of a starting chip.
 const NOISE: u64 = 64;
+/// Numbers of the unit's failures that are about its cloud (`DeviceFailure`).
+const CLOUD_GROUP: u16 = 8;
+/// Parts of the step that proves.
+const PROVE_PARTS: u64 = 5;
 /// A worker that needs more steps than this goes round in circles.
 const MAX_STEPS: u32 = 16;
+/// How long one look at the line takes at most: a cancel is seen, and the bridge served, this often.
+const LISTEN: Duration = Duration::from_millis(50);
 /// Progress within one label is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
@@ -50,6 +57,8 @@ pub struct Timing {
     pub suspicious: Duration,
     /// Pause between two tries on hardware.
     pub pause: Duration,
+    /// For the login at its cloud after the proof.
+    pub cloud: Duration,
 }
 
 impl Default for Timing {
@@ -60,6 +69,7 @@ impl Default for Timing {
             exchange: Duration::from_secs(60),
             suspicious: Duration::from_secs(6),
             pause: Duration::from_millis(500),
+            cloud: Duration::from_secs(45),
         }
     }
 }
@@ -146,6 +156,8 @@ impl Worker {
             complaint: None,
             told: None,
             held: None,
+            bridge: Bridge::new(self.agent.clone()),
+            cloud_complaint: None,
             worker: self,
         };
         // A defect in this program must cost one attempt, not the fixture; what a panic left behind is dropped here.
@@ -226,6 +238,10 @@ struct Run<'a> {
     told: Option<(String, Instant)>,
     /// The last frame that came while something else was waited for: it is answered when the exchange begins.
     held: Option<Vec<u8>>,
+    /// The unit's modem while it lies here.
+    bridge: Bridge,
+    /// The last thing the unit said about its cloud.
+    cloud_complaint: Option<LogRecord>,
 }
 
 impl Run<'_> {
@@ -366,6 +382,7 @@ impl Run<'_> {
         let unit = self.worker.bench.restart()?;
         // What the pins said while nobody drove them means nothing, and what was said before the reset is void.
         self.held = None;
+        self.bridge.hang_up();
         if let Some(link) = &mut self.link {
             link.clear();
         }
@@ -445,8 +462,11 @@ impl Run<'_> {
 
     /// The next thing the unit says within `wait` (a slice of it, so that a cancel is seen soon).
     fn listen(&mut self, wait: Duration) -> Result<Option<Heard>, Failure> {
+        for packet in self.bridge.poll() {
+            self.link()?.send(Channel::TCP, &packet)?;
+        }
         let link = self.link()?;
-        let packet = link.receive(wait.min(Duration::from_millis(100)))?;
+        let packet = link.receive(wait.min(LISTEN))?;
         let stats = link.stats();
         match packet {
             Some(packet) => self.hear(packet).map(Some),
@@ -498,6 +518,17 @@ impl Run<'_> {
                 )),
                 _ => Ok(Heard::Frame(bytes)),
             },
+            Channel::TCP => {
+                let (answer, told) = self.bridge.receive(self.id(), &bytes);
+                if let Some(answer) = answer {
+                    self.link()?.send(Channel::TCP, &answer)?;
+                }
+                if let Err(refused) = told {
+                    self.event("bridge-refused", json!({ "failure": refused.sentence }), None)?;
+                    return Err(refused);
+                }
+                Ok(Heard::Other)
+            }
             Channel::LOG => {
                 if let Ok(record) = LogRecord::parse(&bytes) {
                     self.note(record)?;
@@ -514,6 +545,9 @@ impl Run<'_> {
             return Ok(());
         }
         let known = DeviceFailure::from_code(record.code);
+        if record.code >> 8 == CLOUD_GROUP {
+            self.cloud_complaint = Some(record);
+        }
         let text = device_text(record.code);
         self.event(
             "device-log",
@@ -647,14 +681,15 @@ impl Run<'_> {
 
     fn prove(&mut self) -> Result<ProofRecord, Failure> {
         self.begin_step(Step::Prove);
-        self.progress(Step::Prove, "restarting", 0, 3);
+        self.progress(Step::Prove, "restarting", 0, PROVE_PARTS);
         self.event("reset", json!({ "why": "proof" }), None)?;
+        let reset_at = Instant::now();
         self.restart()?;
         let mut challenge = [0; 32];
         getrandom::fill(&mut challenge).map_err(|e| {
             Failure::new(FailureCode::StationFault, format!("no random numbers from the system: {e}"))
         })?;
-        self.progress(Step::Prove, "asking for the proof", 1, 3);
+        self.progress(Step::Prove, "asking for the proof", 1, PROVE_PARTS);
         let proof = self.request(Control::ProveRequest { challenge }, |heard| match heard {
             Heard::Proof(proof) => Some(Ok(*proof)),
             Heard::Refused { request, failure }
@@ -668,7 +703,7 @@ impl Run<'_> {
         // Boards may have been swapped while the unit worked; its own word is not enough.
         let now = self.worker.bench.unit_now()?;
         self.same_unit(now)?;
-        self.progress(Step::Prove, "checking the proof", 2, 3);
+        self.progress(Step::Prove, "checking the proof", 2, PROVE_PARTS);
         let context = FrameContext { batch: self.order.batch.id, unit: self.id(), attempt: Some(self.id) };
         let record = self.worker.agent.check_proof(context, &challenge, &proof)?;
         if !(record.cloud_mac_ok && record.agent_mac_ok) {
@@ -679,7 +714,48 @@ impl Run<'_> {
             };
             return Err(Failure::new(FailureCode::ProofFailed, which));
         }
+        self.birth(record, reset_at)
+    }
+
+    /// The unit uses what it was given: it must log in at its cloud with the key that it just proved, in this very boot, and no
+    /// key that was replaced may open anything.
+    fn birth(&mut self, mut record: ProofRecord, since: Instant) -> Result<ProofRecord, Failure> {
+        self.progress(Step::Prove, "waiting for its login at the cloud", 3, PROVE_PARTS);
+        let until = Instant::now() + self.worker.timing.cloud;
+        let mut wake_at = Instant::now();
+        let birth = loop {
+            self.cancel.check()?;
+            let birth = self.worker.agent.last_birth(self.id());
+            if let Some(birth) = birth.filter(|b| b.at >= since && b.generation == record.ck_gen) {
+                break birth;
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Err(self.unborn());
+            }
+            if now >= wake_at {
+                // A modem that was away when the unit first tried is there now.
+                self.send(Control::Wake)?;
+                wake_at = now + self.worker.timing.ask_again * 2;
+            }
+            self.listen(LISTEN)?;
+        };
+        self.progress(Step::Prove, "trying its old keys", 4, PROVE_PARTS);
+        record.birth_boot = birth.boot;
+        record.old_keys_refused = self.worker.agent.try_old_credentials(self.id())?;
         Ok(record)
+    }
+
+    /// Why a unit with proved keys never logged in.
+    fn unborn(&mut self) -> Failure {
+        if let Some(trouble) = self.bridge.trouble() {
+            return trouble.clone();
+        }
+        match self.cloud_complaint.and_then(|record| DeviceFailure::from_code(record.code)) {
+            Some(DeviceFailure::CloudLoginRefused) => Failure::new(FailureCode::CloudKeyRefused, ""),
+            Some(complaint) => Failure::new(FailureCode::CloudSilent, complaint),
+            None => Failure::new(FailureCode::CloudSilent, ""),
+        }
     }
 
     /// Why nobody answered.

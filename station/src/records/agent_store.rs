@@ -33,6 +33,12 @@ pub(crate) struct EnrolmentRow {
     pub ck_highest: u32,
     pub ck_evicted: u32,
     pub record_sealed: Option<Vec<u8>>,
+    /// URLs of platforms; empty = the order's (`cloud`) or none (the others).
+    pub cloud: String,
+    pub cloud_staged: String,
+    pub cloud_wanted: String,
+    pub cloud_leaving: String,
+    pub ck_leaving: u32,
 }
 
 /// One exchange that may still be asked about.
@@ -96,6 +102,8 @@ pub(crate) struct StageCloudKey {
     pub key_sealed: Vec<u8>,
     pub record_sealed: Vec<u8>,
     pub anchor_fingerprint: String,
+    /// URL of the platform it is staged at.
+    pub cloud: String,
 }
 
 /// An authentic message 3: what it confirms.
@@ -260,7 +268,8 @@ impl Inner {
             let head = c
                 .prepare_cached(
                     "SELECT u.id, u.state, b.id, b.state, b.po, e.po, e.state, e.dik_pub, e.ak_cur, e.ak_next,
-                            e.ak_highest, e.ck_active, e.ck_staged, e.ck_highest, e.record_sealed, e.ck_evicted
+                            e.ak_highest, e.ck_active, e.ck_staged, e.ck_highest, e.record_sealed, e.ck_evicted,
+                            e.cloud, e.cloud_staged, e.cloud_wanted, e.cloud_leaving, e.ck_leaving
                      FROM unit u JOIN batch b ON b.id = u.batch LEFT JOIN enrolment e ON e.unit = u.id
                      WHERE u.uid = ?1",
                 )?
@@ -281,6 +290,11 @@ impl Inner {
                             ck_staged: r.get(12)?,
                             ck_highest: r.get(13)?,
                             record_sealed: r.get(14)?,
+                            cloud: r.get(16)?,
+                            cloud_staged: r.get(17)?,
+                            cloud_wanted: r.get(18)?,
+                            cloud_leaving: r.get(19)?,
+                            ck_leaving: r.get(20)?,
                             ck_evicted: r.get(15)?,
                         }),
                     };
@@ -476,11 +490,12 @@ impl Inner {
             let staged = tx
                 .connection
                 .prepare_cached(
-                    "UPDATE enrolment SET ck_staged = ?2, ck_highest = ?2, record_sealed = ?3, anchor_fingerprint = ?4
+                    "UPDATE enrolment SET ck_staged = ?2, ck_highest = ?2, record_sealed = ?3, anchor_fingerprint = ?4,
+                                          cloud_staged = ?5, cloud_wanted = ''
                      WHERE unit = ?1 AND ck_staged = 0 AND ck_highest < ?2",
                 )
                 .and_then(|mut s| {
-                    s.execute((unit, new.generation, &new.record_sealed, &new.anchor_fingerprint))
+                    s.execute((unit, new.generation, &new.record_sealed, &new.anchor_fingerprint, &new.cloud))
                 })
                 .map_err(|e| tx.map(e))?;
             if staged != 1 {
@@ -543,7 +558,11 @@ impl Inner {
             let changed = tx
                 .connection
                 .prepare_cached(
-                    "UPDATE enrolment SET ck_active = ?2, ck_staged = 0, record_sealed = NULL
+                    // A row from before schema 3 does not say where its key is: it never moved.
+                    "UPDATE enrolment SET
+                        cloud_leaving = CASE WHEN ck_active > 0 AND cloud NOT IN ('', cloud_staged) THEN cloud ELSE cloud_leaving END,
+                        ck_leaving = CASE WHEN ck_active > 0 AND cloud NOT IN ('', cloud_staged) THEN ck_active ELSE ck_leaving END,
+                        cloud = cloud_staged, cloud_staged = '', ck_active = ?2, ck_staged = 0, record_sealed = NULL
                      WHERE unit = ?1 AND ck_staged = ?2",
                 )
                 .and_then(|mut s| s.execute((unit, generation)))
@@ -560,6 +579,48 @@ impl Inner {
             }
             let detail = json!({ "generation": generation, "by": if pending.is_some() { "message" } else { "connection" } });
             append_event(tx, unit, attempt.map(|a| a.0), at, "cloud-key-active", &detail)
+        })
+    }
+
+    /// The next cloud key of the unit goes to this platform.
+    pub(crate) fn want_cloud(&self, unit: UnitId, url: &str) -> Result<(), RecordsError> {
+        let (clock, url) = (self.clock.clone(), url.to_owned());
+        self.write(move |tx| {
+            let at = now(&clock);
+            let (row, _) = unit_and_state(tx, unit)?;
+            let changed = tx
+                .connection
+                .prepare_cached(
+                    "UPDATE enrolment SET cloud_wanted = ?2 WHERE unit = ?1 AND cloud_wanted <> ?2",
+                )
+                .and_then(|mut s| s.execute((row, &url)))
+                .map_err(|e| tx.map(e))?;
+            if changed == 0 {
+                return Ok(());
+            }
+            append_event(tx, row, None, at, "move-ordered", &json!({ "cloud": url }))
+        })
+    }
+
+    /// The platform that the unit left no longer knows it.
+    pub(crate) fn cloud_left(&self, unit: UnitId, generation: u32) -> Result<(), RecordsError> {
+        let clock = self.clock.clone();
+        self.write(move |tx| {
+            let at = now(&clock);
+            let (row, _) = unit_and_state(tx, unit)?;
+            let left: Option<String> = tx
+                .connection
+                .prepare_cached("SELECT cloud_leaving FROM enrolment WHERE unit = ?1 AND ck_leaving = ?2")
+                .and_then(|mut s| s.query_row((row, generation), |r| r.get(0)).optional())
+                .map_err(|e| tx.map(e))?;
+            let Some(left) = left else { return Ok(()) };
+            touched(
+                tx.connection
+                    .prepare_cached("UPDATE enrolment SET cloud_leaving = '', ck_leaving = 0 WHERE unit = ?1")
+                    .and_then(|mut s| s.execute([row])),
+                tx,
+            )?;
+            append_event(tx, row, None, at, "cloud-left", &json!({ "cloud": left, "generation": generation }))
         })
     }
 

@@ -10,6 +10,7 @@ pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0001_records.sql"),
     include_str!("../../../db/migrations/0002_agent.sql"),
+    include_str!("../../../db/migrations/0003_clouds.sql"),
 ];
 
 /// Brings a database to [`SCHEMA_VERSION`]; each step is one transaction.

@@ -49,8 +49,6 @@ impl Factory {
             "7",
             "--suite",
             &suite,
-            "--cloud-url",
-            "mqtts://broker.example:8883",
         ]);
         factory.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
         factory
