@@ -1,7 +1,8 @@
 //! The line's worker and hub, run whole against an in-memory bench: every failure of a fixture, every power cut, every
 //! kind of board that comes back. Only the hardware, the records' storage and the agent's cryptography are stand-ins.
 
-use keywright::agent::{Agent, Change, FrameContext, Handled};
+use keywright::agent::{Agent, Birth, Change, FrameContext, Handled};
+use keywright::cloud::Endpoint;
 use keywright::config::Config;
 use keywright::failure::{Failure, FailureCode};
 use keywright::image::{StageOne, synthetic};
@@ -10,12 +11,14 @@ use keywright::line::worker::{Order, Timing, Worker};
 use keywright::line::{Command, Event, Line, LineHandle, Step};
 use keywright::model::*;
 use keywright::records::*;
+use keywright_protocol::bridge::{MAX_BRIDGE, Packet};
 use keywright_protocol::control::{
     AreaStatus, CONTROL_VERSION, Control, LogRecord, Proof, Severity, Stage, Status,
 };
 use keywright_protocol::serial::Channel;
 use keywright_protocol::{DeviceFailure, Generation, ProductOrder as Po16, Region, UnitId as WireId};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -30,6 +33,7 @@ const TIMING: Timing = Timing {
     exchange: Duration::from_millis(2000),
     suspicious: Duration::from_millis(60),
     pause: Duration::from_millis(1),
+    cloud: Duration::from_millis(300),
 };
 
 // ---- the board and its fixture ------------------------------------------------------------------------------------
@@ -75,6 +79,10 @@ struct Board {
     resets: u32,
     sent: u32,
     trouble: Option<Trouble>,
+    /// What it says about its cloud when it is asked for its status.
+    cloud_complaint: Option<DeviceFailure>,
+    /// The host that it asks its modem for, at each status.
+    opens: Option<&'static str>,
     calls: Vec<&'static str>,
     out: VecDeque<Result<Received, Failure>>,
     noise: u64,
@@ -94,6 +102,8 @@ impl Board {
             resets: 0,
             sent: 0,
             trouble: None,
+            cloud_complaint: None,
+            opens: None,
             calls: Vec::new(),
             out: VecDeque::new(),
             noise: 0,
@@ -188,8 +198,19 @@ impl Board {
         }
     }
 
+    fn use_cloud(&mut self) {
+        if let Some(failure) = self.cloud_complaint {
+            self.log(failure, Severity::WARN);
+        }
+        if let Some(host) = self.opens {
+            let mut bytes = [0; MAX_BRIDGE];
+            let len = Packet::Open { id: 1, port: 1883, window: 96, host }.encode(&mut bytes).unwrap();
+            self.say(Channel::TCP, bytes[..len].to_vec());
+        }
+    }
+
     fn receive(&mut self, channel: Channel, payload: &[u8]) {
-        if !self.powered || !self.image {
+        if !self.powered || !self.image || channel == Channel::TCP {
             return;
         }
         if channel == Channel::CONTROL {
@@ -217,7 +238,12 @@ impl Board {
                     self.control(Control::Status(status));
                     self.due();
                 }
-                Control::Wake => self.due(),
+                Control::Wake => {
+                    if self.stage == Stage::ACTIVE {
+                        self.use_cloud();
+                    }
+                    self.due();
+                }
                 Control::ProveRequest { challenge } => {
                     if self.trouble == Some(Trouble::RefusesProof) || self.stage != Stage::ACTIVE {
                         let failure = DeviceFailure::AreaMissing.code();
@@ -367,6 +393,10 @@ struct Book {
     forgotten: u32,
     proof: Option<ProofRecord>,
     refuse_frames: Option<FailureCode>,
+    /// What the cloud told last of the unit: the generation, and how long ago.
+    birth: Option<(u32, Duration)>,
+    old_key_opens: bool,
+    broker: Option<SocketAddr>,
 }
 
 impl Book {
@@ -386,7 +416,12 @@ impl Fakes {
     fn new() -> Self {
         let batch =
             Batch { id: BatchId(1), name: "B1".into(), po: PoId(1), quantity: 4, state: BatchState::Open };
-        let book = Book { order: Some(synthetic::order(MODEL)), batches: vec![batch], ..Book::default() };
+        let book = Book {
+            birth: Some((1, Duration::ZERO)),
+            order: Some(synthetic::order(MODEL)),
+            batches: vec![batch],
+            ..Book::default()
+        };
         Self(Arc::new(Mutex::new(book)))
     }
 
@@ -599,6 +634,8 @@ impl Agent for Fakes {
             ck_gen: 1,
             cloud_mac_ok: proof.mac_cloud == *challenge,
             agent_mac_ok: proof.mac_agent == *challenge,
+            birth_boot: String::new(),
+            old_keys_refused: 0,
         }))
     }
 
@@ -610,6 +647,36 @@ impl Agent for Fakes {
         let mut book = self.0.lock().unwrap();
         assert_ne!(book.units[&unit].state, UnitState::Passed);
         book.forgotten += 1;
+        Ok(())
+    }
+
+    fn bridge_target(&self, _: UnitId, host: &str, port: u16) -> Result<Endpoint, Failure> {
+        let book = self.0.lock().unwrap();
+        match book.broker {
+            Some(address) if host == "broker.example" => Ok(Endpoint::plain(address)),
+            _ => Err(Failure::new(FailureCode::BridgeRefused, format!("{host}:{port}"))),
+        }
+    }
+
+    fn last_birth(&self, _: UnitId) -> Option<Birth> {
+        let book = self.0.lock().unwrap();
+        let (generation, ago) = book.birth?;
+        let at = Instant::now().checked_sub(ago)?;
+        Some(Birth { generation, boot: "00112233aabbccdd".into(), firmware: "0.1.0".into(), at })
+    }
+
+    fn try_old_credentials(&self, _: UnitId) -> Result<u32, Failure> {
+        match self.0.lock().unwrap().old_key_opens {
+            true => Err(Failure::new(FailureCode::OldKeyAccepted, "")),
+            false => Ok(2),
+        }
+    }
+
+    fn order_update(&self, _: UnitId, _: Option<&str>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn wake(&self, _: UnitId, _: &str) -> Result<(), Failure> {
         Ok(())
     }
 }
@@ -991,10 +1058,57 @@ fn a_false_proof_never_passes() {
             ck_gen: 1,
             cloud_mac_ok: cloud,
             agent_mac_ok: agent,
+            birth_boot: String::new(),
+            old_keys_refused: 0,
         });
         world.fails(FailureCode::ProofFailed);
         assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
     }
+}
+
+#[test]
+fn a_unit_that_does_not_use_its_key_never_passes() {
+    // Silent, born with an older key, or born before the reset that the proof began with.
+    for birth in [None, Some((2, Duration::ZERO)), Some((1, Duration::from_secs(3600)))] {
+        let world = World::new();
+        world.fakes.0.lock().unwrap().birth = birth;
+        world.fails(FailureCode::CloudSilent);
+        assert_ne!(world.fakes.state(UID), Some(UnitState::Passed), "{birth:?}");
+        // The cloud hears of it after all: the unit is proved again and passes.
+        world.fakes.0.lock().unwrap().birth = Some((1, Duration::ZERO));
+        assert_eq!(world.passes().last(), Some(&Step::Prove));
+    }
+    let world = World::new();
+    world.fakes.0.lock().unwrap().birth = None;
+    world.board.lock().unwrap().cloud_complaint = Some(DeviceFailure::CloudLoginRefused);
+    world.fails(FailureCode::CloudKeyRefused);
+    let world = World::new();
+    world.fakes.0.lock().unwrap().old_key_opens = true;
+    world.fails(FailureCode::OldKeyAccepted);
+    assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
+}
+
+/// The modem goes to the unit's own broker only; what else it asks for ends the attempt and stands in its history.
+#[test]
+fn a_unit_that_asks_for_another_broker_is_stopped() {
+    let world = World::new();
+    world.fakes.0.lock().unwrap().birth = None;
+    world.board.lock().unwrap().opens = Some("evil.example");
+    world.fails(FailureCode::BridgeRefused);
+    assert!(world.fakes.kinds().contains(&"bridge-refused".to_string()));
+}
+
+#[test]
+fn a_broker_that_is_away_is_the_stations_trouble() {
+    let world = World::new();
+    // A port that nobody listens on any more.
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    {
+        let mut book = world.fakes.0.lock().unwrap();
+        (book.birth, book.broker) = (None, Some(away));
+    }
+    world.board.lock().unwrap().opens = Some("broker.example");
+    world.fails(FailureCode::BrokerUnreachable);
 }
 
 #[test]

@@ -431,13 +431,17 @@ impl Worker {
             lock(&self.shared.ledger).units().map(|(unit, standing)| (unit, standing.clone())).collect();
         let mut expected = HashSet::new();
         let mut acts = Vec::new();
-        let mut missing = HashSet::new();
+        let (mut missing, mut lost) = (HashSet::new(), Vec::new());
         for (unit, standing) in &units {
             for (generation, verifier) in standing.enabled_with_verifiers() {
                 let identity = Identity { unit: *unit, generation };
                 expected.insert(identity);
                 if !names.contains(&identity) {
                     missing.insert(identity);
+                    // What the broker never confirmed is not lost: its request is still to be carried out.
+                    if standing.is_confirmed(generation) {
+                        lost.push(identity);
+                    }
                     continue;
                 }
                 // A name alone proves nothing: somebody else may have made it.
@@ -467,7 +471,7 @@ impl Worker {
             changes.insert(unit, next);
         }
         lock(&self.shared.ledger).put(changes, false)?;
-        for identity in missing {
+        for identity in lost {
             tracing::warn!(%identity, "the broker has lost an identity");
             self.shared.notifier.send(Notice::Missing { identity });
         }

@@ -271,3 +271,184 @@ fn carry(endpoint: &Endpoint, from_unit: &Receiver<Vec<u8>>, queued: &AtomicU16,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Birth, FrameContext, Handled};
+    use crate::model::{AttemptId, PoId, ProofRecord};
+    use keywright_protocol::control::Proof;
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    const UNIT: UnitId = UnitId([7; 12]);
+
+    /// An agent that only knows where this unit's broker is.
+    struct Way(SocketAddr);
+
+    impl Agent for Way {
+        fn handle(&self, _: FrameContext, _: &[u8]) -> Result<Handled, Failure> {
+            unreachable!("the bridge relays no frames")
+        }
+        fn check_proof(&self, _: FrameContext, _: &[u8; 32], _: &Proof) -> Result<ProofRecord, Failure> {
+            unreachable!("nor proofs")
+        }
+        fn stage_one_record(&self, _: PoId) -> Result<Vec<u8>, Failure> {
+            unreachable!("nor records")
+        }
+        fn forget_unproved(&self, _: UnitId, _: AttemptId) -> Result<(), Failure> {
+            unreachable!("and voids nothing")
+        }
+        fn bridge_target(&self, unit: UnitId, host: &str, port: u16) -> Result<Endpoint, Failure> {
+            if (unit, host, port) == (UNIT, "broker.example", 1883) {
+                Ok(Endpoint::plain(self.0))
+            } else {
+                Err(Failure::new(FailureCode::BridgeRefused, format!("{host}:{port}")))
+            }
+        }
+        fn last_birth(&self, _: UnitId) -> Option<Birth> {
+            None
+        }
+        fn try_old_credentials(&self, _: UnitId) -> Result<u32, Failure> {
+            Ok(0)
+        }
+        fn order_update(&self, _: UnitId, _: Option<&str>) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn wake(&self, _: UnitId, _: &str) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    fn packet(packet: Packet<'_>) -> Vec<u8> {
+        encoded(&packet).unwrap()
+    }
+
+    fn open(id: u8, host: &str) -> Vec<u8> {
+        packet(Packet::Open { id, port: 1883, window: 96, host })
+    }
+
+    /// The unit's end, over a line that loses packets by `dice`.
+    fn talk(loss: u64, seed: u64) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Way(listener.local_addr().unwrap());
+        // Says everything back, doubled, and hangs up at the end.
+        let echo = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut all = Vec::new();
+            let mut buffer = [0; 100];
+            while all.len() < 5_000 {
+                let len = socket.read(&mut buffer).unwrap();
+                assert!(len > 0, "the bridge hung up early");
+                all.extend_from_slice(&buffer[..len]);
+                socket.write_all(&buffer[..len]).unwrap();
+            }
+            all
+        });
+        let mut state = seed;
+        let mut lost = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % 100 < loss
+        };
+        let mut bridge = Bridge::new(Arc::new(server));
+        let sent: Vec<u8> = (0..5_000_u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+        let (mut pipe, mut written, mut got): (Option<Pipe<192>>, _, _) = (None, 0, Vec::new());
+        let began = Instant::now();
+        let mut open_at = 0;
+        // A clock of the unit's own that runs a hundred times as fast: time-outs cost little.
+        let mut now = 0;
+        while got.len() < sent.len() {
+            assert!(began.elapsed() < Duration::from_secs(120), "stuck at {} of {}", got.len(), sent.len());
+            let mut to_bridge = Vec::new();
+            if pipe.is_none() && now >= open_at {
+                to_bridge.push(open(1, "broker.example"));
+                open_at = now + 3_000;
+            }
+            let mut bytes = [0; MAX_BRIDGE];
+            if let Some(pipe) = &mut pipe {
+                written += pipe.write(&sent[written..]);
+                while let Ok(Some(len)) = pipe.poll(now, 96, &mut bytes) {
+                    to_bridge.push(bytes[..len].to_vec());
+                }
+            }
+            let mut to_unit = Vec::new();
+            for bytes in to_bridge {
+                if !lost() {
+                    let (answer, told) = bridge.receive(UNIT, &bytes);
+                    told.unwrap();
+                    to_unit.extend(answer);
+                }
+            }
+            to_unit.extend(bridge.poll());
+            for bytes in to_unit.into_iter().filter(|_| !lost()) {
+                match Packet::parse(&bytes).unwrap() {
+                    Packet::Opened { id: 1, window } => {
+                        pipe.get_or_insert_with(|| Pipe::new(1, window, 96));
+                    }
+                    Packet::Close { reason, .. } => panic!("closed: {reason}"),
+                    packet => {
+                        if let Some(pipe) = &mut pipe {
+                            got.extend_from_slice(pipe.handle(&packet, 96));
+                        }
+                    }
+                }
+            }
+            now += 100;
+            std::thread::yield_now();
+        }
+        assert_eq!(got, sent);
+        assert_eq!(echo.join().unwrap(), sent);
+    }
+
+    #[test]
+    fn bytes_travel_both_ways_whole() {
+        talk(0, 1);
+    }
+
+    #[test]
+    fn bytes_travel_over_a_line_that_loses_a_tenth() {
+        talk(10, 2);
+    }
+
+    fn reason(answer: Option<Out>) -> CloseReason {
+        match Packet::parse(&answer.unwrap()).unwrap() {
+            Packet::Close { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_units_own_broker_is_opened() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut bridge = Bridge::new(Arc::new(Way(listener.local_addr().unwrap())));
+        for (unit, host) in [(UNIT, "127.0.0.1"), (UNIT, "evil.example"), (UnitId([8; 12]), "broker.example")]
+        {
+            let (answer, told) = bridge.receive(unit, &open(1, host));
+            assert_eq!(told.unwrap_err().code, FailureCode::BridgeRefused);
+            assert_eq!(reason(answer), CloseReason::REFUSED);
+        }
+        // Data of a connection that does not exist is told so; nonsense is dropped.
+        let (answer, _) = bridge.receive(UNIT, &packet(Packet::Data { id: 9, offset: 0, bytes: b"x" }));
+        assert_eq!(reason(answer), CloseReason::BROKEN);
+        assert_eq!(bridge.receive(UNIT, &[0xFF; 40]).0, None);
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "nobody was called");
+    }
+
+    #[test]
+    fn a_broker_that_is_away_is_told_to_the_unit_and_to_people() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut bridge = Bridge::new(Arc::new(Way(address)));
+        bridge.receive(UNIT, &open(1, "broker.example")).1.unwrap();
+        let began = Instant::now();
+        let closed = loop {
+            if let Some(packet) = bridge.poll().pop() {
+                break packet;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::yield_now();
+        };
+        assert_eq!(reason(Some(closed)), CloseReason::UNREACHABLE);
+        assert_eq!(bridge.trouble().unwrap().code, FailureCode::BrokerUnreachable);
+    }
+}
