@@ -15,7 +15,6 @@
 pub mod agent;
 pub mod anchors;
 pub mod cli;
-#[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod config;
 pub mod export;
