@@ -8,3 +8,6 @@ ALTER TABLE enrolment ADD COLUMN cloud_wanted  TEXT NOT NULL DEFAULT '';
 -- The end of a move: this generation is still to be retired at the platform that the unit left.
 ALTER TABLE enrolment ADD COLUMN cloud_leaving TEXT NOT NULL DEFAULT '';
 ALTER TABLE enrolment ADD COLUMN ck_leaving    INTEGER NOT NULL DEFAULT 0 CHECK (ck_leaving >= 0);
+
+-- What an attempt was for: a unit in the making, or new keys for one that passed.
+ALTER TABLE attempt ADD COLUMN kind TEXT NOT NULL DEFAULT 'make' CHECK (kind IN ('make', 'update'));

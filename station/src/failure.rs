@@ -138,6 +138,10 @@ failure_codes! {
     WrongPassphrase = 612, Error, retry, "The passphrase does not open this station", "Type it again, or store the right one with keywright passphrase store";
     SecretsFailed = 613, Error, permanent, "The station's secrets can't be opened", "Do what the message says; if a file is damaged, restore it from a backup";
 
+    NothingToRenew = 614, Fail, permanent, "The unit has no keys that could be renewed", "Run it through its batch first; if it passed before, hand it to QA";
+    UpdateRefused = 615, Fail, retry, "The unit does not start an update", "Try again in a minute; if it happens again hand it to QA";
+    TooManyFailed = 616, Error, permanent, "Too many units failed, so the release was stopped", "Find out why the failed units failed, then start the release again: it goes on where it stopped";
+
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";

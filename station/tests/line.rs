@@ -8,7 +8,7 @@ use keywright::failure::{Failure, FailureCode};
 use keywright::image::{StageOne, synthetic};
 use keywright::line::bench::{Bench, Cancel, Chip, Contents, FlashProgress, Link, LinkStats, Received};
 use keywright::line::worker::{Order, Timing, Worker};
-use keywright::line::{Command, Event, Line, LineHandle, Step};
+use keywright::line::{Command, Event, Line, LineHandle, Step, Update, Work};
 use keywright::model::*;
 use keywright::records::*;
 use keywright_protocol::bridge::{MAX_BRIDGE, Packet};
@@ -514,6 +514,9 @@ impl Records for Fakes {
         });
         Ok(id)
     }
+    fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+        self.begin_attempt(batch, fixture, operator)
+    }
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError> {
         let mut book = self.0.lock().unwrap();
         book.write()?;
@@ -687,6 +690,7 @@ struct World {
     board: Arc<Mutex<Board>>,
     fakes: Fakes,
     image: PathBuf,
+    work: Work,
     _dir: tempfile::TempDir,
 }
 
@@ -694,7 +698,7 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = synthetic::write(dir.path(), MODEL).unwrap();
-        Self { board: Board::blank(), fakes: Fakes::new(), image, _dir: dir }
+        Self { board: Board::blank(), fakes: Fakes::new(), image, work: Work::Make, _dir: dir }
     }
 
     fn with(trouble: Trouble) -> Self {
@@ -737,7 +741,7 @@ impl World {
             }),
         };
         let batch = self.fakes.batch(BatchId(1)).unwrap();
-        let ended = worker.run(&Order { batch, operator: "op".into() }, cancel);
+        let ended = worker.run(&Order { batch, operator: "op".into(), work: self.work.clone() }, cancel);
         let events: Vec<_> = receiver.try_iter().collect();
         check_order(&events);
         if let Some(failure) = &ended.failure {

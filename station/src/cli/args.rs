@@ -216,6 +216,72 @@ pub enum Unit {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
     },
+    /// Give the units in the fixtures new keys
+    #[command(after_help = "\
+The units lie in the fixtures and passed before; their batch may be closed. Each renews its keys under the ones it has, restarts, proves
+the new ones, logs in at its cloud with them, and its old keys are tried there: they must be refused. A unit that loses power
+on the way keeps a key that works; the next start goes on.
+
+Examples:
+  keywright unit rekey --batch B-0001
+  keywright unit rekey --batch B-0001 --key cloud --count 400 --group 50 --stop-at-percent 5")]
+    Rekey {
+        /// Which keys
+        #[arg(long, value_enum, default_value = "both")]
+        key: WhichKey,
+        /// Over how many units, and with what care
+        #[command(flatten)]
+        campaign: Campaign,
+    },
+    /// Move the units in the fixtures to another cloud
+    #[command(after_help = "\
+Each unit gets a cloud key for the new cloud, proves that it logs in there, and leaves the old one. Until then both let it in,
+so that no failure on the way leaves it outside.
+
+Example:
+  keywright unit move --batch B-0001 --cloud plant")]
+    Move {
+        /// The cloud to go to, as station.toml names it
+        #[arg(long, value_name = "NAME")]
+        cloud: String,
+        /// Over how many units, and with what care
+        #[command(flatten)]
+        campaign: Campaign,
+    },
+}
+
+/// Which keys an update renews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WhichKey {
+    /// The agent key.
+    Agent,
+    /// The cloud key.
+    Cloud,
+    /// Both, the agent key first.
+    Both,
+}
+
+/// An update of many units.
+#[derive(Debug, Args)]
+pub struct Campaign {
+    /// The batch that the units belong to
+    #[arg(long, value_name = "B")]
+    pub batch: String,
+    /// Units in all [default: one per fixture]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+    /// Only these fixtures, by name [default: all]
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub fixture: Vec<String>,
+    /// Stop for a check after each group of so many units
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub group: u32,
+    /// Do not ask after each group: go on unless too many failed
+    #[arg(long)]
+    pub yes: bool,
+    /// Stop when more than this share of the units so far failed
+    #[arg(long, value_name = "P", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub stop_at_percent: u8,
 }
 
 /// `keywright export`

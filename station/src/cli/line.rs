@@ -7,7 +7,7 @@
 use super::args;
 use super::output::{CliError, Done, Exit, Out};
 use crate::failure::{Failure, FailureCode};
-use crate::line::{Command, Event, LineHandle};
+use crate::line::{Command, Event, LineHandle, Update, Work};
 use crate::model::{BatchState, Outcome};
 use crate::records::Records;
 use crate::station::{self, Station};
@@ -81,6 +81,9 @@ impl Plan {
             if self.to_start == 0 {
                 break;
             }
+            if place.used || place.running {
+                continue;
+            }
             self.to_start -= 1;
             *place = Place { running: true, used: true };
             start.push(*index);
@@ -145,9 +148,62 @@ pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
     let (line, events) = station.start_line()?;
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.name.clone()));
-    let summary = follow(&*line, &events, &chosen, planned, out, &|| stop.asked());
+    let ran = follow(&*line, &events, &mut Plan::new(&chosen, planned), out, &|| stop.asked());
     line.send(Command::Shutdown);
-    summary
+    Ok(ran.report(out))
+}
+
+/// `unit rekey` and `unit move`: new keys for the units in the fixtures, group by group.
+pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out: Out) -> Done {
+    let batch = station.records.batch_by_name(&campaign.batch)?;
+    let fixtures = station::fixtures(&station.config)?;
+    let chosen = choose(&fixtures.iter().map(|f| f.name.clone()).collect::<Vec<_>>(), &campaign.fixture)?;
+    let planned = campaign.count.unwrap_or(chosen.len() as u32);
+    let stop = super::interrupts();
+    let (line, events) = station.start_line()?;
+    line.send(Command::SetOperator(station.operator.clone()));
+    line.send(Command::SelectBatch(batch.name.clone()));
+    line.send(Command::SetWork(Work::Update(update)));
+    let (mut all, mut plan) = (Ran::default(), Plan::new(&chosen, 0));
+    while all.summary.planned < planned && !all.fault && stop.asked() == 0 {
+        let group = campaign.group.min(planned - all.summary.planned);
+        plan.to_start = group;
+        all.add(follow(&*line, &events, &mut plan, out, &|| stop.asked()));
+        let (done, failed) = (all.summary.planned, all.summary.planned - all.summary.passed);
+        out.say(
+            &json!({ "event": "group", "units": done, "passed": all.summary.passed, "failed": failed, "left": planned - done }),
+            format_args!("{done} of {planned} units done, {failed} of them failed"),
+        );
+        if u64::from(failed) * 100 > u64::from(campaign.stop_at_percent) * u64::from(done) {
+            let facts = format!("{failed} of {done} units, more than {} %", campaign.stop_at_percent);
+            out.error(&Failure::new(FailureCode::TooManyFailed, facts).into());
+            break;
+        }
+        if done < planned && !campaign.yes && !go_on(out)? {
+            break;
+        }
+    }
+    line.send(Command::Shutdown);
+    all.summary.planned = planned;
+    Ok(all.report(out))
+}
+
+/// Asks whoever sits at the terminal; a script must have said `--yes`.
+fn go_on(out: Out) -> Result<bool, CliError> {
+    if out.json || !std::io::stdin().is_terminal() {
+        return Err(Failure {
+            code: FailureCode::SampleDue,
+            sentence: "The group is done and nobody is here to check a sample".into(),
+            remedy: "Check it, then run the command again for the rest; --yes goes on without a check".into(),
+        }
+        .into());
+    }
+    let _ = write!(std::io::stderr(), "Check a sample. Go on with the next group? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|e| Failure::new(FailureCode::StationFault, format!("the terminal: {e}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn choose(all: &[String], wanted: &[String]) -> Result<Vec<(usize, String)>, CliError> {
@@ -169,13 +225,12 @@ fn choose(all: &[String], wanted: &[String]) -> Result<Vec<(usize, String)>, Cli
 fn follow(
     line: &dyn LineHandle,
     events: &mpsc::Receiver<Event>,
-    chosen: &[(usize, String)],
-    planned: u32,
+    plan: &mut Plan,
     out: Out,
     stop: &dyn Fn() -> u32,
-) -> Done {
+) -> Ran {
     let began = Instant::now();
-    let mut plan = Plan::new(chosen, planned);
+    let planned = plan.to_start;
     let mut summary = Summary { planned, ..Summary::default() };
     let (mut refused, mut fault) = (false, false);
     let mut passed = HashSet::new();
@@ -237,19 +292,55 @@ fn follow(
             _ => {}
         }
     }
-    summary.seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    let mut object = serde_json::to_value(summary).unwrap_or_default();
-    object["event"] = json!("summary");
-    // In an attempt, bad unit or silent unit are both a unit that did not pass: the script's `failed` counts them.
-    object["failed"] = json!(summary.failed + summary.timeout + summary.aborted);
-    out.say(
-        &object,
-        format_args!(
-            "{} of {planned} passed, {} failed, {} timed out, {} aborted, {} station errors, {:.1} s",
-            summary.passed, summary.failed, summary.timeout, summary.aborted, summary.error, summary.seconds
-        ),
-    );
-    Ok(if fault { Exit::Station } else { summary.exit(refused) })
+    summary.seconds = began.elapsed().as_secs_f64();
+    Ran { summary, refused, fault }
+}
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ran {
+    summary: Summary,
+    refused: bool,
+    fault: bool,
+}
+
+impl Ran {
+    fn add(&mut self, other: Ran) {
+        let (all, more) = (&mut self.summary, other.summary);
+        all.planned += more.planned;
+        all.passed += more.passed;
+        all.failed += more.failed;
+        all.error += more.error;
+        all.timeout += more.timeout;
+        all.aborted += more.aborted;
+        all.seconds += more.seconds;
+        self.refused |= other.refused;
+        self.fault |= other.fault;
+    }
+
+    /// Tells the summary; the exit code.
+    fn report(mut self, out: Out) -> Exit {
+        let summary = &mut self.summary;
+        summary.seconds = (summary.seconds * 1000.0).round() / 1000.0;
+        let mut object = serde_json::to_value(*summary).unwrap_or_default();
+        object["event"] = json!("summary");
+        // In an attempt, bad unit or silent unit are both a unit that did not pass: the script's `failed` counts them.
+        object["failed"] = json!(summary.failed + summary.timeout + summary.aborted);
+        out.say(
+            &object,
+            format_args!(
+                "{} of {} passed, {} failed, {} timed out, {} aborted, {} station errors, {:.1} s",
+                summary.passed,
+                summary.planned,
+                summary.failed,
+                summary.timeout,
+                summary.aborted,
+                summary.error,
+                summary.seconds
+            ),
+        );
+        if self.fault { Exit::Station } else { summary.exit(self.refused) }
+    }
 }
 
 /// The same events for a person.
@@ -388,7 +479,8 @@ mod tests {
         let (sender, events) = mpsc::channel();
         let line = Scripted { events: sender, sent: Mutex::default(), answer: Box::new(answer) };
         let chosen: Vec<_> = fixtures.iter().map(|f| (*f).to_owned()).enumerate().collect();
-        let exit = follow(&line, &events, &chosen, planned, Out { json: true }, stop).unwrap();
+        let out = Out { json: true };
+        let exit = follow(&line, &events, &mut Plan::new(&chosen, planned), out, stop).report(out);
         (exit, line.sent.into_inner().unwrap())
     }
 

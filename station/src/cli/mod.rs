@@ -15,6 +15,7 @@ pub mod output;
 
 use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};
 use crate::failure::{Failure, FailureCode};
+use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit, UnitId};
 use crate::records::{NewProductOrder, Records};
 use crate::secrets::Passphrase;
@@ -100,6 +101,24 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::Batch(command)) => batch(&Station::open(&options)?, command, out),
         Some(Command::Po(command)) => po(&Station::open(&options)?, command, out),
         Some(Command::Unit(args::Unit::Show { unit })) => unit_show(&Station::open(&options)?, unit, out),
+        Some(Command::Unit(args::Unit::Rekey { key, campaign })) => {
+            let update = Update {
+                agent_key: *key != args::WhichKey::Cloud,
+                cloud_key: *key != args::WhichKey::Agent,
+                cloud: None,
+            };
+            line::update(&Station::open(&options)?, campaign, update, out)
+        }
+        Some(Command::Unit(args::Unit::Move { cloud, campaign })) => {
+            let station = Station::open(&options)?;
+            let url = station.config.cloud_named(cloud)?.url.clone();
+            line::update(
+                &station,
+                campaign,
+                Update { agent_key: false, cloud_key: true, cloud: Some(url) },
+                out,
+            )
+        }
         Some(Command::Export(args)) => export_batch(&Station::open(&options)?, args, out),
         Some(Command::Anchors(args::Anchors::Init { region })) => {
             Ok(show_anchors(&station::init_anchors(&options, *region)?, out))

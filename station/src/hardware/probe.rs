@@ -297,6 +297,18 @@ impl Plan {
         plan
     }
 
+    /// Its sectors, neighbours joined.
+    fn spans(&self) -> Vec<Region> {
+        let mut spans: Vec<Region> = Vec::new();
+        for (sector, _) in self.sectors.values() {
+            match spans.last_mut() {
+                Some(last) if last.end() == sector.base => last.len += sector.len,
+                _ => spans.push(*sector),
+            }
+        }
+        spans
+    }
+
     fn is_blank(&self, address: u32) -> bool {
         map::sector_of(address).and_then(|(n, _)| self.sectors.get(&n)).is_some_and(|(_, blank)| *blank)
     }
@@ -566,8 +578,13 @@ impl Port {
     fn flash(&mut self, stage_one: &StageOne, report: &dyn Fn(FlashProgress)) -> Result<(), Failure> {
         self.halt()?;
         let mut plan = Plan::new(stage_one);
-        for (sector, blank) in plan.sectors.values_mut() {
-            *blank = self.is_blank(*sector)?;
+        // A new chip is blank throughout: neighbours are looked at in one go, and one by one only if something is there.
+        for span in plan.spans() {
+            let all = self.is_blank(span)?;
+            for (sector, blank) in plan.sectors.values_mut().filter(|(sector, _)| span.contains(sector.base))
+            {
+                *blank = all || sector.len < span.len && self.is_blank(*sector)?;
+            }
         }
         let mut meter = Meter { total: plan.total(), ..Meter::default() };
         // What must be erased first: a chip whose power fails now has no whole record in key area B yet.

@@ -6,7 +6,7 @@
 use super::bench::{Bench, Cancel};
 use super::presence::{Presence, Seen};
 use super::worker::{Order, Timing, Worker, records_failure};
-use super::{Command, Event, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step};
+use super::{Command, Event, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step, Work};
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::failure::{Failure, FailureCode};
@@ -123,6 +123,7 @@ impl Line {
             subscribers: Vec::new(),
             wakers: Vec::new(),
             gray_release: config.gray_release,
+            work: Work::default(),
             stopping: false,
         };
         let hub = std::thread::Builder::new()
@@ -228,6 +229,7 @@ struct Hub {
     subscribers: Vec<Sender<Event>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     gray_release: u32,
+    work: Work,
     stopping: bool,
 }
 
@@ -337,7 +339,7 @@ impl Hub {
                     // All of it before anybody is told: who hears of the end may start the next unit at once.
                     self.places[index].running = None;
                     self.refresh();
-                    if *outcome == Outcome::Pass {
+                    if *outcome == Outcome::Pass && self.work == Work::Make {
                         self.gray_release();
                     }
                 }
@@ -396,6 +398,7 @@ impl Hub {
                 }
             }
             Command::SetOperator(name) => self.view.operator = name,
+            Command::SetWork(work) => self.work = work,
             Command::Start(index) => self.start(index),
             Command::StartAll => (0..self.places.len()).for_each(|index| self.start(index)),
             Command::Cancel(index) => {
@@ -435,7 +438,8 @@ impl Hub {
             return;
         };
         let cancel = Cancel::default();
-        let order = Order { batch: batch.clone(), operator: self.view.operator.clone() };
+        let order =
+            Order { batch: batch.clone(), operator: self.view.operator.clone(), work: self.work.clone() };
         if place.tasks.send(Task::Run(order, cancel.clone())).is_err() {
             self.trouble(Failure::new(FailureCode::StationFault, "the fixture's worker has ended"));
             return;

@@ -38,6 +38,27 @@ impl Step {
     pub const ALL: [Self; 5] = [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove];
 }
 
+/// New keys for units that passed before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// A new agent key.
+    pub agent_key: bool,
+    /// A new cloud key.
+    pub cloud_key: bool,
+    /// URL of the platform that the new cloud key is for; `None`: where the unit is.
+    pub cloud: Option<String>,
+}
+
+/// What the line does with the units that are started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Work {
+    /// Makes units of bare boards.
+    #[default]
+    Make,
+    /// Gives units new keys.
+    Update(Update),
+}
+
 /// Commands that go down to the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -45,6 +66,8 @@ pub enum Command {
     SelectBatch(String),
     /// Who works here; stands in every record.
     SetOperator(String),
+    /// What the next units are started for.
+    SetWork(Work),
     /// Start the unit in a fixture (index).
     Start(usize),
     /// Start every idle fixture.

@@ -230,17 +230,17 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
             Says { stage: Active, same_order: true },
         ) => Prove,
 
-        // It passed: its keys are in the field or on a list, so a new set needs QA's order.
+        // It passed and stopped in the middle of an update: the confirmation it owes is relayed to its end. (One that was erased and
+        // enrols anew shows the same stage; the agent does not let it.)
+        (Passed, Says { stage: AgentKeyPending | CloudKeyPending, same_order: true }) => CloudKey,
+        // Its keys are in the field or on a list, so a new set needs QA's order.
         (Passed, Keyed) => Ask,
         (
             Passed,
             Empty
             | EmptyKeyed
             | Whole
-            | Says {
-                stage: NoProductKey | ProductKey | AgentKeyPending | AgentKeyActive | CloudKeyPending,
-                same_order: true,
-            },
+            | Says { stage: NoProductKey | ProductKey | AgentKeyActive, same_order: true },
         ) => Refuse(Refusal::KeysGone),
     }
 }
@@ -302,7 +302,7 @@ mod tests {
             (UnitState::StageOne, "F! F! ? ? s F! a a c c P v k"),
             (UnitState::AgentKey, "F! F! A! ? s F! a a c c P v k"),
             (UnitState::CloudKey, "F! F! A! ? s F! a a c c P v k"),
-            (UnitState::Passed, "g g g ? s g g g g g P v k"),
+            (UnitState::Passed, "g g g ? s g g c g c P v k"),
             (UnitState::Quarantined, "q q q q q q q q q q q q q"),
             (UnitState::Scrapped, "x x x x x x x x x x x x x"),
         ];

@@ -10,18 +10,18 @@
 use super::bench::{Bench, Cancel, Link, Received, Retry};
 use super::bridge::Bridge;
 use super::next::{DeviceStatus, NextStep, Refusal, Reported, UnitRecordView, next_step};
-use super::{Event, Step};
+use super::{Event, Step, Update, Work};
 use crate::agent::{Agent, Change, FrameContext};
 use crate::failure::{Failure, FailureCode};
 use crate::image::{CommonImage, StageOne};
 use crate::model::{AttemptId, Batch, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState};
 use crate::records::{Records, RecordsError};
-use keywright_protocol::DeviceFailure;
 use keywright_protocol::control::{
     CONTROL_VERSION, Control, LogRecord, MAX_CONTROL, Proof, Severity, Status,
 };
 use keywright_protocol::failure::Persistence;
 use keywright_protocol::serial::Channel;
+use keywright_protocol::{DeviceFailure, Generation, Purpose};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -105,6 +105,8 @@ pub struct Order {
     pub batch: Batch,
     /// The person.
     pub operator: String,
+    /// What for.
+    pub work: Work,
 }
 
 /// How an attempt ended, as told in its `Finished` event.
@@ -130,7 +132,11 @@ impl Worker {
     /// Runs one attempt to its end; `Finished` is its last event.
     pub fn run(&mut self, order: &Order, cancel: &Cancel) -> Ended {
         let began = Instant::now();
-        let opened = self.records.begin_attempt(order.batch.id, &self.fixture, &order.operator);
+        let (batch, fixture, operator) = (order.batch.id, &self.fixture, &order.operator);
+        let opened = match order.work {
+            Work::Make => self.records.begin_attempt(batch, fixture, operator),
+            Work::Update(_) => self.records.begin_update(batch, fixture, operator),
+        };
         let id = match opened {
             Ok(id) => id,
             Err(error) => {
@@ -213,6 +219,19 @@ impl Worker {
     }
 }
 
+/// Where an exchange shall end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// Both keys active.
+    Enrolled,
+    /// This key active, and newer than `from`.
+    Renewed { purpose: Purpose, from: Generation },
+}
+
+fn order_is_update(order: &Order) -> bool {
+    matches!(order.work, Work::Update(_))
+}
+
 /// What a unit said, checked as far as the station can.
 enum Heard {
     Status(Status),
@@ -263,6 +282,13 @@ impl Run<'_> {
             settled => Ok(settled),
         })??;
         chip.check()?;
+        if order_is_update(self.order) {
+            // A board that is no unit yet must not become one by being asked for new keys.
+            let known = self.worker.records.unit(chip.unit).map_err(records_failure)?;
+            if !known.is_some_and(|u| u.state == UnitState::Passed) {
+                return Err(Failure::new(FailureCode::NothingToRenew, chip.unit));
+            }
+        }
         let unit = self.worker.records.bind_unit(self.id, chip.unit).map_err(records_failure)?;
         (self.worker.events)(Event::Identified {
             fixture: self.worker.fixture.clone(),
@@ -284,6 +310,14 @@ impl Run<'_> {
             let record =
                 UnitRecordView { state: known.state, same_batch: known.batch == self.order.batch.id };
             let step = next_step(&record, &device);
+            if order_is_update(self.order)
+                && !matches!(step, NextStep::Ask | NextStep::CloudKey | NextStep::Prove)
+            {
+                let NextStep::Refuse(refusal) = step else {
+                    return Err(Failure::new(FailureCode::NothingToRenew, format!("unit {}", known.serial)));
+                };
+                return Err(refusal.failure());
+            }
             tracing::debug!(fixture = self.worker.fixture, unit = %known.id, ?record, ?device, ?step, "next");
             device = match step {
                 NextStep::Flash { forget } => self.flash(&stage_one, forget)?,
@@ -294,9 +328,14 @@ impl Run<'_> {
                     }
                     self.ask()?
                 }
-                NextStep::AgentKey => self.exchange(Step::AgentKey)?,
-                NextStep::CloudKey => self.exchange(Step::CloudKey)?,
-                NextStep::Prove => return self.prove(),
+                NextStep::AgentKey => self.exchange(Step::AgentKey, &Goal::Enrolled)?,
+                NextStep::CloudKey => self.exchange(Step::CloudKey, &Goal::Enrolled)?,
+                NextStep::Prove => {
+                    if let Work::Update(update) = &self.order.work {
+                        self.update(update)?;
+                    }
+                    return self.prove();
+                }
                 NextStep::Refuse(Refusal::Silent) => return Err(self.silence()),
                 NextStep::Refuse(refusal) => return Err(refusal.failure()),
             };
@@ -576,8 +615,44 @@ impl Run<'_> {
         Err(Failure::new(FailureCode::UidMismatch, format!("chip {}, wire {wire}", self.id())))
     }
 
-    /// Relays frames between unit and agent until the unit reports that both keys are active.
-    fn exchange(&mut self, first: Step) -> Result<DeviceStatus, Failure> {
+    /// Gives a unit that passed new keys, one after the other: it asks for each itself, under the key it has.
+    fn update(&mut self, update: &Update) -> Result<(), Failure> {
+        let id = self.id();
+        if update.cloud_key {
+            self.worker.agent.order_update(id, update.cloud.as_deref())?;
+        }
+        let wanted = [
+            (update.agent_key, Purpose::AgentKeyUpdate, Step::AgentKey, "agent"),
+            (update.cloud_key, Purpose::CloudKeyUpdate, Step::CloudKey, "cloud"),
+        ];
+        for (_, purpose, step, word) in wanted.into_iter().filter(|w| w.0) {
+            self.begin_step(step);
+            self.progress(step, "asking the unit to renew its key", 0, 4);
+            self.event("update-begin", json!({ "key": word, "cloud": update.cloud }), None)?;
+            let key = |status: &Status| match purpose {
+                Purpose::AgentKeyUpdate => status.agent_key,
+                _ => status.cloud_key,
+            };
+            let started = self.request(Control::Update { purpose }, |heard| match heard {
+                // Said before anything changed: the new key must be newer than this one.
+                Heard::Status(status) => Some(Ok(key(status))),
+                Heard::Refused { request: 5, failure } => {
+                    Some(Err(Failure::new(FailureCode::UpdateRefused, device_text(*failure))))
+                }
+                _ => None,
+            })?;
+            let Some(from) = started else { return Err(self.silence()) };
+            let reported = self.exchange(step, &Goal::Renewed { purpose, from })?;
+            if !matches!(reported, DeviceStatus::Reported { stage: Reported::Active, same_order: true }) {
+                return Err(Failure::new(FailureCode::UpdateRefused, format!("it reports {reported:?}")));
+            }
+            self.event("update-end", json!({ "key": word }), None)?;
+        }
+        Ok(())
+    }
+
+    /// Relays frames between unit and agent until the unit reports that it is where it should be.
+    fn exchange(&mut self, first: Step, goal: &Goal) -> Result<DeviceStatus, Failure> {
         self.begin_step(first);
         let po16 = self.po.as_ref().map(ProductOrder::po16).unwrap_or_default();
         let context = FrameContext { batch: self.order.batch.id, unit: self.id(), attempt: Some(self.id) };
@@ -633,6 +708,21 @@ impl Run<'_> {
                     let DeviceStatus::Reported { stage, same_order: true } = reported else {
                         return Ok(reported);
                     };
+                    if let Goal::Renewed { purpose, from } = goal {
+                        let now = match purpose {
+                            Purpose::AgentKeyUpdate => status.agent_key,
+                            _ => status.cloud_key,
+                        };
+                        // Before the new key is committed the unit is as active as it was.
+                        let renewed = now > *from;
+                        match stage {
+                            Reported::Active if renewed => return Ok(reported),
+                            Reported::Active | Reported::AgentKeyPending | Reported::CloudKeyPending => {
+                                continue;
+                            }
+                            _ => return Ok(reported),
+                        }
+                    }
                     match stage {
                         Reported::ProductKey | Reported::AgentKeyPending => {}
                         Reported::AgentKeyActive | Reported::CloudKeyPending => step = Step::CloudKey,
@@ -654,10 +744,15 @@ impl Run<'_> {
                         Change::Nothing => continue,
                         Change::Refused(failure) => return Err(failure.clone()),
                         Change::AgentKeyIssued { ak_gen } => format!("agent key {ak_gen} issued"),
-                        Change::AgentKeyActive { ak_gen } => format!("agent key {ak_gen} active"),
+                        Change::AgentKeyActive { ak_gen } => {
+                            ask_at = Instant::now() + timing.ask_again / 8;
+                            format!("agent key {ak_gen} active")
+                        }
                         Change::CloudKeyIssued { ck_gen } => {
-                            step = Step::CloudKey;
-                            self.begin_step(step);
+                            if *goal == Goal::Enrolled {
+                                step = Step::CloudKey;
+                                self.begin_step(step);
+                            }
                             format!("cloud key {ck_gen} issued")
                         }
                         Change::CloudKeyActive { ck_gen } => {
@@ -669,7 +764,7 @@ impl Run<'_> {
                     self.complaint = None;
                     until = Instant::now() + timing.exchange;
                     self.progress(step, &label, messages.min(4), 4);
-                    if matches!(handled.change, Change::AgentKeyActive { .. }) {
+                    if *goal == Goal::Enrolled && matches!(handled.change, Change::AgentKeyActive { .. }) {
                         (step, messages) = (Step::CloudKey, 0);
                         self.begin_step(step);
                     }

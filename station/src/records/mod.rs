@@ -120,6 +120,9 @@ pub trait Records: Send + Sync {
     /// Opens an attempt before anything touches the board.
     fn begin_attempt(&self, batch: BatchId, fixture: &str, operator: &str)
     -> Result<AttemptId, RecordsError>;
+    /// Opens an attempt that gives a unit new keys. A batch that is closed or paused does not stand in its way: its units are out
+    /// there, and their keys must be replaceable.
+    fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError>;
     /// Ties the attempt to the unit whose id was read over SWD, creating the unit (with its serial) if it is
     /// new. Blank ids, units of another batch, quarantined and scrapped units and a full quota are refused.
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError>;

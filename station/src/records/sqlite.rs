@@ -948,6 +948,22 @@ impl Records for SqliteRecords {
         })
     }
 
+    fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+        self.batch(batch)?;
+        let (fixture, operator) = (fixture.to_string(), operator.to_string());
+        let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
+        self.0.write(move |tx| {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms, kind)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'update')",
+                )
+                .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock))))
+                .map_err(|e| tx.map(e))?;
+            Ok(AttemptId(tx.connection.last_insert_rowid()))
+        })
+    }
+
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError> {
         if unit.is_blank() {
             return Err(refused(FailureCode::BlankIdentity, unit));
