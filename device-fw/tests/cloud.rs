@@ -287,7 +287,7 @@ fn the_calendar_renews_both_keys_in_turn() {
 
 #[test]
 fn refusals_are_told_by_number_and_tried_again_later() {
-    let told: [(Option<u8>, Result<(), CloseReason>, DeviceFailure, CloudSession); 5] = [
+    let told = [
         (Some(5), Ok(()), DeviceFailure::CloudLoginRefused, CloudSession::REFUSED),
         (Some(4), Ok(()), DeviceFailure::CloudLoginRefused, CloudSession::REFUSED),
         (Some(3), Ok(()), DeviceFailure::CloudUnreachable, CloudSession::TRYING),

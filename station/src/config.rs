@@ -477,6 +477,43 @@ mod tests {
     }
 
     #[test]
+    fn clouds_by_name() {
+        let local = Config::parse("", Path::new("x")).unwrap();
+        assert_eq!(local.clouds, [CloudConfig::local()]);
+        let text = "[cloud.plant]\nkind = \"mosquitto\"\nurl = \"mqtts://broker.example:9883\"\nca = \"ca.pem\"\n\
+                    username = \"agent\"\npassword_file = \"pw\"\n[cloud.local]\nkind = \"local\"\nlisten = \"127.0.0.1:1883\"\n";
+        let config = Config::parse(text, Path::new("/home/op/station.toml")).unwrap();
+        let plant = config.cloud_named("plant").unwrap();
+        assert_eq!(plant.url, "mqtts://broker.example:9883");
+        let CloudKind::Mosquitto { host, port, ca, password_file, .. } = &plant.kind else {
+            panic!("{plant:?}")
+        };
+        assert_eq!((host.as_str(), *port), ("broker.example", 9883));
+        assert_eq!(ca.as_deref(), Some(Path::new("/home/op/ca.pem")));
+        assert_eq!(password_file, Path::new("/home/op/pw"));
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883));
+        assert_eq!(config.cloud_named("local").unwrap().kind, CloudKind::Local { listen });
+        let failure = config.cloud_named("moon").unwrap_err();
+        assert_eq!(failure.code, FailureCode::InvalidInput);
+        assert!(failure.sentence.contains("plant"), "{failure}");
+        let broker = "kind = \"mosquitto\"\nusername = \"a\"\npassword_file = \"p\"\n";
+        for (text, says) in [
+            ("[cloud.x]\nkind = \"iot\"\n".to_owned(), "iot"),
+            ("[cloud.X]\nkind = \"local\"\n".to_owned(), "small letters"),
+            ("[cloud.x]\nkind = \"local\"\nlisten = \"0.0.0.0:1\"\n".to_owned(), "loopback"),
+            (format!("[cloud.x]\n{broker}url = \"http://x\"\nca = \"c\"\n"), "mqtts://HOST:PORT"),
+            (format!("[cloud.x]\n{broker}url = \"mqtts://x:1\"\n"), "needs ca"),
+            (format!("[cloud.x]\n{broker}url = \"mqtt://x:1\"\nca = \"c\"\n"), "no ca"),
+            (format!("[cloud.x]\n{broker}url = \"mqtts://x:0\"\nca = \"c\"\n"), "mqtts://HOST:PORT"),
+            ("[cloud.x]\nkind = \"local\"\n".to_owned(), "already has this address"),
+            ("[cloud.x]\nkind = \"local\"\nport = 1\n".to_owned(), "port"),
+        ] {
+            let said = refused(&text);
+            assert!(said.contains(says), "{text}: {said}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_wrong_types_name_the_place() {
         let fixture = "[[fixture]]\nname = \"1\"\nprobe = \"0483:374b\"\nserial = \"/dev/ttyACM0\"\n";
         let cases: &[(String, &str, &[&str])] = &[

@@ -1115,6 +1115,24 @@ fn a_broker_that_is_away_is_the_stations_trouble() {
     world.fails(FailureCode::BrokerUnreachable);
 }
 
+/// Asking for new keys makes no units: what never passed, and what passed but lost its keys, is left as it is.
+#[test]
+fn only_a_unit_that_passed_gets_new_keys() {
+    let update = Update { agent_key: true, cloud_key: true, cloud: None };
+    let world = World { work: Work::Update(update.clone()), ..World::new() };
+    world.fails(FailureCode::NothingToRenew);
+    assert_eq!(world.called("flash"), 0);
+    assert_eq!(world.fakes.state(UID), None, "not even a row");
+    let mut world = World::new();
+    world.passes();
+    world.work = Work::Update(update);
+    let mut board = world.board.lock().unwrap();
+    (board.keyed, board.stage) = (false, Stage::PRODUCT_KEY);
+    drop(board);
+    world.fails(FailureCode::KeysGone);
+    assert_eq!(world.called("flash"), 0);
+}
+
 #[test]
 fn cancel_takes_effect_at_the_next_safe_point() {
     for at in Step::ALL {

@@ -638,6 +638,32 @@ fn a_database_of_the_previous_schema_is_upgraded_whole() {
     assert_eq!(version, SCHEMA_VERSION);
 }
 
+/// Schema 2 knew no platforms: a unit of it counts as being where its order says, and a move leaves nothing behind to retire.
+#[test]
+fn a_unit_from_before_there_were_platforms_keeps_its_keys() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("../../db/fixtures/schema-2.sql")).unwrap();
+    drop(sql);
+    let records = SqliteRecords::open(&path, "bench-1", &keywright::secrets::Passphrase::demo()).unwrap();
+    let batch = records.batch_by_name("B").unwrap();
+    assert_eq!(records.batch_counts(batch.id).unwrap().passed, 1);
+    let unit = records.list_units(batch.id).unwrap().remove(0);
+    assert_eq!(unit.state, UnitState::Passed);
+    let keys = records.key_vault().unit_keys(unit.id).unwrap();
+    assert!(keys.agent.is_some() && keys.cloud.is_some(), "its keys still open");
+    records.verify_history().unwrap();
+    drop(records);
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let row = sql
+        .query_row("SELECT cloud, cloud_staged, ck_leaving, ck_active FROM enrolment", [], |r| {
+            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?))
+        })
+        .unwrap();
+    assert_eq!(row, (String::new(), String::new(), 0, 1));
+}
+
 #[test]
 fn export_rows_hold_every_unit_and_what_was_handed_out_is_known() {
     let station = Station::new(3, 2);

@@ -285,7 +285,7 @@ impl Run<'_> {
         if order_is_update(self.order) {
             // A board that is no unit yet must not become one by being asked for new keys.
             let known = self.worker.records.unit(chip.unit).map_err(records_failure)?;
-            if !known.is_some_and(|u| u.state == UnitState::Passed) {
+            if known.is_none_or(|u| u.state != UnitState::Passed) {
                 return Err(Failure::new(FailureCode::NothingToRenew, chip.unit));
             }
         }
