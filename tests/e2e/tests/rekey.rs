@@ -8,6 +8,8 @@ mod mosquitto;
 use keywright_e2e::{BATCH, Factory};
 use mosquitto::{AGENT, AGENT_PASSWORD, Broker, certificates};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 /// Generations (agent key, cloud key) that the last PASS proved, and how many old keys were tried.
 fn proved(factory: &Factory) -> (i64, i64, i64) {
@@ -28,9 +30,9 @@ fn place(factory: &Factory) -> (String, i64) {
     factory.database().query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))).expect("an enrolment")
 }
 
-#[test]
-fn new_keys_and_another_cloud_and_back() {
-    let factory = Factory::new(1, 1, 2, 50);
+/// A passed unit at the station's own broker, and a Mosquitto that the station knows as `plant`.
+fn unit_between_two_clouds(seed: u64) -> (Factory, Broker) {
+    let factory = Factory::new(1, 1, 2, seed);
     let broker = Broker::new();
     let home = factory.home();
     std::fs::write(home.join("broker.password"), AGENT_PASSWORD).expect("a file");
@@ -42,6 +44,12 @@ fn new_keys_and_another_cloud_and_back() {
     );
     std::fs::write(home.join("station.toml"), config).expect("station.toml");
 
+    (factory, broker)
+}
+
+#[test]
+fn new_keys_and_another_cloud_and_back() {
+    let (factory, broker) = unit_between_two_clouds(50);
     // Nothing to renew yet: a bare board is not made into a unit by asking for new keys.
     let bare = factory.run(&["unit", "rekey", "--batch", BATCH, "--json"]);
     assert_eq!(bare.status.code(), Some(3), "{}", String::from_utf8_lossy(&bare.stdout));
@@ -77,4 +85,49 @@ fn new_keys_and_another_cloud_and_back() {
         )
         .expect("a count");
     assert_eq!(live, 2, "one live key of each kind");
+}
+
+/// The station is killed in the middle of moves, at each moment that changed something: after the key was staged, after the cloud and
+/// the records committed it, in the proof. The next run goes on; the unit ends at one place with one identity.
+#[test]
+fn a_station_killed_in_the_middle_of_a_move_finishes_it() {
+    let (factory, broker) = unit_between_two_clouds(51);
+    factory.run_line(&[1]).assert_passed(&[1]);
+    let plant = format!("mqtts://localhost:{}", broker.port);
+    let moments = ["issued", "active", "restarting", "waiting for its login", "trying its old keys"];
+    for (n, moment) in moments.into_iter().enumerate() {
+        let (cloud, url) =
+            if n % 2 == 0 { ("plant", plant.as_str()) } else { ("local", "mqtt://keywright.local:1883") };
+        let before = proved(&factory);
+        let command = ["unit", "move", "--batch", BATCH, "--cloud", cloud, "--json"];
+        let mut child = factory
+            .keywright(&command)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("keywright starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let reached = lines.map_while(Result::ok).any(|line| {
+            let event: Value = serde_json::from_str(&line).expect("JSON");
+            event["event"] == "progress"
+                && event["label"].as_str().is_some_and(|label| label.contains(moment))
+        });
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(reached, "never came to {moment:?}");
+
+        factory.ok(&command);
+        let after = proved(&factory);
+        assert!(after.1 > before.1, "{moment}: {before:?} {after:?}");
+        assert_eq!(place(&factory), (url.to_owned(), 0), "{moment}: nothing is left to retire");
+        let live: i64 = factory
+            .database()
+            .query_row(
+                "SELECT count(*) FROM key_assignment WHERE state = 'posted' AND retired_at_ms IS NULL",
+                [],
+                |r| r.get(0),
+            )
+            .expect("a count");
+        assert_eq!(live, 2, "{moment}: one live key of each kind");
+    }
 }
