@@ -286,19 +286,9 @@ fn cloud_of(name: &str, table: &CloudTable, folder: &Path) -> Result<CloudConfig
         }
         CloudTable::Mosquitto { url, ca, username, password_file } => {
             // A unit reads the same address (`device-fw/src/mqtt.rs`), so it must be one.
-            let (rest, tls, standard) = match (url.strip_prefix("mqtts://"), url.strip_prefix("mqtt://")) {
-                (Some(rest), _) => (rest, true, 8883),
-                (None, Some(rest)) => (rest, false, 1883),
-                (None, None) => return Err(format!("found url {url:?}, expected mqtts://HOST:PORT")),
-            };
-            let (host, port) = match rest.rsplit_once(':') {
-                Some((host, port)) => (
-                    host,
-                    port.parse()
-                        .map_err(|_| format!("found url {url:?}, expected a port from 1 to 65535"))?,
-                ),
-                None => (rest, standard),
-            };
+            let tls = url.starts_with("mqtts://");
+            let (host, port) = crate::cloud::address(url)
+                .ok_or_else(|| format!("found url {url:?}, expected mqtts://HOST:PORT"))?;
             if host.is_empty() || port == 0 || url.len() > 255 || host.contains(['/', ' ', '[']) {
                 return Err(format!("found url {url:?}, expected mqtts://HOST:PORT"));
             }

@@ -30,6 +30,11 @@ fn place(factory: &Factory) -> (String, i64) {
     factory.database().query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))).expect("an enrolment")
 }
 
+fn live_keys(factory: &Factory) -> i64 {
+    let sql = "SELECT count(*) FROM key_assignment WHERE state = 'posted' AND retired_at_ms IS NULL";
+    factory.database().query_row(sql, [], |r| r.get(0)).expect("a count")
+}
+
 /// A passed unit at the station's own broker, and a Mosquitto that the station knows as `plant`.
 fn unit_between_two_clouds(seed: u64) -> (Factory, Broker) {
     let factory = Factory::new(1, 1, 2, seed);
@@ -76,15 +81,7 @@ fn new_keys_and_another_cloud_and_back() {
 
     let nowhere = factory.run(&["unit", "move", "--batch", BATCH, "--cloud", "moon", "--json"]);
     assert_eq!(nowhere.status.code(), Some(2));
-    let live: i64 = factory
-        .database()
-        .query_row(
-            "SELECT count(*) FROM key_assignment WHERE state = 'posted' AND retired_at_ms IS NULL",
-            [],
-            |r| r.get(0),
-        )
-        .expect("a count");
-    assert_eq!(live, 2, "one live key of each kind");
+    assert_eq!(live_keys(&factory), 2, "one live key of each kind");
 }
 
 /// The station is killed in the middle of moves, at each moment that changed something: after the key was staged, after the cloud and
@@ -120,14 +117,6 @@ fn a_station_killed_in_the_middle_of_a_move_finishes_it() {
         let after = proved(&factory);
         assert!(after.1 > before.1, "{moment}: {before:?} {after:?}");
         assert_eq!(place(&factory), (url.to_owned(), 0), "{moment}: nothing is left to retire");
-        let live: i64 = factory
-            .database()
-            .query_row(
-                "SELECT count(*) FROM key_assignment WHERE state = 'posted' AND retired_at_ms IS NULL",
-                [],
-                |r| r.get(0),
-            )
-            .expect("a count");
-        assert_eq!(live, 2, "{moment}: one live key of each kind");
+        assert_eq!(live_keys(&factory), 2, "{moment}: one live key of each kind");
     }
 }
