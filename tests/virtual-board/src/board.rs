@@ -6,6 +6,9 @@
 //! - The core executes nothing without power, with NRST held, or halted.
 //! - No instruction of a bank executes while that bank is written.
 //! - Whoever cuts power gets the flash as it was at that instant, torn if need be.
+//! - At read protection level 1 no debugger ever reads the flash. From its first access to the bus on nobody does, the core
+//!   included, until the power has gone (RM0090 §3.6.3: no access to flash while the debug feature is connected; its note on
+//!   the power-on reset). Silicon may be milder in what counts as connected; a station that copes with this copes with it.
 
 use crate::debug::{
     AHB_AP_IDR, CDBGPWRUPREQ, CSW_FIXED, DEMCR_KEPT, DEMCR_TRCENA, DPIDR, DapError, DapRegisters, DebugUnit,
@@ -19,7 +22,7 @@ use crate::rng::SplitMix64;
 use crate::serial::SerialLine;
 use crate::uid::Uid;
 use rsemu::core::device::{Device, ResetKind};
-use rsemu::core::space::{AddressSpace, MemAttrs, Perms, RamStore, Region, RomStore, RomWrite};
+use rsemu::core::space::{AddressSpace, MappingId, MemAttrs, Perms, RamStore, Region, RomStore, RomWrite};
 use rsemu::core::value::Width;
 use rsemu::cpu::arm::v7m::sys::Exception;
 use rsemu::cpu::arm::v7m::{ArmV7m, Config};
@@ -115,6 +118,12 @@ pub struct Board {
     stop_at: Option<u32>,
     stopped: bool,
     instructions_left: Option<u64>,
+    /// The array's two mappings: at zero and at its own address.
+    flash_maps: [MappingId; 2],
+    /// Protection level in force.
+    level: ReadProtection,
+    /// A debugger has been here at level 1.
+    shut: bool,
 }
 
 impl Board {
@@ -135,14 +144,15 @@ impl Board {
             Region::io(name, len, Arc::new(Registers { shared: Arc::clone(&shared), base }))
         };
         let space = AddressSpace::new("bus", 32);
+        let flash_maps;
         {
             let mut map = space.topology();
             let mut put = |region: Region, base: u32, perms: Perms| {
-                map.map_with_perms(region, u64::from(base), perms).expect("the memory map does not overlap");
+                map.map_with_perms(region, u64::from(base), perms).expect("the memory map does not overlap")
             };
             // BOOT0 is low: the array also answers at zero (RM0090 §2.4).
-            put(Region::ram("boot", Arc::clone(store.array())), 0, Perms::RX);
-            put(Region::ram("flash", Arc::clone(store.array())), FLASH_BASE, Perms::RX);
+            flash_maps = [0, FLASH_BASE]
+                .map(|base| put(Region::ram("flash", Arc::clone(store.array())), base, Perms::RX));
             let writes = Arc::new(FlashWrites { shared: Arc::clone(&shared) });
             put(Region::io("flash-writes", u64::from(FLASH_LEN), writes), FLASH_BASE, Perms::WRITE);
             put(Region::ram("sram", Arc::clone(&sram)), SRAM_BASE, Perms::RWX);
@@ -155,6 +165,7 @@ impl Board {
         let space = Arc::new(space);
         let cpu = ArmV7m::new(Config::CORTEX_M4F.with_priority_bits(4));
         cpu.attach_space(Arc::clone(&space));
+        let level = store.options().protection();
         Board {
             config,
             store,
@@ -175,6 +186,9 @@ impl Board {
             stop_at: None,
             stopped: false,
             instructions_left: None,
+            flash_maps,
+            level,
+            shut: false,
         }
     }
 
@@ -304,7 +318,12 @@ impl Board {
 
     /// The protection level in force (loaded at the last reset).
     pub fn read_protection(&self) -> ReadProtection {
-        self.shared.soc().flash.loaded_options().protection()
+        self.level
+    }
+
+    /// Whether a debugger has closed the flash: nothing runs from it until the power has gone.
+    pub fn is_shut(&self) -> bool {
+        self.shut
     }
 
     /// Deliver the board with another protection level, as a used or foreign
@@ -317,9 +336,9 @@ impl Board {
     /// Deliver the board with other option bytes. In force at once.
     pub fn set_option_bytes(&mut self, options: OptionBytes) {
         self.store.set_options(options);
-        let mut soc = self.shared.soc();
         let torn = self.torn_seed();
-        soc.flash.reset(self.now, torn);
+        self.shared.soc().flash.reset(self.now, torn);
+        self.load_protection();
     }
 
     /// Put another chip's identity in DBGMCU_IDCODE.
@@ -346,6 +365,7 @@ impl Board {
         self.powered = false;
         self.debug = DebugUnit::default();
         self.dap = DapRegisters::default();
+        self.set_shut(false);
     }
 
     /// Cut the power inside the `k`-th flash operation from now (1 is the next),
@@ -404,6 +424,7 @@ impl Board {
     fn restart(&mut self, cause: ResetCause) {
         let torn = self.torn_seed();
         self.shared.soc().reset(cause, torn);
+        self.load_protection();
         let trace = self.cpu.with_sys(|sys| sys.demcr);
         Device::reset(&self.cpu, ResetKind::Cold);
         self.resets.push(cause);
@@ -424,6 +445,26 @@ impl Board {
             }
         }
         self.look();
+    }
+
+    /// The option bytes were loaded: what do they close?
+    fn load_protection(&mut self) {
+        self.level = self.shared.soc().flash.loaded_options().protection();
+        let connected = self.debug.enabled() || self.dap.ctrl & CDBGPWRUPREQ != 0;
+        self.set_shut(self.level == ReadProtection::Level1 && (self.shut || connected));
+    }
+
+    fn set_shut(&mut self, shut: bool) {
+        if self.shut == shut {
+            return;
+        }
+        self.shut = shut;
+        self.shared.soc().flash.set_shut(shut);
+        let perms = if shut { Perms::NONE } else { Perms::RX };
+        let mut map = self.space.topology();
+        for id in self.flash_maps {
+            map.reprotect(id, perms).expect("the mapping is ours");
+        }
     }
 
     // ---- running ----------------------------------------------------------
@@ -740,9 +781,6 @@ impl Board {
         if value & 0xffff_0000 != dhcsr::KEY {
             return;
         }
-        if self.store.options().protection() == ReadProtection::Level2 {
-            return;
-        }
         let enabling = !self.debug.enabled();
         self.debug.control = value & (dhcsr::C_DEBUGEN | dhcsr::C_MASKINTS);
         if value & dhcsr::C_DEBUGEN == 0 {
@@ -860,9 +898,6 @@ impl Board {
 
     /// A debugger's bus access. The flash answers none of them at protection level 1.
     pub(crate) fn dap_read(&mut self, address: u32, buf: &mut [u8]) -> Result<(), DapError> {
-        if !self.powered {
-            return Err(DapError::NoAnswer);
-        }
         self.guard_flash(address, buf.len() as u32)?;
         self.shared.now.store(self.now, Ordering::Relaxed);
         if is_ppb(address) {
@@ -891,9 +926,6 @@ impl Board {
 
     /// See [`dap_read`](Self::dap_read). `width` is the size of each transfer in bytes.
     pub(crate) fn dap_write(&mut self, address: u32, bytes: &[u8], width: usize) -> Result<(), DapError> {
-        if !self.powered {
-            return Err(DapError::NoAnswer);
-        }
         self.guard_flash(address, bytes.len() as u32)?;
         self.shared.now.store(self.now, Ordering::Relaxed);
         if is_ppb(address) {
@@ -951,23 +983,26 @@ impl Board {
         Ok(())
     }
 
-    fn guard_flash(&self, address: u32, len: u32) -> Result<(), DapError> {
-        let level = self.shared.soc().flash.loaded_options().protection();
+    /// Whether a debug port is there to be talked to: not without power, and never again at level 2.
+    pub(crate) fn debug_port(&self) -> Result<(), DapError> {
+        if self.powered && self.level != ReadProtection::Level2 { Ok(()) } else { Err(DapError::NoAnswer) }
+    }
+
+    /// Every access of a debugger to the bus comes through here.
+    fn guard_flash(&mut self, address: u32, len: u32) -> Result<(), DapError> {
+        self.debug_port()?;
+        if self.level != ReadProtection::Level1 {
+            return Ok(());
+        }
+        self.set_shut(true);
         let end = address.saturating_add(len);
         let touches = |base: u32| address < base + FLASH_LEN && end > base;
-        match level {
-            ReadProtection::Level0 => Ok(()),
-            ReadProtection::Level1 if !touches(0) && !touches(FLASH_BASE) => Ok(()),
-            ReadProtection::Level1 => Err(DapError::Fault),
-            ReadProtection::Level2 => Err(DapError::NoAnswer),
-        }
+        if touches(0) || touches(FLASH_BASE) { Err(DapError::Fault) } else { Ok(()) }
     }
 
     /// Read a debug port register, `address` 0, 4, 8 or 12.
     pub(crate) fn dp_read(&mut self, address: u8) -> Result<u32, DapError> {
-        if !self.powered {
-            return Err(DapError::NoAnswer);
-        }
+        self.debug_port()?;
         Ok(match address & 0xc {
             0 => DPIDR,
             // Power-up requests are acknowledged at once; STICKYERR is bit 5.
@@ -979,9 +1014,7 @@ impl Board {
 
     /// Write a debug port register.
     pub(crate) fn dp_write(&mut self, address: u8, value: u32) -> Result<(), DapError> {
-        if !self.powered {
-            return Err(DapError::NoAnswer);
-        }
+        self.debug_port()?;
         match address & 0xc {
             0 if value & 4 != 0 => self.dap.sticky = false,
             4 => self.dap.ctrl = value & 0x5000_0f01,
@@ -993,9 +1026,7 @@ impl Board {
 
     /// Read register `address` of access port `port`.
     pub(crate) fn ap_read(&mut self, port: u8, address: u8) -> Result<u32, DapError> {
-        if !self.powered {
-            return Err(DapError::NoAnswer);
-        }
+        self.debug_port()?;
         if port != 0 {
             return Ok(0); // No such port: its IDR reads zero.
         }
@@ -1016,9 +1047,7 @@ impl Board {
 
     /// Write register `address` of access port `port`.
     pub(crate) fn ap_write(&mut self, port: u8, address: u8, value: u32) -> Result<(), DapError> {
-        if !self.powered {
-            return Err(DapError::NoAnswer);
-        }
+        self.debug_port()?;
         if port != 0 {
             return Ok(());
         }

@@ -200,7 +200,13 @@ fn run(bench: &Bench, words: &[&str], quit: &AtomicBool) -> Result<Value, String
                 "2" => ReadProtection::Level2,
                 other => return Err(format!("`{other}` is not a protection level: 0, 1 or 2")),
             };
-            bench.with_board(small(n)?, |b| b.set_read_protection(level)).map_err(text).and(done)
+            let n = small(n)?;
+            if bench.with_board(n, |b| b.read_protection()).map_err(text)? == ReadProtection::Level2 {
+                return Err(format!(
+                    "board {n} is at level 2, which is final: put another board there, or delete its files and start again"
+                ));
+            }
+            bench.with_board(n, |b| b.set_read_protection(level)).map_err(text).and(done)
         }
         ["idcode", n, value] => {
             let value = small(value)?;

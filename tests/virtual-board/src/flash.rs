@@ -7,6 +7,8 @@
 //! - What an interrupted operation leaves behind depends on (operation,
 //!   progress, seed) alone.
 //! - The array and the option bytes outlive power and the machine; nothing else does.
+//! - Option bytes are in force from the reset after they were programmed (RM0090 §3.9.10: loaded at reset release), except
+//!   that going back to level 0 erases the array at once. Level 2 is final.
 //!
 //! The emulator library's own F4 flash decodes four bits of SNB and completes
 //! every operation at once: on a 2 MiB part it would erase the wrong sector, and
@@ -247,7 +249,8 @@ impl FlashStore {
         self.options.lock().expect("no panics under this lock").0
     }
 
-    /// Replace the option bytes, as a programmer would before the board reaches the line.
+    /// Replace the option bytes, as a programmer would before the board reaches the line. The only way out of level 2: another
+    /// chip.
     pub fn set_options(&self, options: OptionBytes) {
         *self.options.lock().expect("no panics under this lock") = (options, true);
     }
@@ -409,6 +412,8 @@ pub(crate) struct FlashController {
     optcr1: u32,
     /// Option bytes in force since the last reset.
     loaded: OptionBytes,
+    /// A debugger has been at a chip of level 1: nothing is read, erased or programmed any more (RM0090 §3.6.3).
+    shut: bool,
     op: Option<Operation>,
     count: u64,
     armed: Option<ArmedCut>,
@@ -430,6 +435,7 @@ impl FlashController {
             optcr: loaded.optcr | 1,
             optcr1: loaded.optcr1,
             loaded,
+            shut: false,
             op: None,
             count: 0,
             armed: None,
@@ -454,6 +460,11 @@ impl FlashController {
             let progress = now.saturating_sub(op.start) as f64 / span;
             self.apply_part(op.kind, progress, seed ^ self.count);
         }
+    }
+
+    /// Whether the array is closed to everybody; see [`Board`](crate::Board).
+    pub fn set_shut(&mut self, shut: bool) {
+        self.shut = shut;
     }
 
     pub fn set_timing(&mut self, timing: FlashTiming) {
@@ -601,6 +612,9 @@ impl FlashController {
         if value & cr::STRT == 0 {
             return Effect::Done;
         }
+        if self.shut {
+            return self.fail(sr::WRPERR);
+        }
         let (ser, mer, mer1) = (value & cr::SER != 0, value & cr::MER != 0, value & cr::MER1 != 0);
         let kind = if ser && (mer || mer1) {
             return self.fail(sr::PGSERR);
@@ -644,12 +658,18 @@ impl FlashController {
         if value & 2 == 0 {
             return Effect::Done;
         }
-        let level = self.loaded.protection();
+        // What is programmed counts, whether a reset has loaded it yet or not: there is no way round the erase.
+        let old = self.store.options();
+        let level = old.protection();
         if level == ReadProtection::Level2 {
             return self.fail(sr::WRPERR); // Level 2 freezes the option bytes for good.
         }
-        let new = OptionBytes { optcr: self.optcr, optcr1: self.optcr1 };
+        let mut new = OptionBytes { optcr: self.optcr, optcr1: self.optcr1 };
         let erase = level == ReadProtection::Level1 && new.protection() == ReadProtection::Level0;
+        if erase {
+            // The other option bytes stay as they were, write protection included (RM0090 §3.6.3).
+            new = old.with_protection(ReadProtection::Level0);
+        }
         self.optcr |= 2;
         self.begin(Kind::Options { new, erase }, start)
     }
@@ -669,7 +689,7 @@ impl FlashController {
         if offset as usize % 16 + bytes.len() > 16 {
             return self.fail(sr::PGAERR); // Must not leave a 128-bit row (§3.5.4).
         }
-        if self.loaded.write_protected(sector_at(offset)) {
+        if self.shut || self.loaded.write_protected(sector_at(offset)) {
             return self.fail(sr::WRPERR);
         }
         let mut data = [0xff; 8];
@@ -736,7 +756,6 @@ impl FlashController {
                 // Option bytes are one row: they are the old ones until it is done.
                 if progress >= 1.0 {
                     self.store.set_options(new);
-                    self.loaded = new;
                 }
             }
         }
@@ -893,26 +912,93 @@ mod tests {
         assert!((density - 0.25).abs() < 0.02, "{density}");
     }
 
+    fn unlock(flash: &mut FlashController) {
+        for (register, keys) in [(4, [KEY1, KEY2]), (8, [OPTKEY1, OPTKEY2])] {
+            keys.into_iter().for_each(|key| drop(flash.write(register, key, 0)));
+        }
+    }
+
+    const DONE: u64 = u64::MAX - 1;
+    /// Level 1, sectors 0 to 3 write-protected.
+    const LOCKED: u32 = OPTCR_DEFAULT & !3 & !0x000f_ff00 | 0x5500;
+
     #[test]
-    fn write_protection_and_read_protection_live_in_the_option_bytes() {
+    fn protection_comes_into_force_with_the_reset_and_goes_with_the_content() {
         let (store, mut flash) = unlocked();
-        flash.write(8, OPTKEY1, 0);
-        flash.write(8, OPTKEY2, 0);
-        // Protect sector 0 and go to level 1, in one go.
-        let wanted = OPTCR_DEFAULT & !3 & !(1 << 16) & !0xff00 | 0x5500;
-        flash.write(0x14, wanted | 2, 0);
-        flash.advance(u64::MAX - 1);
+        store.tamper(0, &[1; 4]);
+        store.tamper(0x11_0000, &[2; 4]);
+        unlock(&mut flash);
+        flash.write(0x14, LOCKED | 2, 0);
+        flash.advance(DONE);
         assert_eq!(store.options().protection(), ReadProtection::Level1);
+        assert_eq!(flash.loaded_options().protection(), ReadProtection::Level0, "not loaded yet");
+        flash.reset(0, 0);
+        assert_eq!((flash.read(0x14), flash.loaded_options()), (LOCKED | 1, store.options()));
+        unlock(&mut flash);
+        // Program, sector erase and mass erase leave a protected sector alone; its neighbours work.
         flash.write(0x10, PG32, 0);
-        flash.program(0, &[0; 4], 0);
+        flash.program(0xc000, &[0; 4], 0);
         assert_ne!(flash.read(0x0c) & sr::WRPERR, 0);
-        flash.program(0x4000, &[0; 4], 0);
-        flash.advance(u64::MAX - 1);
-        assert_eq!((word(&store, 0), word(&store, 0x4000)), (u32::MAX, 0));
-        // Back to level 0: the chip pays with its content.
+        for wish in [cr::SER | 3 << 3, cr::MER] {
+            flash.write(0x0c, sr::WRPERR, 0);
+            flash.write(0x10, wish | cr::STRT, 0);
+            assert_ne!(flash.read(0x0c) & sr::WRPERR, 0);
+        }
+        flash.write(0x10, PG32, 0);
+        flash.program(0x1_0000, &[0; 4], 0);
+        flash.advance(DONE);
+        assert_eq!(
+            [word(&store, 0), word(&store, 0xc000), word(&store, 0x1_0000)],
+            [0x0101_0101, u32::MAX, 0]
+        );
+        // Back to level 0: the chip pays with all its content, write-protected sectors too, and at once.
+        unlock(&mut flash);
         flash.write(0x14, OPTCR_DEFAULT & !3 | 2, 0);
-        flash.advance(u64::MAX - 1);
-        assert_eq!((store.options().protection(), word(&store, 0x4000)), (ReadProtection::Level0, u32::MAX));
+        flash.advance(DONE);
+        let mut all = vec![0; FLASH_LEN as usize];
+        store.read(0, &mut all);
+        assert!(all.iter().all(|b| *b == 0xff));
+        assert_eq!(store.options().optcr, LOCKED & !0xff00 | 0xaa00, "write protection is still there");
+    }
+
+    #[test]
+    fn there_is_no_way_round_the_erase() {
+        // Raised and taken back before any reset.
+        let (store, mut flash) = unlocked();
+        store.tamper(0, &[1; 4]);
+        unlock(&mut flash);
+        flash.write(0x14, LOCKED | 2, 0);
+        flash.advance(DONE);
+        flash.write(0x14, OPTCR_DEFAULT & !3 | 2, 0);
+        flash.advance(DONE);
+        assert_eq!(word(&store, 0), u32::MAX);
+        // Cut half-way: the level stays until everything is gone.
+        store.set_options(OptionBytes { optcr: LOCKED, optcr1: OPTCR1_DEFAULT });
+        store.tamper(0, &vec![0; FLASH_LEN as usize]);
+        flash.reset(0, 0);
+        unlock(&mut flash);
+        flash.write(0x14, OPTCR_DEFAULT & !3 | 2, 0);
+        let end = flash.busy_until().unwrap();
+        flash.interrupt(end - end / 10, 7);
+        assert_eq!(store.options().protection(), ReadProtection::Level1);
+    }
+
+    #[test]
+    fn level_2_is_final() {
+        let (store, mut flash) = unlocked();
+        store.tamper(0, &[1; 4]);
+        unlock(&mut flash);
+        flash.write(0x14, OPTCR_DEFAULT & !3 & !0xff00 | 0xcc00 | 2, 0);
+        flash.advance(DONE);
+        for level in [0xaa00, 0x5500] {
+            flash.reset(0, 0);
+            unlock(&mut flash);
+            flash.write(0x14, OPTCR_DEFAULT & !3 & !0xff00 | level | 2, 0);
+            flash.advance(DONE);
+            assert_ne!(flash.read(0x0c) & sr::WRPERR, 0);
+            assert_eq!(store.options().protection(), ReadProtection::Level2);
+        }
+        assert_eq!(word(&store, 0), 0x0101_0101);
     }
 
     #[test]

@@ -309,7 +309,7 @@ impl Wire {
         let (ap, read, address) = (bits & 2 != 0, bits & 4 != 0, bits >> 1 & 0xc);
         let parity = bits >> 5 & 1 != 0;
         let valid = bits & 0xc1 == 0x81 && parity == ((bits >> 1 & 0xf).count_ones() % 2 == 1);
-        if !valid || !board.is_powered() || fresh && !(read && !ap && address == 0) {
+        if !valid || board.debug_port().is_err() || fresh && !(read && !ap && address == 0) {
             return State::Deaf;
         }
         const ACK_OK: u64 = 0b001;

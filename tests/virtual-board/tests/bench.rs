@@ -145,6 +145,8 @@ fn commands_answer_in_json_and_explain_refusals() {
     refused("tamper 1 0x08000000 0xffffffff", "not inside the flash");
     refused("reset", "wrong arguments: reset N");
     refused("fly 1", "no command `fly`");
+    ok("protect 2 2");
+    refused("protect 2 0", "final");
     assert!(!quit.load(Ordering::Relaxed));
     ok("quit");
     assert!(quit.load(Ordering::Relaxed));

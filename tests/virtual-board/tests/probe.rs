@@ -6,7 +6,7 @@ use common::{MS, echo};
 use keywright_virtual_board::{Bench, BenchConfig, ReadProtection, Uid};
 use probe_rs::flashing::DownloadOptions;
 use probe_rs::probe::{DebugProbeSelector, WireProtocol, list::Lister};
-use probe_rs::{MemoryInterface, Permissions, Session};
+use probe_rs::{MemoryInterface, Permissions, RegisterId, Session};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -130,6 +130,136 @@ fn a_protected_chip_shows_its_name_but_not_its_flash() {
     assert_eq!(core.read_word_32(0x0800_0000).unwrap(), u32::MAX);
 }
 
+const OPTKEYR: u64 = 0x4002_3c08;
+const SR: u64 = 0x4002_3c0c;
+const OPTCR: u64 = 0x4002_3c14;
+
+/// Programs FLASH_OPTCR as RM0090 §3.6.2 says, and resets so that it is loaded.
+fn program_options(session: &mut Session, change: impl Fn(u32) -> u32) {
+    let mut core = session.core(0).unwrap();
+    for key in [0x0819_2a3b, 0x4c5d_6e7f] {
+        core.write_word_32(OPTKEYR, key).unwrap();
+    }
+    let wanted = change(core.read_word_32(OPTCR).unwrap() & !3);
+    core.write_word_32(OPTCR, wanted).unwrap();
+    core.write_word_32(OPTCR, wanted | 2).unwrap();
+    while core.read_word_32(SR).unwrap() >> 16 & 1 != 0 {}
+    core.reset().unwrap();
+    assert_eq!(core.read_word_32(OPTCR).unwrap() & !3, wanted);
+}
+
+const KEY_AREA: u64 = 0x0801_0000;
+
+/// Everything that probe-rs offers for getting at the flash; what it got, if anything.
+fn steal(mut session: Session) -> Vec<Vec<u8>> {
+    let mut loot = Vec::new();
+    let mut core = session.core(0).unwrap();
+    for address in [KEY_AREA, KEY_AREA - 0x0800_0000, KEY_AREA - 8] {
+        let (mut words, mut bytes) = ([0u32; 8], [0u8; 32]);
+        if core.read_32(address, &mut words).is_ok() {
+            loot.push(words.iter().flat_map(|w| w.to_le_bytes()).collect());
+        }
+        if core.read_8(address, &mut bytes).is_ok() {
+            loot.push(bytes.to_vec());
+        }
+    }
+    // Halted or not, from reset or not, the core itself copies for the thief: code in RAM, and code at address 0's alias.
+    for halt in [false, true] {
+        let stopped = if halt { core.reset_and_halt(LIMIT).is_ok() } else { core.halt(LIMIT).is_ok() };
+        assert!(stopped, "the core answers to a debugger at level 1");
+        // ldmia r0, {r2-r7}; stmia r1!, {r2-r7}; bkpt
+        const RAM: u64 = 0x2000_1000;
+        core.write_8(RAM, &[0xfc, 0xc8, 0xfc, 0xc1, 0x00, 0xbe]).unwrap();
+        core.write_8(RAM + 0x100, &[0; 24]).unwrap();
+        for (register, value) in [(0u16, KEY_AREA), (1, RAM + 0x100), (13, RAM + 0x800), (15, RAM)] {
+            core.write_core_reg(RegisterId(register), value as u32).unwrap();
+        }
+        core.write_core_reg(RegisterId(16), 1u32 << 24).unwrap();
+        // What an earlier theft left behind is none of this one's.
+        (2..8).for_each(|n| core.write_core_reg(RegisterId(n), 0u32).unwrap());
+        core.run().unwrap();
+        let _ = core.wait_for_core_halted(Duration::from_millis(200));
+        let mut copied = [0; 24];
+        core.read_8(RAM + 0x100, &mut copied).unwrap();
+        loot.push(copied.to_vec());
+        let _ = core.halt(LIMIT);
+        for n in 2..8u16 {
+            let value: u32 = core.read_core_reg(RegisterId(n)).unwrap();
+            loot.push(value.to_le_bytes().to_vec());
+        }
+    }
+    loot
+}
+
+#[test]
+fn a_locked_units_keys_cannot_be_read_and_regression_erases_them() {
+    let bench = Bench::start(&BenchConfig::new(1, 12)).unwrap();
+    // Not from its start: that is zeros, as is what a thief goes home with empty-handed.
+    let secret = pattern(128).split_off(64);
+    bench
+        .with_board(1, |b| {
+            b.tamper(0x0800_0000, &echo()).unwrap();
+            b.tamper(KEY_AREA as u32, &secret).unwrap();
+            b.reset();
+        })
+        .unwrap();
+    // The ways work: before the lock each of them brings the secret home.
+    let took = |loot: &[Vec<u8>]| {
+        loot.iter().filter(|l| secret.windows(4).any(|w| l.windows(4).any(|x| x == w))).count()
+    };
+    assert!(took(&steal(attach(&bench, 1))) >= 8);
+
+    let mut session = attach_when_free(&bench, 1);
+    program_options(&mut session, |optcr| optcr & !0x000f_ff00 | 0x5500);
+    let mut core = session.core(0).unwrap();
+    // Sectors 0 to 3 and everything else refuse a debugger's erase as well.
+    for key in [0x4567_0123, 0xcdef_89ab] {
+        core.write_word_32(0x4002_3c04, key).unwrap();
+    }
+    for wish in [1 << 1 | 4 << 3, 1 << 2 | 1 << 15] {
+        core.write_word_32(0x4002_3c10, wish | 1 << 16).unwrap();
+        while core.read_word_32(SR).unwrap() >> 16 & 1 != 0 {}
+    }
+    drop(core);
+    assert_eq!(took(&steal(session)), 0);
+    let under_reset = probe_when_free(&bench, 1).attach_under_reset("STM32F429ZITx", Permissions::default());
+    assert_eq!(under_reset.map_or(0, |s| took(&steal(s))), 0);
+    assert_eq!(took(&steal(attach_when_free(&bench, 1))), 0);
+    let kept = bench.with_board(1, |b| b.read_flash(KEY_AREA as u32, 64)).unwrap().unwrap();
+    assert_eq!(kept, secret, "it is all still there");
+
+    // A debugger was here: the unit stands still until its power has gone, and then works as before.
+    bench.with_board(1, |b| b.reset()).unwrap();
+    assert!(bench.with_board(1, |b| b.is_shut()).unwrap());
+    bench.cut_power(1).unwrap();
+    bench.power_on(1).unwrap();
+    assert!(bench.wait_until(1, |b| b.activity() == keywright_virtual_board::Activity::Idle, LIMIT).unwrap());
+
+    let mut session = attach_when_free(&bench, 1);
+    program_options(&mut session, |optcr| optcr & !0xff00 | 0xaa00);
+    let mut all = vec![0u8; 0x20_0000];
+    session.core(0).unwrap().read(0x0800_0000, &mut all).unwrap();
+    assert!(all.iter().all(|b| *b == 0xff), "level 0 again, and nothing left");
+}
+
+#[test]
+fn level_2_answers_no_debugger() {
+    let bench = Bench::start(&BenchConfig::new(1, 13)).unwrap();
+    bench.with_board(1, |b| b.set_read_protection(ReadProtection::Level2)).unwrap();
+    assert!(probe(&bench, 1).unwrap().attach("STM32F429ZITx", Permissions::default()).is_err());
+}
+
+fn probe_when_free(bench: &Bench, n: u32) -> probe_rs::probe::Probe {
+    let end = Instant::now() + LIMIT;
+    loop {
+        match probe(bench, n) {
+            Ok(probe) => return probe,
+            Err(e) if Instant::now() > end => panic!("{e}"),
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
 #[test]
 fn one_debugger_at_a_time_and_none_without_cables_or_power() {
     let bench = Bench::start(&BenchConfig::new(2, 10)).unwrap();
@@ -181,12 +311,5 @@ fn swapped_boards_are_found_in_each_others_fixtures() {
 }
 
 fn attach_when_free(bench: &Bench, n: u32) -> Session {
-    let end = Instant::now() + LIMIT;
-    loop {
-        match probe(bench, n) {
-            Ok(probe) => return probe.attach("STM32F429ZITx", Permissions::default()).unwrap(),
-            Err(e) if Instant::now() > end => panic!("{e}"),
-            Err(_) => std::thread::yield_now(),
-        }
-    }
+    probe_when_free(bench, n).attach("STM32F429ZITx", Permissions::default()).unwrap()
 }
