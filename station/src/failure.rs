@@ -88,6 +88,9 @@ failure_codes! {
     UnitSwapped = 110, Error, retry, "Another board is in the fixture than the one that started", "Put the first board back or start the new one by itself";
     ForeignKeys = 111, Fail, permanent, "The chip carries keys that this station did not issue", "Hand the board to QA; it may belong to another station or order";
     KeysGone = 112, Fail, permanent, "The unit passed before, but its keys are no longer on the chip", "Hand it to QA for re-provisioning";
+    LockFailed = 113, Fail, retry, "The chip did not take its lock", "Try once more; if it happens again put the board aside";
+    OptionBytesRefused = 114, Error, permanent, "The station does not set such option bytes", "Put the board aside; send this message to the vendor";
+    PowerNeeded = 115, Timeout, retry, "The unit is locked and a debugger has looked at it, so it stands still until its power was off", "Start it again; when it asks, take the board's power away and give it back";
 
     ImageMissing = 201, Error, permanent, "The common image can't be read", "Check the path in station.toml or build it again";
     ImageWrongProduct = 202, Error, permanent, "The common image belongs to another product", "Choose the image of this product order";

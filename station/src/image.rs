@@ -329,6 +329,7 @@ pub mod synthetic {
             suite: 2,
             image_sha256: None,
             cloud_url: "mqtts://broker.example:8883".into(),
+            lock: true,
         }
     }
 }

@@ -194,6 +194,9 @@ pub struct ProductOrder {
     pub image_sha256: Option<String>,
     /// Connection URL that goes into the cloud record.
     pub cloud_url: String,
+    /// Units are locked before they pass: read protection level 1, boot sectors write-protected.
+    #[serde(default)]
+    pub lock: bool,
 }
 
 impl ProductOrder {
@@ -265,6 +268,73 @@ pub struct Unit {
     pub interrupted: bool,
 }
 
+/// A chip's option bytes as FLASH_OPTCR and FLASH_OPTCR1 show them (RM0090 §3.9.10, §3.9.11), without their lock and start bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionBytes {
+    /// User options, read protection, write protection of bank 1.
+    pub optcr: u32,
+    /// Write protection of bank 2.
+    pub optcr1: u32,
+}
+
+impl std::fmt::Display for OptionBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x} {:08x}", self.optcr, self.optcr1)
+    }
+}
+
+impl std::str::FromStr for OptionBytes {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let word = |text: &str| u32::from_str_radix(text, 16).map_err(|e| format!("option bytes {s:?}: {e}"));
+        match s.split_once(' ') {
+            Some((optcr, optcr1)) => Ok(Self { optcr: word(optcr)?, optcr1: word(optcr1)? }),
+            None => Err(format!("option bytes are two words, got {s:?}")),
+        }
+    }
+}
+
+impl Serialize for OptionBytes {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for OptionBytes {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The lock of a unit: what was asked of the chip and what the chip showed are two facts. Without either, it is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRecord {
+    /// What this attempt asked for; `None`: nothing, the chip was left as it was.
+    pub asked: Option<OptionBytes>,
+    /// What the chip showed at the end, loaded by a reset after the last change; `None`: not looked at.
+    pub observed: Option<OptionBytes>,
+    /// A debugger's read of the flash was refused afterwards; `None`: not tried.
+    pub closed: Option<bool>,
+}
+
+impl std::fmt::Display for LockRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.asked {
+            Some(asked) => write!(f, "asked for {asked}, ")?,
+            None => f.write_str("nothing asked for, ")?,
+        }
+        match self.observed {
+            Some(seen) => write!(f, "seen {seen}")?,
+            None => f.write_str("not looked at")?,
+        }
+        f.write_str(match self.closed {
+            Some(true) => ", its flash is closed to a debugger",
+            Some(false) => ", its flash can be READ by a debugger",
+            None => ", reading its flash was not tried",
+        })
+    }
+}
+
 /// What was checked before a PASS (issue: proof before PASS).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProofRecord {
@@ -287,4 +357,7 @@ pub struct ProofRecord {
     /// Logins with keys that were replaced, all of them refused.
     #[serde(default)]
     pub old_keys_refused: u32,
+    /// The chip's protection.
+    #[serde(default)]
+    pub lock: LockRecord,
 }

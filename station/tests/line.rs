@@ -7,6 +7,7 @@ use keywright::config::Config;
 use keywright::failure::{Failure, FailureCode};
 use keywright::image::{StageOne, synthetic};
 use keywright::line::bench::{Bench, Cancel, Chip, Contents, FlashProgress, Link, LinkStats, Received};
+use keywright::line::lock::{OptionRequest, ReadProtection, guard};
 use keywright::line::worker::{Order, Timing, Worker};
 use keywright::line::{Command, Event, Line, LineHandle, Step, Update, Work};
 use keywright::model::*;
@@ -34,7 +35,11 @@ const TIMING: Timing = Timing {
     suspicious: Duration::from_millis(60),
     pause: Duration::from_millis(1),
     cloud: Duration::from_millis(300),
+    power: Duration::from_millis(400),
 };
+
+/// A chip as it leaves its maker.
+const OPEN: OptionBytes = OptionBytes { optcr: 0x0FFF_AAEC, optcr1: 0x0FFF_0000 };
 
 // ---- the board and its fixture ------------------------------------------------------------------------------------
 
@@ -65,11 +70,20 @@ enum Trouble {
     Complains(DeviceFailure),
     /// Refuses to prove.
     RefusesProof,
+    /// Programming option bytes changes nothing.
+    LockIgnored,
+    /// Its flash can be read whatever the option bytes say.
+    ReadableWhenLocked,
+    /// Nobody takes the locked unit's power away.
+    NobodyThere,
 }
 
 #[derive(Debug)]
 struct Board {
     chip: Chip,
+    options: OptionBytes,
+    /// A debugger has been at it while it was locked: it stands still until its power was off.
+    shut: bool,
     powered: bool,
     image: bool,
     product_key: bool,
@@ -93,6 +107,8 @@ impl Board {
         let chip = Chip { device: 0x419, revision: 0x2003, flash_kib: 2048, rdp: 0xAA, unit: UID };
         Arc::new(Mutex::new(Self {
             chip,
+            options: OPEN,
+            shut: false,
             powered: true,
             image: false,
             product_key: false,
@@ -118,6 +134,8 @@ impl Board {
             self.trouble = None;
             return Err(Failure::new(code, "injected"));
         }
+        let by_wire = !matches!(name, "open_link" | "pull_reset");
+        self.shut |= self.powered && by_wire && self.options.protection() == ReadProtection::Level1;
         if self.powered || name == "open_link" {
             Ok(())
         } else {
@@ -140,7 +158,7 @@ impl Board {
     }
 
     fn say(&mut self, channel: Channel, payload: Vec<u8>) {
-        if !self.powered || !self.image {
+        if !self.powered || !self.image || self.shut {
             return;
         }
         match self.trouble {
@@ -198,6 +216,22 @@ impl Board {
         }
     }
 
+    /// Its power goes and comes back.
+    fn power_cycle(&mut self) {
+        (self.shut, self.powered) = (false, true);
+        self.out.clear();
+        self.say(
+            Channel::LOG,
+            LogRecord { code: 0, severity: Severity::INFO, detail: 0 }.to_bytes().to_vec(),
+        );
+    }
+
+    /// Somebody erased it: level 0, nothing on it.
+    fn erased(&mut self) {
+        (self.options, self.shut) = (OPEN, false);
+        (self.image, self.product_key, self.keyed, self.stage) = (false, false, false, Stage::EMPTY);
+    }
+
     fn use_cloud(&mut self) {
         if let Some(failure) = self.cloud_complaint {
             self.log(failure, Severity::WARN);
@@ -210,7 +244,7 @@ impl Board {
     }
 
     fn receive(&mut self, channel: Channel, payload: &[u8]) {
-        if !self.powered || !self.image || channel == Channel::TCP {
+        if !self.powered || !self.image || self.shut || channel == Channel::TCP {
             return;
         }
         if channel == Channel::CONTROL {
@@ -281,12 +315,14 @@ impl Bench for FakeBench {
     fn attach(&mut self) -> Result<Chip, Failure> {
         let mut board = self.0.lock().unwrap();
         board.call("attach")?;
-        Ok(Chip { unit: board.uid(), ..board.chip })
+        let rdp = if board.options == OPEN { board.chip.rdp } else { (board.options.optcr >> 8) as u8 };
+        Ok(Chip { unit: board.uid(), rdp, ..board.chip })
     }
 
     fn inspect(&mut self, _: &StageOne) -> Result<Contents, Failure> {
         let mut board = self.0.lock().unwrap();
         board.call("inspect")?;
+        assert!(!board.shut, "a locked chip's flash can't be read");
         Ok(Contents { image: board.image, product_key: board.product_key, keys: board.keyed })
     }
 
@@ -297,6 +333,7 @@ impl Bench for FakeBench {
     ) -> Result<(), Failure> {
         let mut board = self.0.lock().unwrap();
         board.call("flash")?;
+        assert!(!board.shut, "a locked chip can't be flashed");
         (board.image, board.product_key, board.keyed) = (false, false, false);
         let total = stage_one.writes().map(|w| w.2.len() as u64).sum();
         let mut done = 0;
@@ -323,6 +360,40 @@ impl Bench for FakeBench {
         let mut board = self.0.lock().unwrap();
         board.call("unit_now")?;
         Ok(board.uid())
+    }
+
+    fn option_bytes(&mut self) -> Result<OptionBytes, Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("option_bytes")?;
+        Ok(board.options)
+    }
+
+    fn set_option_bytes(
+        &mut self,
+        request: &OptionRequest,
+        _: &mut dyn FnMut(FlashProgress),
+    ) -> Result<OptionBytes, Failure> {
+        guard(request.words())?;
+        let mut board = self.0.lock().unwrap();
+        board.call("set_option_bytes")?;
+        if board.trouble != Some(Trouble::LockIgnored) {
+            board.options = request.words();
+        }
+        board.shut = board.options.protection() == ReadProtection::Level1;
+        Ok(board.options)
+    }
+
+    fn flash_is_closed(&mut self) -> Result<bool, Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("flash_is_closed")?;
+        Ok(board.shut && board.trouble != Some(Trouble::ReadableWhenLocked))
+    }
+
+    fn pull_reset(&mut self) -> Result<(), Failure> {
+        let mut board = self.0.lock().unwrap();
+        board.call("pull_reset")?;
+        board.resets += 1;
+        Ok(())
     }
 
     fn release(&mut self) {}
@@ -579,7 +650,11 @@ impl Records for Fakes {
         (row.outcome, row.failure, row.proof) = (Some(outcome), failure.cloned(), proof.cloned());
         let unit = row.unit;
         if outcome == Outcome::Pass {
-            assert!(proof.is_some_and(|p| p.agent_mac_ok && p.cloud_mac_ok));
+            let proof = proof.unwrap();
+            assert!(proof.agent_mac_ok && proof.cloud_mac_ok);
+            if book.order.as_ref().is_some_and(|o| o.lock) {
+                assert!(proof.lock.observed.is_some_and(OptionBytes::are_locked), "{:?}", proof.lock);
+            }
             book.units.get_mut(&unit.unwrap()).unwrap().state = UnitState::Passed;
         }
         Ok(())
@@ -639,6 +714,7 @@ impl Agent for Fakes {
             agent_mac_ok: proof.mac_agent == *challenge,
             birth_boot: String::new(),
             old_keys_refused: 0,
+            lock: LockRecord::default(),
         }))
     }
 
@@ -726,7 +802,7 @@ impl World {
         on_event: impl Fn(&Event, &Cancel) + Send + 'static,
     ) -> (Vec<Event>, Outcome, Option<FailureCode>) {
         let (sender, receiver) = mpsc::channel();
-        let seen = cancel.clone();
+        let (seen, board) = (cancel.clone(), Arc::clone(&self.board));
         self.board.lock().unwrap().calls.clear();
         let mut worker = Worker {
             fixture: "1".into(),
@@ -737,6 +813,15 @@ impl World {
             timing: TIMING,
             events: Box::new(move |event| {
                 on_event(&event, &seen);
+                // The person at the fixture does what is asked.
+                if let Event::Progress { label, .. } = &event
+                    && label.starts_with("locked:")
+                {
+                    let mut board = board.lock().unwrap();
+                    if board.trouble != Some(Trouble::NobodyThere) {
+                        board.power_cycle();
+                    }
+                }
                 sender.send(event).unwrap();
             }),
         };
@@ -799,7 +884,7 @@ fn a_bare_board_becomes_a_unit() {
     let (events, outcome, _) = world.run();
     assert_eq!(outcome, Outcome::Pass);
     assert_eq!(steps(&events), Step::ALL);
-    assert_eq!(world.fakes.kinds(), ["flash-begin", "flash-end", "reset"]);
+    assert_eq!(world.fakes.kinds(), ["flash-begin", "flash-end", "reset", "lock-begin", "lock-end"]);
     let labels: Vec<_> = events
         .iter()
         .filter_map(|e| if let Event::Progress { label, .. } = e { Some(label.as_str()) } else { None })
@@ -819,13 +904,10 @@ fn a_bare_board_becomes_a_unit() {
 fn the_same_board_again_is_proved_again_and_never_flashed() {
     let world = World::new();
     world.passes();
-    assert_eq!(world.passes(), [Step::Arrive, Step::Prove]);
-    assert_eq!(world.called("flash"), 0);
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock]);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
     // Passed, but blank now: only QA may give it new keys.
-    {
-        let mut board = world.board.lock().unwrap();
-        (board.image, board.product_key, board.keyed) = (false, false, false);
-    }
+    world.board.lock().unwrap().erased();
     world.fails(FailureCode::KeysGone);
     assert_eq!(world.called("flash"), 0);
 }
@@ -854,7 +936,9 @@ fn a_power_cut_anywhere_is_resumed() {
 
 #[test]
 fn power_lost_at_each_call_of_the_probe() {
-    for call in ["inspect", "flash", "restart", "unit_now"] {
+    for call in
+        ["inspect", "flash", "restart", "unit_now", "option_bytes", "set_option_bytes", "flash_is_closed"]
+    {
         for code in [FailureCode::BoardUnplugged, FailureCode::ProbeLost] {
             let world = World::with(Trouble::Call(call, code));
             world.fails(code);
@@ -941,9 +1025,11 @@ fn probe_and_chip_troubles_touch_nothing() {
     world.fails(FailureCode::NoTarget);
     assert_eq!(world.called("attach"), 1, "the probe has made sure already");
     type Change = fn(&mut Chip);
-    let chips: [(Change, FailureCode); 4] = [
+    let chips: [(Change, FailureCode); 5] = [
         (|c| c.device = 0x413, FailureCode::WrongChip),
+        // Locked, and no unit of ours: level 1, then level 2.
         (|c| c.rdp = 0x55, FailureCode::ReadProtected),
+        (|c| c.rdp = 0xCC, FailureCode::ReadProtected),
         (|c| c.unit = UnitId([0; 12]), FailureCode::BlankIdentity),
         (|c| c.unit = UnitId([0xFF; 12]), FailureCode::BlankIdentity),
     ];
@@ -1064,6 +1150,7 @@ fn a_false_proof_never_passes() {
             agent_mac_ok: agent,
             birth_boot: String::new(),
             old_keys_refused: 0,
+            lock: LockRecord::default(),
         });
         world.fails(FailureCode::ProofFailed);
         assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
@@ -1080,7 +1167,7 @@ fn a_unit_that_does_not_use_its_key_never_passes() {
         assert_ne!(world.fakes.state(UID), Some(UnitState::Passed), "{birth:?}");
         // The cloud hears of it after all: the unit is proved again and passes.
         world.fakes.0.lock().unwrap().birth = Some((1, Duration::ZERO));
-        assert_eq!(world.passes().last(), Some(&Step::Prove));
+        assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock]);
     }
     let world = World::new();
     world.fakes.0.lock().unwrap().birth = None;
@@ -1090,6 +1177,66 @@ fn a_unit_that_does_not_use_its_key_never_passes() {
     world.fakes.0.lock().unwrap().old_key_opens = true;
     world.fails(FailureCode::OldKeyAccepted);
     assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
+}
+
+#[test]
+fn a_unit_passes_locked_or_not_at_all() {
+    for trouble in [Trouble::LockIgnored, Trouble::ReadableWhenLocked] {
+        let world = World::with(trouble);
+        world.fails(FailureCode::LockFailed);
+        assert_eq!(world.fakes.state(UID), Some(UnitState::CloudKey));
+        world.repair();
+        world.passes();
+    }
+    // What was asked for and what was seen are two facts.
+    let world = World::new();
+    world.passes();
+    let proof = world.fakes.0.lock().unwrap().attempts[0].proof.clone().unwrap();
+    let locked = OptionRequest::lock(OPEN).unwrap().words();
+    assert_eq!(proof.lock, LockRecord { asked: Some(locked), observed: Some(locked), closed: Some(true) });
+    world.passes();
+    let again = world.fakes.0.lock().unwrap().attempts[1].proof.clone().unwrap();
+    assert_eq!(again.lock, LockRecord { asked: None, observed: Some(locked), closed: Some(true) });
+    let text = serde_json::to_value(&again).unwrap();
+    assert_eq!(text["lock"]["observed"], "0ff055ec 0fff0000");
+    assert_eq!(serde_json::from_value::<ProofRecord>(text).unwrap(), again);
+}
+
+#[test]
+fn an_order_without_a_lock_leaves_the_chip_open_and_says_what_it_saw() {
+    let world = World::new();
+    world.fakes.0.lock().unwrap().order.as_mut().unwrap().lock = false;
+    assert_eq!(world.passes().last(), Some(&Step::Prove));
+    assert_eq!(world.called("set_option_bytes"), 0);
+    let proof = world.fakes.0.lock().unwrap().attempts[0].proof.clone().unwrap();
+    assert_eq!(proof.lock, LockRecord { asked: None, observed: Some(OPEN), closed: None });
+}
+
+/// The look that tells a locked unit's id stops it: it goes on when its power was off, and is touched by nothing but its serial
+/// port and its reset pin until it is proved.
+#[test]
+fn a_locked_unit_that_comes_back_is_asked_over_its_serial_port() {
+    let world = World::new();
+    world.passes();
+    world.passes();
+    let calls = world.board.lock().unwrap().calls.clone();
+    let looks =
+        ["attach", "pull_reset", "pull_reset", "unit_now", "option_bytes", "flash_is_closed", "unit_now"];
+    assert_eq!(calls.iter().filter(|c| **c != "open_link").copied().collect::<Vec<_>>(), looks);
+    // Nobody there to do it: said, and nothing is lost.
+    world.board.lock().unwrap().trouble = Some(Trouble::NobodyThere);
+    world.fails(FailureCode::PowerNeeded);
+    world.repair();
+    world.passes();
+    // Stopped between its lock and its PASS.
+    world.fakes.set_state(UID, UnitState::CloudKey);
+    world.passes();
+    // Locked before it can have been ours.
+    world.fakes.set_state(UID, UnitState::AgentKey);
+    world.fails(FailureCode::ForeignKeys);
+    world.fakes.set_state(UID, UnitState::CloudKey);
+    world.board.lock().unwrap().stage = Stage::EMPTY;
+    world.fails(FailureCode::KeysGone);
 }
 
 /// The modem goes to the unit's own broker only; what else it asks for ends the attempt and stands in its history.
@@ -1261,7 +1408,7 @@ fn auto_start_runs_every_new_board_once() {
     {
         let mut board = world.board.lock().unwrap();
         board.chip.unit = OTHER;
-        (board.image, board.product_key, board.keyed, board.stage) = (false, false, false, Stage::EMPTY);
+        board.erased();
     }
     assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
     assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 2);

@@ -49,6 +49,51 @@ fn proved(station: &Station, n: u32) -> (UnitId, AttemptId, ProofRecord) {
     (id, attempt, proof)
 }
 
+/// An order that locks its units takes no PASS on the word of what was asked for.
+#[test]
+fn a_unit_of_a_locking_order_passes_with_the_lock_that_its_chip_showed() {
+    let station = Station::new(4, 2);
+    let records = &station.records;
+    let order = NewProductOrder { lock: true, ..new_order("PO-L", 1, 2) };
+    let order = records.create_product_order(order).unwrap();
+    assert!(order.lock && records.product_order(order.id).unwrap().lock);
+    let batch = records.create_batch(order.id, "BL", 1).unwrap();
+    let id = unit_id(40);
+    let attempt = records.begin_attempt(batch.id, "f", "op").unwrap();
+    records.bind_unit(attempt, id).unwrap();
+    let stage_one = keywright::agent::Agent::stage_one_record(&station.agent, order.id).unwrap();
+    let mut device = support::Device::new(id, Suite::Hardened, &stage_one, 5);
+    let context = keywright::agent::FrameContext { batch: batch.id, unit: id, attempt: None };
+    while !device.is_done() {
+        let handled =
+            keywright::agent::Agent::handle(&station.agent, context, &device.tick().unwrap()).unwrap();
+        device.deliver(handled.reply.unwrap(), support::Cut::Never);
+    }
+    let challenge = [3; 32];
+    let mut proof =
+        keywright::agent::Agent::check_proof(&station.agent, context, &challenge, &device.prove(&challenge))
+            .unwrap();
+    let (open, locked) = ("0fffaaec 0fff0000".parse().unwrap(), "0ff055ec 0fff0000".parse().unwrap());
+    let half: OptionBytes = "0fff55ec 0fff0000".parse().unwrap();
+    for (observed, closed) in [
+        (None, Some(true)),
+        (Some(locked), None),
+        (Some(locked), Some(false)),
+        (Some(open), Some(true)),
+        (Some(half), Some(true)),
+    ] {
+        proof.lock = LockRecord { asked: Some(locked), observed, closed };
+        let refused = records.finish_attempt(attempt, Outcome::Pass, None, Some(&proof)).unwrap_err();
+        assert_eq!(refusal(refused), FailureCode::LockFailed, "{:?}", proof.lock);
+    }
+    proof.lock = LockRecord { asked: None, observed: Some(locked), closed: Some(true) };
+    records.finish_attempt(attempt, Outcome::Pass, None, Some(&proof)).unwrap();
+    assert_eq!(records.list_attempts(batch.id).unwrap()[0].proof.as_ref().unwrap().lock, proof.lock);
+    // What the paper says about locking does not change once units were made under it.
+    let changed = station.sql().execute("UPDATE product_order SET locks = 0 WHERE name = 'PO-L'", []);
+    assert!(changed.unwrap_err().to_string().contains("keeps its lock"));
+}
+
 #[test]
 fn orders_and_batches_refuse_what_does_not_add_up() {
     let station = Station::new(10, 2);

@@ -926,6 +926,7 @@ impl Agent for EmbeddedAgent {
             agent_mac_ok,
             birth_boot: String::new(),
             old_keys_refused: 0,
+            lock: LockRecord::default(),
         })
     }
 

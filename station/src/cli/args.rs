@@ -206,6 +206,9 @@ pub struct PoNew {
     /// The cloud that its units log in at, as station.toml names it
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub cloud: String,
+    /// Leave the chips open: no read protection, no write protection of the boot sectors. For trials only
+    #[arg(long)]
+    pub no_lock: bool,
 }
 
 /// `keywright unit …`

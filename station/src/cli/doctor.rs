@@ -121,6 +121,7 @@ fn checks(options: &Options) -> Vec<Check> {
     let orders = preflight.orders.as_deref().unwrap_or_default();
     if let Ok(config) = &config {
         checks.push(image(config, orders));
+        checks.extend(lock(orders));
         checks.extend(fixtures(config));
     }
     checks.push(clock(station::now_ms(), preflight.newest_ms));
@@ -249,6 +250,27 @@ fn image(config: &Config, orders: &[ProductOrder]) -> Check {
             "Check the path in station.toml, or build the image with cargo xtask firmware",
         ),
     }
+}
+
+/// Units that leave the line open are meant to be trials.
+fn lock(orders: &[ProductOrder]) -> Option<Check> {
+    let open: Vec<_> = orders.iter().filter(|o| !o.lock).map(|o| o.name.as_str()).collect();
+    if orders.is_empty() {
+        return None;
+    }
+    Some(if open.is_empty() {
+        Check::ok(
+            "lock",
+            "units are locked before they pass: read protection level 1, boot sectors write-protected",
+        )
+    } else {
+        Check::new(
+            "lock",
+            Status::Warn,
+            format_args!("units of {} pass with their flash open to any debugger", open.join(", ")),
+            "Enter a new product order without --no-lock for units that leave the house",
+        )
+    })
 }
 
 #[cfg(feature = "hardware")]

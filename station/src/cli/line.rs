@@ -419,7 +419,7 @@ pub fn fixtures(options: &station::Options, out: Out) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::Snapshot;
+    use crate::line::{Snapshot, Step};
     use crate::model::{AttemptId, UnitId};
     use std::sync::{Arc, Mutex};
 
@@ -465,7 +465,7 @@ mod tests {
             serial: None,
             outcome,
             failure: code.map(|c| Failure::new(c, "")),
-            step_seconds: [0.0; 5],
+            step_seconds: [0.0; Step::ALL.len()],
             seconds: 1.0,
         }
     }

@@ -306,9 +306,9 @@ fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
     let object = json!({
         "event": "po", "name": order.name, "model": order.model, "hw_revision": order.hw_revision,
         "part_number": order.part_number, "quantity": order.quantity, "region": order.region, "suite": order.suite,
-        "image_sha256": order.image_sha256, "cloud_url": order.cloud_url,
+        "image_sha256": order.image_sha256, "cloud_url": order.cloud_url, "lock": order.lock,
     });
-    let keys = ["name", "model", "quantity", "region", "suite", "part_number", "cloud_url"];
+    let keys = ["name", "model", "quantity", "region", "suite", "part_number", "lock", "cloud_url"];
     (keys.iter().map(|k| cell(&object, k)).collect(), object)
 }
 
@@ -325,6 +325,7 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
                 region: new.region,
                 suite: new.suite,
                 cloud_url: station.config.cloud_named(&new.cloud)?.url.clone(),
+                lock: !new.no_lock,
             })?;
             out.say(
                 &order_row(&order).1,
@@ -337,14 +338,14 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
         }
         args::Po::List => {
             let rows: Vec<_> = records.list_product_orders()?.iter().map(order_row).collect();
-            out.table(&["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "CLOUD"], &rows);
+            out.table(&["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "LOCK", "CLOUD"], &rows);
             Ok(Exit::Pass)
         }
         args::Po::Show { name } => {
             let orders = records.list_product_orders()?;
             let order = order_by_name(&orders, name)?;
             out.table(
-                &["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "CLOUD"],
+                &["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "LOCK", "CLOUD"],
                 &[order_row(order)],
             );
             out.text("");
@@ -404,10 +405,11 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             if unit.interrupted { ", interrupted: it goes on at its next start" } else { "" }
         ),
     );
-    let attempts: Vec<_> = records
-        .list_attempts(unit.batch)?
+    let attempts: Vec<_> =
+        records.list_attempts(unit.batch)?.into_iter().filter(|a| a.unit == Some(unit.id)).collect();
+    let lock = attempts.iter().rev().find_map(|a| a.proof.as_ref().map(|p| p.lock));
+    let attempts: Vec<_> = attempts
         .into_iter()
-        .filter(|a| a.unit == Some(unit.id))
         .map(|a| {
             let object = json!({
                 "event": "attempt", "attempt": a.id.0, "fixture": a.fixture, "operator": a.operator, "station": a.station,
@@ -420,6 +422,9 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
         })
         .collect();
     out.table(&["ATTEMPT", "STARTED", "FIXTURE", "OPERATOR", "OUTCOME", "CODE"], &attempts);
+    if let Some(lock) = lock {
+        out.text(format_args!("\nlock: {lock}"));
+    }
     out.text("");
     let history: Vec<_> = records
         .unit_events(unit.id)?

@@ -147,6 +147,7 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         fixture,
         seat: &view.seats[index],
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
+        locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
         density: grid.density,
         scale: grid.scale(),
         now: view.now,

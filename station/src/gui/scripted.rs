@@ -56,6 +56,7 @@ pub fn order() -> ProductOrder {
         suite: 2,
         image_sha256: None,
         cloud_url: "mqtts://localhost".into(),
+        lock: true,
     }
 }
 

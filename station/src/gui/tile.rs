@@ -38,6 +38,8 @@ pub struct Tile<'a> {
     pub seat: &'a Seat,
     /// Whether it may be started by name.
     pub startable: bool,
+    /// Whether units are locked here.
+    pub locks: bool,
     /// How much room there is.
     pub density: Density,
     /// Scale of its words.
@@ -54,6 +56,7 @@ pub const fn step_name(step: Step) -> &'static str {
         Step::AgentKey => "Agent key",
         Step::CloudKey => "Cloud key",
         Step::Prove => "Prove",
+        Step::Lock => "Lock",
     }
 }
 
@@ -343,12 +346,14 @@ impl<'a> Tile<'a> {
         widgets::block(ui, rest, Align2::LEFT_TOP, &failure.remedy, strong(14.2 * s), p.text, left);
     }
 
-    /// The five steps with their marks.
+    /// The steps with their marks.
     fn steps(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
         let s = self.scale;
         let passed = State::of(self.fixture) == State::Done(Outcome::Pass);
         let at = self.fixture.running.as_ref().map(|r| r.step).or(self.seat.step);
-        let cell = rect.width() / Step::ALL.len() as f32;
+        // A step that this order does not take is not shown: it would look done.
+        let steps: Vec<Step> = Step::ALL.into_iter().filter(|s| self.locks || *s != Step::Lock).collect();
+        let cell = rect.width() / steps.len() as f32;
         let y = rect.top() + 11.0 * s;
         let mark_of = |step: Step| match at {
             _ if passed => Mark::Done,
@@ -358,13 +363,13 @@ impl<'a> Tile<'a> {
             _ => Mark::ToDo,
         };
         let center = |i: usize| pos2(rect.left() + cell * (i as f32 + 0.5), y);
-        for i in 1..Step::ALL.len() {
-            let done = mark_of(Step::ALL[i - 1]) == Mark::Done;
+        for i in 1..steps.len() {
+            let done = mark_of(steps[i - 1]) == Mark::Done;
             let ink = if done { p.pass.solid } else { p.border };
             let (a, b) = (center(i - 1) + vec2(12.0 * s, 0.0), center(i) - vec2(12.0 * s, 0.0));
             ui.painter().line_segment([a, b], Stroke::new(2.0 * s, ink));
         }
-        for (i, step) in Step::ALL.into_iter().enumerate() {
+        for (i, step) in steps.into_iter().enumerate() {
             let mark = mark_of(step);
             let square = Rect::from_center_size(center(i), vec2(18.0 * s, 18.0 * s));
             let painter = ui.painter();
@@ -664,6 +669,7 @@ mod tests {
                     fixture: &fixture,
                     seat: &seat,
                     startable: true,
+                    locks: true,
                     density,
                     scale: 1.0,
                     now,
@@ -737,6 +743,7 @@ mod tests {
             "Agent key: in work",
             "Cloud key: to do",
             "Prove: to do",
+            "Lock: to do",
             "message 2 of 3",
             "66 %",
             "KW429-01043",

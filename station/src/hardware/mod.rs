@@ -7,7 +7,8 @@ use crate::config::{Config, Fixture, pair};
 use crate::failure::Failure;
 use crate::image::StageOne;
 use crate::line::bench::{Bench, Chip, Contents, FlashProgress, Link};
-use crate::model::UnitId;
+use crate::line::lock::OptionRequest;
+use crate::model::{OptionBytes, UnitId};
 
 /// The fixtures of this station: those of `station.toml`, else every probe paired with its own serial port.
 ///
@@ -58,6 +59,26 @@ impl Bench for HardwareBench {
 
     fn unit_now(&mut self) -> Result<UnitId, Failure> {
         self.probe.unit_now()
+    }
+
+    fn option_bytes(&mut self) -> Result<OptionBytes, Failure> {
+        self.probe.option_bytes()
+    }
+
+    fn set_option_bytes(
+        &mut self,
+        request: &OptionRequest,
+        progress: &mut dyn FnMut(FlashProgress),
+    ) -> Result<OptionBytes, Failure> {
+        self.probe.set_option_bytes(request, progress)
+    }
+
+    fn flash_is_closed(&mut self) -> Result<bool, Failure> {
+        self.probe.flash_is_closed()
+    }
+
+    fn pull_reset(&mut self) -> Result<(), Failure> {
+        self.probe.pull_reset()
     }
 
     fn release(&mut self) {

@@ -10,7 +10,8 @@ use crate::config::ProbeDescription;
 use crate::failure::{Failure, FailureCode};
 use crate::image::StageOne;
 use crate::line::bench::{Cancel, Chip, Contents, FlashProgress, Retry};
-use crate::model::UnitId;
+use crate::line::lock::{OptionRequest, ReadProtection, guard};
+use crate::model::{OptionBytes, UnitId};
 use keywright_protocol::map::{self, Region};
 use keywright_protocol::record;
 use probe_rs::architecture::arm::dp::DpAddress;
@@ -31,7 +32,7 @@ use probe_rs::{MemoryInterface, Permissions, RegisterId, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The target's name in probe-rs; dev id and flash size are checked besides.
 const TARGET: &str = "STM32F429ZITx";
@@ -40,8 +41,23 @@ const SPEED_KHZ: u32 = 4_000;
 /// A probe that says nothing for so long is lost. The longest legal silence is one 128 KiB sector's erase,
 /// 4 s at worst (STM32F429 datasheet, table 50).
 const QUIET: Duration = Duration::from_secs(15);
-/// FLASH_OPTCR (RM0090 §3.9.10).
+/// FLASH_OPTKEYR, FLASH_SR, FLASH_OPTCR, FLASH_OPTCR1 (RM0090 §3.9.6, .7, .10, .11).
+const FLASH_OPTKEYR: u64 = 0x4002_3C08;
+const FLASH_SR: u64 = 0x4002_3C0C;
 const FLASH_OPTCR: u64 = 0x4002_3C14;
+const FLASH_OPTCR1: u64 = 0x4002_3C18;
+/// What opens the option bytes for writing (RM0090 §3.6.2).
+const OPTION_KEYS: [u32; 2] = [0x0819_2A3B, 0x4C5D_6E7F];
+const OPTLOCK: u32 = 1;
+const OPTSTRT: u32 = 2;
+/// BSY, and the errors an operation may end with, in FLASH_SR.
+const BSY: u32 = 1 << 16;
+const FLASH_ERRORS: u32 = 0xF2;
+/// Option bytes take a tenth of a second; going back to level 0 erases both banks first, 32 s each at worst (STM32F429
+/// datasheet, table 50).
+const OPTIONS_TAKE: Duration = Duration::from_secs(80);
+/// How long the reset pin is held: the chip needs microseconds, a fixture's capacitor more.
+const RESET_PULSE: Duration = Duration::from_millis(20);
 /// How long a busy probe is waited for before it counts as busy.
 const SETTLE: Retry = Retry { tries: 6, pause: Duration::from_millis(100) };
 /// A Black Magic Probe, on USB or TCP.
@@ -226,6 +242,61 @@ impl SwdProbe {
         })
     }
 
+    /// See [`crate::line::bench::Bench::option_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn option_bytes(&mut self) -> Result<OptionBytes, Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            port.let_go();
+            port.option_bytes()
+        })
+    }
+
+    /// See [`crate::line::bench::Bench::set_option_bytes`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_option_bytes(
+        &mut self,
+        request: &OptionRequest,
+        progress: &mut dyn FnMut(FlashProgress),
+    ) -> Result<OptionBytes, Failure> {
+        let request = *request;
+        self.call(progress, move |port, report| port.set_option_bytes(request, report))
+    }
+
+    /// See [`crate::line::bench::Bench::flash_is_closed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn flash_is_closed(&mut self) -> Result<bool, Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            port.let_go();
+            let read = port.look(|memory| memory.read_word_32(u64::from(map::KEY_AREA_A.base)));
+            // Was that the chip's refusal, or is nobody there?
+            port.unit()?;
+            port.let_go();
+            Ok(read.is_err())
+        })
+    }
+
+    /// See [`crate::line::bench::Bench::pull_reset`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pull_reset(&mut self) -> Result<(), Failure> {
+        self.call(&mut |_| {}, |port, _| {
+            port.let_go();
+            let mut probe = port.probe()?;
+            let pulled = probe.target_reset_assert().and_then(|()| {
+                std::thread::sleep(RESET_PULSE);
+                probe.target_reset_deassert()
+            });
+            pulled.map_err(|e| port.unopened(&e))
+        })
+    }
+
     /// See [`crate::line::bench::Bench::release`].
     pub fn release(&mut self) {
         if self.jobs.is_some() {
@@ -340,6 +411,13 @@ impl Plan {
     }
 }
 
+fn read_options(memory: &mut dyn ArmMemoryInterface) -> Result<OptionBytes, ArmError> {
+    Ok(OptionBytes {
+        optcr: memory.read_word_32(FLASH_OPTCR)? & !(OPTLOCK | OPTSTRT),
+        optcr1: memory.read_word_32(FLASH_OPTCR1)?,
+    })
+}
+
 fn registry() -> &'static Registry {
     // Unpacking every chip family probe-rs knows takes tens of milliseconds: once is enough.
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
@@ -420,6 +498,88 @@ impl Port {
             memory.write_word_32(AIRCR, 0x05FA_0004)?;
             memory.flush()
         })
+    }
+
+    fn option_bytes(&mut self) -> Result<OptionBytes, Failure> {
+        self.look(read_options)
+    }
+
+    /// RM0090 §3.6.2: keys, words, start, wait; then a reset, which loads what was programmed (§3.9.10).
+    fn set_option_bytes(
+        &mut self,
+        request: OptionRequest,
+        report: &dyn Fn(FlashProgress),
+    ) -> Result<OptionBytes, Failure> {
+        const DHCSR: u64 = 0xE000_EDF0;
+        const HALT: u32 = 0xA05F_0003;
+        let wanted = request.words();
+        guard(wanted)?;
+        self.let_go();
+        let before = self.option_bytes()?;
+        let erases =
+            before.protection() == ReadProtection::Level1 && wanted.protection() == ReadProtection::Level0;
+        let until = Instant::now() + OPTIONS_TAKE;
+        // The firmware may be at the flash itself: it is stopped, and what it began comes to its end.
+        self.look(|memory| memory.write_word_32(DHCSR, HALT))?;
+        self.wait_for_flash(until, "finishing", report)?;
+        let shown = self.look(|memory| {
+            memory.write_word_32(FLASH_SR, FLASH_ERRORS)?;
+            if memory.read_word_32(FLASH_OPTCR)? & OPTLOCK != 0 {
+                for key in OPTION_KEYS {
+                    memory.write_word_32(FLASH_OPTKEYR, key)?;
+                }
+            }
+            memory.write_word_32(FLASH_OPTCR1, wanted.optcr1)?;
+            memory.write_word_32(FLASH_OPTCR, wanted.optcr)?;
+            read_options(memory)
+        })?;
+        // A bit that got lost on the wire could be for ever.
+        if shown != wanted {
+            self.reset()?;
+            self.let_go();
+            return Err(Failure::new(
+                FailureCode::LockFailed,
+                format!("the registers show {shown} where {wanted} was written; nothing was programmed"),
+            ));
+        }
+        self.look(|memory| memory.write_word_32(FLASH_OPTCR, wanted.optcr | OPTSTRT))?;
+        let errors =
+            self.wait_for_flash(until, if erases { "erasing everything" } else { "setting" }, report)?;
+        self.look(|memory| memory.write_word_32(FLASH_OPTCR, wanted.optcr | OPTLOCK))?;
+        self.reset()?;
+        self.let_go();
+        let observed = self.option_bytes()?;
+        self.let_go();
+        if errors != 0 {
+            return Err(Failure::new(
+                FailureCode::LockFailed,
+                format!("FLASH_SR {errors:#04x}; the chip shows {observed}"),
+            ));
+        }
+        Ok(observed)
+    }
+
+    /// Waits until the flash is idle; the error bits it ended with.
+    fn wait_for_flash(
+        &mut self,
+        until: Instant,
+        label: &str,
+        report: &dyn Fn(FlashProgress),
+    ) -> Result<u32, Failure> {
+        let total = OPTIONS_TAKE.as_secs();
+        loop {
+            let status = self.look(|memory| memory.read_word_32(FLASH_SR))?;
+            if status & BSY == 0 {
+                return Ok(status & FLASH_ERRORS);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure::new(FailureCode::LockFailed, "the flash stays busy"));
+            }
+            // Also tells the worker that the probe is alive: an erase takes longer than a probe may be silent.
+            report(FlashProgress { label: label.into(), done: total - left.as_secs().min(total), total });
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn open(&mut self, under_reset: bool) -> Result<(), Failure> {

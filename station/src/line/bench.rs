@@ -3,9 +3,10 @@
 //! `hardware` implements them over probe-rs and serialport; tests implement them in memory, so that the worker that
 //! is tested is the worker that runs.
 
+use super::lock::{OptionRequest, ReadProtection};
 use crate::failure::{Failure, FailureCode};
 use crate::image::StageOne;
-use crate::model::UnitId;
+use crate::model::{OptionBytes, UnitId};
 use keywright_protocol::map;
 use keywright_protocol::serial::Channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -109,10 +110,15 @@ pub struct Chip {
 }
 
 impl Chip {
-    /// Refuses what must not be flashed, before anything is erased.
+    /// At level 1: its flash can't be read, and erases itself when it is opened.
+    pub fn is_locked(&self) -> bool {
+        ReadProtection::of(self.rdp) == ReadProtection::Level1
+    }
+
+    /// Refuses what can't be worked on, before anything is erased. Whether a locked chip is one of ours the records say.
     ///
     /// # Errors
-    /// `WrongChip`, `ReadProtected`, `BlankIdentity`.
+    /// `WrongChip`, `ReadProtected` at level 2, `BlankIdentity`.
     pub fn check(&self) -> Result<(), Failure> {
         if u32::from(self.device) != map::DEV_ID_STM32F42X {
             return Err(Failure::new(
@@ -125,14 +131,10 @@ impl Chip {
                 ),
             ));
         }
-        match self.rdp {
-            0xAA => {}
-            0xCC => return Err(Failure::new(FailureCode::ReadProtected, "level 2, for ever")),
-            other => {
-                return Err(Failure::new(FailureCode::ReadProtected, format!("level 1 (RDP {other:#04x})")));
-            }
+        if ReadProtection::of(self.rdp) == ReadProtection::Level2 {
+            return Err(Failure::new(FailureCode::ReadProtected, "level 2, for ever"));
         }
-        if u32::from(self.flash_kib) * 1024 != map::FLASH_LEN {
+        if !self.is_locked() && u32::from(self.flash_kib) * 1024 != map::FLASH_LEN {
             return Err(Failure::new(
                 FailureCode::WrongChip,
                 format!("{} KiB of flash, expected {}", self.flash_kib, map::FLASH_LEN / 1024),
@@ -234,6 +236,31 @@ pub trait Bench: Send {
     /// # Errors
     /// `ProbeLost`, `BoardUnplugged`.
     fn unit_now(&mut self) -> Result<UnitId, Failure>;
+    /// The option bytes in force.
+    ///
+    /// # Errors
+    /// `ProbeLost`, `BoardUnplugged`.
+    fn option_bytes(&mut self) -> Result<OptionBytes, Failure>;
+    /// Programs option bytes, resets the chip so that it loads them, and reads them back. The core runs from its reset, unless
+    /// the chip keeps a debugger's company out by standing still (level 1).
+    ///
+    /// # Errors
+    /// `LockFailed`, `OptionBytesRefused`, `ProbeLost`, `BoardUnplugged`.
+    fn set_option_bytes(
+        &mut self,
+        request: &OptionRequest,
+        progress: &mut dyn FnMut(FlashProgress),
+    ) -> Result<OptionBytes, Failure>;
+    /// Tries to read the flash as a thief would: whether the chip refuses.
+    ///
+    /// # Errors
+    /// `ProbeLost`, `BoardUnplugged`.
+    fn flash_is_closed(&mut self) -> Result<bool, Failure>;
+    /// Resets the chip by its pin alone: at level 1 a debugger's look stops the unit until its power was off.
+    ///
+    /// # Errors
+    /// `ProbeLost`, `NoProbe`, `ProbeBusy`.
+    fn pull_reset(&mut self) -> Result<(), Failure>;
     /// Lets go of the probe.
     fn release(&mut self);
     /// Whether a board is in the fixture, and which, found out cheaply; only between attempts.
@@ -261,12 +288,16 @@ mod tests {
         let cases = [
             (Chip { device: 0x413, ..CHIP }, FailureCode::WrongChip),
             (Chip { flash_kib: 1024, ..CHIP }, FailureCode::WrongChip),
-            (Chip { rdp: 0x55, ..CHIP }, FailureCode::ReadProtected),
             (Chip { rdp: 0xCC, ..CHIP }, FailureCode::ReadProtected),
-            (Chip { rdp: 0, ..CHIP }, FailureCode::ReadProtected),
             (Chip { unit: UnitId([0; 12]), ..CHIP }, FailureCode::BlankIdentity),
             (Chip { unit: UnitId([0xFF; 12]), ..CHIP }, FailureCode::BlankIdentity),
         ];
+        // Any other byte is level 1; the flash size word may then read as nothing.
+        for rdp in [0x55, 0, 0xFF] {
+            let locked = Chip { rdp, flash_kib: 0, ..CHIP };
+            locked.check().unwrap();
+            assert!(locked.is_locked() && !CHIP.is_locked());
+        }
         for (chip, code) in cases {
             let failure = chip.check().unwrap_err();
             println!("{failure}");

@@ -430,7 +430,7 @@ impl Hub {
                 serial: None,
                 outcome: failure.outcome(),
                 failure: Some(failure.clone()),
-                step_seconds: [0.0; 5],
+                step_seconds: [0.0; Step::ALL.len()],
                 seconds: 0.0,
             };
             self.trouble(failure);

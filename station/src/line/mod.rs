@@ -1,12 +1,13 @@
 //! The line: one worker per fixture takes a bare board and gives back a unit.
 //!
 //! Order of events of one attempt: `Started`, then for each step of
-//! arrive → flash → agent key → cloud key → prove one `Step` followed by any number of `Progress`, then exactly
+//! arrive → flash → agent key → cloud key → prove → lock one `Step` followed by any number of `Progress`, then exactly
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
 
 pub mod bench;
 mod bridge;
 mod hub;
+pub mod lock;
 pub mod next;
 mod presence;
 pub mod worker;
@@ -31,11 +32,14 @@ pub enum Step {
     CloudKey,
     /// Reset, challenge, MACs.
     Prove,
+    /// Read protection and write protection of the boot sectors, read back.
+    Lock,
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 5] = [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove];
+    pub const ALL: [Self; 6] =
+        [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove, Self::Lock];
 }
 
 /// New keys for units that passed before.
@@ -153,7 +157,7 @@ pub enum Event {
         /// Why not PASS.
         failure: Option<Failure>,
         /// Seconds by step, in order of [`Step::ALL`]; 0 for skipped steps.
-        step_seconds: [f64; 5],
+        step_seconds: [f64; Step::ALL.len()],
         /// Seconds in all.
         seconds: f64,
     },

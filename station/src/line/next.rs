@@ -14,6 +14,8 @@ pub struct UnitRecordView {
     pub state: UnitState,
     /// It belongs to the batch that runs here.
     pub same_batch: bool,
+    /// The chip is at read protection level 1: nothing can be written to its flash, and opening it erases all.
+    pub locked: bool,
 }
 
 /// How far the unit itself says it is.
@@ -60,6 +62,8 @@ pub enum DeviceStatus {
     StageOne,
     /// Our image with a unit's keys; the unit has not been asked.
     Keyed,
+    /// Read-protected: what the flash holds only the unit itself can say. It has not been asked.
+    Locked,
     /// It was asked and did not answer.
     Silent,
     /// It answered.
@@ -108,7 +112,7 @@ pub enum NextStep {
     AgentKey,
     /// Relay until the cloud key is active.
     CloudKey,
-    /// Reset, challenge, check: the end.
+    /// Reset, challenge, check, lock: the end.
     Prove,
     /// Not here, not now.
     Refuse(Refusal),
@@ -152,7 +156,7 @@ impl Refusal {
 
 /// Decides. Pure; every case is named.
 pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
-    use DeviceStatus::{Empty, EmptyKeyed, Keyed, Reported as Says, Silent, StageOne as Whole};
+    use DeviceStatus::{Empty, EmptyKeyed, Keyed, Locked, Reported as Says, Silent, StageOne as Whole};
     use NextStep::{Adopt, AgentKey, Ask, CloudKey, Flash, Prove, Refuse};
     use Reported::{
         Active, AgentKeyActive, AgentKeyPending, CloudKeyPending, NoProductKey, ProductKey, Unknown,
@@ -162,12 +166,14 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
     if !record.same_batch {
         return Refuse(Refusal::OtherBatch);
     }
-    match (record.state, *device) {
+    let step = match (record.state, *device) {
         // Set aside: nothing on the chip changes that.
-        (Quarantined, Empty | EmptyKeyed | Whole | Keyed | Silent | Says { .. }) => {
+        (Quarantined, Empty | EmptyKeyed | Whole | Keyed | Locked | Silent | Says { .. }) => {
             Refuse(Refusal::Quarantined)
         }
-        (Scrapped, Empty | EmptyKeyed | Whole | Keyed | Silent | Says { .. }) => Refuse(Refusal::Scrapped),
+        (Scrapped, Empty | EmptyKeyed | Whole | Keyed | Locked | Silent | Says { .. }) => {
+            Refuse(Refusal::Scrapped)
+        }
 
         // Whoever does not answer can't be helped from here.
         (Arrived | Flashing | StageOne | UnitState::AgentKey | UnitState::CloudKey | Passed, Silent) => {
@@ -182,6 +188,11 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
             Arrived | Flashing | StageOne | UnitState::AgentKey | UnitState::CloudKey | Passed,
             Says { stage: Unknown(n), same_order: true },
         ) => Refuse(Refusal::UnknownStage(n)),
+
+        // This station locks a unit after its keys were proved, so one that never had both was locked by somebody else.
+        (Arrived | Flashing | StageOne | UnitState::AgentKey, Locked) => Refuse(Refusal::ForeignKeys),
+        // Stopped between its lock and its PASS, or back from the field: only the unit knows.
+        (UnitState::CloudKey | Passed, Locked) => Ask,
 
         // New here. Keys on it are somebody else's: erasing them is not ours to decide.
         (Arrived, Empty | Says { stage: NoProductKey, same_order: true }) => Flash { forget: false },
@@ -242,6 +253,11 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
             | Whole
             | Says { stage: NoProductKey | ProductKey | AgentKeyActive, same_order: true },
         ) => Refuse(Refusal::KeysGone),
+    };
+    match step {
+        // Whatever a locked unit says it has lost: only QA may erase it.
+        Flash { .. } | Adopt { .. } if record.locked => Refuse(Refusal::KeysGone),
+        step => step,
     }
 }
 
@@ -258,6 +274,7 @@ mod tests {
             DeviceStatus::EmptyKeyed,
             DeviceStatus::StageOne,
             DeviceStatus::Keyed,
+            DeviceStatus::Locked,
             DeviceStatus::Silent,
             says(Reported::NoProductKey),
             says(Reported::ProductKey),
@@ -295,24 +312,24 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        //                       empty keyed whole keys+img silent | none pk  ak?  ak  ck? active unknown other order
+        //                       empty keyed whole keys+img locked silent | none pk  ak?  ak  ck? active unknown other order
         let table = [
-            (UnitState::Arrived, "F k A k s F A k k k k v k"),
-            (UnitState::Flashing, "F! F! A! F! s F! A! F! F! F! F! v k"),
-            (UnitState::StageOne, "F! F! ? ? s F! a a c c P v k"),
-            (UnitState::AgentKey, "F! F! A! ? s F! a a c c P v k"),
-            (UnitState::CloudKey, "F! F! A! ? s F! a a c c P v k"),
-            (UnitState::Passed, "g g g ? s g g c g c P v k"),
-            (UnitState::Quarantined, "q q q q q q q q q q q q q"),
-            (UnitState::Scrapped, "x x x x x x x x x x x x x"),
+            (UnitState::Arrived, "F k A k k s F A k k k k v k"),
+            (UnitState::Flashing, "F! F! A! F! k s F! A! F! F! F! F! v k"),
+            (UnitState::StageOne, "F! F! ? ? k s F! a a c c P v k"),
+            (UnitState::AgentKey, "F! F! A! ? k s F! a a c c P v k"),
+            (UnitState::CloudKey, "F! F! A! ? ? s F! a a c c P v k"),
+            (UnitState::Passed, "g g g ? ? s g g c g c P v k"),
+            (UnitState::Quarantined, "q q q q q q q q q q q q q q"),
+            (UnitState::Scrapped, "x x x x x x x x x x x x x x"),
         ];
         assert_eq!(table.map(|row| row.0), UnitState::ALL);
         for (state, expected) in table {
-            let record = UnitRecordView { state, same_batch: true };
+            let record = UnitRecordView { state, same_batch: true, locked: false };
             let got: Vec<_> = statuses().iter().map(|d| letter(next_step(&record, d))).collect();
             assert_eq!(got.join(" "), expected, "{state:?}");
             for device in statuses() {
-                let other = UnitRecordView { state, same_batch: false };
+                let other = UnitRecordView { state, same_batch: false, locked: false };
                 assert_eq!(next_step(&other, &device), NextStep::Refuse(Refusal::OtherBatch));
             }
         }
@@ -323,7 +340,7 @@ mod tests {
     fn every_unit_comes_to_an_end() {
         for state in UnitState::ALL {
             for start in statuses() {
-                let mut record = UnitRecordView { state, same_batch: true };
+                let mut record = UnitRecordView { state, same_batch: true, locked: false };
                 let mut device = start;
                 let mut steps = 0;
                 loop {
@@ -333,11 +350,8 @@ mod tests {
                             device = DeviceStatus::StageOne;
                         }
                         NextStep::Ask => {
-                            let stage = if device == DeviceStatus::Keyed {
-                                Reported::Active
-                            } else {
-                                Reported::ProductKey
-                            };
+                            let keyed = matches!(device, DeviceStatus::Keyed | DeviceStatus::Locked);
+                            let stage = if keyed { Reported::Active } else { Reported::ProductKey };
                             device = DeviceStatus::Reported { stage, same_order: true };
                         }
                         NextStep::AgentKey => {
@@ -360,12 +374,35 @@ mod tests {
     #[test]
     fn nothing_that_matters_is_erased() {
         for device in statuses() {
-            let passed = next_step(&UnitRecordView { state: UnitState::Passed, same_batch: true }, &device);
+            let passed = next_step(
+                &UnitRecordView { state: UnitState::Passed, same_batch: true, locked: false },
+                &device,
+            );
             assert!(!matches!(passed, NextStep::Flash { .. } | NextStep::Adopt { .. }), "{device:?}");
         }
         for device in [DeviceStatus::EmptyKeyed, DeviceStatus::Keyed] {
-            let step = next_step(&UnitRecordView { state: UnitState::Arrived, same_batch: true }, &device);
+            let step = next_step(
+                &UnitRecordView { state: UnitState::Arrived, same_batch: true, locked: false },
+                &device,
+            );
             assert_eq!(step, NextStep::Refuse(Refusal::ForeignKeys));
+        }
+    }
+
+    /// A locked chip takes no flashing: what would erase it elsewhere hands it to QA.
+    #[test]
+    fn a_locked_unit_is_never_flashed() {
+        for state in UnitState::ALL {
+            for device in statuses() {
+                let open = next_step(&UnitRecordView { state, same_batch: true, locked: false }, &device);
+                let locked = next_step(&UnitRecordView { state, same_batch: true, locked: true }, &device);
+                match open {
+                    NextStep::Flash { .. } | NextStep::Adopt { .. } => {
+                        assert_eq!(locked, NextStep::Refuse(Refusal::KeysGone));
+                    }
+                    same => assert_eq!(locked, same),
+                }
+            }
         }
     }
 

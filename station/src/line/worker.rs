@@ -9,12 +9,15 @@
 
 use super::bench::{Bench, Cancel, Link, Received, Retry};
 use super::bridge::Bridge;
+use super::lock::OptionRequest;
 use super::next::{DeviceStatus, NextStep, Refusal, Reported, UnitRecordView, next_step};
 use super::{Event, Step, Update, Work};
 use crate::agent::{Agent, Change, FrameContext};
 use crate::failure::{Failure, FailureCode};
 use crate::image::{CommonImage, StageOne};
-use crate::model::{AttemptId, Batch, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState};
+use crate::model::{
+    AttemptId, Batch, LockRecord, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState,
+};
 use crate::records::{Records, RecordsError};
 use keywright_protocol::control::{
     CONTROL_VERSION, Control, LogRecord, MAX_CONTROL, Proof, Severity, Status,
@@ -44,6 +47,10 @@ const LISTEN: Duration = Duration::from_millis(50);
 /// Progress within one label is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
+/// Seconds by step.
+type Seconds = [f64; Step::ALL.len()];
+const NO_SECONDS: Seconds = [0.0; Step::ALL.len()];
+
 /// How long the worker waits for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
@@ -59,6 +66,8 @@ pub struct Timing {
     pub pause: Duration,
     /// For the login at its cloud after the proof.
     pub cloud: Duration,
+    /// For a person to take a locked unit's power away and give it back.
+    pub power: Duration,
 }
 
 impl Default for Timing {
@@ -70,6 +79,7 @@ impl Default for Timing {
             suspicious: Duration::from_secs(6),
             pause: Duration::from_millis(500),
             cloud: Duration::from_secs(45),
+            power: Duration::from_secs(120),
         }
     }
 }
@@ -142,7 +152,7 @@ impl Worker {
             Err(error) => {
                 let failure = records_failure(error);
                 (self.events)(Event::Station { failure: failure.clone() });
-                return self.tell_end(AttemptId(0), None, Err(failure), [0.0; 5], began);
+                return self.tell_end(AttemptId(0), None, Err(failure), NO_SECONDS, began);
             }
         };
         (self.events)(Event::Started {
@@ -158,7 +168,8 @@ impl Worker {
             unit: None,
             link: None,
             step: None,
-            seconds: [0.0; 5],
+            seconds: NO_SECONDS,
+            locked: false,
             complaint: None,
             told: None,
             held: None,
@@ -200,7 +211,7 @@ impl Worker {
         attempt: AttemptId,
         unit: Option<Unit>,
         result: Result<(), Failure>,
-        step_seconds: [f64; 5],
+        step_seconds: Seconds,
         began: Instant,
     ) -> Ended {
         let failure = result.err();
@@ -251,7 +262,10 @@ struct Run<'a> {
     unit: Option<Unit>,
     link: Option<Box<dyn Link>>,
     step: Option<(Step, Instant)>,
-    seconds: [f64; 5],
+    seconds: Seconds,
+    /// The chip is at read protection level 1. A debugger's look stops it until its power was off, so from the first answer on
+    /// it is reached by its serial port and its reset pin alone, and looked at again only when all else is done.
+    locked: bool,
     /// The last permanent error that the unit itself reported.
     complaint: Option<LogRecord>,
     told: Option<(String, Instant)>,
@@ -282,6 +296,10 @@ impl Run<'_> {
             settled => Ok(settled),
         })??;
         chip.check()?;
+        self.locked = chip.is_locked();
+        if self.locked && self.worker.records.unit(chip.unit).map_err(records_failure)?.is_none() {
+            return Err(Failure::new(FailureCode::ReadProtected, format!("level 1 (RDP {:#04x})", chip.rdp)));
+        }
         if order_is_update(self.order) {
             // A board that is no unit yet must not become one by being asked for new keys.
             let known = self.worker.records.unit(chip.unit).map_err(records_failure)?;
@@ -302,13 +320,20 @@ impl Run<'_> {
         self.po = Some(po);
         let stage_one = StageOne::new(image, record);
         self.progress(Step::Arrive, "comparing the flash", 2, 3);
-        let contents = self.worker.bench.inspect(&stage_one).map_err(|f| self.who_is_there(f))?;
-        let mut device = DeviceStatus::seen(&contents);
+        let mut device = if self.locked {
+            DeviceStatus::Locked
+        } else {
+            let contents = self.worker.bench.inspect(&stage_one).map_err(|f| self.who_is_there(f))?;
+            DeviceStatus::seen(&contents)
+        };
         for _ in 0..MAX_STEPS {
             self.cancel.check()?;
             let known = self.refresh()?;
-            let record =
-                UnitRecordView { state: known.state, same_batch: known.batch == self.order.batch.id };
+            let record = UnitRecordView {
+                state: known.state,
+                same_batch: known.batch == self.order.batch.id,
+                locked: self.locked,
+            };
             let step = next_step(&record, &device);
             if order_is_update(self.order)
                 && !matches!(step, NextStep::Ask | NextStep::CloudKey | NextStep::Prove)
@@ -334,7 +359,8 @@ impl Run<'_> {
                     if let Work::Update(update) = &self.order.work {
                         self.update(update)?;
                     }
-                    return self.prove();
+                    let proof = self.prove()?;
+                    return self.lock(proof);
                 }
                 NextStep::Refuse(Refusal::Silent) => return Err(self.silence()),
                 NextStep::Refuse(refusal) => return Err(refusal.failure()),
@@ -418,14 +444,50 @@ impl Run<'_> {
 
     /// Resets the unit, lets it run and makes sure that it is still the same one.
     fn restart(&mut self) -> Result<(), Failure> {
-        let unit = self.worker.bench.restart()?;
+        let unit = if self.locked {
+            self.worker.bench.pull_reset()?;
+            None
+        } else {
+            Some(self.worker.bench.restart()?)
+        };
         // What the pins said while nobody drove them means nothing, and what was said before the reset is void.
         self.held = None;
         self.bridge.hang_up();
         if let Some(link) = &mut self.link {
             link.clear();
         }
-        self.same_unit(unit)
+        match unit {
+            Some(unit) => self.same_unit(unit),
+            None => Ok(()),
+        }
+    }
+
+    /// Brings a locked unit back to life: the look that told its id has stopped it (RM0090 §3.6.3), and only its power-on
+    /// starts it again. One that speaks without has a milder chip.
+    fn revive(&mut self) -> Result<(), Failure> {
+        self.worker.bench.release();
+        self.restart()?;
+        let timing = self.worker.timing;
+        let (ask_at, until) = (Instant::now() + timing.ask_again, Instant::now() + timing.power);
+        let mut asked = false;
+        loop {
+            self.cancel.check()?;
+            if let Some(heard) = self.listen(LISTEN)? {
+                if let Heard::Frame(frame) = heard {
+                    self.held = Some(frame);
+                }
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Err(Failure::new(FailureCode::PowerNeeded, ""));
+            }
+            if now >= ask_at && !asked {
+                asked = true;
+                let step = self.step.map_or(Step::Arrive, |(step, _)| step);
+                self.progress(step, "locked: take its power away and give it back", 0, 0);
+            }
+        }
     }
 
     fn same_unit(&self, now: UnitId) -> Result<(), Failure> {
@@ -437,7 +499,11 @@ impl Run<'_> {
     }
 
     fn ask(&mut self) -> Result<DeviceStatus, Failure> {
-        self.restart()?;
+        if self.locked {
+            self.revive()?
+        } else {
+            self.restart()?
+        }
         let po16 = self.po.as_ref().map(ProductOrder::po16).unwrap_or_default();
         let status = self.request(Control::StatusRequest, |heard| match heard {
             Heard::Status(status) => Some(Ok(*status)),
@@ -689,7 +755,7 @@ impl Run<'_> {
                 None => self.listen(ask_at.min(until).saturating_duration_since(now))?,
             };
             let Some(heard) = heard else {
-                if heard_at.elapsed() >= timing.suspicious {
+                if heard_at.elapsed() >= timing.suspicious && !self.locked {
                     let there = self.worker.bench.unit_now();
                     self.worker.bench.release();
                     self.same_unit(there?)?;
@@ -795,9 +861,9 @@ impl Run<'_> {
             _ => None,
         })?;
         let Some(proof) = proof else { return Err(self.silence()) };
-        // Boards may have been swapped while the unit worked; its own word is not enough.
-        let now = self.worker.bench.unit_now()?;
-        self.same_unit(now)?;
+        if !self.locked {
+            self.still_there()?;
+        }
         self.progress(Step::Prove, "checking the proof", 2, PROVE_PARTS);
         let context = FrameContext { batch: self.order.batch.id, unit: self.id(), attempt: Some(self.id) };
         let record = self.worker.agent.check_proof(context, &challenge, &proof)?;
@@ -838,7 +904,61 @@ impl Run<'_> {
         self.progress(Step::Prove, "trying its old keys", 4, PROVE_PARTS);
         record.birth_boot = birth.boot;
         record.old_keys_refused = self.worker.agent.try_old_credentials(self.id())?;
+        if self.locked {
+            self.still_there()?;
+        }
         Ok(record)
+    }
+
+    /// Boards may have been swapped while the unit worked; its own word is not enough.
+    fn still_there(&mut self) -> Result<(), Failure> {
+        let now = self.worker.bench.unit_now()?;
+        self.same_unit(now)
+    }
+
+    /// Closes the chip behind the proof, and writes down apart what was asked of it and what it shows.
+    fn lock(&mut self, mut proof: ProofRecord) -> Result<ProofRecord, Failure> {
+        if !self.po.as_ref().is_some_and(|po| po.lock) {
+            proof.lock.observed = Some(self.worker.bench.option_bytes()?);
+            return Ok(proof);
+        }
+        self.begin_step(Step::Lock);
+        self.progress(Step::Lock, "reading the option bytes", 0, 3);
+        let now = self.worker.bench.option_bytes()?;
+        self.cancel.check()?;
+        let mut lock = LockRecord { asked: None, observed: Some(now), closed: None };
+        if !now.are_locked() {
+            let request = OptionRequest::lock(now)?;
+            lock.asked = Some(request.words());
+            self.progress(Step::Lock, "setting the option bytes", 1, 3);
+            self.event("lock-begin", json!({ "asked": lock.asked, "before": now }), None)?;
+            match self.worker.bench.set_option_bytes(&request, &mut |_| {}) {
+                Ok(observed) => lock.observed = Some(observed),
+                Err(failure) => {
+                    let failure = self.who_is_there(failure);
+                    let detail = json!({ "asked": lock.asked, "failure": failure.code.to_string() });
+                    self.event("lock-failed", detail, None)?;
+                    return Err(failure);
+                }
+            }
+        }
+        self.progress(Step::Lock, "trying to read its flash", 2, 3);
+        lock.closed = Some(self.worker.bench.flash_is_closed()?);
+        self.still_there()?;
+        self.event("lock-end", json!(lock), None)?;
+        let observed = lock.observed.filter(|o| o.are_locked());
+        if observed.is_none() || lock.closed != Some(true) {
+            let facts = format!(
+                "asked for {}, it shows {}, its flash {}",
+                lock.asked.map_or("nothing".into(), |a| a.to_string()),
+                lock.observed.map_or("nothing".into(), |o| o.to_string()),
+                if lock.closed == Some(true) { "is closed" } else { "can be read" },
+            );
+            return Err(Failure::new(FailureCode::LockFailed, facts));
+        }
+        self.locked = true;
+        proof.lock = lock;
+        Ok(proof)
     }
 
     /// Why a unit with proved keys never logged in.

@@ -46,6 +46,8 @@ pub struct NewProductOrder {
     pub suite: u8,
     /// Connection URL for the cloud record.
     pub cloud_url: String,
+    /// See [`ProductOrder::lock`].
+    pub lock: bool,
 }
 
 /// One line of a unit's history.

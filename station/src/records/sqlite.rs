@@ -535,7 +535,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, at: usize) -> r
         .transpose()
 }
 
-const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url FROM product_order";
+const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url, locks FROM product_order";
 
 fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
     Ok(ProductOrder {
@@ -549,6 +549,7 @@ fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
         suite: r.get(7)?,
         image_sha256: r.get(8)?,
         cloud_url: r.get(9)?,
+        lock: r.get(10)?,
     })
 }
 
@@ -667,6 +668,7 @@ impl Inner {
         unit: UnitId,
         keys: &UnitKeys,
         proof: Option<&ProofRecord>,
+        locks: bool,
     ) -> Result<(), RecordsError> {
         let refuse = |facts: String| Err(refused(FailureCode::ProofFailed, facts));
         let Some(proof) = proof else { return refuse("a PASS needs a proof".into()) };
@@ -675,6 +677,15 @@ impl Inner {
         }
         if !proof.cloud_mac_ok || !proof.agent_mac_ok {
             return refuse(format!("unit {unit}: a MAC does not verify"));
+        }
+        // What was asked for is no evidence: only what the chip showed afterwards is.
+        let lock = proof.lock;
+        if locks && !(lock.closed == Some(true) && lock.observed.is_some_and(OptionBytes::are_locked)) {
+            let shown = lock.observed.map_or("nothing".into(), |o| o.to_string());
+            return Err(refused(
+                FailureCode::LockFailed,
+                format!("unit {unit}: its order locks units, its chip showed {shown}"),
+            ));
         }
         let mut challenge = [0u8; 32];
         let drawn = hex::decode_to_slice(&proof.challenge, &mut challenge).is_ok();
@@ -733,8 +744,8 @@ impl Records for SqliteRecords {
             tx.connection
                 .execute(
                     "INSERT INTO product_order (name, model, hw_revision, part_number, quantity, region, suite,
-                                                cloud_url, product_key_sealed, created_at_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                                                cloud_url, product_key_sealed, created_at_ms, locks)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                     (
                         &new.name,
                         &new.model,
@@ -746,6 +757,7 @@ impl Records for SqliteRecords {
                         &new.cloud_url,
                         &sealed,
                         now(&clock),
+                        new.lock,
                     ),
                 )
                 .map_err(|e| tx.map(e))?;
@@ -760,6 +772,7 @@ impl Records for SqliteRecords {
                 suite: new.suite,
                 image_sha256: None,
                 cloud_url: new.cloud_url,
+                lock: new.lock,
             })
         })
     }
@@ -1183,24 +1196,24 @@ impl Records for SqliteRecords {
                 if pass { "a PASS has no failure" } else { "an attempt that does not pass has a failure" },
             ));
         }
-        let unit = self
+        let (unit, locks) = self
             .0
             .read(|c| {
                 c.query_row(
-                    "SELECT u.uid FROM attempt a LEFT JOIN unit u ON u.id = a.unit WHERE a.id = ?1",
+                    "SELECT u.uid, p.locks FROM attempt a LEFT JOIN unit u ON u.id = a.unit
+                     JOIN batch b ON b.id = a.batch JOIN product_order p ON p.id = b.po WHERE a.id = ?1",
                     [attempt.0],
-                    |r| r.get::<_, Option<[u8; 12]>>(0),
+                    |r| Ok((r.get::<_, Option<[u8; 12]>>(0)?.map(UnitId), r.get::<_, bool>(1)?)),
                 )
                 .optional()
             })?
-            .ok_or_else(|| self.0.missing("attempt", attempt.0, "unit show"))?
-            .map(UnitId);
+            .ok_or_else(|| self.0.missing("attempt", attempt.0, "unit show"))?;
         // The unit's frames stay out while its keys are looked at and the PASS is written.
         let _guard = unit.map(|unit| self.0.lock_unit(unit));
         if pass {
             let unit = unit.ok_or_else(|| refused(FailureCode::ProofFailed, "the attempt has no unit"))?;
             let keys = self.key_vault().unit_keys(unit)?;
-            self.0.check_pass(unit, &keys, proof)?;
+            self.0.check_pass(unit, &keys, proof, locks)?;
         }
         let failure = failure.cloned();
         let proof = proof.cloned();

@@ -62,6 +62,7 @@ pub fn new_order(name: &str, quantity: u32, suite: u8) -> NewProductOrder {
         region: 7,
         suite,
         cloud_url: "mqtts://cloud.example:8883".into(),
+        lock: false,
     }
 }
 

@@ -30,6 +30,15 @@ impl Factory {
     /// `boards` bare boards in as many fixtures, anchors for region 7, an order and an open batch of `quantity` units
     /// under `suite`.
     pub fn new(boards: u32, quantity: u32, suite: u8, seed: u64) -> Self {
+        Self::with(boards, quantity, suite, seed, &["--no-lock"])
+    }
+
+    /// The same with an order that locks its units, as orders do: a debugger's look then stops a unit until [`Self::power_cycle`].
+    pub fn locking(boards: u32, quantity: u32, seed: u64) -> Self {
+        Self::with(boards, quantity, 2, seed, &[])
+    }
+
+    fn with(boards: u32, quantity: u32, suite: u8, seed: u64, order: &[&str]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let config = BenchConfig { dir: Some(home.path().to_path_buf()), ..BenchConfig::new(boards, seed) };
         let bench = Bench::start(&config).expect("virtual boards start");
@@ -37,21 +46,18 @@ impl Factory {
         factory.write_config(&image());
         factory.ok(&["anchors", "init", "--region", "7"]);
         let (count, suite) = (quantity.to_string(), suite.to_string());
-        factory.ok(&[
-            "po",
-            "new",
-            ORDER,
-            "--model",
-            "KW-GATEWAY-429",
-            "--quantity",
-            &count,
-            "--region",
-            "7",
-            "--suite",
-            &suite,
-        ]);
+        let mut new = vec!["po", "new", ORDER, "--model", "KW-GATEWAY-429", "--region", "7"];
+        new.extend(["--quantity", &count, "--suite", &suite]);
+        new.extend(order);
+        factory.ok(&new);
         factory.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
         factory
+    }
+
+    /// Takes a board's power away and gives it back.
+    pub fn power_cycle(&self, n: u32) {
+        self.bench.cut_power(n).expect("board");
+        self.bench.power_on(n).expect("board");
     }
 
     /// Writes `station.toml` with one fixture per board and `image` as the common image.
@@ -106,8 +112,27 @@ impl Factory {
         for name in &names {
             args.extend(["--fixture", name]);
         }
+        self.start(&args)
+    }
+
+    /// Runs a command that works on units, and takes the power of each away and gives it back when that is asked for.
+    pub fn run_attended(&self, args: &[&str]) -> Report {
+        let mut line = self.start(args);
+        let mut events = Vec::new();
+        while let Some(event) = line.next_event() {
+            if event["label"].as_str().is_some_and(|l| l.starts_with("locked:")) {
+                let fixture = event["fixture"].as_str().and_then(|f| f.parse().ok()).expect("a number");
+                self.power_cycle(fixture);
+            }
+            events.push(event);
+        }
+        line.report(events)
+    }
+
+    /// Starts a command whose events are read as they come.
+    pub fn start(&self, args: &[&str]) -> Line {
         let mut child = self
-            .keywright(&args)
+            .keywright(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -195,6 +220,10 @@ impl Line {
         while let Some(event) = self.next_event() {
             events.push(event);
         }
+        self.report(events)
+    }
+
+    fn report(mut self, events: Vec<Value>) -> Report {
         let status = self.child.wait().expect("wait");
         Report { events, code: status.code(), stderr: self.errors() }
     }

@@ -914,7 +914,9 @@ mod tests {
 
     fn unlock(flash: &mut FlashController) {
         for (register, keys) in [(4, [KEY1, KEY2]), (8, [OPTKEY1, OPTKEY2])] {
-            keys.into_iter().for_each(|key| drop(flash.write(register, key, 0)));
+            for key in keys {
+                flash.write(register, key, 0);
+            }
         }
     }
 
