@@ -5,7 +5,8 @@ mod support;
 use keywright::failure::{Failure, FailureCode};
 use keywright::model::*;
 use keywright::records::{
-    ExportRow, KeyVault, NewExport, OpenOptions, Records, RecordsError, SCHEMA_VERSION, SqliteRecords, serial,
+    ExportRow, KeyVault, NewExport, NewProductOrder, OpenOptions, Records, RecordsError, SCHEMA_VERSION,
+    SqliteRecords, serial,
 };
 use keywright::secrets::Passphrase;
 use keywright_protocol::Suite;
@@ -707,6 +708,23 @@ fn a_unit_from_before_there_were_platforms_keeps_its_keys() {
         })
         .unwrap();
     assert_eq!(row, (String::new(), String::new(), 0, 1));
+}
+
+/// Schema 3 knew no lock: its orders go on as they began, and what was passed under them stays passed.
+#[test]
+fn an_order_from_before_there_was_a_lock_leaves_its_units_open() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("../../db/fixtures/schema-3.sql")).unwrap();
+    drop(sql);
+    let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
+    let batch = records.batch_by_name("B").unwrap();
+    assert!(!records.product_order(batch.po).unwrap().lock);
+    assert_eq!(records.list_units(batch.id).unwrap()[0].state, UnitState::Passed);
+    let proof = records.list_attempts(batch.id).unwrap()[0].proof.clone().unwrap();
+    assert_eq!(proof.lock, LockRecord::default(), "unknown, not open");
+    records.verify_history().unwrap();
 }
 
 #[test]
