@@ -120,6 +120,8 @@ failure_codes! {
     BridgeRefused = 408, Fail, permanent, "The unit asks for another broker than its own", "Hand it to QA with this code: its record and the station's do not agree";
     OldKeyAccepted = 409, Error, retry, "A key that was replaced still opens the cloud", "Check the broker's accounts, then try again; do not ship the unit";
 
+    ProductKeyInvalid = 410, Error, permanent, "The order's product key was made invalid", "Ask the vendor for a new product order; nothing more is made under this one";
+
     ProofFailed = 501, Fail, permanent, "The unit can't prove the keys that were issued to it", "Put it aside; hand it to QA";
     BlankKey = 502, Fail, permanent, "A key reads all zero or all FF", "Put the unit aside; hand it to QA";
 
@@ -144,6 +146,8 @@ failure_codes! {
     NothingToRenew = 614, Fail, permanent, "The unit has no keys that could be renewed", "Run it through its batch first; if it passed before, hand it to QA";
     UpdateRefused = 615, Fail, retry, "The unit does not start an update", "Try again in a minute; if it happens again hand it to QA";
     TooManyFailed = 616, Error, permanent, "Too many units failed, so the release was stopped", "Find out why the failed units failed, then start the release again: it goes on where it stopped";
+
+    OtherUnit = 617, Fail, retry, "Another unit lies in the fixture than the one that was ordered", "Put the right unit in, then start it again";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";

@@ -330,6 +330,8 @@ pub mod synthetic {
             image_sha256: None,
             cloud_url: "mqtts://broker.example:8883".into(),
             lock: true,
+            per_hour: 0,
+            key_invalid_at_ms: None,
         }
     }
 }

@@ -197,6 +197,12 @@ pub struct ProductOrder {
     /// Units are locked before they pass: read protection level 1, boot sectors write-protected.
     #[serde(default)]
     pub lock: bool,
+    /// Enrolments an hour that the vendor expects at most; more raise an alarm. 0 = not said.
+    #[serde(default)]
+    pub per_hour: u32,
+    /// Since when its product key counts for nothing (Unix milliseconds): it leaked.
+    #[serde(default)]
+    pub key_invalid_at_ms: Option<i64>,
 }
 
 impl ProductOrder {

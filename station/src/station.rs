@@ -12,7 +12,7 @@
 //! - Attempts that an earlier process left without an end are closed before anything new begins.
 //! - No passphrase, key or sealed content is in any message that leaves here.
 
-use crate::agent::{Agent, EmbeddedAgent, PlatformCloud};
+use crate::agent::{EmbeddedAgent, PlatformCloud};
 use crate::anchors::{Anchors, AnchorsError, Shown};
 use crate::config::{Config, Fixture};
 use crate::export::{ExportSigner, RecordsSource};
@@ -22,7 +22,7 @@ use crate::model::ProductOrder;
 use crate::records::{Attempt, Records, RecordsError, SqliteRecords};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError};
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 /// The PC's clock, Unix milliseconds.
 pub fn now_ms() -> i64 {
@@ -271,6 +271,7 @@ pub struct Station {
     pub operator: String,
     /// Attempts that an earlier process left without an end; they were closed just now.
     pub interrupted: Vec<Attempt>,
+    agent: OnceLock<Arc<EmbeddedAgent>>,
 }
 
 impl std::fmt::Debug for Station {
@@ -300,18 +301,23 @@ impl Station {
             records: Arc::new(records),
             operator: options.operator.clone(),
             interrupted,
+            agent: OnceLock::new(),
         })
     }
 
-    /// The agent, embedded: it runs on this station's records and anchors.
+    /// The agent, embedded: it runs on this station's records and anchors. There is one in a process, with one set of brokers.
     ///
     /// # Errors
     /// `AnchorsMissing`, `SecretsFailed`.
-    pub fn agent(&self) -> Result<Arc<dyn Agent>, Failure> {
+    pub fn agent(&self) -> Result<Arc<EmbeddedAgent>, Failure> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(agent.clone());
+        }
         let anchors = Anchors::open(&self.home, &self.records.station_key()).map_err(anchors_failure)?;
         let records = (*self.records).clone();
         let cloud = PlatformCloud::new(&self.home, &self.config.name, &self.config.clouds, records.clone());
-        Ok(Arc::new(EmbeddedAgent::with_cloud(records, anchors, Arc::new(cloud))))
+        let agent = Arc::new(EmbeddedAgent::new(records, anchors, Arc::new(cloud)));
+        Ok(self.agent.get_or_init(|| agent).clone())
     }
 
     /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.

@@ -4,16 +4,16 @@
 mod support;
 
 use keywright::agent::cloud::{CloudState, Connected};
-use keywright::agent::{Agent, Change, EmbeddedAgent, FrameContext, Point};
+use keywright::agent::{Agent, Change, FrameContext, Point};
 use keywright::anchors::Anchors;
 use keywright::failure::FailureCode;
 use keywright::model::*;
-use keywright::records::Records;
+use keywright::records::{AlarmOf, NewReprovision, Records, ReprovisionKind};
 use keywright_protocol::{CloudKey, IdentityKey, Purpose, Suite};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::{Cut, Device, Rng, Station, open, unit_id};
+use support::{AT, Cut, Device, Rng, Station, open, unit_id};
 
 const WHOLE_LIFE: [Purpose; 4] =
     [Purpose::Init, Purpose::CloudKeyUpdate, Purpose::AgentKeyUpdate, Purpose::CloudKeyUpdate];
@@ -22,6 +22,15 @@ fn refused(change: &Change) -> FailureCode {
     match change {
         Change::Refused(failure) => failure.code,
         other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+/// Waits for what another thread does; a test that waits in vain fails.
+fn eventually(mut done: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !done() {
+        assert!(std::time::Instant::now() < end, "it never came");
+        std::thread::yield_now();
     }
 }
 
@@ -106,7 +115,7 @@ fn many_units_at_once_over_bad_links_end_with_the_same_keys_on_both_sides() {
                     let record =
                         station.agent.check_proof(station.context(device.id), &challenge, &proof).unwrap();
                     assert!(record.agent_mac_ok && record.cloud_mac_ok, "unit {n}");
-                    let state = station.agent.cloud().state("", device.id).unwrap();
+                    let state = station.agent.cloud().state(AT, device.id).unwrap();
                     assert_eq!(state, CloudState::New { generation: record.ck_gen }, "unit {n}");
                 }
             });
@@ -174,7 +183,7 @@ fn a_damaged_frame_changes_nothing_and_earns_no_answer() {
     let station = Station::new(1, 2);
     let mut device = arrived(&station, 1, Suite::Hardened);
     let state = || {
-        ["enrolment", "pending", "key_assignment", "unit_event", "cloud_identity"]
+        ["enrolment", "pending", "key_assignment", "unit_event"]
             .map(|table| station.count(&format!("SELECT count(*) FROM {table}")))
     };
     while !device.is_done() {
@@ -279,7 +288,7 @@ fn a_repeated_cloud_request_gets_the_same_record_under_a_fresh_nonce() {
         "two exchanges"
     );
     assert_eq!(
-        station.agent.cloud().state("", device.id).unwrap(),
+        station.agent.cloud().state(AT, device.id).unwrap(),
         CloudState::Both { old: 0, new: 1 },
         "the cloud knew before the unit did"
     );
@@ -358,7 +367,7 @@ fn a_unit_erased_before_it_passed_may_enrol_again_and_one_that_passed_may_not() 
     station.agent.forget_unproved(id, attempt).unwrap();
     station.agent.forget_unproved(id, attempt).unwrap();
     assert_eq!(station.count("SELECT count(*) FROM key_assignment WHERE state = 'voided'"), 2);
-    assert_eq!(station.agent.cloud().state("", id).unwrap(), CloudState::Unknown);
+    assert_eq!(station.agent.cloud().state(AT, id).unwrap(), CloudState::Unknown);
     let mut erased = station.device(id, Suite::Hardened, 2);
     station.complete(&mut erased);
     station.assert_same_keys(&erased);
@@ -466,33 +475,34 @@ fn the_cloud_goes_old_both_new_and_believes_evidence_only() {
     }
     let key = |device: &Device| device.view(device.preferred()).unwrap().cloud_key().unwrap().1;
     let old = key(&device);
-    assert_eq!(cloud.state("", id).unwrap(), CloudState::New { generation: 1 });
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::New { generation: 1 });
     // Stage 2: both are accepted; the confirmation is lost.
     let request = device.tick().unwrap();
     device.deliver(station.handle(id, &request).reply.unwrap(), Cut::Never);
     let new = key(&device);
-    assert_eq!(cloud.state("", id).unwrap(), CloudState::Both { old: 1, new: 2 });
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::Both { old: 1, new: 2 });
     let yes = Connected { accepted: true, committed: None };
     let no = Connected { accepted: false, committed: None };
-    assert_eq!(station.agent.connect(id, 1, &old).unwrap(), yes, "the old key changes nothing");
-    assert_eq!(cloud.state("", id).unwrap(), CloudState::Both { old: 1, new: 2 });
-    assert_eq!(station.agent.connect(id, 2, &old).unwrap(), no, "generation and key belong together");
-    assert!(!cloud.activate("", id, 7).unwrap(), "never staged");
-    assert!(cloud.prepare("", id, 1, &old).is_err(), "older than the staged one");
+    assert_eq!(cloud.connect(AT, id, 1, &old).unwrap(), yes, "the old key changes nothing");
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::Both { old: 1, new: 2 });
+    assert_eq!(cloud.connect(AT, id, 2, &old).unwrap(), no, "generation and key belong together");
+    assert!(!cloud.activate(AT, id, 7).unwrap(), "never staged");
+    assert!(cloud.prepare(AT, id, 1, &new).is_err(), "a generation has one key");
     // The unit simply connects with what it has: the paper's second scenario.
-    let connected = station.agent.connect(id, 2, &new).unwrap();
+    let connected = cloud.connect(AT, id, 2, &new).unwrap();
     assert_eq!(connected, Connected { accepted: true, committed: Some(2) });
-    assert_eq!(cloud.state("", id).unwrap(), CloudState::New { generation: 2 });
-    assert_eq!(station.agent.connect(id, 1, &old).unwrap(), no, "the old one is out");
-    assert!(!cloud.activate("", id, 1).unwrap(), "a stale commit is ignored");
-    assert!(cloud.activate("", id, 2).unwrap(), "a repeated one is not an error");
-    assert_eq!(station.count("SELECT ck_active FROM enrolment"), 2, "the agent heard of it");
+    // The broker's word comes on a thread of its own.
+    eventually(|| cloud.state(AT, id).unwrap() == CloudState::New { generation: 2 });
+    assert_eq!(cloud.connect(AT, id, 1, &old).unwrap(), no, "the old one is out");
+    assert!(!cloud.activate(AT, id, 1).unwrap(), "a stale commit is ignored");
+    assert!(cloud.activate(AT, id, 2).unwrap(), "a repeated one is not an error");
+    eventually(|| station.count("SELECT ck_active FROM enrolment") == 2);
     // The late confirmation still gets its acknowledgement.
     station.complete(&mut device);
     station.assert_same_keys(&device);
-    cloud.block("", id).unwrap();
-    assert_eq!(station.agent.connect(id, 2, &new).unwrap(), no);
-    assert!(cloud.prepare("", id, 3, &CloudKey::new(&[9; 32]).unwrap()).is_err());
+    cloud.block(AT, id).unwrap();
+    assert_eq!(cloud.connect(AT, id, 2, &new).unwrap(), no);
+    assert!(cloud.prepare(AT, id, 3, &CloudKey::new(&[9; 32]).unwrap()).is_err());
 }
 
 #[test]
@@ -502,11 +512,232 @@ fn a_stage_that_the_cloud_refuses_gives_the_unit_nothing() {
     while device.done.is_empty() {
         station.round(&mut device);
     }
-    station.agent.cloud().block("", device.id).unwrap();
+    station.agent.cloud().block(AT, device.id).unwrap();
     let handled = station.handle(device.id, &device.fresh_request());
     assert!(handled.reply.is_none());
     assert_eq!(refused(&handled.change), FailureCode::CloudRefused);
     assert_eq!(station.count("SELECT count(*) FROM pending WHERE purpose = 3"), 0);
+}
+
+/// Proves the unit's keys and records the PASS.
+fn pass(station: &Station, device: &mut Device) {
+    let attempt = station.arrive(device.id);
+    let proof = device.prove(&[3; 32]);
+    let record = station.agent.check_proof(station.context(device.id), &[3; 32], &proof).unwrap();
+    station.records.finish_attempt(attempt, Outcome::Pass, None, Some(&record)).unwrap();
+}
+
+fn order(kind: ReprovisionKind, region: u32) -> NewReprovision {
+    NewReprovision { kind, reason: "returned".into(), operator: "qa".into(), region }
+}
+
+fn cloud_key(device: &Device) -> CloudKey {
+    device.view(device.preferred()).unwrap().cloud_key().unwrap().1
+}
+
+fn kinds(station: &Station, unit: UnitId) -> Vec<String> {
+    station.records.unit_events(unit).unwrap().into_iter().map(|e| e.kind).collect()
+}
+
+/// Without QA's order a unit that lost its keys is refused and raised; with it the old identity dies first, everywhere.
+#[test]
+fn a_new_start_kills_the_old_identity_first() {
+    let station = Station::new(1, 2);
+    let cloud = station.agent.cloud().clone();
+    let mut device = arrived(&station, 1, Suite::Hardened);
+    station.complete(&mut device);
+    pass(&station, &mut device);
+    let (id, old) = (device.id, cloud_key(&device));
+    let mut erased = station.device(id, Suite::Hardened, 99);
+    let handled = station.handle(id, &erased.tick().unwrap());
+    assert_eq!(refused(&handled.change), FailureCode::AlreadyEnrolled);
+    let alarms = station.records.list_alarms(false).unwrap();
+    assert_eq!((alarms[0].of.clone(), alarms[0].kind.as_str()), (AlarmOf::Unit(id), "another-identity"));
+    assert!(cloud.connect(AT, id, 1, &old).unwrap().accepted);
+
+    for _ in 0..2 {
+        // The same command again goes on, whatever came of the first.
+        let opened = station.agent.reprovision(id, order(ReprovisionKind::NewStart, 0)).unwrap();
+        assert_eq!((opened.supersedes.as_str(), opened.before), (format!("{id}.1").as_str(), (1, 1)));
+        assert!(!cloud.connect(AT, id, 1, &old).unwrap().accepted, "dead before there is a new one");
+        assert_eq!(station.records.unit(id).unwrap().unwrap().state, UnitState::Flashing);
+    }
+    let other = station.agent.reprovision(id, order(ReprovisionKind::NewKeys, 0)).unwrap_err();
+    assert_eq!(other.code, FailureCode::NothingToRenew);
+    // What the old keys ask for is not answered any more.
+    device.goal = WHOLE_LIFE.to_vec();
+    let stale = device.fresh_request();
+    assert!(station.handle(id, &stale).reply.is_none());
+    let attempt = station.arrive(id);
+    station.agent.forget_unproved(id, attempt).unwrap();
+    erased.reboot();
+    station.complete(&mut erased);
+    station.assert_same_keys(&erased);
+    // A command that comes late must not take the new keys away.
+    station.agent.reprovision(id, order(ReprovisionKind::NewStart, 0)).unwrap();
+    station.assert_same_keys(&erased);
+    pass(&station, &mut erased);
+    let done = station.records.reprovisions(id).unwrap().remove(0);
+    assert_eq!((done.done, done.after), (true, Some((2, 2))), "generations only grow");
+    assert!(!cloud.connect(AT, id, 1, &old).unwrap().accepted);
+    assert!(cloud.connect(AT, id, 2, &cloud_key(&erased)).unwrap().accepted);
+    assert_eq!(station.records.export_rows(station.batch.id).unwrap()[0].supersedes, format!("{id}.1"));
+    let counts = station.records.batch_counts(station.batch.id).unwrap();
+    assert_eq!((counts.passed, counts.failed, counts.open()), (1, 0, 0));
+    let history = kinds(&station, id);
+    for kind in ["alarm", "reprovision-ordered", "keys-revoked", "reprovisioned"] {
+        assert!(history.iter().any(|k| k == kind), "{kind} in {history:?}");
+    }
+    station.records.verify_history().unwrap();
+}
+
+#[test]
+fn new_keys_are_shown_before_the_old_ones_die() {
+    let station = Station::new(1, 2);
+    let cloud = station.agent.cloud().clone();
+    let mut device = arrived(&station, 1, Suite::Hardened);
+    station.complete(&mut device);
+    let early = station.agent.reprovision(device.id, order(ReprovisionKind::NewKeys, 0)).unwrap_err();
+    assert_eq!(early.code, FailureCode::NothingToRenew, "it has not passed");
+    pass(&station, &mut device);
+    let old = cloud_key(&device);
+    let opened = station.agent.reprovision(device.id, order(ReprovisionKind::NewKeys, 0)).unwrap();
+    assert!(cloud.connect(AT, device.id, 1, &old).unwrap().accepted, "it still needs it");
+    pass(&station, &mut device);
+    assert_eq!(
+        station.records.reprovisions(device.id).unwrap(),
+        [opened],
+        "a proof of the old keys does not end it"
+    );
+    device.goal = WHOLE_LIFE.to_vec();
+    station.complete(&mut device);
+    pass(&station, &mut device);
+    let done = station.records.reprovisions(device.id).unwrap().remove(0);
+    assert_eq!(done.after, Some((2, 2)));
+    assert!(!cloud.connect(AT, device.id, 1, &old).unwrap().accepted);
+    for reason in ["", " ", "a\nb"] {
+        let bad = NewReprovision { reason: reason.into(), ..order(ReprovisionKind::NewKeys, 0) };
+        assert_eq!(station.agent.reprovision(device.id, bad).unwrap_err().code, FailureCode::InvalidInput);
+    }
+    // An order may be taken back.
+    station.agent.reprovision(device.id, order(ReprovisionKind::NewKeys, 0)).unwrap();
+    station.agent.withdraw_reprovision(device.id, "qa").unwrap();
+    let orders = station.records.reprovisions(device.id).unwrap();
+    assert_eq!((orders.len(), orders[1].done, orders[1].ended_at_ms.is_some()), (2, false, true));
+}
+
+#[test]
+fn quarantine_shuts_every_door_and_a_scrapped_unit_never_comes_back() {
+    let station = Station::new(2, 2);
+    let cloud = station.agent.cloud().clone();
+    let mut device = arrived(&station, 1, Suite::Hardened);
+    station.complete(&mut device);
+    pass(&station, &mut device);
+    let (id, key) = (device.id, cloud_key(&device));
+    station.agent.quarantine(id, "label unreadable", "qa").unwrap();
+    station.agent.quarantine(id, "again", "qa").unwrap();
+    assert!(!cloud.connect(AT, id, 1, &key).unwrap().accepted);
+    device.goal = WHOLE_LIFE.to_vec();
+    let handled = station.handle(id, &device.fresh_request());
+    assert_eq!(refused(&handled.change), FailureCode::Quarantined);
+    let refusal = station.agent.reprovision(id, order(ReprovisionKind::NewStart, 0)).unwrap_err();
+    assert_eq!(refusal.code, FailureCode::Quarantined);
+    station.agent.release(id, "printed anew", "qa").unwrap();
+    assert_eq!(station.records.unit(id).unwrap().unwrap().state, UnitState::Passed);
+    assert!(cloud.connect(AT, id, 1, &key).unwrap().accepted);
+    assert_eq!(station.agent.release(id, "x", "qa").unwrap_err().code, FailureCode::InvalidInput);
+
+    station.agent.reprovision(id, order(ReprovisionKind::NewKeys, 0)).unwrap();
+    station.agent.scrap(id, "burnt", "qa").unwrap();
+    station.agent.scrap(id, "burnt", "qa").unwrap();
+    assert!(!cloud.connect(AT, id, 1, &key).unwrap().accepted);
+    assert!(!station.records.reprovisions(id).unwrap()[0].done, "its order is withdrawn");
+    assert_eq!(station.count("SELECT count(*) FROM key_assignment WHERE retired_at_ms IS NULL"), 0);
+    for code in [
+        station.agent.release(id, "x", "qa").unwrap_err().code,
+        station.agent.reprovision(id, order(ReprovisionKind::NewStart, 0)).unwrap_err().code,
+    ] {
+        assert!(matches!(code, FailureCode::Scrapped | FailureCode::InvalidInput), "{code}");
+    }
+    // It makes room for another.
+    let mut next = arrived(&station, 2, Suite::Hardened);
+    station.complete(&mut next);
+    let counts = station.records.batch_counts(station.batch.id).unwrap();
+    assert_eq!((counts.scrapped, counts.passed), (1, 0));
+}
+
+#[test]
+fn a_leaked_product_key_is_noticed_and_shut_out() {
+    let station = Station::new(3, 2);
+    let cloud = station.agent.cloud().clone();
+    station.records.expect_rate(station.po.id, 1).unwrap();
+    let mut before = arrived(&station, 1, Suite::Hardened);
+    station.complete(&mut before);
+    pass(&station, &mut before);
+    assert_eq!(station.records.list_alarms(false).unwrap(), [], "one an hour is expected");
+    // The clock of the records, which the moment is compared with.
+    let since = station.count("SELECT max(enrolled_at_ms) + 1 FROM enrolment");
+    eventually(|| keywright::station::now_ms() > since);
+    let mut after = arrived(&station, 2, Suite::Hardened);
+    station.complete(&mut after);
+    let alarms = station.records.list_alarms(false).unwrap();
+    assert_eq!(alarms.len(), 1);
+    assert_eq!((alarms[0].kind.as_str(), alarms[0].count), ("activation-rate", 1));
+    assert_eq!(alarms[0].of, AlarmOf::ProductOrder("PO-1".into()));
+    station.records.see_alarm(alarms[0].id, "qa").unwrap();
+    assert_eq!(station.records.list_alarms(false).unwrap(), []);
+    assert_eq!(station.records.list_alarms(true).unwrap()[0].seen.as_ref().unwrap().0, "qa");
+    let mut third = arrived(&station, 3, Suite::Hardened);
+    let request = third.tick().unwrap();
+    assert!(station.handle(third.id, &request).reply.is_some());
+    assert_eq!(station.records.list_alarms(false).unwrap()[0].count, 2, "it happened again");
+
+    let reach = station.records.product_key_reach(station.po.id, since).unwrap();
+    assert_eq!((reach.units, reach.passed), (2, 0));
+    for _ in 0..2 {
+        let done =
+            station.agent.invalidate_product_key(station.po.id, since, "seen on a forum", "vendor").unwrap();
+        assert_eq!((done.quarantined, done.blocked, done.left.len()), (2, 2, 0));
+    }
+    assert!(!cloud.connect(AT, after.id, 1, &cloud_key(&after)).unwrap().accepted);
+    assert!(cloud.connect(AT, before.id, 1, &cloud_key(&before)).unwrap().accepted, "made before it leaked");
+    assert_eq!(refused(&station.handle(third.id, &request).change), FailureCode::Quarantined);
+    // What was made before keeps renewing its keys; only first keys are refused.
+    before.goal = WHOLE_LIFE.to_vec();
+    station.complete(&mut before);
+    station.assert_same_keys(&before);
+    let restart = station.agent.reprovision(before.id, order(ReprovisionKind::NewStart, 0)).unwrap_err();
+    assert_eq!(restart.code, FailureCode::ProductKeyInvalid);
+    before.reflash();
+    let handled = station.handle(before.id, &before.tick().unwrap());
+    assert_eq!(refused(&handled.change), FailureCode::ProductKeyInvalid);
+    assert!(station.records.list_alarms(false).unwrap().iter().any(|a| a.kind == "invalid-product-key"));
+    // A released unit works again; its order's key stays as dead as it was.
+    station.agent.release(after.id, "looked at", "qa").unwrap();
+    assert!(cloud.connect(AT, after.id, 1, &cloud_key(&after)).unwrap().accepted);
+    let sql = station.sql().execute("UPDATE product_order SET key_invalid_at_ms = NULL", []);
+    assert!(sql.is_err(), "{sql:?}");
+}
+
+#[test]
+fn more_units_than_were_ordered_are_an_alarm() {
+    let station = Station::new(1, 2);
+    let mut first = arrived(&station, 1, Suite::Hardened);
+    station.complete(&mut first);
+    station
+        .sql()
+        .execute(
+            "INSERT INTO unit (uid, batch, serial, state, created_at_ms) VALUES (?1, 1, 'smuggled', 'arrived', 0)",
+            [unit_id(2).0],
+        )
+        .unwrap();
+    let mut second = station.device(unit_id(2), Suite::Hardened, 2);
+    assert_eq!(
+        refused(&station.handle(unit_id(2), &second.tick().unwrap()).change),
+        FailureCode::QuotaReached
+    );
+    let alarms = station.records.list_alarms(false).unwrap();
+    assert_eq!(alarms[0].kind, "activations-over-plan");
 }
 
 #[test]
@@ -555,7 +786,7 @@ fn serve(home: &str) {
     let anchors = Anchors::open(home, &records.station_key()).unwrap();
     let batch = records.list_batches().unwrap()[0].id;
     let reached = AtomicU32::new(0);
-    let agent = EmbeddedAgent::new(records, anchors).with_hook(move |_: Point| {
+    let agent = support::agent(home, &records, anchors).with_hook(move |_: Point| {
         if reached.fetch_add(1, Ordering::SeqCst) + 1 == kill_at {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
@@ -653,7 +884,7 @@ fn killed_between_any_two_steps_never_leaves_two_live_keys() {
         assert!(device.is_done(), "killed at {kill_at}: {:?}", device.done);
         let records = open(home.path());
         let anchors = Anchors::open(home.path(), &records.station_key()).unwrap();
-        let agent = EmbeddedAgent::new(records.clone(), anchors);
+        let agent = support::agent(home.path(), &records, anchors);
         let context = FrameContext { batch: batch.id, unit: device.id, attempt: None };
         let proof = agent.check_proof(context, &[8; 32], &device.prove(&[8; 32])).unwrap();
         assert!(proof.agent_mac_ok && proof.cloud_mac_ok, "killed at {kill_at}");

@@ -377,6 +377,11 @@ impl Bench for FakeBench {
         let mut board = self.0.lock().unwrap();
         board.call("set_option_bytes")?;
         if board.trouble != Some(Trouble::LockIgnored) {
+            let opens = request.words().protection() == ReadProtection::Level0
+                && board.options.protection() == ReadProtection::Level1;
+            if opens {
+                board.erased();
+            }
             board.options = request.words();
         }
         board.shut = board.options.protection() == ReadProtection::Level1;
@@ -456,6 +461,7 @@ struct Book {
     batches: Vec<Batch>,
     units: BTreeMap<UnitId, Unit>,
     attempts: Vec<Attempt>,
+    orders: Vec<Reprovision>,
     events: Vec<(UnitId, String)>,
     /// The n-th write fails.
     fail_write: Option<u32>,
@@ -610,6 +616,24 @@ impl Records for Fakes {
     }
     fn unit(&self, id: UnitId) -> Result<Option<Unit>, RecordsError> {
         Ok(self.0.lock().unwrap().units.get(&id).cloned())
+    }
+    fn unit_by_serial(&self, serial: &str) -> Result<Option<Unit>, RecordsError> {
+        Ok(self.0.lock().unwrap().units.values().find(|u| u.serial == serial).cloned())
+    }
+    fn reprovisions(&self, _: UnitId) -> Result<Vec<Reprovision>, RecordsError> {
+        Ok(self.0.lock().unwrap().orders.clone())
+    }
+    fn list_alarms(&self, _: bool) -> Result<Vec<Alarm>, RecordsError> {
+        Ok(Vec::new())
+    }
+    fn see_alarm(&self, _: i64, _: &str) -> Result<(), RecordsError> {
+        Err(no_such("alarm"))
+    }
+    fn expect_rate(&self, _: PoId, _: u32) -> Result<(), RecordsError> {
+        Ok(())
+    }
+    fn product_key_reach(&self, _: PoId, _: i64) -> Result<Reach, RecordsError> {
+        Ok(Reach::default())
     }
     fn list_units(&self, _: BatchId) -> Result<Vec<Unit>, RecordsError> {
         Ok(self.0.lock().unwrap().units.values().cloned().collect())
@@ -910,6 +934,39 @@ fn the_same_board_again_is_proved_again_and_never_flashed() {
     world.board.lock().unwrap().erased();
     world.fails(FailureCode::KeysGone);
     assert_eq!(world.called("flash"), 0);
+}
+
+/// QA ordered a new start for a locked unit: its chip is opened, which erases it, and it is made again. Another unit is left alone.
+#[test]
+fn a_reopened_unit_is_erased_and_made_again() {
+    let mut world = World::new();
+    world.passes();
+    {
+        let mut book = world.fakes.0.lock().unwrap();
+        book.units.get_mut(&UID).unwrap().state = UnitState::Flashing;
+        book.orders = vec![Reprovision {
+            id: 1,
+            kind: ReprovisionKind::NewStart,
+            reason: "returned".into(),
+            operator: "qa".into(),
+            region: 0,
+            supersedes: format!("{UID}.1"),
+            before: (1, 1),
+            after: None,
+            opened_at_ms: 1,
+            revoked: true,
+            ended_at_ms: None,
+            done: false,
+        }];
+    }
+    world.work = Work::Reprovision { unit: OTHER, update: None };
+    world.fails(FailureCode::OtherUnit);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+    world.work = Work::Reprovision { unit: UID, update: None };
+    assert_eq!(world.passes(), Step::ALL);
+    assert_eq!(world.called("flash"), 1);
+    assert_eq!(world.called("set_option_bytes"), 3, "opened, made writable, locked");
+    assert_eq!(world.fakes.kinds().iter().filter(|k| k.starts_with("erase-")).count(), 2);
 }
 
 #[test]

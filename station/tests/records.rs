@@ -5,8 +5,8 @@ mod support;
 use keywright::failure::{Failure, FailureCode};
 use keywright::model::*;
 use keywright::records::{
-    ExportRow, KeyVault, NewExport, NewProductOrder, OpenOptions, Records, RecordsError, SCHEMA_VERSION,
-    SqliteRecords, serial,
+    AlarmOf, ExportRow, KeyVault, NewExport, NewProductOrder, OpenOptions, Reach, Records, RecordsError,
+    SCHEMA_VERSION, SqliteRecords, serial,
 };
 use keywright::secrets::Passphrase;
 use keywright_protocol::Suite;
@@ -672,7 +672,7 @@ fn a_database_of_the_previous_schema_is_upgraded_whole() {
     assert_eq!(records.close_interrupted().unwrap().len(), 1);
     // The sealed product key still opens: a stage one record can be made from it.
     let anchors = keywright::anchors::Anchors::init(home.path(), &records.station_key(), &[7]).unwrap();
-    let agent = keywright::agent::EmbeddedAgent::new(records.clone(), anchors);
+    let agent = support::agent(home.path(), &records, anchors);
     let stage_one = keywright::agent::Agent::stage_one_record(&agent, batch.po).unwrap();
     let mut device = support::Device::new(unit_id(1), Suite::Hardened, &stage_one, 1);
     let context = keywright::agent::FrameContext { batch: batch.id, unit: unit_id(1), attempt: None };
@@ -724,6 +724,28 @@ fn an_order_from_before_there_was_a_lock_leaves_its_units_open() {
     assert_eq!(records.list_units(batch.id).unwrap()[0].state, UnitState::Passed);
     let proof = records.list_attempts(batch.id).unwrap()[0].proof.clone().unwrap();
     assert_eq!(proof.lock, LockRecord::default(), "unknown, not open");
+    records.verify_history().unwrap();
+}
+
+/// Schema 4 knew alarms about units only, and nobody could have looked at one.
+#[test]
+fn alarms_from_before_there_were_orders_of_qa_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(include_str!("../../db/fixtures/schema-4.sql")).unwrap();
+    drop(sql);
+    let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
+    let batch = records.batch_by_name("B").unwrap();
+    let unit = records.list_units(batch.id).unwrap().remove(0);
+    let alarms = records.list_alarms(false).unwrap();
+    assert_eq!((alarms.len(), alarms[0].kind.as_str(), alarms[0].count), (1, "enrolled-again", 2));
+    assert_eq!(alarms[0].of, AlarmOf::Unit(unit.id));
+    assert_eq!(records.reprovisions(unit.id).unwrap(), []);
+    let order = records.product_order(batch.po).unwrap();
+    assert_eq!((order.per_hour, order.key_invalid_at_ms), (0, None));
+    assert_eq!(records.product_key_reach(order.id, 0).unwrap(), Reach { units: 1, passed: 1 });
+    assert_eq!(records.product_key_reach(order.id, i64::MAX).unwrap(), Reach::default());
     records.verify_history().unwrap();
 }
 

@@ -8,11 +8,9 @@
 //! old key changes nothing.
 
 use crate::cloud::Endpoint;
-use crate::failure::{Failure, FailureCode};
+use crate::failure::Failure;
 use crate::model::UnitId;
-use crate::records::{RecordsError, SqliteRecords};
 use keywright_protocol::CloudKey;
-use keywright_protocol::crypto;
 use std::time::Instant;
 
 /// Where a unit stands at the cloud.
@@ -56,6 +54,8 @@ pub trait Cloud: Send + Sync {
     fn retire(&self, at: &str, unit: UnitId, generation: u32) -> Result<(), Failure>;
     /// Lets no identity of the unit in any more, until an operator lifts it.
     fn block(&self, at: &str, unit: UnitId) -> Result<(), Failure>;
+    /// Lifts a block.
+    fn unblock(&self, at: &str, unit: UnitId) -> Result<(), Failure>;
     /// Somebody connects and shows a key: asked of the platform itself, by a login.
     fn connect(&self, at: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure>;
     /// Where the unit stands.
@@ -81,76 +81,4 @@ pub struct Birth {
     pub firmware: String,
     /// When it was heard.
     pub at: Instant,
-}
-
-/// The refusal of records that have no broker behind them.
-fn no_broker() -> Failure {
-    Failure::new(FailureCode::CloudRefused, "the registry is no broker: units cannot log in there")
-}
-
-/// The registry in the station's own database: the first adapter. It keeps a verifier of each key, never the key.
-#[derive(Clone, Debug)]
-pub struct RegistryCloud {
-    records: SqliteRecords,
-}
-
-impl RegistryCloud {
-    /// The registry of these records.
-    pub fn new(records: SqliteRecords) -> Self {
-        Self { records }
-    }
-}
-
-/// Keys are at least 128 random bits, so a plain hash gives nothing away.
-fn verifier(key: &CloudKey) -> [u8; 32] {
-    crypto::sha256(&[b"keywright/cloud-verifier/v1", key.expose()])
-}
-
-fn failure(error: RecordsError) -> Failure {
-    match error {
-        RecordsError::Refused(failure) => *failure,
-        other => Failure::new(FailureCode::RecordsFailed, other),
-    }
-}
-
-impl Cloud for RegistryCloud {
-    fn prepare(&self, _: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<(), Failure> {
-        self.records.cloud_prepare(unit, generation, verifier(key)).map_err(failure)
-    }
-
-    fn activate(&self, _: &str, unit: UnitId, generation: u32) -> Result<bool, Failure> {
-        self.records.cloud_activate(unit, generation).map_err(failure)
-    }
-
-    fn retire(&self, _: &str, unit: UnitId, generation: u32) -> Result<(), Failure> {
-        self.records.cloud_retire(unit, generation).map_err(failure)
-    }
-
-    fn block(&self, _: &str, unit: UnitId) -> Result<(), Failure> {
-        self.records.cloud_block(unit).map_err(failure)
-    }
-
-    fn connect(&self, _: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
-        self.records.cloud_connect(unit, generation, verifier(key)).map_err(failure)
-    }
-
-    fn state(&self, _: &str, unit: UnitId) -> Result<CloudState, Failure> {
-        self.records.cloud_facts(unit).map(|facts| facts.state).map_err(failure)
-    }
-
-    fn endpoint(&self, _: &str) -> Result<Endpoint, Failure> {
-        Err(no_broker())
-    }
-
-    fn places(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn last_birth(&self, _: UnitId) -> Option<Birth> {
-        None
-    }
-
-    fn send(&self, _: &str, _: UnitId, _: &str, _: &[u8]) -> Result<(), Failure> {
-        Err(no_broker())
-    }
 }

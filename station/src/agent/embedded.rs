@@ -7,7 +7,7 @@
 //! acknowledges) → answer. Frames of one unit are handled one after the other (a lock per unit); frames of different
 //! units run in parallel and share the commits of the one writer.
 
-use super::cloud::{Cloud, CloudState, Connected, RegistryCloud};
+use super::cloud::{Cloud, CloudState};
 use super::*;
 use crate::anchors::Anchors;
 use crate::failure::FailureCode;
@@ -53,21 +53,27 @@ pub enum Point {
 type Hook = Arc<dyn Fn(Point) + Send + Sync>;
 
 /// What does not change between two frames of one product order. The keys inside wipe themselves.
-struct OrderMaterial {
-    po: ProductOrder,
+pub(super) struct OrderMaterial {
+    pub(super) po: ProductOrder,
     name: Po16,
     product_key: ProductKey,
     base: BaseKey,
+}
+
+/// What the agent shows to units of one order that are in one region.
+struct RegionMaterial {
+    region: u32,
     region_cert: Cert,
     agent_cert: Cert,
 }
 
 /// The agent on the station's own records.
 pub struct EmbeddedAgent {
-    records: SqliteRecords,
-    anchors: Anchors,
-    cloud: Arc<dyn Cloud>,
+    pub(super) records: SqliteRecords,
+    pub(super) anchors: Anchors,
+    pub(super) cloud: Arc<dyn Cloud>,
     orders: RwLock<HashMap<i64, Arc<OrderMaterial>>>,
+    regions: RwLock<HashMap<(i64, u32), Arc<RegionMaterial>>>,
     unauthentic: Mutex<HashMap<UnitId, u32>>,
     dropped: AtomicU64,
     nacks: AtomicU64,
@@ -80,7 +86,7 @@ impl std::fmt::Debug for EmbeddedAgent {
     }
 }
 
-fn told(error: RecordsError) -> Failure {
+pub(super) fn told(error: RecordsError) -> Failure {
     match error {
         RecordsError::Refused(failure) => *failure,
         other => Failure::new(FailureCode::RecordsFailed, other),
@@ -146,19 +152,14 @@ impl From<Error> for Stop {
 }
 
 impl EmbeddedAgent {
-    /// An agent over these records and anchors, with the registry in the same database as its cloud.
-    pub fn new(records: SqliteRecords, anchors: Anchors) -> Self {
-        let cloud = Arc::new(RegistryCloud::new(records.clone()));
-        Self::with_cloud(records, anchors, cloud)
-    }
-
-    /// An agent with another cloud.
-    pub fn with_cloud(records: SqliteRecords, anchors: Anchors, cloud: Arc<dyn Cloud>) -> Self {
+    /// An agent over these records and anchors, whose units log in at this cloud.
+    pub fn new(records: SqliteRecords, anchors: Anchors, cloud: Arc<dyn Cloud>) -> Self {
         Self {
             records,
             anchors,
             cloud,
             orders: RwLock::default(),
+            regions: RwLock::default(),
             unauthentic: Mutex::default(),
             dropped: AtomicU64::new(0),
             nacks: AtomicU64::new(0),
@@ -181,18 +182,6 @@ impl EmbeddedAgent {
     /// The cloud behind this agent.
     pub fn cloud(&self) -> &Arc<dyn Cloud> {
         &self.cloud
-    }
-
-    /// A unit connected to the cloud with this key. A connection with the staged key ends BOTH and stands for a lost
-    /// confirmation (PROTOCOL §4).
-    pub fn connect(&self, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
-        let _guard = self.records.0.unit_guard(unit);
-        let at = self.place(unit, generation)?;
-        let connected = self.cloud.connect(&at, unit, generation, key)?;
-        if let Some(generation) = connected.committed {
-            self.records.0.confirm_cloud_key(unit, None, generation, None).map_err(told)?;
-        }
-        Ok(connected)
     }
 
     /// The platform that one generation of a unit lives at.
@@ -253,7 +242,7 @@ impl EmbeddedAgent {
         }
     }
 
-    fn order(&self, po: PoId) -> Result<Arc<OrderMaterial>, Failure> {
+    pub(super) fn order(&self, po: PoId) -> Result<Arc<OrderMaterial>, Failure> {
         if let Some(known) = self.orders.read().unwrap_or_else(PoisonError::into_inner).get(&po.0) {
             return Ok(known.clone());
         }
@@ -261,24 +250,33 @@ impl EmbeddedAgent {
         let secret = self.records.key_vault().product_key(&order).map_err(told)?;
         let product_key = ProductKey::from_bytes(*secret.expose());
         let name = Po16(order.po16());
-        let region = self.anchors.region(order.region)?;
-        let material = Arc::new(OrderMaterial {
-            base: BaseKey::from(&product_key),
-            product_key,
-            region_cert: *region.cert(),
-            agent_cert: region.agent_cert(&name)?,
-            name,
-            po: order,
-        });
+        self.anchors.region(order.region)?;
+        let material =
+            Arc::new(OrderMaterial { base: BaseKey::from(&product_key), product_key, name, po: order });
         self.orders.write().unwrap_or_else(PoisonError::into_inner).insert(po.0, material.clone());
         Ok(material)
     }
 
-    fn credentials<'a>(&'a self, order: &'a OrderMaterial) -> Result<Credentials<'a>, Failure> {
+    fn region(&self, order: &OrderMaterial, region: u32) -> Result<Arc<RegionMaterial>, Failure> {
+        let key = (order.po.id.0, region);
+        if let Some(known) = self.regions.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(known.clone());
+        }
+        let anchors = self.anchors.region(region)?;
+        let material = Arc::new(RegionMaterial {
+            region,
+            region_cert: *anchors.cert(),
+            agent_cert: anchors.agent_cert(&order.name)?,
+        });
+        self.regions.write().unwrap_or_else(PoisonError::into_inner).insert(key, material.clone());
+        Ok(material)
+    }
+
+    fn credentials<'a>(&'a self, material: &'a RegionMaterial) -> Result<Credentials<'a>, Failure> {
         Ok(Credentials {
-            region: &order.region_cert,
-            agent: &order.agent_cert,
-            signer: self.anchors.region(order.po.region)?.agent_signer(),
+            region: &material.region_cert,
+            agent: &material.agent_cert,
+            signer: self.anchors.region(material.region)?.agent_signer(),
         })
     }
 
@@ -378,6 +376,10 @@ impl EmbeddedAgent {
         };
         self.check_unit(context, &request)?;
         self.unauthentic.lock().unwrap_or_else(PoisonError::into_inner).remove(&unit);
+        if self.records.product_order(view.po)?.key_invalid_at_ms.is_some() {
+            self.alarm(context, "invalid-product-key", json!({ "order": order.po.name }))?;
+            return Err(Stop::Tell(Failure::new(FailureCode::ProductKeyInvalid, &order.po.name)));
+        }
         if let Some(handled) = self.cached(view, &request)? {
             return Ok(handled);
         }
@@ -486,7 +488,8 @@ impl EmbeddedAgent {
             Generation(highest).next().ok_or_else(|| damaged("agent key generations are used up"))?;
         // `random` refuses a stuck source, so a blank key can't come from here; `respond` refuses one once more.
         let key = AgentKey::from_bytes(random().map_err(no_randomness)?);
-        let credentials = self.credentials(order)?;
+        let region = self.region(order, region_of(view.enrolment.as_ref(), order))?;
+        let credentials = self.credentials(&region)?;
         let mut frame2 = vec![0u8; MAX_FRAME];
         let (len, pending) = request
             .respond(
@@ -510,7 +513,18 @@ impl EmbeddedAgent {
             pending: self.new_pending(unit, request, &pending, frame2.clone())?,
         };
         self.at(Point::BeforePersist);
-        inner.issue_agent_key(new)?;
+        if let Err(error) = inner.issue_agent_key(new) {
+            if let RecordsError::Refused(failure) = &error
+                && failure.code == FailureCode::QuotaReached
+            {
+                inner.raise_order_alarm(
+                    order.po.id,
+                    "activations-over-plan",
+                    json!({ "planned": order.po.quantity }),
+                )?;
+            }
+            return Err(error.into());
+        }
         self.at(Point::BeforeAnswer);
         Ok(Handled { reply: Some(frame2), change: Change::AgentKeyIssued { ak_gen: generation.0 } })
     }
@@ -584,7 +598,9 @@ impl EmbeddedAgent {
             });
         }
         self.at(Point::AfterCloud);
-        let credentials = self.credentials(order)?;
+        // The unit checks this message against the region it is in, whichever region the record takes it to.
+        let region = self.region(order, region_of(Some(&enrolment), order))?;
+        let credentials = self.credentials(&region)?;
         let mut frame2 = vec![0u8; MAX_FRAME];
         let (len, pending) = request
             .respond(
@@ -628,7 +644,11 @@ impl EmbeddedAgent {
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random().map_err(no_randomness)?);
         let key = CloudKey::new(secret.as_ref())
             .map_err(|_| Failure::new(FailureCode::BlankKey, "a new cloud key"))?;
-        let region = self.anchors.region(order.po.region).map_err(Failure::from)?;
+        let number = match enrolment.region_wanted {
+            0 => region_of(Some(enrolment), order),
+            wanted => wanted,
+        };
+        let region = self.anchors.region(number).map_err(Failure::from)?;
         let device = region.device_cert(&ProtocolUnitId(unit.0)).map_err(Failure::from)?;
         let mut record = Zeroizing::new(vec![0u8; MAX_CLOUD_RECORD]);
         let len = CloudRecordParts {
@@ -636,7 +656,7 @@ impl EmbeddedAgent {
             key: &key,
             connection: Some(at),
             platform_cert: None,
-            region_cert: Some(&order.region_cert),
+            region_cert: Some(region.cert()),
             device_cert: Some(&device),
         }
         .build(&mut record)
@@ -651,6 +671,7 @@ impl EmbeddedAgent {
             record_sealed: inner.seal_record(unit, generation.0, &record)?,
             anchor_fingerprint: region.fingerprint(),
             cloud: at.to_owned(),
+            region: number,
         };
         self.at(Point::BeforePersist);
         inner.stage_cloud_key(new)?;
@@ -809,7 +830,13 @@ impl EmbeddedAgent {
                 (KeyContext::unit(&unit, Generation(generation)), BaseKey::from(&key))
             }
         };
-        let credentials = self.credentials(order)?;
+        // A unit that owes a confirmation trusts the region of the record that it committed.
+        let committed = match &view.enrolment {
+            Some(e) if purpose == Purpose::CloudKeyUpdate && e.region_staged > 0 => e.region_staged,
+            enrolment => region_of(enrolment.as_ref(), order),
+        };
+        let region = self.region(order, committed)?;
+        let credentials = self.credentials(&region)?;
         let credentials = (suite == Suite::Hardened).then_some(&credentials);
         let iv = random().map_err(no_randomness)?;
         let mut reply = vec![0u8; MAX_FRAME];
@@ -960,12 +987,7 @@ impl Agent for EmbeddedAgent {
             ));
         }
         // The cloud first: a key that is void here must not open a door there. Repeating it changes nothing.
-        for generation in [enrolment.ck_staged, enrolment.ck_active] {
-            if generation > 0 {
-                let at = self.place(unit, generation)?;
-                self.cloud.retire(&at, unit, generation)?;
-            }
-        }
+        self.retire_all(unit, &enrolment)?;
         self.records.0.forget_unproved(unit, attempt).map_err(told)
     }
 
@@ -1060,7 +1082,15 @@ impl Agent for EmbeddedAgent {
 /// How many of a unit's past keys are tried after a change.
 const OLD_KEYS_TRIED: usize = 4;
 
+/// The region that the unit's active record is of.
+pub(super) fn region_of(enrolment: Option<&EnrolmentRow>, order: &OrderMaterial) -> u32 {
+    match enrolment.map_or(0, |e| e.region) {
+        0 => order.po.region,
+        region => region,
+    }
+}
+
 /// Where the unit's active generation lives.
-fn active_place<'a>(enrolment: &'a EnrolmentRow, order: &'a OrderMaterial) -> &'a str {
+pub(super) fn active_place<'a>(enrolment: &'a EnrolmentRow, order: &'a OrderMaterial) -> &'a str {
     if enrolment.cloud.is_empty() { &order.po.cloud_url } else { &enrolment.cloud }
 }

@@ -6,10 +6,12 @@
 pub mod cloud;
 mod embedded;
 mod platforms;
+mod qa;
 
 pub use cloud::Birth;
 pub use embedded::{EmbeddedAgent, Point};
 pub use platforms::PlatformCloud;
+pub use qa::Invalidated;
 
 use crate::cloud::Endpoint;
 use crate::failure::Failure;

@@ -122,6 +122,10 @@ impl Cloud for PlatformCloud {
         self.clouds.at(at)?.block(unit).wait(PATIENCE).map(drop).map_err(|e| cloud_failure(&e))
     }
 
+    fn unblock(&self, at: &str, unit: UnitId) -> Result<(), Failure> {
+        self.clouds.at(at)?.unblock(unit).wait(PATIENCE).map(drop).map_err(|e| cloud_failure(&e))
+    }
+
     fn connect(&self, at: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
         let platform = self.clouds.at(at)?;
         let staged = platform.standing(unit).staged() == Some(generation);

@@ -68,9 +68,11 @@ pub enum Command {
     /// Product orders: what the vendor ordered
     #[command(subcommand)]
     Po(Po),
-    /// One unit and its history
+    /// One unit: its history, new keys, re-provisioning
     #[command(subcommand)]
     Unit(Unit),
+    /// What somebody must look at: enrolments that do not add up
+    Alarms(Alarms),
     /// Hand out a batch: a signed list of units, and a list with their keys encrypted to its recipients
     Export(Export),
     /// Check the detached signature of an exported file
@@ -178,6 +180,16 @@ pub enum Po {
         /// Its name
         name: String,
     },
+    /// Say how many enrolments an hour to expect
+    Expect {
+        /// Its name
+        name: String,
+        /// More raise an alarm; 0: not said
+        #[arg(long, value_name = "N")]
+        per_hour: u32,
+    },
+    /// The product key leaked: make it count for nothing, and set aside what it enrolled
+    Invalidate(PoInvalidate),
 }
 
 /// `keywright po new`
@@ -209,6 +221,32 @@ pub struct PoNew {
     /// Leave the chips open: no read protection, no write protection of the boot sectors. For trials only
     #[arg(long)]
     pub no_lock: bool,
+    /// Enrolments an hour to expect at most: more raise an alarm, because the product key may have leaked [0: not said]
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub per_hour: u32,
+}
+
+/// `keywright po invalidate`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A product key is shared by all boards of its order, so one that leaked lets strangers enrol. From this command on the agent answers
+nobody under it, the line makes no more units of the order, and every unit that was enrolled since the moment is in quarantine:
+no key is issued to it and its cloud lets it in no more. `keywright unit release` lets the good ones back.
+
+Example:
+  keywright po invalidate PO-2026-1 --since 2026-11-26T06:00:00Z --reason \"seen on a forum\"")]
+pub struct PoInvalidate {
+    /// The product order
+    pub name: String,
+    /// Since when what it enrolled is not trusted, RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub since: jiff::Timestamp,
+    /// Why; stands in every unit's history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `keywright unit …`
@@ -219,6 +257,14 @@ pub enum Unit {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
     },
+    /// A unit came back: new keys, a new start, or another region
+    Reprovision(Reprovision),
+    /// Set a unit aside: no key is issued to it, its cloud lets it in no more
+    Quarantine(Decision),
+    /// Let a unit back out of quarantine
+    Release(Decision),
+    /// Take a unit out for ever
+    Scrap(Decision),
     /// Give the units in the fixtures new keys
     #[command(after_help = "\
 The units lie in the fixtures and passed before; their batch may be closed. Each renews its keys under the ones it has, restarts, proves
@@ -251,6 +297,72 @@ Example:
         #[command(flatten)]
         campaign: Campaign,
     },
+}
+
+/// `keywright alarms`
+#[derive(Debug, Args)]
+pub struct Alarms {
+    /// Those that somebody looked at as well
+    #[arg(long)]
+    pub all: bool,
+    /// Somebody looked at this one; it comes back if it happens again
+    #[arg(long, value_name = "NUMBER")]
+    pub seen: Option<i64>,
+}
+
+/// `keywright unit reprovision`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("how").args(["new_keys", "new_start", "move_region", "withdraw"]), after_help = "\
+  --new-keys       the unit asks for new keys under those it has; the old ones die when it has shown the new ones. The default
+  --new-start      it lost its keys: they die everywhere at once, then the chip is erased, flashed and enrolled again
+  --move-region R  as --new-keys, and its anchors become those of region R
+
+The unit lies in the fixture; nothing is done to another one that lies there. A command that was interrupted is given again: it
+goes on where it stopped.
+
+Examples:
+  keywright unit reprovision B-0001-00042-K --reason \"returned, RMA 88\"
+  keywright unit reprovision B-0001-00042-K --new-start --reason \"flash was erased in repair\" --fixture left --yes")]
+pub struct Reprovision {
+    /// Its hardware id (24 hex digits) or its serial, as a scanner types it
+    pub unit: String,
+    /// Why; stands in the unit's history
+    #[arg(long, value_name = "TEXT", required_unless_present = "withdraw")]
+    pub reason: Option<String>,
+    /// New keys, authenticated with the unit's own
+    #[arg(long)]
+    pub new_keys: bool,
+    /// Erase it and enrol it again
+    #[arg(long)]
+    pub new_start: bool,
+    /// New anchors and a new cloud key in this region
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub move_region: Option<u32>,
+    /// Take an open order back
+    #[arg(long)]
+    pub withdraw: bool,
+    /// Where the unit lies [default: the only fixture]
+    #[arg(long, value_name = "NAME")]
+    pub fixture: Option<String>,
+    /// Give the order only; the unit is worked on later
+    #[arg(long)]
+    pub order_only: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// A decision about one unit.
+#[derive(Debug, Args)]
+pub struct Decision {
+    /// Its hardware id (24 hex digits) or its serial
+    pub unit: String,
+    /// Why; stands in the unit's history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Which keys an update renews.

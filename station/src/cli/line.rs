@@ -188,6 +188,29 @@ pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out:
     Ok(all.report(out))
 }
 
+/// One unit in one fixture, for QA.
+pub fn one(station: &Station, batch: &str, work: Work, fixture: Option<&str>, out: Out) -> Done {
+    let names: Vec<_> = station::fixtures(&station.config)?.into_iter().map(|f| f.name).collect();
+    let wanted: Vec<_> = fixture.map(str::to_owned).into_iter().collect();
+    if wanted.is_empty() && names.len() > 1 {
+        return Err(Failure {
+            code: FailureCode::InvalidInput,
+            sentence: "This station has several fixtures".into(),
+            remedy: format!("Say where the unit lies: --fixture {}", names.join(" or --fixture ")),
+        }
+        .into());
+    }
+    let chosen = choose(&names, &wanted)?;
+    let stop = super::interrupts();
+    let (line, events) = station.start_line()?;
+    line.send(Command::SetOperator(station.operator.clone()));
+    line.send(Command::SelectBatch(batch.to_owned()));
+    line.send(Command::SetWork(work));
+    let ran = follow(&*line, &events, &mut Plan::new(&chosen, 1), out, &|| stop.asked());
+    line.send(Command::Shutdown);
+    Ok(ran.report(out))
+}
+
 /// Asks whoever sits at the terminal; a script must have said `--yes`.
 fn go_on(out: Out) -> Result<bool, CliError> {
     if out.json || !std::io::stdin().is_terminal() {

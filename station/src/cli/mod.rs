@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod line;
 pub mod logging;
 pub mod output;
+mod qa;
 
 use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};
 use crate::failure::{Failure, FailureCode};
@@ -119,6 +120,15 @@ fn run(cli: &Cli, out: Out) -> Done {
                 out,
             )
         }
+        Some(Command::Unit(args::Unit::Reprovision(args))) => {
+            qa::reprovision(&Station::open(&options)?, args, out)
+        }
+        Some(Command::Unit(args::Unit::Quarantine(args))) => {
+            qa::quarantine(&Station::open(&options)?, args, out)
+        }
+        Some(Command::Unit(args::Unit::Release(args))) => qa::release(&Station::open(&options)?, args, out),
+        Some(Command::Unit(args::Unit::Scrap(args))) => qa::scrap(&Station::open(&options)?, args, out),
+        Some(Command::Alarms(args)) => qa::alarms(&Station::open(&options)?, args, out),
         Some(Command::Export(args)) => export_batch(&Station::open(&options)?, args, out),
         Some(Command::Anchors(args::Anchors::Init { region })) => {
             Ok(show_anchors(&station::init_anchors(&options, *region)?, out))
@@ -306,7 +316,8 @@ fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
     let object = json!({
         "event": "po", "name": order.name, "model": order.model, "hw_revision": order.hw_revision,
         "part_number": order.part_number, "quantity": order.quantity, "region": order.region, "suite": order.suite,
-        "image_sha256": order.image_sha256, "cloud_url": order.cloud_url, "lock": order.lock,
+        "image_sha256": order.image_sha256, "cloud_url": order.cloud_url, "lock": order.lock, "per_hour": order.per_hour,
+        "key_invalid_at": order.key_invalid_at_ms.map(export::Stamp),
     });
     let keys = ["name", "model", "quantity", "region", "suite", "part_number", "lock", "cloud_url"];
     (keys.iter().map(|k| cell(&object, k)).collect(), object)
@@ -326,6 +337,7 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
                 suite: new.suite,
                 cloud_url: station.config.cloud_named(&new.cloud)?.url.clone(),
                 lock: !new.no_lock,
+                per_hour: new.per_hour,
             })?;
             out.say(
                 &order_row(&order).1,
@@ -358,6 +370,14 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
             out.table(&BATCH_HEAD, &batches);
             Ok(Exit::Pass)
         }
+        args::Po::Expect { name, per_hour } => {
+            let order = records.product_order_by_name(name)?;
+            records.expect_rate(order.id, *per_hour)?;
+            let row = order_row(&records.product_order(order.id)?);
+            out.say(&row.1, format_args!("product order {name}: {per_hour} enrolments an hour are expected"));
+            Ok(Exit::Pass)
+        }
+        args::Po::Invalidate(args) => qa::invalidate(station, args, out),
     }
 }
 
@@ -368,29 +388,31 @@ fn unit_object(unit: &Unit, batch: &str) -> serde_json::Value {
     })
 }
 
-fn unit_show(station: &Station, name: &str, out: Out) -> Done {
-    let records = &station.records;
-    let batches = records.list_batches()?;
-    let mut found = match name.parse::<UnitId>() {
+/// The unit that a person or a scanner names: by hardware id or by serial.
+fn find_unit(station: &Station, name: &str) -> Result<Unit, CliError> {
+    let (records, name) = (&station.records, name.trim());
+    let by_id = match name.parse::<UnitId>() {
         Ok(id) => records.unit(id)?,
         Err(_) => None,
     };
-    if found.is_none() {
-        for batch in &batches {
-            if let Some(unit) = records.list_units(batch.id)?.into_iter().find(|u| u.serial == name) {
-                found = Some(unit);
-                break;
-            }
-        }
-    }
-    let Some(unit) = found else {
-        return Err(Failure {
+    let found = match by_id {
+        Some(unit) => Some(unit),
+        None => records.unit_by_serial(name)?,
+    };
+    found.ok_or_else(|| {
+        Failure {
             code: FailureCode::InvalidInput,
             sentence: format!("No unit has the hardware id or serial {name:?}"),
             remedy: "Run keywright batch show BATCH; it lists the batch's units".into(),
         }
-        .into());
-    };
+        .into()
+    })
+}
+
+fn unit_show(station: &Station, name: &str, out: Out) -> Done {
+    let records = &station.records;
+    let batches = records.list_batches()?;
+    let unit = find_unit(station, name)?;
     let batch = batches.iter().find(|b| b.id == unit.batch).map_or("-", |b| b.name.as_str());
     let object = unit_object(&unit, batch);
     out.say(
@@ -424,6 +446,11 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
     out.table(&["ATTEMPT", "STARTED", "FIXTURE", "OPERATOR", "OUTCOME", "CODE"], &attempts);
     if let Some(lock) = lock {
         out.text(format_args!("\nlock: {lock}"));
+    }
+    let orders: Vec<_> = records.reprovisions(unit.id)?.iter().map(qa::order_row).collect();
+    if !orders.is_empty() {
+        out.text("");
+        out.table(&qa::ORDER_HEAD, &orders);
     }
     out.text("");
     let history: Vec<_> = records

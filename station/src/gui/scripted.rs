@@ -57,6 +57,8 @@ pub fn order() -> ProductOrder {
         image_sha256: None,
         cloud_url: "mqtts://localhost".into(),
         lock: true,
+        per_hour: 0,
+        key_invalid_at_ms: None,
     }
 }
 

@@ -61,6 +61,13 @@ pub enum Work {
     Make,
     /// Gives units new keys.
     Update(Update),
+    /// Carries out QA's order for one unit, and touches no other.
+    Reprovision {
+        /// The unit.
+        unit: UnitId,
+        /// New keys, asked for under those it has; `None`: it starts anew.
+        update: Option<Update>,
+    },
 }
 
 /// Commands that go down to the line.

@@ -16,6 +16,8 @@ pub struct UnitRecordView {
     pub same_batch: bool,
     /// The chip is at read protection level 1: nothing can be written to its flash, and opening it erases all.
     pub locked: bool,
+    /// QA ordered a new start: its keys are dead everywhere, and whatever the chip holds may be erased.
+    pub reopened: bool,
 }
 
 /// How far the unit itself says it is.
@@ -96,6 +98,8 @@ impl DeviceStatus {
 /// What the worker does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
+    /// Take the lock off, which erases all of the flash.
+    Erase,
     /// Stage one. With `forget`, keys that the unit never proved are voided afterwards.
     Flash {
         /// Keys may have been issued to what is erased now.
@@ -157,7 +161,7 @@ impl Refusal {
 /// Decides. Pure; every case is named.
 pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
     use DeviceStatus::{Empty, EmptyKeyed, Keyed, Locked, Reported as Says, Silent, StageOne as Whole};
-    use NextStep::{Adopt, AgentKey, Ask, CloudKey, Flash, Prove, Refuse};
+    use NextStep::{Adopt, AgentKey, Ask, CloudKey, Erase, Flash, Prove, Refuse};
     use Reported::{
         Active, AgentKeyActive, AgentKeyPending, CloudKeyPending, NoProductKey, ProductKey, Unknown,
     };
@@ -189,6 +193,8 @@ pub fn next_step(record: &UnitRecordView, device: &DeviceStatus) -> NextStep {
             Says { stage: Unknown(n), same_order: true },
         ) => Refuse(Refusal::UnknownStage(n)),
 
+        // Its lock was this station's own, and QA said what becomes of it.
+        (Flashing, Locked) if record.reopened => Erase,
         // This station locks a unit after its keys were proved, so one that never had both was locked by somebody else.
         (Arrived | Flashing | StageOne | UnitState::AgentKey, Locked) => Refuse(Refusal::ForeignKeys),
         // Stopped between its lock and its PASS, or back from the field: only the unit knows.
@@ -291,6 +297,7 @@ mod tests {
     /// refusals: k foreign keys, g keys gone, s silent, v version, q quarantined, x scrapped.
     fn letter(step: NextStep) -> &'static str {
         match step {
+            NextStep::Erase => "E",
             NextStep::Flash { forget: false } => "F",
             NextStep::Flash { forget: true } => "F!",
             NextStep::Adopt { forget: false } => "A",
@@ -325,12 +332,27 @@ mod tests {
         ];
         assert_eq!(table.map(|row| row.0), UnitState::ALL);
         for (state, expected) in table {
-            let record = UnitRecordView { state, same_batch: true, locked: false };
+            let record = UnitRecordView { state, same_batch: true, locked: false, reopened: false };
             let got: Vec<_> = statuses().iter().map(|d| letter(next_step(&record, d))).collect();
             assert_eq!(got.join(" "), expected, "{state:?}");
             for device in statuses() {
-                let other = UnitRecordView { state, same_batch: false, locked: false };
+                let other = UnitRecordView { state, same_batch: false, locked: false, reopened: false };
                 assert_eq!(next_step(&other, &device), NextStep::Refuse(Refusal::OtherBatch));
+            }
+        }
+    }
+
+    /// QA's order opens a locked chip whose keys are dead, and nothing else does.
+    #[test]
+    fn only_a_reopened_unit_is_erased() {
+        for state in UnitState::ALL {
+            for device in statuses() {
+                for (locked, reopened) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let record = UnitRecordView { state, same_batch: true, locked, reopened };
+                    let erased = next_step(&record, &device) == NextStep::Erase;
+                    let expected = reopened && state == UnitState::Flashing && device == DeviceStatus::Locked;
+                    assert_eq!(erased, expected, "{record:?} {device:?}");
+                }
             }
         }
     }
@@ -340,7 +362,7 @@ mod tests {
     fn every_unit_comes_to_an_end() {
         for state in UnitState::ALL {
             for start in statuses() {
-                let mut record = UnitRecordView { state, same_batch: true, locked: false };
+                let mut record = UnitRecordView { state, same_batch: true, locked: false, reopened: false };
                 let mut device = start;
                 let mut steps = 0;
                 loop {
@@ -349,6 +371,7 @@ mod tests {
                             record.state = UnitState::StageOne;
                             device = DeviceStatus::StageOne;
                         }
+                        NextStep::Erase => device = DeviceStatus::Empty,
                         NextStep::Ask => {
                             let keyed = matches!(device, DeviceStatus::Keyed | DeviceStatus::Locked);
                             let stage = if keyed { Reported::Active } else { Reported::ProductKey };
@@ -375,14 +398,24 @@ mod tests {
     fn nothing_that_matters_is_erased() {
         for device in statuses() {
             let passed = next_step(
-                &UnitRecordView { state: UnitState::Passed, same_batch: true, locked: false },
+                &UnitRecordView {
+                    state: UnitState::Passed,
+                    same_batch: true,
+                    locked: false,
+                    reopened: false,
+                },
                 &device,
             );
             assert!(!matches!(passed, NextStep::Flash { .. } | NextStep::Adopt { .. }), "{device:?}");
         }
         for device in [DeviceStatus::EmptyKeyed, DeviceStatus::Keyed] {
             let step = next_step(
-                &UnitRecordView { state: UnitState::Arrived, same_batch: true, locked: false },
+                &UnitRecordView {
+                    state: UnitState::Arrived,
+                    same_batch: true,
+                    locked: false,
+                    reopened: false,
+                },
                 &device,
             );
             assert_eq!(step, NextStep::Refuse(Refusal::ForeignKeys));
@@ -394,8 +427,14 @@ mod tests {
     fn a_locked_unit_is_never_flashed() {
         for state in UnitState::ALL {
             for device in statuses() {
-                let open = next_step(&UnitRecordView { state, same_batch: true, locked: false }, &device);
-                let locked = next_step(&UnitRecordView { state, same_batch: true, locked: true }, &device);
+                let open = next_step(
+                    &UnitRecordView { state, same_batch: true, locked: false, reopened: false },
+                    &device,
+                );
+                let locked = next_step(
+                    &UnitRecordView { state, same_batch: true, locked: true, reopened: false },
+                    &device,
+                );
                 match open {
                     NextStep::Flash { .. } | NextStep::Adopt { .. } => {
                         assert_eq!(locked, NextStep::Refuse(Refusal::KeysGone));

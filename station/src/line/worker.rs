@@ -145,7 +145,8 @@ impl Worker {
         let (batch, fixture, operator) = (order.batch.id, &self.fixture, &order.operator);
         let opened = match order.work {
             Work::Make => self.records.begin_attempt(batch, fixture, operator),
-            Work::Update(_) => self.records.begin_update(batch, fixture, operator),
+            // A batch that is closed does not stand in the way of units that come back.
+            Work::Update(_) | Work::Reprovision { .. } => self.records.begin_update(batch, fixture, operator),
         };
         let id = match opened {
             Ok(id) => id,
@@ -239,8 +240,15 @@ enum Goal {
     Renewed { purpose: Purpose, from: Generation },
 }
 
-fn order_is_update(order: &Order) -> bool {
-    matches!(order.work, Work::Update(_))
+impl Order {
+    /// The update that a unit is started for, if it is.
+    fn update(&self) -> Option<&Update> {
+        match &self.work {
+            Work::Update(update) => Some(update),
+            Work::Reprovision { update, .. } => update.as_ref(),
+            Work::Make => None,
+        }
+    }
 }
 
 /// What a unit said, checked as far as the station can.
@@ -300,7 +308,16 @@ impl Run<'_> {
         if self.locked && self.worker.records.unit(chip.unit).map_err(records_failure)?.is_none() {
             return Err(Failure::new(FailureCode::ReadProtected, format!("level 1 (RDP {:#04x})", chip.rdp)));
         }
-        if order_is_update(self.order) {
+        if let Work::Reprovision { unit, .. } = self.order.work
+            && chip.unit != unit
+        {
+            // Before anything is written down about it: it is not this one's turn.
+            return Err(Failure::new(
+                FailureCode::OtherUnit,
+                format!("{} lies there, {unit} is wanted", chip.unit),
+            ));
+        }
+        if self.order.update().is_some() {
             // A board that is no unit yet must not become one by being asked for new keys.
             let known = self.worker.records.unit(chip.unit).map_err(records_failure)?;
             if known.is_none_or(|u| u.state != UnitState::Passed) {
@@ -333,9 +350,10 @@ impl Run<'_> {
                 state: known.state,
                 same_batch: known.batch == self.order.batch.id,
                 locked: self.locked,
+                reopened: known.state == UnitState::Flashing && self.is_reopened()?,
             };
             let step = next_step(&record, &device);
-            if order_is_update(self.order)
+            if self.order.update().is_some()
                 && !matches!(step, NextStep::Ask | NextStep::CloudKey | NextStep::Prove)
             {
                 let NextStep::Refuse(refusal) = step else {
@@ -344,7 +362,14 @@ impl Run<'_> {
                 return Err(refusal.failure());
             }
             tracing::debug!(fixture = self.worker.fixture, unit = %known.id, ?record, ?device, ?step, "next");
+            if let (NextStep::Flash { .. } | NextStep::Adopt { .. }, Some(po)) = (step, &self.po)
+                && po.key_invalid_at_ms.is_some()
+            {
+                // Units that have their keys go on; none is made under this one any more.
+                return Err(Failure::new(FailureCode::ProductKeyInvalid, &po.name));
+            }
             device = match step {
+                NextStep::Erase => self.erase(&stage_one)?,
                 NextStep::Flash { forget } => self.flash(&stage_one, forget)?,
                 NextStep::Adopt { forget } => self.adopt(forget)?,
                 NextStep::Ask => {
@@ -356,7 +381,7 @@ impl Run<'_> {
                 NextStep::AgentKey => self.exchange(Step::AgentKey, &Goal::Enrolled)?,
                 NextStep::CloudKey => self.exchange(Step::CloudKey, &Goal::Enrolled)?,
                 NextStep::Prove => {
-                    if let Work::Update(update) = &self.order.work {
+                    if let Some(update) = self.order.update() {
                         self.update(update)?;
                     }
                     let proof = self.prove()?;
@@ -387,6 +412,39 @@ impl Run<'_> {
 
     fn event(&self, kind: &str, detail: serde_json::Value, state: Option<UnitState>) -> Result<(), Failure> {
         self.worker.records.unit_event(self.id(), Some(self.id), kind, detail, state).map_err(records_failure)
+    }
+
+    /// QA ordered a new start, and the old identity is dead everywhere.
+    fn is_reopened(&self) -> Result<bool, Failure> {
+        let orders = self.worker.records.reprovisions(self.id()).map_err(records_failure)?;
+        Ok(orders.iter().any(|o| o.ended_at_ms.is_none() && o.revoked))
+    }
+
+    /// Takes the lock off a unit whose keys are dead: the chip erases all of its flash first, and then takes writes again.
+    fn erase(&mut self, stage_one: &StageOne) -> Result<DeviceStatus, Failure> {
+        self.begin_step(Step::Flash);
+        let before = self.worker.bench.option_bytes()?;
+        self.event("erase-begin", json!({ "before": before }), None)?;
+        let request = OptionRequest::erase_and_open(before)?;
+        let (id, fixture) = (self.id, self.worker.fixture.clone());
+        let Worker { bench, events, .. } = &mut *self.worker;
+        let mut tell = |p: super::bench::FlashProgress| {
+            events(Event::Progress {
+                fixture: fixture.clone(),
+                attempt: id,
+                step: Step::Flash,
+                label: p.label,
+                done: p.done,
+                total: p.total,
+            });
+        };
+        let open = bench.set_option_bytes(&request, &mut tell)?;
+        let writable = bench.set_option_bytes(&OptionRequest::writable(open)?, &mut tell)?;
+        self.still_there()?;
+        self.event("erase-end", json!({ "observed": writable }), None)?;
+        self.locked = false;
+        let contents = self.worker.bench.inspect(stage_one).map_err(|f| self.who_is_there(f))?;
+        Ok(DeviceStatus::seen(&contents))
     }
 
     fn flash(&mut self, stage_one: &StageOne, forget: bool) -> Result<DeviceStatus, Failure> {

@@ -1,15 +1,15 @@
-//! What the agent and the cloud registry keep: enrolments, pending exchanges, staged records, identities.
+//! What the agent keeps: enrolments, pending exchanges, staged records, identities.
 //!
 //! The agent decides (`crate::agent`); this file stores what it decided, each decision in one transaction, and holds
-//! what only a transaction can: quotas across units, and the registry's compare-and-set.
+//! what only a transaction can: quotas across units.
 
+use super::qa_store::{alarm, watch_rate};
 use super::sqlite::{
     Inner, append_event, assignment_seal, batch_state, now, pending_seal, refused, set_state, staged_seal,
     unit_and_state,
 };
 use super::writer::Tx;
 use super::*;
-use crate::agent::cloud::{CloudState, Connected};
 use crate::failure::FailureCode;
 use rusqlite::OptionalExtension;
 use serde_json::json;
@@ -39,6 +39,10 @@ pub(crate) struct EnrolmentRow {
     pub cloud_wanted: String,
     pub cloud_leaving: String,
     pub ck_leaving: u32,
+    /// Regions of the active record, the staged one and the next; 0 = the order's, none, and as it is.
+    pub region: u32,
+    pub region_staged: u32,
+    pub region_wanted: u32,
 }
 
 /// One exchange that may still be asked about.
@@ -104,6 +108,8 @@ pub(crate) struct StageCloudKey {
     pub anchor_fingerprint: String,
     /// URL of the platform it is staged at.
     pub cloud: String,
+    /// Region of the anchors in it.
+    pub region: u32,
 }
 
 /// An authentic message 3: what it confirms.
@@ -114,15 +120,6 @@ pub(crate) struct ConfirmKey {
     pub purpose: u8,
     pub generation: u32,
     pub dik_pub: Option<[u8; 32]>,
-}
-
-/// What the cloud registry knows of a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CloudFacts {
-    pub state: CloudState,
-    pub active: u32,
-    pub staged: u32,
-    pub blocked: bool,
 }
 
 fn delete_pending(tx: &Tx<'_>, id: i64) -> Result<(), RecordsError> {
@@ -269,7 +266,8 @@ impl Inner {
                 .prepare_cached(
                     "SELECT u.id, u.state, b.id, b.state, b.po, e.po, e.state, e.dik_pub, e.ak_cur, e.ak_next,
                             e.ak_highest, e.ck_active, e.ck_staged, e.ck_highest, e.record_sealed, e.ck_evicted,
-                            e.cloud, e.cloud_staged, e.cloud_wanted, e.cloud_leaving, e.ck_leaving
+                            e.cloud, e.cloud_staged, e.cloud_wanted, e.cloud_leaving, e.ck_leaving, e.region, e.region_staged,
+                            e.region_wanted
                      FROM unit u JOIN batch b ON b.id = u.batch LEFT JOIN enrolment e ON e.unit = u.id
                      WHERE u.uid = ?1",
                 )?
@@ -296,6 +294,9 @@ impl Inner {
                             cloud_leaving: r.get(19)?,
                             ck_leaving: r.get(20)?,
                             ck_evicted: r.get(15)?,
+                            region: r.get(21)?,
+                            region_staged: r.get(22)?,
+                            region_wanted: r.get(23)?,
                         }),
                     };
                     Ok((
@@ -380,12 +381,15 @@ impl Inner {
                 touched(
                     tx.connection
                         .prepare_cached(
-                            "INSERT INTO enrolment (unit, po, state, ak_highest, firmware_version)
-                             VALUES (?1, ?2, 'pending', ?3, ?4)",
+                            "INSERT INTO enrolment (unit, po, state, ak_highest, firmware_version, enrolled_at_ms)
+                             VALUES (?1, ?2, 'pending', ?3, ?4, ?5)",
                         )
-                        .and_then(|mut s| s.execute((unit, new.po.0, new.pending.generation, &new.firmware))),
+                        .and_then(|mut s| {
+                            s.execute((unit, new.po.0, new.pending.generation, &new.firmware, at))
+                        }),
                     tx,
                 )?;
+                watch_rate(tx, new.po, at)?;
             } else {
                 evict(tx, unit, new.attempt, new.pending.purpose, at)?;
             }
@@ -491,11 +495,18 @@ impl Inner {
                 .connection
                 .prepare_cached(
                     "UPDATE enrolment SET ck_staged = ?2, ck_highest = ?2, record_sealed = ?3, anchor_fingerprint = ?4,
-                                          cloud_staged = ?5, cloud_wanted = ''
+                                          cloud_staged = ?5, cloud_wanted = '', region_staged = ?6, region_wanted = 0
                      WHERE unit = ?1 AND ck_staged = 0 AND ck_highest < ?2",
                 )
                 .and_then(|mut s| {
-                    s.execute((unit, new.generation, &new.record_sealed, &new.anchor_fingerprint, &new.cloud))
+                    s.execute((
+                        unit,
+                        new.generation,
+                        &new.record_sealed,
+                        &new.anchor_fingerprint,
+                        &new.cloud,
+                        new.region,
+                    ))
                 })
                 .map_err(|e| tx.map(e))?;
             if staged != 1 {
@@ -562,7 +573,8 @@ impl Inner {
                     "UPDATE enrolment SET
                         cloud_leaving = CASE WHEN ck_active > 0 AND cloud NOT IN ('', cloud_staged) THEN cloud ELSE cloud_leaving END,
                         ck_leaving = CASE WHEN ck_active > 0 AND cloud NOT IN ('', cloud_staged) THEN ck_active ELSE ck_leaving END,
-                        cloud = cloud_staged, cloud_staged = '', ck_active = ?2, ck_staged = 0, record_sealed = NULL
+                        cloud = cloud_staged, cloud_staged = '', ck_active = ?2, ck_staged = 0, record_sealed = NULL,
+                        region = CASE WHEN region_staged > 0 THEN region_staged ELSE region END, region_staged = 0
                      WHERE unit = ?1 AND ck_staged = ?2",
                 )
                 .and_then(|mut s| s.execute((unit, generation)))
@@ -647,7 +659,14 @@ impl Inner {
                 .prepare_cached("SELECT count(*) FROM attempt WHERE unit = ?1 AND outcome = 'PASS'")
                 .and_then(|mut s| s.query_row([row], |r| r.get(0)))
                 .map_err(map)?;
-            if proved {
+            let reopened: bool = tx
+                .connection
+                .prepare_cached(
+                    "SELECT count(*) FROM reprovision WHERE unit = ?1 AND ended_at_ms IS NULL AND revoked_at_ms IS NOT NULL",
+                )
+                .and_then(|mut s| s.query_row([row], |r| r.get(0)))
+                .map_err(map)?;
+            if proved && !reopened {
                 return Err(refused(FailureCode::AlreadyEnrolled, format!("unit {unit} passed before")));
             }
             let voided: Vec<(String, u32)> = tx
@@ -688,16 +707,7 @@ impl Inner {
         self.write(move |tx| {
             let at = now(&clock);
             let (unit, _) = unit_and_state(tx, unit)?;
-            let count: u32 = tx
-                .connection
-                .prepare_cached(
-                    "INSERT INTO alarm (unit, at_ms, kind, detail) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (unit, kind, detail) DO UPDATE SET count = count + 1, at_ms = excluded.at_ms
-                     RETURNING count",
-                )
-                .and_then(|mut s| s.query_row((unit, at, kind, detail.to_string()), |r| r.get(0)))
-                .map_err(|e| tx.map(e))?;
-            if count == 1 {
+            if alarm(tx, (Some(unit), None), at, kind, &detail)? == 1 {
                 let detail = json!({ "alarm": kind, "facts": detail });
                 append_event(tx, unit, attempt.map(|a| a.0), at, "alarm", &detail)?;
             }
@@ -752,189 +762,5 @@ impl Inner {
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, RecordsError> {
         self.open_sealed(&staged_seal(unit, generation), sealed)
-    }
-}
-
-// The cloud registry: PROTOCOL §4, OLD –Stage→ BOTH –Commit or connect→ NEW, compare-and-set on the highest staged.
-
-fn facts_of(tx: &Tx<'_>, unit: i64) -> Result<CloudFacts, RecordsError> {
-    tx.connection
-        .prepare_cached("SELECT state, active, staged, blocked FROM cloud_unit WHERE unit = ?1")
-        .and_then(|mut s| s.query_row([unit], cloud_row).optional())
-        .map(|facts| {
-            facts.unwrap_or(CloudFacts { state: CloudState::Unknown, active: 0, staged: 0, blocked: false })
-        })
-        .map_err(|e| tx.map(e))
-}
-
-fn cloud_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<CloudFacts> {
-    let (active, staged): (u32, u32) = (r.get(1)?, r.get(2)?);
-    let state = match r.get::<_, String>(0)?.as_str() {
-        "both" => CloudState::Both { old: active, new: staged },
-        "new" => CloudState::New { generation: active },
-        _ => CloudState::Unknown,
-    };
-    Ok(CloudFacts { state, active, staged, blocked: r.get(3)? })
-}
-
-fn commit_cloud(tx: &Tx<'_>, unit: i64, generation: u32) -> Result<(), RecordsError> {
-    let run = |sql: &str| {
-        tx.connection
-            .prepare_cached(sql)
-            .and_then(|mut s| s.execute((unit, generation)))
-            .map(|_| ())
-            .map_err(|e| tx.map(e))
-    };
-    run("UPDATE cloud_unit SET state = 'new', active = ?2, staged = 0 WHERE unit = ?1")?;
-    run("UPDATE cloud_identity SET enabled = (generation = ?2) WHERE unit = ?1")
-}
-
-impl SqliteRecords {
-    pub(crate) fn cloud_facts(&self, unit: UnitId) -> Result<CloudFacts, RecordsError> {
-        let facts = self.0.read(|c| {
-            c.prepare_cached(
-                "SELECT c.state, c.active, c.staged, c.blocked FROM cloud_unit c JOIN unit u ON u.id = c.unit
-                 WHERE u.uid = ?1",
-            )?
-            .query_row([unit.0], cloud_row)
-            .optional()
-        })?;
-        Ok(facts.unwrap_or(CloudFacts { state: CloudState::Unknown, active: 0, staged: 0, blocked: false }))
-    }
-
-    /// Stage(g): both identities are enabled. Idempotent for the staged generation; a lower one is stale.
-    pub(crate) fn cloud_prepare(
-        &self,
-        unit: UnitId,
-        generation: u32,
-        verifier: [u8; 32],
-    ) -> Result<(), RecordsError> {
-        self.0.write(move |tx| {
-            let (row, _) = unit_and_state(tx, unit)?;
-            let facts = facts_of(tx, row)?;
-            if facts.blocked {
-                return Err(refused(
-                    FailureCode::CloudRefused,
-                    format!("unit {unit} is blocked at the cloud"),
-                ));
-            }
-            let map = |e| tx.map(e);
-            tx.connection
-                .prepare_cached("INSERT OR IGNORE INTO cloud_unit (unit, state) VALUES (?1, 'none')")
-                .and_then(|mut s| s.execute([row]))
-                .map_err(map)?;
-            let staged = tx
-                .connection
-                .prepare_cached(
-                    "UPDATE cloud_unit SET state = 'both', staged = ?2, highest = ?2
-                     WHERE unit = ?1 AND (highest < ?2 OR staged = ?2)",
-                )
-                .and_then(|mut s| s.execute((row, generation)))
-                .map_err(map)?;
-            if staged == 0 {
-                return Err(refused(
-                    FailureCode::CloudRefused,
-                    format!("unit {unit}: generation {generation} is older than the staged one"),
-                ));
-            }
-            // Whatever was staged before and never committed gives way: at most one staged generation.
-            tx.connection
-                .prepare_cached(
-                    "UPDATE cloud_identity SET enabled = 0 WHERE unit = ?1 AND generation NOT IN (?2, ?3)",
-                )
-                .and_then(|mut s| s.execute((row, generation, facts.active)))
-                .map_err(map)?;
-            tx.connection
-                .prepare_cached(
-                    "INSERT INTO cloud_identity (unit, generation, verifier, enabled) VALUES (?1, ?2, ?3, 1)
-                     ON CONFLICT DO UPDATE SET enabled = 1",
-                )
-                .and_then(|mut s| s.execute((row, generation, verifier)))
-                .map_err(map)?;
-            Ok(())
-        })
-    }
-
-    /// Commit(g): the old identity is disabled. Idempotent; a stale one is ignored (`false`).
-    pub(crate) fn cloud_activate(&self, unit: UnitId, generation: u32) -> Result<bool, RecordsError> {
-        self.0.write(move |tx| {
-            let (row, _) = unit_and_state(tx, unit)?;
-            let facts = facts_of(tx, row)?;
-            if facts.blocked {
-                return Err(refused(
-                    FailureCode::CloudRefused,
-                    format!("unit {unit} is blocked at the cloud"),
-                ));
-            }
-            if facts.staged == generation && generation > 0 {
-                commit_cloud(tx, row, generation)?;
-                return Ok(true);
-            }
-            Ok(facts.active == generation && generation > 0)
-        })
-    }
-
-    /// Disables one identity for good.
-    pub(crate) fn cloud_retire(&self, unit: UnitId, generation: u32) -> Result<(), RecordsError> {
-        self.0.write(move |tx| {
-            let (row, _) = unit_and_state(tx, unit)?;
-            let run = |sql: &str| {
-                tx.connection
-                    .prepare_cached(sql)
-                    .and_then(|mut s| s.execute((row, generation)))
-                    .map(|_| ())
-                    .map_err(|e| tx.map(e))
-            };
-            run("UPDATE cloud_identity SET enabled = 0 WHERE unit = ?1 AND generation = ?2")?;
-            run("UPDATE cloud_unit SET staged = 0, state = CASE WHEN active > 0 THEN 'new' ELSE 'none' END
-                 WHERE unit = ?1 AND staged = ?2")?;
-            run("UPDATE cloud_unit SET active = 0, state = CASE WHEN staged > 0 THEN 'both' ELSE 'none' END
-                 WHERE unit = ?1 AND active = ?2")
-        })
-    }
-
-    /// Disables every identity of a unit until an operator lifts it.
-    pub(crate) fn cloud_block(&self, unit: UnitId) -> Result<(), RecordsError> {
-        self.0.write(move |tx| {
-            let (row, _) = unit_and_state(tx, unit)?;
-            tx.connection
-                .prepare_cached(
-                    "INSERT INTO cloud_unit (unit, state, blocked) VALUES (?1, 'none', 1)
-                     ON CONFLICT DO UPDATE SET blocked = 1",
-                )
-                .and_then(|mut s| s.execute([row]))
-                .map(|_| ())
-                .map_err(|e| tx.map(e))
-        })
-    }
-
-    /// A unit connects with a key. With the staged one it commits (the paper's second scenario); with the old one
-    /// nothing changes.
-    pub(crate) fn cloud_connect(
-        &self,
-        unit: UnitId,
-        generation: u32,
-        verifier: [u8; 32],
-    ) -> Result<Connected, RecordsError> {
-        self.0.write(move |tx| {
-            let (row, _) = unit_and_state(tx, unit)?;
-            let facts = facts_of(tx, row)?;
-            let known: Option<[u8; 32]> = tx
-                .connection
-                .prepare_cached(
-                    "SELECT verifier FROM cloud_identity WHERE unit = ?1 AND generation = ?2 AND enabled = 1",
-                )
-                .and_then(|mut s| s.query_row((row, generation), |r| r.get(0)).optional())
-                .map_err(|e| tx.map(e))?;
-            let fits = known.is_some_and(|known| keywright_protocol::crypto::tags_equal(&known, &verifier));
-            if !fits || facts.blocked {
-                return Ok(Connected { accepted: false, committed: None });
-            }
-            if facts.staged == generation {
-                commit_cloud(tx, row, generation)?;
-                return Ok(Connected { accepted: true, committed: Some(generation) });
-            }
-            Ok(Connected { accepted: true, committed: None })
-        })
     }
 }

@@ -63,7 +63,7 @@ pub struct ExportRow {
     pub failure_code: String,
     /// RFC 3339 UTC, or empty.
     pub label_printed_at: String,
-    /// Serial of the unit this one replaces, or empty.
+    /// The cloud identity `<uid>.<generation>` that the unit had before it was last re-provisioned, or empty.
     pub supersedes: String,
     /// Numbers of the exports that named this unit, oldest first, separated by spaces.
     pub exported_in: String,
@@ -156,7 +156,7 @@ const ROWS: &str = "
                    AND retired_at_ms IS NULL),
            (SELECT key_id FROM key_assignment WHERE unit = u.id AND purpose = 'cloud' AND state = 'posted'
                    AND retired_at_ms IS NULL),
-           p.region, e.anchor_fingerprint, u.generation, u.state,
+           coalesce(nullif(e.region, 0), p.region), e.anchor_fingerprint, u.generation, u.state,
            (SELECT count(*) FROM attempt WHERE unit = u.id),
            (SELECT outcome FROM attempt WHERE unit = u.id ORDER BY id LIMIT 1),
            a.station, a.fixture, a.operator, a.started_at_ms, a.ended_at_ms, a.outcome, a.failure_code,

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0002_agent.sql"),
     include_str!("../../../db/migrations/0003_clouds.sql"),
     include_str!("../../../db/migrations/0004_lock.sql"),
+    include_str!("../../../db/migrations/0005_reprovision.sql"),
 ];
 
 /// Brings a database to [`SCHEMA_VERSION`]; each step is one transaction.

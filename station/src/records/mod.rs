@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 mod agent_store;
 mod export_store;
 mod migrate;
+mod qa_store;
 pub mod serial;
 mod sqlite;
 mod vault;
@@ -24,6 +25,7 @@ pub(crate) use agent_store::{
 };
 pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
 pub use migrate::SCHEMA_VERSION;
+pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
@@ -48,6 +50,8 @@ pub struct NewProductOrder {
     pub cloud_url: String,
     /// See [`ProductOrder::lock`].
     pub lock: bool,
+    /// See [`ProductOrder::per_hour`].
+    pub per_hour: u32,
 }
 
 /// One line of a unit's history.
@@ -130,6 +134,18 @@ pub trait Records: Send + Sync {
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError>;
     /// One unit.
     fn unit(&self, id: UnitId) -> Result<Option<Unit>, RecordsError>;
+    /// One unit by what its label says.
+    fn unit_by_serial(&self, serial: &str) -> Result<Option<Unit>, RecordsError>;
+    /// What QA ordered for a unit, oldest first.
+    fn reprovisions(&self, unit: UnitId) -> Result<Vec<Reprovision>, RecordsError>;
+    /// Alarms, newest first; without `seen_too` those that nobody has looked at.
+    fn list_alarms(&self, seen_too: bool) -> Result<Vec<Alarm>, RecordsError>;
+    /// Somebody looked at an alarm. It comes back if it happens again.
+    fn see_alarm(&self, id: i64, operator: &str) -> Result<(), RecordsError>;
+    /// Changes how many enrolments an hour the vendor expects; 0 = not said.
+    fn expect_rate(&self, po: PoId, per_hour: u32) -> Result<(), RecordsError>;
+    /// What an order's product key enrolled since a moment (Unix milliseconds).
+    fn product_key_reach(&self, po: PoId, since_ms: i64) -> Result<Reach, RecordsError>;
     /// Units of a batch in the order they first arrived.
     fn list_units(&self, batch: BatchId) -> Result<Vec<Unit>, RecordsError>;
     /// Appends an event and, if given, moves the unit's state, in one transaction.

@@ -515,17 +515,23 @@ pub(super) fn append_event(
 }
 
 /// A stored word of ours; another program's word is damage.
-fn word<T: std::str::FromStr<Err = String>>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<T> {
+pub(super) fn word<T: std::str::FromStr<Err = String>>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<T> {
     parse_word(&row.get::<_, String>(at)?, at)
 }
 
-fn parse_word<T: std::str::FromStr<Err = String>>(text: &str, at: usize) -> rusqlite::Result<T> {
+pub(super) fn parse_word<T: std::str::FromStr<Err = String>>(text: &str, at: usize) -> rusqlite::Result<T> {
     text.parse().map_err(|e: String| {
         rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, e.into())
     })
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Option<T>> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    at: usize,
+) -> rusqlite::Result<Option<T>> {
     row.get::<_, Option<String>>(at)?
         .map(|text| {
             serde_json::from_str(&text).map_err(|e| {
@@ -535,7 +541,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, at: usize) -> r
         .transpose()
 }
 
-const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url, locks FROM product_order";
+const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url, locks, per_hour, key_invalid_at_ms FROM product_order";
 
 fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
     Ok(ProductOrder {
@@ -550,6 +556,8 @@ fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
         image_sha256: r.get(8)?,
         cloud_url: r.get(9)?,
         lock: r.get(10)?,
+        per_hour: r.get(11)?,
+        key_invalid_at_ms: r.get(12)?,
     })
 }
 
@@ -744,8 +752,8 @@ impl Records for SqliteRecords {
             tx.connection
                 .execute(
                     "INSERT INTO product_order (name, model, hw_revision, part_number, quantity, region, suite,
-                                                cloud_url, product_key_sealed, created_at_ms, locks)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                                cloud_url, product_key_sealed, created_at_ms, locks, per_hour)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                     (
                         &new.name,
                         &new.model,
@@ -758,6 +766,7 @@ impl Records for SqliteRecords {
                         &sealed,
                         now(&clock),
                         new.lock,
+                        new.per_hour,
                     ),
                 )
                 .map_err(|e| tx.map(e))?;
@@ -773,6 +782,8 @@ impl Records for SqliteRecords {
                 image_sha256: None,
                 cloud_url: new.cloud_url,
                 lock: new.lock,
+                per_hour: new.per_hour,
+                key_invalid_at_ms: None,
             })
         })
     }
@@ -923,7 +934,8 @@ impl Records for SqliteRecords {
                     }
                     (UnitState::Quarantined, _) => counts.failed += 1,
                     (_, None) => counts.in_progress += 1,
-                    (_, Some(_)) if stopped => counts.in_progress += 1,
+                    // Passed once, and opened again by QA.
+                    (_, Some(last)) if stopped || last == Outcome::Pass.as_str() => counts.in_progress += 1,
                     (_, Some(_)) => counts.failed += 1,
                 }
             }
@@ -1107,6 +1119,37 @@ impl Records for SqliteRecords {
         })
     }
 
+    fn unit_by_serial(&self, serial: &str) -> Result<Option<Unit>, RecordsError> {
+        let session = self.0.session;
+        self.0.read(|c| {
+            c.prepare_cached(&format!("{UNIT_COLUMNS} WHERE u.serial = ?1"))?
+                .query_row((serial, 0, session), unit_row)
+                .optional()
+        })
+    }
+
+    fn reprovisions(&self, unit: UnitId) -> Result<Vec<Reprovision>, RecordsError> {
+        self.0.reprovisions(unit)
+    }
+
+    fn list_alarms(&self, seen_too: bool) -> Result<Vec<Alarm>, RecordsError> {
+        self.0.alarms(seen_too)
+    }
+
+    fn see_alarm(&self, id: i64, operator: &str) -> Result<(), RecordsError> {
+        self.0.see_alarm(id, operator)
+    }
+
+    fn expect_rate(&self, po: PoId, per_hour: u32) -> Result<(), RecordsError> {
+        self.product_order(po)?;
+        self.0.expect_rate(po, per_hour)
+    }
+
+    fn product_key_reach(&self, po: PoId, since_ms: i64) -> Result<Reach, RecordsError> {
+        self.product_order(po)?;
+        self.0.product_key_reach(po, since_ms)
+    }
+
     fn list_units(&self, batch: BatchId) -> Result<Vec<Unit>, RecordsError> {
         let session = self.0.session;
         self.0.read(|c| {
@@ -1279,7 +1322,20 @@ impl Records for SqliteRecords {
                 }),
                 (None, None) => serde_json::json!({ "outcome": outcome.as_str() }),
             };
-            append_event(tx, row, Some(attempt.0), at, if pass { "passed" } else { "attempt-ended" }, &detail)
+            append_event(
+                tx,
+                row,
+                Some(attempt.0),
+                at,
+                if pass { "passed" } else { "attempt-ended" },
+                &detail,
+            )?;
+            match &proof {
+                Some(proof) if pass => {
+                    super::qa_store::close_reprovision(tx, row, attempt, (proof.ak_gen, proof.ck_gen), at)
+                }
+                _ => Ok(()),
+            }
         })
     }
 

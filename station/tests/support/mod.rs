@@ -1,8 +1,9 @@
 //! A station on a temporary folder, and a unit that keeps its two key areas in memory.
 #![allow(dead_code, reason = "every test program uses its own part")]
 
-use keywright::agent::{Agent, Change, EmbeddedAgent, FrameContext, Handled};
+use keywright::agent::{Agent, Change, EmbeddedAgent, FrameContext, Handled, PlatformCloud};
 use keywright::anchors::Anchors;
+use keywright::config::{CloudConfig, CloudKind};
 use keywright::model::*;
 use keywright::records::{NewProductOrder, OpenOptions, Records, SqliteRecords};
 use keywright::secrets::{KdfCost, Passphrase};
@@ -17,6 +18,7 @@ use keywright_protocol::{
     BaseKey, Generation, IdentityKey, MAX_FRAME, ProductKey, Purpose, StorageSecret, StoreKey, Suite, Xid,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 /// SplitMix64: enough for a simulation, the same on every machine.
 pub struct Rng(pub u64);
@@ -61,9 +63,21 @@ pub fn new_order(name: &str, quantity: u32, suite: u8) -> NewProductOrder {
         quantity,
         region: 7,
         suite,
-        cloud_url: "mqtts://cloud.example:8883".into(),
+        cloud_url: AT.into(),
         lock: false,
+        per_hour: 0,
     }
+}
+
+/// The URL by which the units know their cloud.
+pub const AT: &str = "mqtts://cloud.example:8883";
+
+/// An agent whose cloud is the station's own broker.
+pub fn agent(home: &Path, records: &SqliteRecords, anchors: Anchors) -> EmbeddedAgent {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let local = CloudConfig { name: "local".into(), url: AT.into(), kind: CloudKind::Local { listen } };
+    let cloud = PlatformCloud::new(home, "bench-1", &[local], records.clone());
+    EmbeddedAgent::new(records.clone(), anchors, Arc::new(cloud))
 }
 
 /// The unit with this number.
@@ -89,7 +103,7 @@ impl Station {
         let anchors = Anchors::init(home.path(), &records.station_key(), &[7]).expect("anchors");
         let po = records.create_product_order(new_order("PO-1", quantity, suite)).expect("order");
         let batch = records.create_batch(po.id, "B1", quantity).expect("batch");
-        let agent = EmbeddedAgent::new(records.clone(), anchors);
+        let agent = agent(home.path(), &records, anchors);
         Self { home, records, agent, po, batch }
     }
 
