@@ -25,6 +25,7 @@ pub mod gui;
 pub mod hardware;
 pub mod image;
 pub mod line;
+pub mod matrix;
 pub mod model;
 pub mod records;
 pub mod secrets;

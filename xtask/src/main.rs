@@ -1,7 +1,7 @@
 //! `cargo xtask`: what CI runs is what you run.
 //!
 //! `demo` shows the whole product on virtual boards, `test` passes everything, `firmware` builds the common image,
-//! `bench` prints the figures, `ci` is `test` behind the lints.
+//! `bench` prints the figures, `torture` cuts the power everywhere, `ci` is `test` behind the lints.
 
 mod bench;
 mod demo;
@@ -10,6 +10,7 @@ mod fuzz;
 mod panics;
 mod setup;
 mod test;
+mod torture;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +36,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// Fuzz what reads bytes from outside; see docs/fuzzing.md
     Fuzz(fuzz::FuzzArgs),
+    /// Cut the power of virtual boards at every flash operation of every key change; see docs/reliability.md
+    Torture(torture::TortureArgs),
     /// What CI runs: lints, then test
     Ci,
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         }),
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Torture(args) => torture::run(&args),
         Task::Ci => test::lints().and_then(|()| test::run(&test::TestArgs::default())),
     };
     done.unwrap_or_else(|error| {

@@ -5,7 +5,7 @@
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
 
 pub mod bench;
-mod bridge;
+pub mod bridge;
 mod hub;
 pub mod lock;
 pub mod next;
