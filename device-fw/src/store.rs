@@ -21,6 +21,10 @@
 //! - Torn COMMIT is no commit; torn CONFIRM or RETIRE counts as unset and is programmed again.
 //! - Nothing here panics, whatever flash reads as.
 //!
+//! Weak cells, which read either way until they are programmed or erased whole: what a boot finds and is about to
+//! rely on is programmed once more (zeros become solid), and what is about to be written on is erased first unless
+//! the end of its erase was seen (ones are solid).
+//!
 //! Failure windows are named where the writes are. The flash has no ECC, so programming the same mark twice
 //! is legal (hence [`MultiwriteNorFlash`]); a part with ECC needs a row per mark and another format number.
 #![deny(
@@ -150,6 +154,9 @@ pub struct Store<F> {
     trust: Option<TrustRecord>,
     trust_at: usize,
     trust_generation: u32,
+    /// Regions known to be erased whole, by a bit each: this boot saw the end of the erase, or the unit never
+    /// wrote before. Reading FF is no proof: a cut erase leaves cells that read as 1 now and as 0 some day.
+    erased: u8,
     notices: Deque<Notice, 8>,
 }
 
@@ -178,6 +185,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
             trust: None,
             trust_at: 0,
             trust_generation: 0,
+            erased: 0,
             notices: Deque::new(),
         }
     }
@@ -473,24 +481,37 @@ impl<F: MultiwriteNorFlash> Store<F> {
         let end = offset(map::STORAGE_SECRET.end());
         let slot_len = SECRET_SLOT_LEN as u32;
         let mut at = first;
+        let (mut spoiled, mut untouched) = (false, false);
         while at.saturating_add(slot_len) <= end {
             let mut slot = [0; SECRET_SLOT_LEN];
             self.flash.read(at, &mut slot).map_err(|_| DeviceFailure::FlashReadBack)?;
             match read_secret_slot(&slot) {
                 (SecretSlot::Intact, Some(secret)) => {
-                    if may_draw {
-                        // Nothing may depend on a slot whose last cells are weak: while the product key is
-                        // still there, program the same bytes once more (read-repair).
-                        self.program(at, &slot)?;
+                    if !may_draw || !spoiled && self.in_use(&secret)? {
+                        slot.zeroize();
+                        self.adopt(&secret);
+                        return Ok(());
+                    }
+                    // Its draw was cut at the very end, or the spoiling of a torn slot at its start: it reads
+                    // as intact today. Nothing was made under it but a torn trust record, which goes first.
+                    for region in map::TRUST_STORE {
+                        self.ensure_blank(region)?;
                     }
                     slot.zeroize();
-                    self.adopt(&secret);
-                    return Ok(());
+                    self.program(at, &slot)?;
                 }
-                (SecretSlot::Blank, _) => {
+                (SecretSlot::Blank, _) if !spoiled => {
                     if !may_draw {
                         return Err(DeviceFailure::AreaMissing);
                     }
+                    // A draw that was cut in its first word may have left cells that read as 1 now: a secret
+                    // that wants a 1 there would be lost with them. The first blank slot is given up, all its
+                    // cells solid; the one behind it has never been touched.
+                    self.program(at, &[0; SECRET_SLOT_LEN])?;
+                    spoiled = true;
+                    untouched = at == first;
+                }
+                (SecretSlot::Blank, _) => {
                     let mut bytes = [0; 32];
                     rng.fill(&mut bytes).map_err(rng_failure)?;
                     let secret = StorageSecret::from_bytes(bytes);
@@ -498,6 +519,12 @@ impl<F: MultiwriteNorFlash> Store<F> {
                     let slot = build_secret_slot(&secret).map_err(|_| DeviceFailure::RngSeed)?;
                     // Window: cut in here leaves a torn slot; the next boot spoils it and takes the next one.
                     if self.program(at, &slot).is_ok() && self.reads_as(at, &slot)? {
+                        // Area A is not written before a secret is in use, nor anything before the first slot
+                        // is given up: it is as the line erased it.
+                        self.erased = bit(map::KEY_AREA_A);
+                        if untouched {
+                            self.erased |= bit(trust_region(0)) | bit(trust_region(1));
+                        }
                         self.adopt(&secret);
                         return Ok(());
                     }
@@ -514,6 +541,19 @@ impl<F: MultiwriteNorFlash> Store<F> {
             at = at.saturating_add(slot_len);
         }
         Err(if may_draw { DeviceFailure::SecretSlotsFull } else { DeviceFailure::AreaMissing })
+    }
+
+    /// Whether anything was committed under this secret: the trust record is the first thing that is, and the boot
+    /// that wrote it had seen the end of the draw.
+    fn in_use(&mut self, secret: &StorageSecret) -> Result<bool, DeviceFailure> {
+        let key = StoreKey::derive(&self.unit, secret);
+        for region in [map::KEY_AREA_A, trust_region(0), trust_region(1)] {
+            let found = inspect(&mut self.flash, region, &self.unit, Some(&key), &mut self.work)?;
+            if found.is_valid() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn adopt(&mut self, secret: &StorageSecret) {
@@ -571,8 +611,15 @@ impl<F: MultiwriteNorFlash> Store<F> {
     fn repair_marks(&mut self) -> Result<(), DeviceFailure> {
         match self.active.map(|area| *self.found(area)) {
             Some(Found { content: Content::Valid { confirmed: false, .. }, .. }) => {
-                self.mark_active(Mark::Commit)?;
+                // All of it, not COMMIT alone: a record whose COMMIT was torn comes back to life if the erase that
+                // followed was cut before its cells moved and COMMIT reads as set now.
                 let area = self.active.ok_or(DeviceFailure::AreaMissing)?;
+                let len = open(&self.current, &self.unit, self.key.as_ref())?.layout().body_len();
+                let body = self.current.get(..len).ok_or(DeviceFailure::RecordTooLong)?;
+                self.flash
+                    .write(offset(area.region().base), body)
+                    .map_err(|_| DeviceFailure::FlashProgram)?;
+                self.mark_active(Mark::Commit)?;
                 self.read_committed(area.region()).map(|_| ())?;
             }
             Some(Found { content: Content::Valid { kind: Kind::ProductKey, .. }, .. }) => {
@@ -592,6 +639,8 @@ impl<F: MultiwriteNorFlash> Store<F> {
             if view.state() == RecordState::Pending {
                 let layout = view.layout();
                 let marks = [Mark::Commit, Mark::Confirm].map(|mark| (mark, mark.bytes(view.mac())));
+                let body = self.work.get(..layout.body_len()).ok_or(DeviceFailure::RecordTooLong)?;
+                self.flash.write(offset(region.base), body).map_err(|_| DeviceFailure::FlashProgram)?;
                 for (mark, bytes) in marks {
                     self.program(mark_offset(region, layout.mark_at(mark)), &bytes)?;
                 }
@@ -640,14 +689,18 @@ impl<F: MultiwriteNorFlash> Store<F> {
 
     /// Header, payload and MAC of the record in `work`, read back.
     fn write_body(&mut self, region: Region, image: &Image) -> Result<(), DeviceFailure> {
-        self.ensure_blank(region)?;
+        // Cells that a cut erase left in between would pass the read-back and decay after the commit.
+        if self.erased & bit(region) == 0 || !is_blank(&mut self.flash, region)? {
+            self.erase(region)?;
+        }
+        self.erased &= !bit(region);
         let len = image.layout().body_len();
         let at = offset(region.base);
         for attempt in 0..2 {
             if attempt > 0 {
-                // An area that read as blank after a cut erase may hold weak cells: a whole erase cures them.
                 self.note(DeviceFailure::FlashReadBack, region.base);
                 self.erase(region)?;
+                self.erased &= !bit(region);
             }
             let body = self.work.get(..len).ok_or(DeviceFailure::RecordTooLong)?;
             let written = self.flash.write(at, body).is_ok();
@@ -665,7 +718,11 @@ impl<F: MultiwriteNorFlash> Store<F> {
 
     fn erase(&mut self, region: Region) -> Result<(), DeviceFailure> {
         self.flash.erase(offset(region.base), offset(region.end())).map_err(|_| DeviceFailure::FlashErase)?;
-        if is_blank(&mut self.flash, region)? { Ok(()) } else { Err(DeviceFailure::FlashErase) }
+        if !is_blank(&mut self.flash, region)? {
+            return Err(DeviceFailure::FlashErase);
+        }
+        self.erased |= bit(region);
+        Ok(())
     }
 
     fn program(&mut self, at: u32, bytes: &[u8]) -> Result<(), DeviceFailure> {
@@ -698,6 +755,16 @@ fn mark_offset(region: Region, at: usize) -> u32 {
 const fn trust_region(index: usize) -> Region {
     let [first, second] = map::TRUST_STORE;
     if index == 0 { first } else { second }
+}
+
+/// A region's bit in `Store::erased`.
+const fn bit(region: Region) -> u8 {
+    match region.base {
+        base if base == map::KEY_AREA_A.base => 1,
+        base if base == map::KEY_AREA_B.base => 2,
+        base if base == trust_region(0).base => 4,
+        _ => 8,
+    }
 }
 
 /// Opens a record of any kind in a buffer.

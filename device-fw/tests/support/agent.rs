@@ -1,6 +1,8 @@
 //! An agent for one unit: the protocol crate's agent side under the rules of PROTOCOL §4, with knobs for
 //! everything an agent can do wrong. What it persists it never loses.
 
+use std::hash::{Hash, Hasher};
+
 use keywright_protocol::cert::{Cert, CertFields, NEVER, Role, unit_scope, unit_subject};
 use keywright_protocol::crypto::sha256;
 use keywright_protocol::exchange::agent::{Credentials, Grant, Incoming, Pending, Request, Verdict, nack};
@@ -19,6 +21,7 @@ use super::{Dice, UNIT};
 pub const REGION: u32 = 7;
 pub const ROOT_EPOCH: u32 = 3;
 pub const TIME: u64 = 1_800_000_000;
+pub const BROKER: &str = "mqtts://broker.example:8883";
 
 /// What this agent does wrong, one at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +54,18 @@ pub enum Fault {
     OtherVersion,
 }
 
+/// How an agent stands to a record of the unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes the keys: as they are, or when their confirmation arrives.
+    Accepted,
+    /// Their confirmation will get an authentic NACK.
+    Nacked,
+    /// Nothing will ever come of them.
+    Unknown,
+}
+
+#[derive(Clone)]
 struct Entry {
     frame1_hash: [u8; 32],
     base: BaseKey,
@@ -60,14 +75,23 @@ struct Entry {
     evicted: bool,
 }
 
+#[derive(Clone)]
 pub struct Agent {
     pub suite: Suite,
     pub fault: Fault,
     /// Reject this many authentic message 3 with a message 4 REJECTED.
     pub reject: u32,
+    /// Forget this many entries the moment they are issued, as if the table were full.
+    pub evict_next: u32,
+    /// Where cloud records send the unit: a region and a broker.
+    pub destination: (u32, &'static str),
+    /// The region of this agent's own chain; a confirmed move takes it along.
+    home: u32,
     pub time: u64,
     pub frames: u64,
     pub cloud_active: u32,
+    /// The highest cloud generation that was rejected: its number is spent.
+    cloud_spent: u32,
     /// Message 1 requests answered freshly, by purpose number.
     pub issued: [u32; 4],
     dice: Dice,
@@ -79,7 +103,8 @@ pub struct Agent {
     agent_keys: Vec<(u32, AgentKey)>,
     active: Option<u32>,
     highest: u32,
-    staged: Option<(u32, Vec<u8>)>,
+    /// Generation, record, and the fault under which it was made.
+    staged: Option<(u32, Vec<u8>, Fault)>,
     dik: Option<PublicKey>,
     entries: Vec<Entry>,
 }
@@ -94,9 +119,13 @@ impl Agent {
             suite,
             fault: Fault::None,
             reject: 0,
+            evict_next: 0,
+            destination: (REGION, BROKER),
+            home: REGION,
             time: TIME,
             frames: 0,
             cloud_active: 0,
+            cloud_spent: 0,
             issued: [0; 4],
             dice: Dice(seed ^ 0xa6e47),
             order: ProductOrder::from_text("PO-2025-000042").unwrap(),
@@ -129,6 +158,56 @@ impl Agent {
     pub fn evict(&mut self) {
         for entry in &mut self.entries {
             entry.evicted = true;
+        }
+    }
+
+    /// Other nonces and keys from here on, the same for the same `seed`.
+    pub fn reseed(&mut self, seed: u64) {
+        self.dice = Dice(seed ^ 0xa6e47);
+    }
+
+    /// The staged cloud generation; there is at most one.
+    pub fn staged(&self) -> Option<u32> {
+        self.staged.as_ref().map(|(generation, ..)| *generation)
+    }
+
+    /// How the agent and its cloud stand to what a record holds. `owed` is the confirmation of a pending one.
+    pub fn standing(
+        &self,
+        owed: Option<(Purpose, &[u8; 32])>,
+        agent: (u32, &AgentKey),
+        cloud: u32,
+    ) -> Standing {
+        let Some((purpose, th2)) = owed else {
+            let known = self.active == Some(agent.0) && self.agent_key() == Some(agent.1);
+            return if known && self.cloud_active == cloud { Standing::Accepted } else { Standing::Unknown };
+        };
+        match self.entries.iter().find(|e| e.pending.purpose == purpose && e.pending.th2 == *th2) {
+            Some(entry) if entry.evicted => Standing::Nacked,
+            Some(entry) if entry.pending.agent_key == *agent.1 => {
+                let (agent_fits, cloud_fits) = match purpose {
+                    Purpose::CloudKeyUpdate => (
+                        self.active == Some(agent.0),
+                        self.cloud_active == cloud || self.staged() == Some(cloud),
+                    ),
+                    _ => (self.active.is_none_or(|active| active <= agent.0), self.cloud_active == cloud),
+                };
+                if agent_fits && cloud_fits { Standing::Accepted } else { Standing::Unknown }
+            }
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Hashes all that decides what the agent will do, nonces to come aside.
+    pub fn fingerprint(&self, state: &mut impl Hasher) {
+        (self.reject, self.evict_next, self.time, self.cloud_active, self.cloud_spent).hash(state);
+        (self.active, self.highest, self.staged(), self.home, self.destination).hash(state);
+        self.dik.hash(state);
+        for (generation, key) in &self.agent_keys {
+            (generation, key.expose()).hash(state);
+        }
+        for entry in &self.entries {
+            (entry.frame1_hash, entry.pending.th2, entry.evicted).hash(state);
         }
     }
 
@@ -176,14 +255,15 @@ impl Agent {
     }
 
     fn chain(&self) -> (Cert, Cert) {
-        let region = if self.fault == Fault::AgentOfOtherRegion { REGION + 1 } else { REGION };
+        let region = if self.fault == Fault::AgentOfOtherRegion { self.home + 1 } else { self.home };
         let role = if self.fault == Fault::AgentRole { Role::Station } else { Role::Agent };
         let scope = if self.fault == Fault::AgentOrder { [9; 16] } else { self.order.0 };
         (self.region_cert(region), self.cert(role, region, 0x1001, scope, self.agent.public(), &self.region))
     }
 
     fn cloud_record(&self, generation: u32) -> Vec<u8> {
-        let region = if self.fault == Fault::RecordOfOtherRegion { REGION + 1 } else { REGION };
+        let (to, broker) = self.destination;
+        let region = if self.fault == Fault::RecordOfOtherRegion { to + 1 } else { to };
         let region_cert = self.region_cert(region);
         let mut unit = UNIT;
         if self.fault == Fault::DeviceCertOfOtherUnit {
@@ -203,7 +283,7 @@ impl Agent {
         let len = CloudRecordParts {
             generation: Generation(generation),
             key: &self.cloud_key(generation),
-            connection: Some("mqtts://broker.example:8883"),
+            connection: Some(broker),
             platform_cert: None,
             region_cert: with_certs.then_some(&region_cert),
             device_cert: with_certs.then_some(&device_cert),
@@ -243,10 +323,9 @@ impl Agent {
                 BaseKey::from(&ProductKey::from_bytes([0x22; 32]))
             }
             Purpose::Init => BaseKey::from(&self.product_key),
-            _ => {
-                let generation = kc.as_unit().1.0;
-                BaseKey::from(&self.agent_keys.iter().find(|(g, _)| *g == generation)?.1)
-            }
+            // D5: a unit starts updates under a confirmed key only, and only the active one counts.
+            _ if self.active == Some(kc.as_unit().1.0) => BaseKey::from(self.agent_key()?),
+            _ => return None,
         };
         let request = Request::open(frame, &base, self.dik.as_ref()).ok()?;
         // A2: an active unit is not initialised again unless its registered identity signed.
@@ -262,22 +341,18 @@ impl Agent {
             iv: self.dice.bytes(),
             ephemeral: EphemeralSecret::from_bytes(self.dice.bytes()),
         };
-        let (region, agent) = self.chain();
+        // Suite 1 has no certificates; signing them would only cost time.
+        let chain = (suite == Suite::Hardened).then(|| self.chain());
         let wrong = key(8);
         let signer = if self.fault == Fault::AgentSignature { &wrong } else { &self.agent };
-        let credentials = Credentials { region: &region, agent: &agent, signer };
+        let credentials = chain.as_ref().map(|(region, agent)| Credentials { region, agent, signer });
         let new_key = AgentKey::from_bytes(self.dice.bytes());
-        let record;
         let grant = if purpose == Purpose::CloudKeyUpdate {
             // A4: at most one staged generation, the same one for every repeated request (I10).
-            let next = self.cloud_active + 1;
-            if self.fault == Fault::None {
-                record = self.staged.get_or_insert_with(|| (next, Vec::new())).0;
-            } else {
-                record = next;
+            let next = self.cloud_active.max(self.cloud_spent) + 1;
+            if self.staged.as_ref().is_none_or(|(_, _, fault)| *fault != self.fault) {
+                self.staged = Some((next, self.cloud_record(next), self.fault));
             }
-            let bytes = self.cloud_record(record);
-            self.staged = Some((record, bytes));
             let bytes = &self.staged.as_ref().unwrap().1;
             Grant::CloudRecord { record: CloudRecord::parse(bytes).unwrap() }
         } else {
@@ -285,7 +360,8 @@ impl Agent {
             Grant::AgentKey { generation: Generation(self.highest), key: &new_key }
         };
         let mut out = vec![0; MAX_FRAME];
-        let (len, pending) = request.respond(&grant, &base, Some(&credentials), &entropy, &mut out).unwrap();
+        let (len, pending) =
+            request.respond(&grant, &base, credentials.as_ref(), &entropy, &mut out).unwrap();
         out.truncate(len);
         if purpose != Purpose::CloudKeyUpdate {
             self.agent_keys.push((self.highest, new_key));
@@ -294,38 +370,50 @@ impl Agent {
         if self.fault == Fault::OtherVersion {
             out[2] = 2;
         }
-        self.entries.push(Entry { frame1_hash: hash, base, frame2: out.clone(), pending, evicted: false });
+        let evicted = self.evict_next > 0;
+        self.evict_next -= u32::from(evicted);
+        self.entries.push(Entry { frame1_hash: hash, base, frame2: out.clone(), pending, evicted });
         Some(out)
     }
 
     fn confirm(&mut self, frame: &[u8], purpose: Purpose, generation: Generation) -> Option<Vec<u8>> {
         let iv = self.dice.bytes();
-        let mut live = self
-            .entries
-            .iter()
-            .filter(|e| !e.evicted && e.pending.purpose == purpose && e.pending.generation == generation)
-            .peekable();
-        if live.peek().is_none() {
-            return self.nack(frame, purpose, generation);
-        }
-        let (pending, confirmed) = live.find_map(|e| {
-            e.pending.open_confirm(frame).ok().map(|confirmed| (e.pending.clone(), confirmed))
-        })?;
+        let of_this = |e: &&Entry| e.pending.purpose == purpose && e.pending.generation == generation;
+        let mut live = self.entries.iter().filter(of_this).filter(|e| !e.evicted);
+        let Some((pending, confirmed)) = live
+            .find_map(|e| e.pending.open_confirm(frame).ok().map(|confirmed| (e.pending.clone(), confirmed)))
+        else {
+            // A staged generation may have several entries: one that opens under none of the others was evicted.
+            return if self.entries.iter().filter(of_this).any(|e| e.evicted) {
+                self.nack(frame, purpose, generation)
+            } else {
+                None
+            };
+        };
         let mut out = vec![0; 256];
         if self.reject > 0 {
             self.reject -= 1;
             let len = pending.ack(&confirmed, Verdict::Rejected, self.time, &iv, &mut out).unwrap();
             out.truncate(len);
-            self.entries.retain(|e| e.pending != pending);
-            self.staged = None;
+            // Kept as a forgotten one: the unit may ask again, its RETIRE torn, and must hear a NACK then.
+            for entry in &mut self.entries {
+                entry.evicted |= entry.pending == pending;
+            }
+            if purpose == Purpose::CloudKeyUpdate {
+                self.cloud_spent = generation.0;
+                self.staged = None;
+            }
             return Some(out);
         }
         match purpose {
             Purpose::CloudKeyUpdate => {
                 // Compare-and-set: a stale commit changes nothing.
-                if self.staged.as_ref().is_some_and(|(staged, _)| *staged == generation.0) {
+                if self.staged.as_ref().is_some_and(|(staged, ..)| *staged == generation.0) {
                     self.cloud_active = generation.0;
+                    self.home = self.destination.0;
                     self.staged = None;
+                } else if self.cloud_active != generation.0 {
+                    return None;
                 }
             }
             _ => {
@@ -343,9 +431,10 @@ impl Agent {
         let entry = self
             .entries
             .iter()
-            .find(|e| e.pending.purpose == purpose && e.pending.generation == generation)?;
-        let (region, agent) = self.chain();
-        let credentials = Credentials { region: &region, agent: &agent, signer: &self.agent };
+            .find(|e| e.evicted && e.pending.purpose == purpose && e.pending.generation == generation)?;
+        let chain = (self.suite == Suite::Hardened).then(|| self.chain());
+        let credentials =
+            chain.as_ref().map(|(region, agent)| Credentials { region, agent, signer: &self.agent });
         let mut out = vec![0; 512];
         let iv = [3; 16];
         let len = nack(
@@ -353,7 +442,7 @@ impl Agent {
             &entry.pending.kc,
             &entry.base,
             NackReason::EVICTED,
-            Some(&credentials),
+            credentials.as_ref(),
             &iv,
             &mut out,
         )

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod agent;
+pub mod cuts;
 pub mod nor;
 
 use std::cell::{Cell, RefCell};
