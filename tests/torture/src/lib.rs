@@ -163,6 +163,12 @@ impl Torture {
         (&self.rig.image.sha256, &self.rig.image.version)
     }
 
+    /// From now on this share of the packets, in percent, is lost on the serial line, and as many are repeated, damaged and overtaken,
+    /// each way; 0 mends it.
+    pub const fn disturb(&mut self, percent: u64) {
+        self.subject.noise = percent;
+    }
+
     /// Erases both key areas, as no power cut can: for a test of the judgement.
     ///
     /// # Panics

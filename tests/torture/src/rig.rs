@@ -3,6 +3,7 @@
 //!
 //! Virtual time stands still while the agent or a broker works, so nothing here depends on how fast this machine is.
 
+use crate::Dice;
 use anyhow::{Context, Result, anyhow};
 use keywright::agent::{Agent, EmbeddedAgent, FrameContext, PlatformCloud};
 use keywright::anchors::Anchors;
@@ -107,6 +108,9 @@ impl Rig {
             bridge: Bridge::new(agent.clone()),
             agent,
             decoder: Decoder::new(),
+            noise: 0,
+            dice: Dice(self.seed ^ u64::from(self.made)),
+            held: None,
             serve: Serve::default(),
             status: None,
             proof: None,
@@ -167,6 +171,10 @@ pub struct Subject {
     pub proof: Option<Proof>,
     /// Frames that were not handed to the agent.
     pub kept: Vec<Vec<u8>>,
+    /// How often, in percent, a packet is lost, and how often it is repeated, damaged or overtaken, each way.
+    pub noise: u64,
+    dice: Dice,
+    held: Option<Vec<u8>>,
     context: FrameContext,
     agent: Arc<dyn Agent>,
     bridge: Bridge,
@@ -182,6 +190,7 @@ impl Subject {
         self.board.cut_power();
         self.board.serial().clear();
         self.decoder.reset();
+        self.held = None;
         self.bridge.hang_up();
         (self.status, self.proof, self.awaiting) = (None, None, None);
         self.kept.clear();
@@ -200,7 +209,30 @@ impl Subject {
     fn send(&mut self, channel: Channel, payload: &[u8]) {
         let mut line = vec![0; serial::encoded_len(payload.len())];
         let len = serial::encode(channel, payload, &mut line).expect("a packet fits");
-        self.board.serial().send(&line[..len]);
+        line.truncate(len);
+        if self.happens() {
+            return;
+        }
+        if self.happens() {
+            let bit = self.dice.below(8 * line.len() as u64) as usize;
+            line[bit / 8] ^= 1 << (bit % 8);
+        }
+        if self.happens() {
+            self.board.serial().send(&line);
+        }
+        if self.held.is_none() && self.happens() {
+            // The next one overtakes it.
+            self.held = Some(line);
+            return;
+        }
+        self.board.serial().send(&line);
+        if let Some(late) = self.held.take() {
+            self.board.serial().send(&late);
+        }
+    }
+
+    fn happens(&mut self) -> bool {
+        self.noise > 0 && self.dice.below(100) < self.noise
     }
 
     /// Hands a frame to the agent that was kept from it; the answer is lost on the way.
@@ -269,7 +301,18 @@ impl Subject {
             }
             return Ok(());
         }
-        for (channel, payload) in packets {
+        let mut heard = Vec::new();
+        for packet in packets {
+            if self.happens() {
+                continue;
+            }
+            if self.happens() {
+                heard.push(packet.clone());
+            }
+            let at = if self.happens() { heard.len().saturating_sub(1) } else { heard.len() };
+            heard.insert(at, packet);
+        }
+        for (channel, payload) in heard {
             match channel {
                 Channel::CONTROL => match Control::decode(&payload) {
                     Ok(Control::Status(status)) => self.status = Some(status),

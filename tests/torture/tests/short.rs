@@ -44,6 +44,25 @@ fn the_hardened_exchange_survives_cuts_around_its_commit() {
     }
 }
 
+/// A serial line that loses, repeats, damages and reorders packets of every channel, and cuts on top of it. When it is mended, nobody
+/// is left outside.
+#[test]
+fn a_bad_line_costs_time_and_no_keys() {
+    let mut torture = Torture::new(&image(), 1, 11).unwrap();
+    let clean = torture.clean(Transition::CloudKey).unwrap();
+    for (n, transition) in
+        [Transition::AgentKey, Transition::Move, Transition::CloudKey].into_iter().enumerate()
+    {
+        torture.disturb(8);
+        let cut = Cut::Operation { at: 60 * (n as u64 + 1), percent: 75, seed: n as u64 };
+        let case = Case { transition, cut, again: None, cloud_first: n == 1 };
+        let (outcomes, casualty) = torture.case(&case, &clean).unwrap();
+        assert_eq!((outcomes.cuts(), casualty), (1, None), "{case:?}");
+    }
+    torture.disturb(0);
+    torture.clean(Transition::Move).unwrap();
+}
+
 /// A torture that could not tell a dead unit from a living one would be worth nothing.
 #[test]
 fn a_unit_whose_keys_are_gone_is_a_casualty() {
