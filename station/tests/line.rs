@@ -635,6 +635,9 @@ impl Records for Fakes {
     fn product_key_reach(&self, _: PoId, _: i64) -> Result<Reach, RecordsError> {
         Ok(Reach::default())
     }
+    fn units_below(&self, _: BatchId, _: u32) -> Result<u32, RecordsError> {
+        Ok(0)
+    }
     fn list_units(&self, _: BatchId) -> Result<Vec<Unit>, RecordsError> {
         Ok(self.0.lock().unwrap().units.values().cloned().collect())
     }
@@ -1322,7 +1325,7 @@ fn a_broker_that_is_away_is_the_stations_trouble() {
 /// Asking for new keys makes no units: what never passed, and what passed but lost its keys, is left as it is.
 #[test]
 fn only_a_unit_that_passed_gets_new_keys() {
-    let update = Update { agent_key: true, cloud_key: true, cloud: None };
+    let update = Update { agent_key: true, cloud_key: true, ..Update::default() };
     let world = World { work: Work::Update(update.clone()), ..World::new() };
     world.fails(FailureCode::NothingToRenew);
     assert_eq!(world.called("flash"), 0);

@@ -273,11 +273,18 @@ on the way keeps a key that works; the next start goes on.
 
 Examples:
   keywright unit rekey --batch B-0001
-  keywright unit rekey --batch B-0001 --key cloud --count 400 --group 50 --stop-at-percent 5")]
+  keywright unit rekey --batch B-0001 --key cloud --count 400 --group 50 --stop-at-percent 5
+  keywright unit rekey --batch B-0001 --below 2 --yes")]
     Rekey {
         /// Which keys
         #[arg(long, value_enum, default_value = "both")]
         key: WhichKey,
+        /// Only units whose key is of a generation below this one: a release that was stopped is given again and goes on
+        #[arg(long, value_name = "G", value_parser = clap::value_parser!(u32).range(1..))]
+        below: Option<u32>,
+        /// Tell the units by a message from their cloud, as the agent does in the field, instead of over the serial line
+        #[arg(long)]
+        by_wake: bool,
         /// Over how many units, and with what care
         #[command(flatten)]
         campaign: Campaign,

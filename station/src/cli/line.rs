@@ -156,6 +156,7 @@ pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
 /// `unit rekey` and `unit move`: new keys for the units in the fixtures, group by group.
 pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out: Out) -> Done {
     let batch = station.records.batch_by_name(&campaign.batch)?;
+    let below = update.below;
     let fixtures = station::fixtures(&station.config)?;
     let chosen = choose(&fixtures.iter().map(|f| f.name.clone()).collect::<Vec<_>>(), &campaign.fixture)?;
     let planned = campaign.count.unwrap_or(chosen.len() as u32);
@@ -184,6 +185,13 @@ pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out:
         }
     }
     line.send(Command::Shutdown);
+    if let Some(below) = below {
+        let left = station.records.units_below(batch.id, below)?;
+        out.say(
+            &json!({ "event": "campaign", "batch": batch.name, "below": below, "left": left }),
+            format_args!("{left} units of batch {} have a key below generation {below}", batch.name),
+        );
+    }
     all.summary.planned = planned;
     Ok(all.report(out))
 }

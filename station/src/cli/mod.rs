@@ -102,11 +102,13 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::Batch(command)) => batch(&Station::open(&options)?, command, out),
         Some(Command::Po(command)) => po(&Station::open(&options)?, command, out),
         Some(Command::Unit(args::Unit::Show { unit })) => unit_show(&Station::open(&options)?, unit, out),
-        Some(Command::Unit(args::Unit::Rekey { key, campaign })) => {
+        Some(Command::Unit(args::Unit::Rekey { key, below, by_wake, campaign })) => {
             let update = Update {
                 agent_key: *key != args::WhichKey::Cloud,
                 cloud_key: *key != args::WhichKey::Agent,
                 cloud: None,
+                below: *below,
+                by_wake: *by_wake,
             };
             line::update(&Station::open(&options)?, campaign, update, out)
         }
@@ -116,7 +118,7 @@ fn run(cli: &Cli, out: Out) -> Done {
             line::update(
                 &station,
                 campaign,
-                Update { agent_key: false, cloud_key: true, cloud: Some(url) },
+                Update { cloud_key: true, cloud: Some(url), ..Update::default() },
                 out,
             )
         }

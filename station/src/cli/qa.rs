@@ -115,7 +115,7 @@ pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Don
         // A move brings a cloud record; the agent key has nothing to do with the region.
         agent_key: kind == ReprovisionKind::NewKeys,
         cloud_key: true,
-        cloud: None,
+        ..Update::default()
     });
     let batch = station.records.batch(unit.batch)?;
     let work = Work::Reprovision { unit: unit.id, update };

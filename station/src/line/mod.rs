@@ -43,7 +43,7 @@ impl Step {
 }
 
 /// New keys for units that passed before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// A new agent key.
     pub agent_key: bool,
@@ -51,6 +51,11 @@ pub struct Update {
     pub cloud_key: bool,
     /// URL of the platform that the new cloud key is for; `None`: where the unit is.
     pub cloud: Option<String>,
+    /// Only keys of a generation below this one: what has been renewed already is proved and left as it is, so that a release that
+    /// was stopped goes on where it was.
+    pub below: Option<u32>,
+    /// The unit is told by a message from its cloud instead of over its serial line.
+    pub by_wake: bool,
 }
 
 /// What the line does with the units that are started.

@@ -12,7 +12,7 @@ use super::bridge::Bridge;
 use super::lock::OptionRequest;
 use super::next::{DeviceStatus, NextStep, Refusal, Reported, UnitRecordView, next_step};
 use super::{Event, Step, Update, Work};
-use crate::agent::{Agent, Change, FrameContext};
+use crate::agent::{Agent, Birth, Change, FrameContext};
 use crate::failure::{Failure, FailureCode};
 use crate::image::{CommonImage, StageOne};
 use crate::model::{
@@ -176,6 +176,7 @@ impl Worker {
             held: None,
             bridge: Bridge::new(self.agent.clone()),
             cloud_complaint: None,
+            seen_since: Instant::now(),
             worker: self,
         };
         // A defect in this program must cost one attempt, not the fixture; what a panic left behind is dropped here.
@@ -283,6 +284,8 @@ struct Run<'a> {
     bridge: Bridge,
     /// The last thing the unit said about its cloud.
     cloud_complaint: Option<LogRecord>,
+    /// When it was last let run from its reset: a birth from before it says nothing.
+    seen_since: Instant,
 }
 
 impl Run<'_> {
@@ -509,6 +512,7 @@ impl Run<'_> {
             Some(self.worker.bench.restart()?)
         };
         // What the pins said while nobody drove them means nothing, and what was said before the reset is void.
+        self.seen_since = Instant::now();
         self.held = None;
         self.bridge.hang_up();
         if let Some(link) = &mut self.link {
@@ -757,7 +761,11 @@ impl Run<'_> {
                 Purpose::AgentKeyUpdate => status.agent_key,
                 _ => status.cloud_key,
             };
-            let started = self.request(Control::Update { purpose }, |heard| match heard {
+            let first = match update.by_wake || update.below.is_some() {
+                true => Control::StatusRequest,
+                false => Control::Update { purpose },
+            };
+            let started = self.request(first, |heard| match heard {
                 // Said before anything changed: the new key must be newer than this one.
                 Heard::Status(status) => Some(Ok(key(status))),
                 Heard::Refused { request: 5, failure } => {
@@ -766,6 +774,17 @@ impl Run<'_> {
                 _ => None,
             })?;
             let Some(from) = started else { return Err(self.silence()) };
+            if update.below.is_some_and(|below| from.0 >= below) {
+                self.event("update-skipped", json!({ "key": word, "generation": from.0 }), None)?;
+                continue;
+            }
+            if update.by_wake {
+                self.wait_for_birth(self.seen_since, None)?;
+                self.progress(step, "its cloud tells it to renew its key", 0, 4);
+                self.worker.agent.wake(id, &format!("{word}-key"))?;
+            } else if update.below.is_some() {
+                self.send(Control::Update { purpose })?;
+            }
             let reported = self.exchange(step, &Goal::Renewed { purpose, from })?;
             if !matches!(reported, DeviceStatus::Reported { stage: Reported::Active, same_order: true }) {
                 return Err(Failure::new(FailureCode::UpdateRefused, format!("it reports {reported:?}")));
@@ -940,13 +959,27 @@ impl Run<'_> {
     /// key that was replaced may open anything.
     fn birth(&mut self, mut record: ProofRecord, since: Instant) -> Result<ProofRecord, Failure> {
         self.progress(Step::Prove, "waiting for its login at the cloud", 3, PROVE_PARTS);
+        let birth = self.wait_for_birth(since, Some(record.ck_gen))?;
+        self.progress(Step::Prove, "trying its old keys", 4, PROVE_PARTS);
+        record.birth_boot = birth.boot;
+        record.old_keys_refused = self.worker.agent.try_old_credentials(self.id())?;
+        if self.locked {
+            self.still_there()?;
+        }
+        Ok(record)
+    }
+
+    /// Waits until its broker has told of the unit's birth, with this key or with any.
+    fn wait_for_birth(&mut self, since: Instant, generation: Option<u32>) -> Result<Birth, Failure> {
         let until = Instant::now() + self.worker.timing.cloud;
         let mut wake_at = Instant::now();
-        let birth = loop {
+        loop {
             self.cancel.check()?;
             let birth = self.worker.agent.last_birth(self.id());
-            if let Some(birth) = birth.filter(|b| b.at >= since && b.generation == record.ck_gen) {
-                break birth;
+            if let Some(birth) =
+                birth.filter(|b| b.at >= since && generation.is_none_or(|g| g == b.generation))
+            {
+                return Ok(birth);
             }
             let now = Instant::now();
             if now >= until {
@@ -957,15 +990,10 @@ impl Run<'_> {
                 self.send(Control::Wake)?;
                 wake_at = now + self.worker.timing.ask_again * 2;
             }
-            self.listen(LISTEN)?;
-        };
-        self.progress(Step::Prove, "trying its old keys", 4, PROVE_PARTS);
-        record.birth_boot = birth.boot;
-        record.old_keys_refused = self.worker.agent.try_old_credentials(self.id())?;
-        if self.locked {
-            self.still_there()?;
+            if let Some(Heard::Frame(frame)) = self.listen(LISTEN)? {
+                self.held = Some(frame);
+            }
         }
-        Ok(record)
     }
 
     /// Boards may have been swapped while the unit worked; its own word is not enough.

@@ -146,6 +146,8 @@ pub trait Records: Send + Sync {
     fn expect_rate(&self, po: PoId, per_hour: u32) -> Result<(), RecordsError>;
     /// What an order's product key enrolled since a moment (Unix milliseconds).
     fn product_key_reach(&self, po: PoId, since_ms: i64) -> Result<Reach, RecordsError>;
+    /// Passed units of a batch that have a key of a generation below this one: what a release of new keys has still to do.
+    fn units_below(&self, batch: BatchId, generation: u32) -> Result<u32, RecordsError>;
     /// Units of a batch in the order they first arrived.
     fn list_units(&self, batch: BatchId) -> Result<Vec<Unit>, RecordsError>;
     /// Appends an event and, if given, moves the unit's state, in one transaction.

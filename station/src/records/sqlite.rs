@@ -1150,6 +1150,17 @@ impl Records for SqliteRecords {
         self.0.product_key_reach(po, since_ms)
     }
 
+    fn units_below(&self, batch: BatchId, generation: u32) -> Result<u32, RecordsError> {
+        self.0.read(|c| {
+            c.query_row(
+                "SELECT count(*) FROM unit u JOIN enrolment e ON e.unit = u.id
+                 WHERE u.batch = ?1 AND u.state = 'passed' AND (max(e.ak_cur, e.ak_next) < ?2 OR e.ck_active < ?2)",
+                (batch.0, generation),
+                |r| r.get(0),
+            )
+        })
+    }
+
     fn list_units(&self, batch: BatchId) -> Result<Vec<Unit>, RecordsError> {
         let session = self.0.session;
         self.0.read(|c| {

@@ -70,13 +70,23 @@ fn new_keys_and_another_cloud_and_back() {
     factory.ok(&["unit", "rekey", "--batch", BATCH, "--key", "agent", "--json"]);
     assert_eq!(proved(&factory), (3, 2, 1));
 
+    // A release that was stopped is given again: what is renewed already is proved and left as it is.
+    let told = factory.ok(&["unit", "rekey", "--batch", BATCH, "--below", "3", "--json"]);
+    assert_eq!(proved(&factory), (3, 3, 2), "the cloud key only");
+    assert!(told.contains("\"left\":0"), "{told}");
+    factory.ok(&["unit", "rekey", "--batch", BATCH, "--below", "3", "--json"]);
+    assert_eq!((proved(&factory).0, proved(&factory).1), (3, 3));
+    // As in the field: a message of the agent through the broker, heard by the unit's own session.
+    factory.ok(&["unit", "rekey", "--batch", BATCH, "--key", "cloud", "--by-wake", "--json"]);
+    assert_eq!((proved(&factory).0, proved(&factory).1), (3, 4));
+
     factory.ok(&["unit", "move", "--batch", BATCH, "--cloud", "plant", "--json"]);
     let (agent, cloud, refused) = proved(&factory);
-    assert_eq!((agent, cloud), (3, 3));
+    assert_eq!((agent, cloud), (3, 5));
     assert!(refused >= 2, "tried at the new place: {refused}");
     assert_eq!(place(&factory), (format!("mqtts://localhost:{}", broker.port), 0));
     factory.ok(&["unit", "move", "--batch", BATCH, "--cloud", "local", "--json"]);
-    assert_eq!(proved(&factory).1, 4);
+    assert_eq!(proved(&factory).1, 6);
     assert_eq!(place(&factory).0, "mqtt://keywright.local:1883");
 
     let nowhere = factory.run(&["unit", "move", "--batch", BATCH, "--cloud", "moon", "--json"]);
