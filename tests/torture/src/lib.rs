@@ -17,8 +17,8 @@ use rig::{Ended, PLACES, Rig, Serve, Subject};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Virtual time that a unit gets to settle: it backs off up to an hour.
-const RECOVERY: Duration = Duration::from_secs(3 * 60 * 60);
+/// Virtual time that a unit gets to settle. By itself it backs off up to an hour; every look at it hurries it.
+const RECOVERY: Duration = Duration::from_secs(5 * 60);
 /// Virtual time that one transition may take.
 const TRANSITION: Duration = Duration::from_secs(10 * 60);
 /// How far an operation has come when it is cut, in percent. 0 is the boundary before it.
@@ -163,8 +163,8 @@ impl Torture {
         (&self.rig.image.sha256, &self.rig.image.version)
     }
 
-    /// From now on this share of the packets, in percent, is lost on the serial line, and as many are repeated, damaged and overtaken,
-    /// each way; 0 mends it.
+    /// In the next case this share of the packets, in percent, is lost on the serial line until the cut, and as many are repeated,
+    /// damaged and overtaken, each way.
     pub const fn disturb(&mut self, percent: u64) {
         self.subject.noise = percent;
     }
@@ -324,6 +324,8 @@ impl Torture {
             }
         }
         self.subject.serve = Serve::default();
+        // Faults end: then everything must converge.
+        self.subject.noise = 0;
         let seen = self.settle(case)?;
         let mut outcomes = Outcomes::default();
         let casualty = match seen {
@@ -463,8 +465,6 @@ pub fn run(
     (matrix.image_sha256, matrix.firmware) = (first.image().0.to_owned(), first.image().1.to_owned());
     let mut clean = Vec::new();
     for transition in Transition::ALL {
-        // The second run: in the first one, areas may still be as enrolment left them.
-        first.clean(transition)?;
         clean.push(first.clean(transition)?);
         matrix.enter(transition.name(), "boundary", &Outcomes::default());
         if let (Some(row), Some(clean)) = (matrix.rows.last_mut(), clean.last()) {

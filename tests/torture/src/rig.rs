@@ -29,6 +29,8 @@ pub const PLACES: [&str; 2] = ["mqtt://one.torture:1883", "mqtt://two.torture:18
 const SLICE: Duration = Duration::from_millis(2);
 /// One look at a unit that sleeps.
 const IDLE_SLICE: Duration = Duration::from_millis(50);
+/// The longest pause between two looks at what the unit says of itself.
+const LONGEST: Duration = Duration::from_secs(20);
 /// How long virtual time stands still for a broker's answer that may not come.
 const BROKER_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -118,6 +120,7 @@ impl Rig {
             awaiting: None,
             ask_at: Duration::ZERO,
             born: Instant::now(),
+            on_at: Duration::ZERO,
         })
     }
 
@@ -182,6 +185,7 @@ pub struct Subject {
     awaiting: Option<Instant>,
     ask_at: Duration,
     born: Instant,
+    on_at: Duration,
 }
 
 impl Subject {
@@ -195,6 +199,7 @@ impl Subject {
         (self.status, self.proof, self.awaiting) = (None, None, None);
         self.kept.clear();
         self.born = Instant::now();
+        self.on_at = self.board.elapsed();
         self.board.power_on();
         self.ask_at = self.board.elapsed() + Duration::from_millis(20);
     }
@@ -277,7 +282,8 @@ impl Subject {
             if self.board.elapsed() >= self.ask_at {
                 // Asked ever less often: each request makes the unit repeat what it waits for.
                 self.control(&Control::StatusRequest);
-                self.ask_at = self.board.elapsed() + Duration::from_millis(400);
+                let up = self.board.elapsed() - self.on_at;
+                self.ask_at = self.board.elapsed() + (up / 4).clamp(Duration::from_millis(300), LONGEST);
             }
             self.board.run_for(if quiet { IDLE_SLICE } else { SLICE });
             self.hear()?;
