@@ -93,6 +93,8 @@ struct Modem {
     broker: Broker,
     opened: Vec<(String, u16)>,
     answer: Result<(), CloseReason>,
+    /// What the broker says before it is asked.
+    greeting: Vec<u8>,
     loss: u64,
     dice: Dice,
 }
@@ -104,6 +106,7 @@ impl Modem {
             broker: Broker::default(),
             opened: Vec::new(),
             answer: Ok(()),
+            greeting: Vec::new(),
             loss,
             dice: Dice(seed),
         }
@@ -137,6 +140,7 @@ impl Modem {
                     match self.answer {
                         Ok(()) => {
                             self.pipe = Some(Pipe::new(id, window, 300));
+                            self.broker.out.clone_from(&self.greeting);
                             self.send(world, &Packet::Opened { id, window: 300 });
                         }
                         Err(reason) => self.send(world, &Packet::Close { id, reason }),
@@ -312,6 +316,18 @@ fn refusals_are_told_by_number_and_tried_again_later() {
 }
 
 /// The evidence for a lost confirmation: a pending cloud key logs in although the agent's last message never came.
+/// Accepted without a login, and a birth acknowledged that was never sent: whoever says that is no broker.
+#[test]
+fn a_broker_that_answers_before_it_is_asked_gets_no_session() {
+    let mut world = World::new(Agent::new(Suite::Hardened, 1), 1);
+    let mut modem = Modem::new(0, 1);
+    modem.greeting = vec![0x20, 2, 0, 0, 0x40, 2, 0, 3];
+    assert!(modem.run(&mut world, 600 * SECOND, |_, modem| modem.opened.len() > 2), "it tries");
+    assert_eq!(modem.broker.logins.len() + modem.broker.births.len(), 0);
+    let born = modem.born(&mut world, 60 * SECOND);
+    assert!(!born, "born, and nobody logged in");
+}
+
 #[test]
 fn a_pending_cloud_key_logs_in() {
     let mut world = World::new(Agent::new(Suite::Hardened, 6), 6);
