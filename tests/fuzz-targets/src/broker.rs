@@ -281,7 +281,7 @@ impl Broker<'_> {
             "deleteRole" => self.roles.remove(&role).is_none().then_some("Role not found"),
             "getRole" => {
                 reply["data"] = json!({"role": self.roles.get(&role)});
-                self.roles.get(&role).is_none().then_some("Role not found")
+                (!self.roles.contains_key(&role)).then_some("Role not found")
             }
             "createClient" if self.clients.contains_key(&client) => Some("Client already exists"),
             "createClient" => {
@@ -293,7 +293,7 @@ impl Broker<'_> {
             "deleteClient" => self.clients.remove(&client).is_none().then_some("Client not found"),
             "getClient" => {
                 reply["data"] = json!({"client": self.clients.get(&client)});
-                self.clients.get(&client).is_none().then_some("Client not found")
+                (!self.clients.contains_key(&client)).then_some("Client not found")
             }
             "disableClient" | "enableClient" => match self.clients.get_mut(&client) {
                 Some(data) => {
