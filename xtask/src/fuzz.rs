@@ -214,3 +214,31 @@ fn stable(target: &str, args: &FuzzArgs) -> Command {
     ]);
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_fails_shows_what_it_said() {
+        let folder = std::env::temp_dir().join(format!("keywright-xtask-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        let log = folder.join("bad.log");
+        let error = one("bad", &mut shell("echo a promise is broken >&2; exit 1"), &log).unwrap_err();
+        assert!(format!("{error:#}").ends_with("a promise is broken"), "{error:#}");
+        one("good", &mut shell("echo good: 3 mutations"), &log).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_drivers_words_are_kept_short() {
+        assert_eq!(summary("a panic\nline: 3 seeds, no promise broken\n"), "3 seeds, no promise broken");
+        assert_eq!(summary("Done\nstat::number_of_executed_units: 461\nstat::x: 1\n"), "461 inputs");
+        assert_eq!(summary(""), "");
+    }
+}
