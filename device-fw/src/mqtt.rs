@@ -191,13 +191,14 @@ impl Receiver {
             [a, b, ..] => Ok(u16::from_be_bytes([*a, *b])),
             _ => Err(Malformed),
         };
-        match (first >> 4, body) {
-            (2, [_, code]) => Ok(Incoming::Connack(*code)),
-            (4, [_, _]) => Ok(Incoming::Puback(number(body)?)),
-            (9, [_, _, code]) => Ok(Incoming::Suback(number(body)?, *code)),
-            (13, []) => Ok(Incoming::Pingresp),
-            (2 | 4 | 9 | 13, _) => Err(Malformed),
-            (3, _) => {
+        // Flags other than a PUBLISH's are 0, or the connection ends [2.2.2].
+        match (first, body) {
+            (0x20, [_, code]) => Ok(Incoming::Connack(*code)),
+            (0x40, [_, _]) => Ok(Incoming::Puback(number(body)?)),
+            (0x90, [_, _, code]) => Ok(Incoming::Suback(number(body)?, *code)),
+            (0xD0, []) => Ok(Incoming::Pingresp),
+            (0x20..=0x2F | 0x40..=0x4F | 0x90..=0x9F | 0xD0..=0xDF, _) => Err(Malformed),
+            (0x30..=0x3F, _) => {
                 let (topic, rest) = body
                     .get(2..)
                     .and_then(|b| b.split_at_checked(number(body).ok()?.into()))
@@ -206,7 +207,9 @@ impl Receiver {
                     0 => Ok(Incoming::Publish { topic, payload: rest, id: None }),
                     2 => {
                         let payload = rest.get(2..).ok_or(Malformed)?;
-                        Ok(Incoming::Publish { topic, payload, id: Some(number(rest)?) })
+                        // No packet has id 0 [2.3.1], and neither would its PUBACK.
+                        let id = Some(number(rest)?).filter(|id| *id != 0).ok_or(Malformed)?;
+                        Ok(Incoming::Publish { topic, payload, id: Some(id) })
                     }
                     // Nobody subscribed to QoS 2.
                     _ => Err(Malformed),

@@ -93,6 +93,10 @@ struct Modem {
     broker: Broker,
     opened: Vec<(String, u16)>,
     answer: Result<(), CloseReason>,
+    /// What the broker says before it is asked.
+    greeting: Vec<u8>,
+    /// So many Acks are lost first.
+    lost_acks: u32,
     loss: u64,
     dice: Dice,
 }
@@ -104,6 +108,8 @@ impl Modem {
             broker: Broker::default(),
             opened: Vec::new(),
             answer: Ok(()),
+            greeting: Vec::new(),
+            lost_acks: 0,
             loss,
             dice: Dice(seed),
         }
@@ -137,6 +143,7 @@ impl Modem {
                     match self.answer {
                         Ok(()) => {
                             self.pipe = Some(Pipe::new(id, window, 300));
+                            self.broker.out.clone_from(&self.greeting);
                             self.send(world, &Packet::Opened { id, window: 300 });
                         }
                         Err(reason) => self.send(world, &Packet::Close { id, reason }),
@@ -157,6 +164,7 @@ impl Modem {
             let taken = pipe.write(&self.broker.out);
             self.broker.out.drain(..taken);
             match pipe.poll(world.now, 300, &mut out) {
+                Ok(Some(_)) if out[0] == 0x82 && self.lost_acks > 0 => self.lost_acks -= 1,
                 Ok(Some(len)) => self.send_bytes(world, &out[..len]),
                 Ok(None) => return,
                 Err(_) => self.pipe = None,
@@ -312,6 +320,32 @@ fn refusals_are_told_by_number_and_tried_again_later() {
 }
 
 /// The evidence for a lost confirmation: a pending cloud key logs in although the agent's last message never came.
+/// Accepted without a login, and a birth acknowledged that was never sent: whoever says that is no broker.
+#[test]
+fn a_broker_that_answers_before_it_is_asked_gets_no_session() {
+    // The last: a message that wants to be acknowledged, and a login is to be the first word of a session.
+    for greeting in
+        [&b"\x20\x02\x00\x00\x40\x02\x00\x03"[..], b"\x20\x02\x00\x00", b"\x32\x05\x00\x01a\x00\x01"]
+    {
+        let mut world = World::new(Agent::new(Suite::Hardened, 1), 1);
+        let mut modem = Modem::new(0, 1);
+        modem.greeting = greeting.to_vec();
+        assert!(modem.run(&mut world, 600 * SECOND, |_, modem| modem.opened.len() > 2), "it tries");
+        assert_eq!(modem.broker.logins.len() + modem.broker.births.len(), 0);
+        assert!(!modem.born(&mut world, 60 * SECOND), "born, and nobody logged in");
+    }
+}
+
+/// The broker's answer overtakes the Ack for the login: the birth waits for its room and is not given up.
+#[test]
+fn a_birth_behind_a_login_without_an_ack_comes_all_the_same() {
+    let mut world = World::new(Agent::new(Suite::Hardened, 1), 1);
+    let mut modem = Modem::new(0, 1);
+    modem.lost_acks = 1;
+    assert!(modem.born(&mut world, 60 * SECOND), "{:?}", world.logs);
+    assert_eq!((modem.opened.len(), modem.broker.logins.len(), modem.broker.births.len()), (1, 1, 1));
+}
+
 #[test]
 fn a_pending_cloud_key_logs_in() {
     let mut world = World::new(Agent::new(Suite::Hardened, 6), 6);

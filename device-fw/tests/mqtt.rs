@@ -64,9 +64,15 @@ fn long_packets_are_skipped_and_broken_ones_end_the_session() {
     bytes.extend([b'x'; 300]);
     bytes.extend(b"\xd0\x00");
     assert_eq!(take(&bytes), [Ok("Other".to_owned()), Ok("Pingresp".to_owned())]);
-    for bad in
-        [&b"\x20\x01\x00"[..], b"\x40\x00", b"\x30\x01\x00", b"\x30\x02\x00\x09", b"\x36\x04\x00\x00\x00\x01"]
-    {
+    for bad in [
+        &b"\x20\x01\x00"[..],
+        b"\x40\x00",
+        b"\x30\x01\x00",
+        b"\x30\x02\x00\x09",
+        b"\x36\x04\x00\x00\x00\x01",
+        b"\x28\x02\x00\x00",
+        b"\x32\x05\x00\x01a\x00\x00",
+    ] {
         assert_eq!(take(bad), [Err(Malformed)], "{bad:?}");
     }
     assert_eq!(take(&[0x30, 0x80, 0x80, 0x80, 0x80]).last(), Some(&Err(Malformed)));

@@ -218,8 +218,10 @@ pub struct Pipe<const TX: usize> {
     /// Bytes from offset `acked` on.
     waiting: Deque<u8, TX>,
     acked: u32,
-    /// How many of `waiting` are under way.
+    /// How many of `waiting` are under way, since the last repetition.
     sent: usize,
+    /// How many of `waiting` were ever sent: a late Ack may be for any of them.
+    reach: usize,
     /// What the other end takes beyond `acked`.
     window: usize,
     resend_at: Option<u64>,
@@ -239,6 +241,7 @@ impl<const TX: usize> Pipe<TX> {
             waiting: Deque::new(),
             acked: 0,
             sent: 0,
+            reach: 0,
             window: window as usize,
             resend_at: None,
             repeats: 0,
@@ -299,11 +302,12 @@ impl<const TX: usize> Pipe<TX> {
             Packet::Ack { id, next, window } if id == self.id => {
                 let more = next.wrapping_sub(self.acked) as usize;
                 // Late Acks wrap to huge numbers; nobody can take what was never sent.
-                if more <= self.sent {
+                if more <= self.reach {
                     for _ in 0..more {
                         self.waiting.pop_front();
                     }
-                    self.sent = self.sent.wrapping_sub(more);
+                    self.reach = self.reach.wrapping_sub(more);
+                    self.sent = self.sent.saturating_sub(more);
                     self.acked = next;
                     self.window = usize::from(window);
                     self.repeats = 0;
@@ -355,6 +359,7 @@ impl<const TX: usize> Pipe<TX> {
         let offset = self.acked.wrapping_add(self.sent as u32);
         let data = Packet::Data { id: self.id, offset, bytes: bytes.get(..len).unwrap_or(&[]) };
         self.sent = self.sent.wrapping_add(len);
+        self.reach = self.reach.max(self.sent);
         if late || self.resend_at.is_none() {
             self.resend_at = Some(now.saturating_add(RESEND_MS));
         }
@@ -536,6 +541,27 @@ mod tests {
         };
         assert_eq!((end, packets), (Gone, 1 + u32::from(MAX_REPEATS)));
         assert_eq!(now, RESEND_MS * (1 + u64::from(MAX_REPEATS)));
+    }
+
+    /// The window closed while bytes were under way, and the Ack for them comes after they were to be sent again: it
+    /// counts, or the other end, which has them, would never say anything else.
+    #[test]
+    fn an_ack_for_bytes_of_an_earlier_try_counts() {
+        let mut pipe: Pipe<64> = Pipe::new(1, 64, 10);
+        pipe.write(&[1; 20]);
+        let mut out = [0; MAX_BRIDGE];
+        assert!(pipe.poll(0, 10, &mut out).unwrap().is_some());
+        pipe.handle(&Packet::Ack { id: 1, next: 10, window: 0 }, 10);
+        assert_eq!(pipe.poll(1, 10, &mut out), Ok(None));
+        let late = pipe.deadline().unwrap();
+        let len = pipe.poll(late, 10, &mut out).unwrap().unwrap();
+        assert_eq!(
+            Packet::parse(&out[..len]),
+            Ok(Packet::Data { id: 1, offset: 10, bytes: &[] }),
+            "a question"
+        );
+        pipe.handle(&Packet::Ack { id: 1, next: 20, window: 9 }, 10);
+        assert!(pipe.is_flushed());
     }
 
     /// An Ack from nowhere, or of bytes never sent, moves nothing.

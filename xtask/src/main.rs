@@ -28,7 +28,7 @@ struct Args {
 enum Task {
     /// Build the firmware, start virtual boards and open the station on them
     Demo(demo::DemoArgs),
-    /// Run every test: format, firmware, all crates, window, headless demo
+    /// Run every test: format, firmware, all crates, window, headless demo, a minute of each fuzz target
     Test(test::TestArgs),
     /// Build boot and app and pack the common image into target/firmware
     Firmware,

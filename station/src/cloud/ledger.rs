@@ -157,15 +157,33 @@ pub enum Ack {
 
 /// One thing that the broker must do. Each may be repeated.
 #[derive(Clone, Debug)]
-pub(super) enum Act {
-    /// Let this identity in. Without a credential the broker can only be asked whether it does already.
-    Allow { identity: Identity, verifier: Verifier, credential: Option<Credential> },
-    /// Remove it and end its sessions. `last`: the unit has no identity left.
-    Remove { identity: Identity, last: bool },
+pub enum Act {
+    /// Let this identity in.
+    Allow {
+        /// Who.
+        identity: Identity,
+        /// What its password must be.
+        verifier: Verifier,
+        /// The password. Without it the broker can only be asked whether it lets the identity in already.
+        credential: Option<Credential>,
+    },
+    /// Remove it and end its sessions.
+    Remove {
+        /// Who.
+        identity: Identity,
+        /// The unit has no identity left.
+        last: bool,
+    },
     /// Keep it, but let it in no more and end its sessions.
-    Suspend { identity: Identity },
+    Suspend {
+        /// Who.
+        identity: Identity,
+    },
     /// Let it in again.
-    Resume { identity: Identity },
+    Resume {
+        /// Who.
+        identity: Identity,
+    },
 }
 
 /// What was decided about one request.

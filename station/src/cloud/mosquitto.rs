@@ -18,7 +18,7 @@ use super::credential::{Credential, Identity, Verifier};
 use super::engine::{Backend, Engine, Evidence};
 use super::error::CloudError;
 use super::ledger::Act;
-use super::mqtt::{Endpoint, Link, Login};
+use super::mqtt::{Endpoint, Link, Login, Message};
 use super::ticket::lock;
 use super::{Adapter, DEFAULT_QUEUE};
 use crate::model::UnitId;
@@ -126,14 +126,7 @@ impl MosquittoPlatform {
             path: config.ledger.display().to_string(),
             detail: format!("no thread for the watch link: {e}"),
         })?;
-        let control = Control {
-            tag: correlation_tag()?,
-            config,
-            link: None,
-            next: 0,
-            roles: HashSet::new(),
-            watch: watch.clone(),
-        };
+        let control = Control { config, dialogue: None, watch: watch.clone() };
         let platform = Self { engine, endpoint, watch, watcher: Mutex::new(Some(handle)) };
         platform.engine.start("mosquitto", Box::new(control))?;
         Ok(platform)
@@ -202,19 +195,62 @@ fn correlation_tag() -> Result<String, CloudError> {
 
 struct Control {
     config: MosquittoConfig,
-    /// Random per process: every subscriber of the response topic sees every response, ours carry this.
+    dialogue: Option<Dialogue<Link>>,
+    watch: Arc<Watch>,
+}
+
+/// What control messages travel on.
+pub trait Talk {
+    /// Publishes with QoS 1 and waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    fn publish(&mut self, topic: &str, payload: &[u8], timeout: Duration) -> Result<(), CloudError>;
+    /// The next message, or `None` after `timeout`.
+    ///
+    /// # Errors
+    /// The connection is of no use any more.
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, CloudError>;
+}
+
+impl Talk for Link {
+    fn publish(&mut self, topic: &str, payload: &[u8], timeout: Duration) -> Result<(), CloudError> {
+        Link::publish(self, topic, payload, timeout)
+    }
+
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, CloudError> {
+        Link::receive(self, timeout)
+    }
+}
+
+/// The plugin's language, spoken over one connection: commands out, and what their responses mean.
+pub struct Dialogue<T> {
+    link: T,
+    endpoint: String,
+    timeout: Duration,
+    commands_per_message: usize,
+    /// Random per connection: every subscriber of the response topic sees every response, ours carry this.
     tag: String,
-    link: Option<Link>,
     next: u64,
     /// Units whose role the broker has, as far as this connection knows.
     roles: HashSet<UnitId>,
-    watch: Arc<Watch>,
+}
+
+impl<T> std::fmt::Debug for Dialogue<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialogue").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Deserialize)]
 struct Responses {
     responses: Vec<Response>,
+    #[serde(flatten)]
+    _others: IgnoredFields,
 }
+
+/// Flattened into a struct, it keeps serde from taking a list for an object.
+type IgnoredFields = HashMap<String, serde::de::IgnoredAny>;
 
 #[derive(Clone, Debug, Deserialize)]
 struct Response {
@@ -224,6 +260,8 @@ struct Response {
     data: Option<Value>,
     #[serde(rename = "correlationData")]
     correlation: Option<String>,
+    #[serde(flatten)]
+    _others: IgnoredFields,
 }
 
 impl Response {
@@ -253,9 +291,24 @@ fn description(verifier: Verifier) -> String {
     format!("keywright/1 {}", verifier.to_hex())
 }
 
-impl Control {
-    fn endpoint(&self) -> String {
-        self.config.endpoint.to_string()
+impl<T: Talk> Dialogue<T> {
+    /// Over a connection that is subscribed to the response topic. `tag` is in the correlation of every command;
+    /// after an error the dialogue is over, and the next one has another tag.
+    pub fn new(link: T, endpoint: &str, timeout: Duration, commands_per_message: usize, tag: &str) -> Self {
+        Self {
+            link,
+            endpoint: endpoint.into(),
+            timeout,
+            commands_per_message: commands_per_message.max(1),
+            tag: tag.into(),
+            next: 0,
+            roles: HashSet::new(),
+        }
+    }
+
+    /// The connection.
+    pub fn link(&mut self) -> &mut T {
+        &mut self.link
     }
 
     /// Runs commands, in messages of a bounded size; one response for each, in order.
@@ -263,42 +316,36 @@ impl Control {
         let mut all = Vec::with_capacity(commands.len());
         let mut commands = commands.into_iter().peekable();
         while commands.peek().is_some() {
-            let message: Vec<Value> =
-                commands.by_ref().take(self.config.commands_per_message.max(1)).collect();
-            match self.message(message) {
-                Ok(responses) => all.extend(responses),
-                Err(e) => {
-                    // Whether the commands were done is unknown: a new connection asks again.
-                    self.link = None;
-                    return Err(e);
-                }
-            }
+            let message: Vec<Value> = commands.by_ref().take(self.commands_per_message).collect();
+            // If it fails, whether the commands were done is unknown: a new connection asks again.
+            all.extend(self.message(message)?);
         }
         Ok(all)
     }
 
     fn message(&mut self, mut commands: Vec<Value>) -> Result<Vec<Response>, CloudError> {
-        let endpoint = self.endpoint();
-        let first = self.next;
-        for command in &mut commands {
-            if let Some(fields) = command.as_object_mut() {
-                fields.insert("correlationData".into(), format!("{}.{}", self.tag, self.next).into());
-            }
-            self.next += 1;
-        }
+        let endpoint = self.endpoint.clone();
         let count = commands.len();
-        let timeout = self.config.timeout + PER_COMMAND * u32::try_from(count).unwrap_or(u32::MAX);
+        // Correlation → index and name of its command.
+        let mut asked = HashMap::with_capacity(count);
+        for (index, command) in commands.iter_mut().enumerate() {
+            let correlation = format!("{}.{}", self.tag, self.next);
+            self.next += 1;
+            let name = command.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
+            if let Some(fields) = command.as_object_mut() {
+                fields.insert("correlationData".into(), correlation.clone().into());
+            }
+            asked.insert(correlation, (index, name));
+        }
+        let timeout = self.timeout + PER_COMMAND * u32::try_from(count).unwrap_or(u32::MAX);
         let payload = zeroize::Zeroizing::new(json!({"commands": commands}).to_string());
-        let Some(link) = &mut self.link else {
-            return Err(CloudError::Unreachable { endpoint, detail: "not connected".into() });
-        };
         let deadline = Instant::now() + timeout;
-        link.publish(CONTROL, payload.as_bytes(), timeout)?;
+        self.link.publish(CONTROL, payload.as_bytes(), timeout)?;
         let mut got: Vec<Option<Response>> = vec![None; count];
         let mut open = count;
         while open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some(message) = link.receive(left)? else {
+            let Some(message) = self.link.receive(left)? else {
                 return Err(CloudError::Slow {
                     endpoint,
                     what: format!("{open} of {count} commands"),
@@ -314,13 +361,14 @@ impl Control {
                     detail: format!("a control response: {e}"),
                 })?;
             for response in responses.responses {
-                let index = response
-                    .correlation
-                    .as_deref()
-                    .and_then(|c| c.strip_prefix(&self.tag)?.strip_prefix('.')?.parse::<u64>().ok())
-                    .and_then(|n| usize::try_from(n.checked_sub(first)?).ok());
+                let known = response.correlation.as_ref().and_then(|c| asked.get(c));
                 // Another agent's response, or a late one of ours.
-                let Some(slot) = index.and_then(|i| got.get_mut(i)) else { continue };
+                let Some((index, name)) = known else { continue };
+                let Some(slot) = got.get_mut(*index) else { continue };
+                if response.command != *name {
+                    let detail = format!("{:?} as the answer to {name}", response.command);
+                    return Err(CloudError::Protocol { endpoint, detail });
+                }
                 if slot.is_none() {
                     open -= 1;
                     *slot = Some(response);
@@ -330,36 +378,20 @@ impl Control {
         Ok(got.into_iter().flatten().collect())
     }
 
-    fn connect(&mut self) -> Result<HashSet<Identity>, CloudError> {
-        let config = &self.config;
-        let mut link = Link::open(&config.endpoint, &config.login("control", true), config.timeout)?;
-        let granted = link.subscribe(&[RESPONSE], config.timeout)?;
-        if granted != [true] {
-            return Err(CloudError::NotPermitted {
-                endpoint: self.endpoint(),
-                what: format!("read {RESPONSE}"),
-            });
-        }
-        self.link = Some(link);
-        self.roles.clear();
-        let asked = self.run(vec![
+    /// The first words on a connection: whether the plugin's defaults are safe; returns the identities it has.
+    ///
+    /// # Errors
+    /// [`CloudError::UnsafeDefaults`], [`CloudError::Protocol`], [`CloudError::Slow`], and the connection's.
+    pub fn greet(&mut self) -> Result<HashSet<Identity>, CloudError> {
+        let answers = self.run(vec![
             json!({"command": "getDefaultACLAccess"}),
             json!({
                 "command": "listClients", "verbose": false, "count": -1, "offset": 0,
             }),
-        ]);
-        let answers = asked.and_then(|answers| {
-            answers.iter().try_for_each(|answer| self.plain(answer))?;
-            Ok(answers)
-        });
-        let checked = answers.and_then(|answers| self.check_defaults(&answers).map(|()| answers));
-        match checked {
-            Ok(answers) => Ok(names(&answers)),
-            Err(e) => {
-                self.link = None;
-                Err(e)
-            }
-        }
+        ])?;
+        answers.iter().try_for_each(|answer| self.plain(answer))?;
+        self.check_defaults(&answers)?;
+        Ok(names(&answers))
     }
 
     /// The plugin's defaults apply to every client beside its role: a broker that lets everybody publish and subscribe
@@ -368,7 +400,7 @@ impl Control {
         let acls = answers.first().and_then(|a| a.data("/acls")).and_then(Value::as_array);
         let Some(acls) = acls else {
             return Err(CloudError::Protocol {
-                endpoint: self.endpoint(),
+                endpoint: self.endpoint.clone(),
                 detail: "no default access in its answer".into(),
             });
         };
@@ -383,7 +415,7 @@ impl Control {
             let found = acls.iter().find(is).and_then(|acl| acl.get("allow")).and_then(Value::as_bool);
             if found != Some(allow) {
                 let what = format!("{kind} must be {}", if allow { "allowed" } else { "denied" });
-                return Err(CloudError::UnsafeDefaults { endpoint: self.endpoint(), what });
+                return Err(CloudError::UnsafeDefaults { endpoint: self.endpoint.clone(), what });
             }
         }
         Ok(())
@@ -394,7 +426,7 @@ impl Control {
         match &response.error {
             None => Ok(()),
             Some(reason) => Err(CloudError::Protocol {
-                endpoint: self.endpoint(),
+                endpoint: self.endpoint.clone(),
                 detail: format!("{}: {reason}", response.command),
             }),
         }
@@ -461,50 +493,12 @@ impl Control {
             && matches!(roles, [only] if only.get("rolename").and_then(Value::as_str) == Some(role.as_str()));
         if ours { Ok(()) } else { Err(CloudError::Conflict { identity }) }
     }
-}
 
-fn get_client(identity: Identity) -> Value {
-    json!({"command": "getClient", "username": identity.to_string()})
-}
-
-fn rejected(response: &Response, identity: Identity, reason: &str) -> CloudError {
-    CloudError::Rejected {
-        command: response.command.clone(),
-        identity: identity.to_string(),
-        reason: reason.into(),
-    }
-}
-
-/// Our identities in the answer of `listClients`.
-fn names(answers: &[Response]) -> HashSet<Identity> {
-    let list = answers.iter().filter_map(|a| a.data("/clients")).filter_map(Value::as_array).flatten();
-    list.filter_map(Value::as_str).filter_map(|name| name.parse().ok()).collect()
-}
-
-fn same_acls(answer: &Response, unit: UnitId) -> bool {
-    let Some(have) = answer.data("/role/acls").and_then(Value::as_array) else { return false };
-    let want = acls(unit);
-    have.len() == want.len() && want.iter().all(|acl| have.contains(acl))
-}
-
-impl Backend for Control {
-    fn ready(&mut self) -> Result<Option<HashSet<Identity>>, CloudError> {
-        if let Some(link) = &mut self.link {
-            // Keeps the connection alive, and notices its end while nobody asks for anything.
-            match link.receive(LOOK) {
-                Ok(_) => return Ok(None),
-                Err(error) => {
-                    self.link = None;
-                    tracing::warn!(%error, "the control link ended");
-                }
-            }
-        }
-        // Watching comes first: whatever this connection changes can have been seen from then on.
-        self.watch.wait_until_watching(self.config.timeout)?;
-        self.connect().map(Some)
-    }
-
-    fn apply(&mut self, acts: &[Act]) -> Result<Vec<Result<(), CloudError>>, CloudError> {
+    /// Does all of it, in order; one result for each, `Ok` only if the broker said so of every command it took.
+    ///
+    /// # Errors
+    /// An outage: nothing is known, all is to be repeated over another connection.
+    pub fn apply(&mut self, acts: &[Act]) -> Result<Vec<Result<(), CloudError>>, CloudError> {
         let per_act: Vec<Vec<Value>> = acts.iter().map(|act| self.commands(act)).collect();
         let lengths: Vec<usize> = per_act.iter().map(Vec::len).collect();
         let mut answers = self.run(per_act.into_iter().flatten().collect())?.into_iter();
@@ -523,11 +517,11 @@ impl Backend for Control {
                     let mut result = Ok(());
                     let (mut role, mut client) = (false, false);
                     for answer in &mine {
-                        match answer.error.as_deref() {
-                            None => {}
-                            Some("Role already exists") => role = true,
-                            Some("Client already exists") => client = true,
-                            Some(reason) => result = Err(rejected(answer, *identity, reason)),
+                        match (answer.command.as_str(), answer.error.as_deref()) {
+                            (_, None) => {}
+                            ("createRole", Some("Role already exists")) => role = true,
+                            ("createClient", Some("Client already exists")) => client = true,
+                            (_, Some(reason)) => result = Err(rejected(answer, *identity, reason)),
                         }
                     }
                     if result.is_ok() && (role || client) {
@@ -541,12 +535,12 @@ impl Backend for Control {
                     if *last {
                         self.roles.remove(&identity.unit);
                     }
-                    done(*identity, &mine, &["Client not found", "Role not found"])
+                    done(*identity, &mine)
                 }
-                Act::Suspend { identity } => done(*identity, &mine, &["Client not found"]),
+                Act::Suspend { identity } => done(*identity, &mine),
                 Act::Resume { identity } => match mine.first().and_then(|a| a.error.as_deref()) {
                     Some("Client not found") => Err(CloudError::Missing { identity: *identity }),
-                    _ => done(*identity, &mine, &[]),
+                    _ => done(*identity, &mine),
                 },
             });
         }
@@ -581,20 +575,11 @@ impl Backend for Control {
         Ok(results)
     }
 
-    fn send(&mut self, _unit: UnitId, topic: &str, payload: &[u8]) -> Result<(), CloudError> {
-        let timeout = self.config.timeout;
-        let endpoint = self.endpoint();
-        let Some(link) = &mut self.link else {
-            return Err(CloudError::Unreachable { endpoint, detail: "not connected".into() });
-        };
-        let sent = link.publish(topic, payload, timeout);
-        if sent.is_err() {
-            self.link = None;
-        }
-        sent
-    }
-
-    fn accepted(&mut self, identities: &[Identity]) -> Result<BTreeSet<u32>, CloudError> {
+    /// Which of these the broker lets in now.
+    ///
+    /// # Errors
+    /// As [`Dialogue::apply`].
+    pub fn accepted(&mut self, identities: &[Identity]) -> Result<BTreeSet<u32>, CloudError> {
         let answers = self.run(identities.iter().map(|i| get_client(*i)).collect())?;
         let mut accepted = BTreeSet::new();
         for (identity, answer) in identities.iter().zip(&answers) {
@@ -610,13 +595,105 @@ impl Backend for Control {
     }
 }
 
-/// Done, or so already.
-fn done(identity: Identity, answers: &[Response], fine: &[&str]) -> Result<(), CloudError> {
+fn get_client(identity: Identity) -> Value {
+    json!({"command": "getClient", "username": identity.to_string()})
+}
+
+fn rejected(response: &Response, identity: Identity, reason: &str) -> CloudError {
+    CloudError::Rejected {
+        command: response.command.clone(),
+        identity: identity.to_string(),
+        reason: reason.into(),
+    }
+}
+
+/// Our identities in the answer of `listClients`.
+fn names(answers: &[Response]) -> HashSet<Identity> {
+    let list = answers.iter().filter_map(|a| a.data("/clients")).filter_map(Value::as_array).flatten();
+    list.filter_map(Value::as_str).filter_map(|name| name.parse().ok()).collect()
+}
+
+fn same_acls(answer: &Response, unit: UnitId) -> bool {
+    let Some(have) = answer.data("/role/acls").and_then(Value::as_array).filter(|_| answer.error.is_none())
+    else {
+        return false;
+    };
+    let want = acls(unit);
+    have.len() == want.len() && want.iter().all(|acl| have.contains(acl))
+}
+
+impl Control {
+    fn connect(&mut self) -> Result<HashSet<Identity>, CloudError> {
+        let config = &self.config;
+        let endpoint = config.endpoint.to_string();
+        let mut link = Link::open(&config.endpoint, &config.login("control", true), config.timeout)?;
+        let granted = link.subscribe(&[RESPONSE], config.timeout)?;
+        if granted != [true] {
+            return Err(CloudError::NotPermitted { endpoint, what: format!("read {RESPONSE}") });
+        }
+        let tag = correlation_tag()?;
+        let mut dialogue = Dialogue::new(link, &endpoint, config.timeout, config.commands_per_message, &tag);
+        let identities = dialogue.greet()?;
+        self.dialogue = Some(dialogue);
+        Ok(identities)
+    }
+
+    /// Over the connection that is there; an error ends it.
+    fn over<R>(
+        &mut self,
+        act: impl FnOnce(&mut Dialogue<Link>) -> Result<R, CloudError>,
+    ) -> Result<R, CloudError> {
+        let Some(dialogue) = &mut self.dialogue else {
+            let endpoint = self.config.endpoint.to_string();
+            return Err(CloudError::Unreachable { endpoint, detail: "not connected".into() });
+        };
+        let result = act(dialogue);
+        if result.is_err() {
+            self.dialogue = None;
+        }
+        result
+    }
+}
+
+impl Backend for Control {
+    fn ready(&mut self) -> Result<Option<HashSet<Identity>>, CloudError> {
+        if let Some(dialogue) = &mut self.dialogue {
+            // Keeps the connection alive, and notices its end while nobody asks for anything.
+            match dialogue.link().receive(LOOK) {
+                Ok(_) => return Ok(None),
+                Err(error) => {
+                    self.dialogue = None;
+                    tracing::warn!(%error, "the control link ended");
+                }
+            }
+        }
+        // Watching comes first: whatever this connection changes can have been seen from then on.
+        self.watch.wait_until_watching(self.config.timeout)?;
+        self.connect().map(Some)
+    }
+
+    fn apply(&mut self, acts: &[Act]) -> Result<Vec<Result<(), CloudError>>, CloudError> {
+        self.over(|dialogue| dialogue.apply(acts))
+    }
+
+    fn send(&mut self, _unit: UnitId, topic: &str, payload: &[u8]) -> Result<(), CloudError> {
+        let timeout = self.config.timeout;
+        self.over(|dialogue| dialogue.link().publish(topic, payload, timeout))
+    }
+
+    fn accepted(&mut self, identities: &[Identity]) -> Result<BTreeSet<u32>, CloudError> {
+        self.over(|dialogue| dialogue.accepted(identities))
+    }
+}
+
+/// Done, or so already. What is already so differs by command: that there is no role says nothing of a client.
+fn done(identity: Identity, answers: &[Response]) -> Result<(), CloudError> {
     for answer in answers {
-        match answer.error.as_deref() {
-            None => {}
-            Some(reason) if fine.contains(&reason) => {}
-            Some(reason) => return Err(rejected(answer, identity, reason)),
+        match (answer.command.as_str(), answer.error.as_deref()) {
+            (_, None)
+            | ("deleteClient" | "disableClient", Some("Client not found"))
+            | ("deleteRole", Some("Role not found")) => {}
+            (_, Some(reason)) => return Err(rejected(answer, identity, reason)),
         }
     }
     Ok(())
@@ -814,6 +891,77 @@ mod tests {
         }
     }
 
+    /// A broker that answers each command by a rule: what it is given is the honest reply.
+    struct Script {
+        rule: fn(&mut Value),
+        said: Vec<Value>,
+    }
+
+    impl Talk for Script {
+        fn publish(&mut self, _: &str, payload: &[u8], _: Duration) -> Result<(), CloudError> {
+            let message: Value = serde_json::from_slice(payload).unwrap();
+            for command in message["commands"].as_array().unwrap() {
+                let mut reply =
+                    json!({"command": command["command"], "correlationData": command["correlationData"]});
+                (self.rule)(&mut reply);
+                self.said.push(reply);
+            }
+            Ok(())
+        }
+
+        fn receive(&mut self, _: Duration) -> Result<Option<Message>, CloudError> {
+            if self.said.is_empty() {
+                return Ok(None);
+            }
+            let payload = json!({"responses": std::mem::take(&mut self.said)}).to_string().into_bytes();
+            Ok(Some(Message { topic: RESPONSE.into(), payload }))
+        }
+    }
+
+    /// `Err`: the whole dialogue failed, which leaves everything open.
+    fn applied(act: impl Fn(Identity) -> Act, rule: fn(&mut Value)) -> Result<bool, ()> {
+        let identity: Identity = "0102030405060708090a0b0c.7".parse().unwrap();
+        let script = Script { rule, said: Vec::new() };
+        let mut talk = Dialogue::new(script, "a broker", Duration::from_secs(9), 100, "tag");
+        talk.apply(&[act(identity)]).map(|results| results == [Ok(())]).map_err(drop)
+    }
+
+    #[test]
+    fn a_command_is_done_only_if_its_own_reply_says_so() {
+        let allow = |identity| {
+            let credential = Credential::from_password("public".into());
+            let verifier = credential.verifier(identity);
+            Act::Allow { identity, verifier, credential: Some(credential) }
+        };
+        let remove = |identity| Act::Remove { identity, last: true };
+        assert_eq!(applied(allow, |_| {}), Ok(true));
+        assert_eq!(applied(remove, |_| {}), Ok(true));
+        let gone = |reply: &mut Value| {
+            let role = reply["command"] == "deleteRole";
+            reply["error"] = if role { "Role not found" } else { "Client not found" }.into();
+        };
+        assert_eq!(applied(remove, gone), Ok(true));
+        // The right words about the wrong thing.
+        assert_eq!(applied(remove, |reply| reply["error"] = "Role not found".into()), Ok(false));
+        assert_eq!(applied(remove, |reply| reply["error"] = "Client not found".into()), Ok(false));
+        let crossed = |reply: &mut Value| {
+            if reply["command"] == "createRole" {
+                reply["error"] = "Client already exists".into();
+            }
+        };
+        assert_eq!(applied(allow, crossed), Ok(false));
+        // Another command's reply, another spelling of the correlation, a list in place of an object.
+        assert_eq!(applied(remove, |reply| reply["command"] = "getClient".into()), Err(()));
+        let spelt = |reply: &mut Value| {
+            let correlation = reply["correlationData"].as_str().unwrap().replace('.', ".+");
+            reply["correlationData"] = correlation.into();
+        };
+        assert_eq!(applied(remove, spelt), Err(()));
+        let list =
+            |reply: &mut Value| *reply = json!([reply["command"], null, null, reply["correlationData"]]);
+        assert_eq!(applied(remove, list), Err(()));
+    }
+
     #[test]
     fn a_foreign_role_is_not_taken_for_ours() {
         let unit = UnitId([5; 12]);
@@ -828,5 +976,7 @@ mod tests {
         wider.push(json!({"acltype": "publishClientSend", "topic": "#", "priority": 0, "allow": true}));
         assert!(!same_acls(&answer(wider), unit));
         assert!(!same_acls(&answer(acls(UnitId([6; 12]))), unit));
+        let refused = Response { error: Some("Role not found".into()), ..answer(acls(unit)) };
+        assert!(!same_acls(&refused, unit));
     }
 }

@@ -11,7 +11,7 @@ use mqtt_proto::{Pid, QoS, QosPid, TopicFilter, TopicName};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -221,11 +221,7 @@ impl Stream {
 pub struct Link {
     endpoint: Endpoint,
     stream: Stream,
-    frames: Frames,
-    inbox: VecDeque<Message>,
-    acknowledged: HashSet<Pid>,
-    granted: HashMap<Pid, Vec<bool>>,
-    connack: Option<ConnectReturnCode>,
+    received: Received,
     next_id: Pid,
     keep_alive: Duration,
     sent: Instant,
@@ -249,11 +245,7 @@ impl Link {
         let mut link = Self {
             endpoint: endpoint.clone(),
             stream,
-            frames: Frames::new(MAX_PACKET),
-            inbox: VecDeque::new(),
-            acknowledged: HashSet::new(),
-            granted: HashMap::new(),
-            connack: None,
+            received: Received::default(),
             next_id: Pid::default(),
             keep_alive: login.keep_alive,
             sent: Instant::now(),
@@ -274,16 +266,10 @@ impl Link {
         let sent = if fits { link.stream.write_all(&bytes) } else { Err(ErrorKind::InvalidInput.into()) };
         bytes.zeroize();
         sent.map_err(|e| endpoint.unreachable(e))?;
-        match link.wait(deadline, "the login", timeout, |link| link.connack.take())? {
-            ConnectReturnCode::Accepted => Ok(link),
-            code => {
-                let detail = match code {
-                    ConnectReturnCode::UnacceptableProtocolVersion => "protocol version not supported",
-                    ConnectReturnCode::IdentifierRejected => "client id rejected",
-                    ConnectReturnCode::ServerUnavailable => "service not available",
-                    ConnectReturnCode::BadUserNameOrPassword => "bad user name or password",
-                    ConnectReturnCode::NotAuthorized | ConnectReturnCode::Accepted => "not authorised",
-                };
+        match link.wait(deadline, "the login", timeout)? {
+            Answer::LoggedIn => Ok(link),
+            answer => {
+                let detail = if let Answer::Refused(detail) = answer { detail } else { "no login" };
                 Err(CloudError::LoginRefused { endpoint: endpoint.to_string(), detail: detail.into() })
             }
         }
@@ -297,9 +283,13 @@ impl Link {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| CloudError::Invalid { what: format!("a topic filter ({e})") })?;
         let id = self.id();
+        self.received.ask(Question::Subscription { id: id.value(), filters: filters.len() });
         self.send(&Subscribe::new(id, topics).into())?;
         let deadline = Instant::now() + timeout;
-        self.wait(deadline, "a subscription", timeout, |link| link.granted.remove(&id))
+        match self.wait(deadline, "a subscription", timeout)? {
+            Answer::Granted(granted) => Ok(granted),
+            _ => Ok(vec![false; filters.len()]),
+        }
     }
 
     /// Publishes with QoS 1 and waits for the broker's acknowledgement. MQTT 3.1.1 has no way to say "denied" here:
@@ -308,16 +298,17 @@ impl Link {
         let topic =
             TopicName::try_from(topic).map_err(|e| CloudError::Invalid { what: format!("a topic ({e})") })?;
         let id = self.id();
+        self.received.ask(Question::Message { id: id.value() });
         self.send(&Publish::new(QosPid::Level1(id), topic, payload.to_vec().into()).into())?;
         let deadline = Instant::now() + timeout;
-        self.wait(deadline, "a message", timeout, |link| link.acknowledged.remove(&id).then_some(()))
+        self.wait(deadline, "a message", timeout).map(drop)
     }
 
     /// The next message, or `None` after `timeout`; keeps the connection alive meanwhile.
     pub fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, CloudError> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(message) = self.inbox.pop_front() {
+            if let Some(message) = self.received.message() {
                 return Ok(Some(message));
             }
             if !self.pump(deadline)? {
@@ -338,16 +329,10 @@ impl Link {
         id
     }
 
-    fn wait<T>(
-        &mut self,
-        deadline: Instant,
-        what: &str,
-        timeout: Duration,
-        mut done: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Result<T, CloudError> {
+    fn wait(&mut self, deadline: Instant, what: &str, timeout: Duration) -> Result<Answer, CloudError> {
         loop {
-            if let Some(value) = done(self) {
-                return Ok(value);
+            if let Some(answer) = self.received.answer() {
+                return Ok(answer);
             }
             if !self.pump(deadline)? {
                 return Err(self.slow(what, timeout));
@@ -368,20 +353,29 @@ impl Link {
         if !encode(packet, &mut bytes) {
             return Err(CloudError::Invalid { what: "a message above MQTT's size limit".into() });
         }
-        self.stream.write_all(&bytes).map_err(|e| self.endpoint.unreachable(e))?;
+        self.send_bytes(&bytes)
+    }
+
+    fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), CloudError> {
+        self.stream.write_all(bytes).map_err(|e| self.endpoint.unreachable(e))?;
         self.sent = Instant::now();
         Ok(())
     }
 
     /// Takes one packet, or reads once. `false` = the deadline passed and nothing came.
     fn pump(&mut self, deadline: Instant) -> Result<bool, CloudError> {
-        let fault = |link: &Self, detail: String| CloudError::Protocol {
-            endpoint: link.endpoint.to_string(),
-            detail,
-        };
-        if let Some(packet) = self.frames.next().map_err(|e| fault(self, e.to_string()))? {
-            self.take(packet)?;
-            return Ok(true);
+        let step = self
+            .received
+            .step()
+            .map_err(|detail| CloudError::Protocol { endpoint: self.endpoint.to_string(), detail })?;
+        match step {
+            Step::Starved => {}
+            Step::Pong => {
+                self.pinged = None;
+                return Ok(true);
+            }
+            Step::Taken => return Ok(true),
+            Step::Owed(bytes) => return self.send_bytes(&bytes).map(|()| true),
         }
         let now = Instant::now();
         let half = self.keep_alive / 2;
@@ -405,7 +399,7 @@ impl Link {
         match self.stream.read(&mut buffer) {
             Ok(0) => Err(self.endpoint.unreachable("it closed the connection")),
             Ok(read) => {
-                self.frames.feed(buffer.get(..read).unwrap_or_default());
+                self.received.feed(buffer.get(..read).unwrap_or_default());
                 Ok(true)
             }
             Err(e)
@@ -419,37 +413,166 @@ impl Link {
             Err(e) => Err(self.endpoint.unreachable(e)),
         }
     }
+}
 
-    fn take(&mut self, packet: Packet) -> Result<(), CloudError> {
-        match packet {
-            Packet::Connack(connack) => self.connack = Some(connack.code),
+/// What a client waits for. There is one at a time, and a new one replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// May I in? Until this is answered a broker may say nothing else [3.2].
+    Login,
+    /// A subscription.
+    Subscription {
+        /// Its packet id.
+        id: u16,
+        /// How many filters it has; the answer has as many codes [3.9.3].
+        filters: usize,
+    },
+    /// A message with QoS 1.
+    Message {
+        /// Its packet id.
+        id: u16,
+    },
+}
+
+/// The broker's answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The login is accepted.
+    LoggedIn,
+    /// The login is refused, and why.
+    Refused(&'static str),
+    /// For each filter whether it was granted.
+    Granted(Vec<bool>),
+    /// The message was taken.
+    Taken,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is no whole packet yet.
+    Starved,
+    /// One was taken.
+    Taken,
+    /// One was taken, and this is owed to the broker for it.
+    Owed(Vec<u8>),
+    /// The broker answered a ping.
+    Pong,
+}
+
+/// The half of a [`Link`] without a socket: from the broker's bytes to messages and the answer to a question.
+#[derive(Debug)]
+pub struct Received {
+    frames: Frames,
+    inbox: VecDeque<Message>,
+    question: Option<Question>,
+    answer: Option<Answer>,
+}
+
+impl Default for Received {
+    /// Nothing received, and a login asked for.
+    fn default() -> Self {
+        Self {
+            frames: Frames::new(MAX_PACKET),
+            inbox: VecDeque::new(),
+            question: Some(Question::Login),
+            answer: None,
+        }
+    }
+}
+
+impl Received {
+    /// Waits for the answer to this from now on. What came before is none.
+    pub fn ask(&mut self, question: Question) {
+        self.question = Some(question);
+        self.answer = None;
+    }
+
+    /// The answer, once.
+    pub fn answer(&mut self) -> Option<Answer> {
+        self.answer.take()
+    }
+
+    /// The next message, in the order in which they came.
+    pub fn message(&mut self) -> Option<Message> {
+        self.inbox.pop_front()
+    }
+
+    /// Bytes from the broker.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.frames.feed(bytes);
+    }
+
+    /// Takes the next packet.
+    ///
+    /// # Errors
+    /// How the broker broke the protocol: the connection is of no use any more.
+    pub fn step(&mut self) -> Result<Step, String> {
+        let Some(packet) = self.frames.next().map_err(|e| e.to_string())? else { return Ok(Step::Starved) };
+        let kind = packet.get_type();
+        if self.question == Some(Question::Login) && !matches!(packet, Packet::Connack(_)) {
+            return Err(format!("a {kind:?} before the answer to the login"));
+        }
+        let owed = match packet {
+            Packet::Connack(connack) => {
+                if self.question == Some(Question::Login) {
+                    self.settle(match connack.code {
+                        ConnectReturnCode::Accepted => Answer::LoggedIn,
+                        ConnectReturnCode::UnacceptableProtocolVersion => {
+                            Answer::Refused("protocol version not supported")
+                        }
+                        ConnectReturnCode::IdentifierRejected => Answer::Refused("client id rejected"),
+                        ConnectReturnCode::ServerUnavailable => Answer::Refused("service not available"),
+                        ConnectReturnCode::BadUserNameOrPassword => {
+                            Answer::Refused("bad user name or password")
+                        }
+                        ConnectReturnCode::NotAuthorized => Answer::Refused("not authorised"),
+                    });
+                }
+                None
+            }
             Packet::Publish(publish) => {
                 let message =
                     Message { topic: publish.topic_name.to_string(), payload: publish.payload.to_vec() };
                 self.inbox.push_back(message);
                 match publish.qos_pid {
-                    QosPid::Level0 => {}
-                    QosPid::Level1(id) => self.send(&Packet::Puback(id))?,
-                    QosPid::Level2(id) => self.send(&Packet::Pubrec(id))?,
+                    QosPid::Level0 => None,
+                    QosPid::Level1(id) => Some(Packet::Puback(id)),
+                    QosPid::Level2(id) => Some(Packet::Pubrec(id)),
                 }
             }
-            Packet::Pubrel(id) => self.send(&Packet::Pubcomp(id))?,
+            Packet::Pubrel(id) => Some(Packet::Pubcomp(id)),
             Packet::Puback(id) => {
-                self.acknowledged.insert(id);
+                if self.question == Some(Question::Message { id: id.value() }) {
+                    self.settle(Answer::Taken);
+                }
+                None
             }
             Packet::Suback(suback) => {
-                let granted = suback.topics.iter().map(|c| *c != SubscribeReturnCode::Failure).collect();
-                self.granted.insert(suback.pid, granted);
+                if let Some(Question::Subscription { id, filters }) = self.question
+                    && id == suback.pid.value()
+                {
+                    if suback.topics.len() != filters {
+                        return Err(format!("{} answers to {filters} topic filters", suback.topics.len()));
+                    }
+                    let granted = suback.topics.iter().map(|c| *c != SubscribeReturnCode::Failure).collect();
+                    self.settle(Answer::Granted(granted));
+                }
+                None
             }
-            Packet::Pingresp => self.pinged = None,
-            other => {
-                return Err(CloudError::Protocol {
-                    endpoint: self.endpoint.to_string(),
-                    detail: format!("a {:?} to a client", other.get_type()),
-                });
-            }
-        }
-        Ok(())
+            Packet::Pingresp => return Ok(Step::Pong),
+            _ => return Err(format!("a {kind:?} to a client")),
+        };
+        let Some(owed) = owed else { return Ok(Step::Taken) };
+        let mut bytes = Vec::new();
+        // Four bytes always fit.
+        encode(&owed, &mut bytes);
+        Ok(Step::Owed(bytes))
+    }
+
+    fn settle(&mut self, answer: Answer) {
+        self.question = None;
+        self.answer = Some(answer);
     }
 }
 
@@ -509,5 +632,45 @@ pub fn try_login(
         }
         Err(CloudError::LoginRefused { .. }) => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(question: Question, bytes: &[u8]) -> (Received, Result<Step, String>) {
+        let mut received = Received::default();
+        received.ask(question);
+        received.feed(bytes);
+        let step = received.step();
+        (received, step)
+    }
+
+    /// The watch link asks for two topics: one granted topic is not both.
+    #[test]
+    fn an_answer_for_fewer_filters_than_asked_grants_none() {
+        let question = Question::Subscription { id: 1, filters: 2 };
+        let (mut link, step) = received(question, &[0x90, 3, 0, 1, 1]);
+        assert_eq!(step, Err("1 answers to 2 topic filters".into()));
+        assert_eq!(link.answer(), None);
+        let (mut link, step) = received(question, &[0x90, 4, 0, 1, 1, 0x80]);
+        assert_eq!((step, link.answer()), (Ok(Step::Taken), Some(Answer::Granted(vec![true, false]))));
+    }
+
+    /// Packet ids count up, so a broker can guess the next one: what it acknowledges ahead of time it never saw.
+    #[test]
+    fn an_acknowledgement_counts_only_for_what_was_asked_before() {
+        let (mut link, step) = received(Question::Message { id: 1 }, &[0x40, 2, 0, 2, 0x40, 2, 0, 1]);
+        assert_eq!((step, link.answer()), (Ok(Step::Taken), None));
+        link.ask(Question::Message { id: 2 });
+        assert_eq!((link.step(), link.answer()), (Ok(Step::Taken), None));
+    }
+
+    #[test]
+    fn the_answer_to_the_login_comes_first() {
+        let (mut link, step) = received(Question::Login, b"\x30\x04\x00\x01ax\x20\x02\x00\x00");
+        assert_eq!(step, Err("a Publish before the answer to the login".into()));
+        assert_eq!((link.message(), link.answer()), (None, None));
     }
 }

@@ -12,6 +12,8 @@ pub mod mutate;
 pub mod seeds;
 pub mod vectors;
 
+mod bridge;
+mod broker;
 mod certs;
 mod control;
 mod frames;
@@ -40,7 +42,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "frames",
         about: "both roles of the exchange: nothing but the genuine frame is accepted, a refusal changes nothing",
@@ -89,6 +91,20 @@ pub const TARGETS: [Target; 7] = [
         run: probe::run,
         max_len: 1_024,
         smoke: 60,
+    },
+    Target {
+        name: "bridge",
+        about: "channel 3: packets, both ends of a connection, and the unit's session with its broker",
+        run: bridge::run,
+        max_len: 1_024,
+        smoke: 6_000,
+    },
+    Target {
+        name: "broker",
+        about: "a broker's bytes to the station: MQTT, and Mosquitto's control replies",
+        run: broker::run,
+        max_len: 1_024,
+        smoke: 6_000,
     },
 ];
 

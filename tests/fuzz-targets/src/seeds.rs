@@ -36,6 +36,8 @@ pub fn all() -> Vec<Seed> {
     certs(&mut seeds);
     line(&mut seeds);
     probe(&mut seeds);
+    bridge(&mut seeds);
+    broker(&mut seeds);
     seeds
 }
 
@@ -270,4 +272,86 @@ fn probe(seeds: &mut Vec<Seed>) {
         "built_flash".into(),
         vec![0, 8, 5, 4, 2, 4, 0x23, 1, 0x67, 0x45, 8, 5, 4, 2, 4, 0xab, 0x89, 0xef, 0xcd],
     ));
+}
+
+fn bridge(seeds: &mut Vec<Seed>) {
+    let mut put = |name: &str, bytes: &[&[u8]]| seeds.push(("bridge", name.into(), bytes.concat()));
+    // Packets.
+    put("open", &[&[0, 1, 7, 0x07, 0x5b, 0, 96], b"keywright.local"]);
+    put("opened", &[&[0, 0x81, 7, 2, 0]]);
+    put("data", &[&[0, 2, 7, 0, 0, 0, 9, 1, 2, 3]]);
+    put("data_longest", &[&[0, 2, 7, 0xff, 0xff, 0xff, 0xf0], &[0x55; 256]]);
+    put("data_too_long", &[&[0, 2, 7, 0, 0, 0, 0], &[0x55; 257]]);
+    put("ack", &[&[0, 0x82, 7, 0, 0, 0, 12, 0, 0]]);
+    put("close", &[&[0, 3, 7, 4]]);
+    // Both ends: written and delivered; lost, and sent again; a window that closes and opens; overtaking.
+    put("pair_clean", &[&[1, 0, 5, 0, 40, 0x80, 60, 2, 2, 0x82, 0x82, 0x82, 2]]);
+    put("pair_lost", &[&[1, 0, 5, 0, 40, 4, 7, 130, 2, 4, 7, 130, 0x80, 200, 0x84, 0x87, 255, 0x82]]);
+    put("pair_window", &[&[1, 4, 4, 0x80, 255, 1, 1, 0x82, 0x84, 2, 1, 0, 7, 130, 0x82, 2, 1, 3, 7, 130]]);
+    put("pair_overtaking", &[&[1, 0, 5, 0x80, 255, 0x85, 0x86, 0x82, 0x86, 0x82, 6, 5, 2, 2, 2]]);
+    put("pair_small", &[&[1, 2, 2, 0, 8, 0x80, 8, 2, 0x82, 2, 0x82]]);
+    // One end, and Acks and bytes that make no sense.
+    put("hostile_acks", &[&[2, 0, 0, 0, 200, 3, 8, 0, 0x83, 8, 1, 6, 126, 0x83, 7, 0, 3, 0, 5]]);
+    put("hostile_late_ack", &[&[2, 0, 0, 0, 20, 3, 0, 1, 6, 126, 0x81, 8, 0]]);
+    put("hostile_data", &[&[2, 0, 3, 2, 40], &[9; 40], &[0x82, 26, 20], &[8; 20], &[1, 1, 2, 3, 1, 2, 3]]);
+    put("hostile_raw", &[&[2, 0, 0, 0, 90, 5, 8, 0x82, 7, 0, 0, 0, 90, 0, 0, 6, 255, 6, 255]]);
+    // A unit: born, pinged, woken; refused; cut off; a broker that speaks out of turn.
+    let born = [2, 0, 7, 4, 0, 0, 7, 4, 1, 3, 7];
+    put("session_born", &[&[3, 0], &born]);
+    put("session_pinged", &[&[3, 1], &born, &[1, 117, 49, 7, 4, 3, 1, 117, 49, 7, 1, 117, 49]]);
+    put("session_woken", &[&[3, 0], &born, &[4, 4, 0, 0, 4, 5, 0, 1, 4, 0x0c, 0, 3, 1, 7]]);
+    put("session_refused", &[&[3, 0, 2, 0, 7, 4, 0, 5, 1, 8, 0]]);
+    put("session_closed", &[&[3, 0, 2, 0, 7, 8, 2, 1, 9, 0, 0]]);
+    put("session_silent", &[&[3, 0, 2, 0, 1, 60, 0, 1, 60, 0, 1, 60, 0]]);
+    put("session_small_window", &[&[3, 0, 2, 2, 0x47, 0, 0x47, 0, 6, 1, 6, 9, 0x27]]);
+    put("session_full", &[&[3, 0, 2, 0, 0x8a, 0, 7, 0x0a, 1, 2, 88, 7, 4, 0, 0, 7, 4, 1, 3]]);
+    put("session_rekeyed", &[&[3, 0], &born, &[0xeb, 0, 2, 0, 7, 4, 0, 0, 7, 4, 1, 3]]);
+    put("session_too_early", &[&[3, 0, 0x12, 0, 0x14, 0, 0, 0x14, 1, 3]]);
+    put("session_published_early", &[&[3, 0, 0x12, 0, 0x14, 0x0c, 0, 1, 0, 0]]);
+    put("session_raw", &[&[3, 0, 2, 0, 3, 12, 0x20, 2, 0, 0, 0x40, 2, 0, 3, 0x30, 3, 0, 1, 7]]);
+}
+
+fn broker(seeds: &mut Vec<Seed>) {
+    let mut put = |name: &str, bytes: &[&[u8]]| seeds.push(("broker", name.into(), bytes.concat()));
+    // Flags, packet id and filters of what is asked behind the login; then packets that are built, or bytes.
+    put("message", &[&[0, 0, 0, 0, 1, 2, 1, 1]]);
+    put("subscription", &[&[0, 1, 0, 2, 2, 1, 2, 1, 3]]);
+    put("subscription_short", &[&[0, 1, 0, 2, 2, 1, 1, 1]]);
+    put(
+        "messages",
+        &[&[0, 0, 1, 0, 6, 0, 5, 0], b"12345", &[0x26, 2, 3, 1], b"abc", &[0x46, 3, 0, 0, 4, 3, 3, 0]],
+    );
+    put("refused", &[&[0, 0x42, 0, 0, 0x40, 2, 0, 0]]);
+    put("out_of_turn", &[&[0, 0x40, 0, 0, 6, 0, 2, 0, 1, 2, 0, 0]]);
+    put("no_broker", &[&[0, 0, 0, 0, 5, 1, 0x82]]);
+    put("raw", &[&[0, 0x80, 0, 0, 0x40, 2, 0, 1, 0xd0, 0, 0x30, 5, 0, 2], b"kwx"]);
+    put("raw_padded", &[&[0, 0x80, 0, 0, 0xd0, 0x80, 0, 0x40, 2, 0, 1]]);
+    put("raw_version_5", &[&[0, 0xc0, 0, 0, 0x20, 3, 0, 0, 0]]);
+    // Acts, then what is done to each of the plugin's messages: nothing, in these.
+    put("allow", &[&[1, 0, 0, 0, 0]]);
+    put("allow_two_of_a_unit", &[&[1, 0x80, 1, 0, 0, 0, 2, 0, 1]]);
+    put("allow_again", &[&[1, 0, 0, 0x60, 0]]);
+    put("allow_over_another", &[&[1, 0, 1, 0xe0, 0, 0x70, 1]]);
+    put("allow_unseen", &[&[1, 0, 1, 2, 0, 0x42, 3]]);
+    put("remove", &[&[1, 0x80, 2, 0x43, 0, 0x6b, 1, 3, 5]]);
+    put("suspend_and_resume", &[&[1, 0, 3, 0x44, 0, 0x45, 1, 4, 2, 5, 3]]);
+    put("unsafe_defaults", &[&[1, 0x87, 0, 0, 0]]);
+    // One change each.
+    for (n, name) in (0u8..).zip([
+        "lost",
+        "error",
+        "no_error",
+        "null_error",
+        "other_command",
+        "other_number",
+        "foreign",
+        "twice",
+        "other_data",
+        "no_object",
+        "list",
+        "other_topic",
+        "raw_reply",
+    ]) {
+        put(&format!("edit_{name}"), &[&[1, 0, 1, 0x60, 0, 3, 3, 1, n, 1, 0, 1, n | 0x10, 2, 1]]);
+    }
 }

@@ -55,6 +55,16 @@ fn probe() {
 }
 
 #[test]
+fn bridge() {
+    smoke("bridge");
+}
+
+#[test]
+fn broker() {
+    smoke("broker");
+}
+
+#[test]
 fn seeds_in_the_tree_are_what_the_vectors_give() {
     let folder = seeds::folder();
     let mut expected = 0;
