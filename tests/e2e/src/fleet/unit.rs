@@ -102,13 +102,12 @@ impl Link for Datagrams {
         if channel != Channel::AGENT || !self.carry(payload.len()) {
             return Ok(());
         }
-        let sent = match self.id {
+        self.in_flight += 1;
+        // A full buffer is one more way to lose a datagram; the pause that follows is then a real one.
+        let _ = match self.id {
             Some(id) => self.socket.send_to(&[&id.0, payload].concat(), self.to),
             None => self.socket.send_to(payload, self.to),
         };
-        self.in_flight += 1;
-        // A full buffer is one more way to lose a datagram; the pause that follows is then a real one.
-        let _ = sent;
         Ok(())
     }
 
