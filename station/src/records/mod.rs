@@ -15,6 +15,7 @@ mod agent_store;
 mod export_store;
 mod migrate;
 mod qa_store;
+mod readers;
 pub mod serial;
 mod sqlite;
 mod vault;

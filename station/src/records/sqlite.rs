@@ -6,6 +6,7 @@
 //! - Every multi-row read is one snapshot.
 //! - The clock is only ever written down, never compared for order; `seq` and row ids order things.
 
+use super::readers::Readers;
 use super::writer::{Tx, Writer};
 use super::*;
 use crate::failure::FailureCode;
@@ -109,7 +110,7 @@ const STRIPES: usize = 256;
 
 /// Everything behind a [`SqliteRecords`]. Fields drop in order: readers, writer, then the claim on the file.
 pub(crate) struct Inner {
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
     writer: Writer,
     stripes: Box<[Mutex<()>]>,
     key: Arc<StationKey>,
@@ -223,7 +224,7 @@ impl SqliteRecords {
         connection.set_prepared_statement_cache_capacity(128);
         let writer = Writer::start(connection, display.clone())?;
         Ok(Self(Arc::new(Inner {
-            readers: Mutex::new(Vec::new()),
+            readers: Readers::default(),
             writer,
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             key: Arc::new(key),
@@ -403,30 +404,18 @@ impl Inner {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, RecordsError> {
-        let pooled = self.lock_readers().pop();
-        let connection = match pooled {
-            Some(connection) => connection,
-            None => {
-                let c =
-                    connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY, &self.display, self.busy_timeout)?;
-                c.set_prepared_statement_cache_capacity(64);
-                c
-            }
+        let open = || {
+            let c = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY, &self.display, self.busy_timeout)?;
+            c.set_prepared_statement_cache_capacity(64);
+            Ok(c)
         };
-        let result = connection.unchecked_transaction().and_then(|snapshot| {
+        let read = |connection: &Connection| {
+            let snapshot = connection.unchecked_transaction()?;
             let value = work(&snapshot)?;
             snapshot.finish()?;
             Ok(value)
-        });
-        if result.is_ok() {
-            self.lock_readers().push(connection);
-        }
-        result.map_err(|e| map_error(&self.display, e))
-    }
-
-    fn lock_readers(&self) -> MutexGuard<'_, Vec<Connection>> {
-        // A reader that panicked was not put back; the list itself is whole.
-        self.readers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        };
+        self.readers.with(open, read)?.map_err(|e| map_error(&self.display, e))
     }
 
     /// Holds off other frames of the same unit.

@@ -1,10 +1,11 @@
-//! What one unit costs on a virtual board: seconds by step, RAM, and flashing through the station beside the plain call.
+//! What one unit costs on a virtual board: seconds by step, RAM, flashing through the station beside the plain call, and how
+//! many units a station with eight fixtures gives new keys in a minute.
 //!
-//! `cargo xtask bench` runs it; it prints one JSON object per figure. Seconds are the host's and say something only beside
+//! `cargo xtask bench` runs it; it prints one JSON object per figure (`--rekey-only`: the last one only). Seconds are the host's and say something only beside
 //! each other: `flash_ratio` is the station's whole flash step (look, erase, write, read back, product-key record) by a
 //! plain `probe_rs::flashing` download with verify of the same image on the same blank virtual board in the same run.
 
-use keywright_e2e::{Factory, image};
+use keywright_e2e::{BATCH, Factory, image};
 use keywright_protocol::map;
 use probe_rs::flashing::{DownloadOptions, FlashProgress, erase_all};
 use probe_rs::probe::{DebugProbeSelector, WireProtocol, list::Lister};
@@ -14,10 +15,17 @@ use std::time::Instant;
 
 /// Boards measured; the median counts.
 const BOARDS: u32 = 5;
+/// Boards that are given new keys side by side.
+const REKEYED: u32 = 8;
+/// How often; the quietest round counts, for whatever else runs on the machine only takes away.
+const ROUNDS: u32 = 3;
 /// `cortex_m_rt::STACK_PAINT_VALUE`: what the stack is painted with before `main`.
 const PAINT: u32 = 0xCCCC_CCCC;
 
 fn main() {
+    if std::env::args().any(|a| a == "--rekey-only") {
+        return rekey_figure();
+    }
     let factory = Factory::new(BOARDS, BOARDS, 2, 71);
     let (mut plain, mut station) = (Vec::new(), Vec::new());
     let mut steps = [Vec::new(), Vec::new(), Vec::new()];
@@ -39,6 +47,30 @@ fn main() {
     figure("unit_seconds_prove", json!(prove), "s", Value::Null);
     figure("flash_ratio", json!(ratio), "", json!("<= 1.10"));
     figure("ram_high_water_bytes", json!(ram_high_water(&factory)), "B", json!("<= 24576"));
+    drop(factory);
+    rekey_figure();
+}
+
+fn rekey_figure() {
+    figure("units_rekeyed_per_min_8_boards", json!(rekeyed_per_minute()), "1/min", Value::Null);
+}
+
+/// Units a minute of `keywright unit rekey`, start of the program to its end: a new agent key and a new cloud key each,
+/// proved after a reset, seen by the broker, the old ones tried. Only units that passed count: on a machine with too little left
+/// for eight emulated chips, one may run out of the line's time.
+fn rekeyed_per_minute() -> f64 {
+    let factory = Factory::new(REKEYED, REKEYED, 2, 73);
+    let all: Vec<u32> = (1..=REKEYED).collect();
+    factory.run_line(&all).assert_passed(&all);
+    let one_round = |_| {
+        let began = Instant::now();
+        let report = factory.start(&["unit", "rekey", "--batch", BATCH, "--json"]).finish();
+        let seconds = began.elapsed().as_secs_f64();
+        let passed = report.of("finished").filter(|e| e["outcome"] == "PASS").count();
+        eprintln!("bench_units: {passed} of {REKEYED} units were given new keys in {seconds:.1} s");
+        passed as f64 * 60.0 / seconds
+    };
+    (0..ROUNDS).map(one_round).fold(0.0, f64::max)
 }
 
 fn figure(name: &str, value: Value, unit: &str, goal: Value) {

@@ -4,6 +4,9 @@
 //! events, its database, the boards' flash. Nothing in the path is replaced: real probe-rs, a real serial port, the
 //! real firmware binary.
 
+#[cfg(unix)]
+pub mod fleet;
+
 use keywright_virtual_board::{Bench, BenchConfig};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
