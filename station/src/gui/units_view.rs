@@ -1,0 +1,1094 @@
+//! The Units view: a unit comes back, QA sees all that happened to it and decides.
+//!
+//! Invariants:
+//! - Whatever a scanner types while no text is being edited goes into the search field; its Enter never decides anything.
+//! - Nothing is decided without a reason and a name, and what can't be undone says beforehand what it destroys.
+//! - A control that is off says why.
+
+use super::icons::{self, Icon};
+use super::line_view::{self, ViewState};
+use super::shell::{Asked, Seen};
+use super::theme::{Palette, Tone, mono, palette, regular, strong};
+use super::widgets::{self, Button, Loud};
+use crate::desk::{self, Act, Decision, Told, UnitFile};
+use crate::export::Stamp;
+use crate::line;
+use crate::model::{Outcome, UnitId, UnitState};
+use crate::records::{Reprovision, ReprovisionKind};
+use egui::{
+    Align2, FontId, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo,
+    pos2, vec2,
+};
+use std::fmt::Write as _;
+
+/// What the window remembers of the Units view.
+#[derive(Clone, Debug, Default)]
+pub struct UnitsState {
+    /// What stands in the search field.
+    pub query: String,
+    /// The decision that is being made.
+    pub form: Option<Form>,
+    /// The search field is to get the keyboard.
+    pub(super) wants_focus: bool,
+}
+
+/// A decision that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The unit.
+    pub unit: UnitId,
+    /// What is to be done; region 0 is not chosen yet.
+    pub act: Act,
+    /// Why.
+    pub reason: String,
+    /// Where the board lies.
+    pub fixture: Option<usize>,
+    /// It was read what this destroys.
+    pub sure: bool,
+    focused: bool,
+}
+
+/// A time as the clock on the wall shows it.
+pub fn local(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
+        |_| "–".into(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    )
+}
+
+/// What an act is called.
+pub fn act_name(act: Act) -> String {
+    match act {
+        Act::NewKeys => "New keys".into(),
+        Act::NewStart => "New start".into(),
+        Act::MoveRegion(0) => "Move region".into(),
+        Act::MoveRegion(region) => format!("Move to region {region}"),
+        Act::Quarantine => "Quarantine".into(),
+        Act::Release => "Release".into(),
+        Act::Scrap => "Scrap".into(),
+        Act::Withdraw => "Withdraw".into(),
+    }
+}
+
+const fn search_id() -> &'static str {
+    "unit search"
+}
+
+const fn state_word(state: UnitState) -> &'static str {
+    match state {
+        UnitState::Arrived => "Arrived",
+        UnitState::Flashing => "Flashing",
+        UnitState::StageOne => "Stage one done",
+        UnitState::AgentKey => "Has its agent key",
+        UnitState::CloudKey => "Has its cloud key",
+        UnitState::Passed => "Passed",
+        UnitState::Quarantined => "In quarantine",
+        UnitState::Scrapped => "Scrapped",
+    }
+}
+
+const fn state_look(state: UnitState, p: &Palette) -> (Icon, Tone) {
+    match state {
+        UnitState::Passed => (Icon::Check, p.pass),
+        UnitState::Quarantined => (Icon::Stop, p.error),
+        UnitState::Scrapped => (Icon::Cross, p.fail),
+        _ => (Icon::Board, p.ready),
+    }
+}
+
+const fn outcome_look(outcome: Outcome, p: &Palette) -> Tone {
+    match outcome {
+        Outcome::Pass => p.pass,
+        Outcome::Fail => p.fail,
+        Outcome::Error => p.error,
+        Outcome::Timeout => p.timeout,
+        Outcome::Aborted => p.aborted,
+    }
+}
+
+/// Why this can't be done with the unit now, and what to do about it.
+fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) -> Option<String> {
+    let state = file.unit.state;
+    let board = act.kind().is_some();
+    let open = file.open_order();
+    if state == UnitState::Scrapped {
+        return Some("It was scrapped; it never comes back".into());
+    }
+    if seen.line.operator.is_empty() {
+        return Some("Say first who works here: Operator, in the header".into());
+    }
+    if let Some(job) = seen.desk.job.as_ref().filter(|job| board || job.unit == file.unit.id) {
+        return Some(format!("{} is in work for QA; wait for its end, or cancel it", job.serial));
+    }
+    match act {
+        Act::Quarantine => (state == UnitState::Quarantined).then(|| "It is in quarantine already".into()),
+        Act::Release => (state != UnitState::Quarantined).then(|| "It is not in quarantine".into()),
+        Act::Scrap => None,
+        Act::Withdraw => open.is_none().then(|| "No order is open for it".into()),
+        Act::NewKeys | Act::NewStart | Act::MoveRegion(_) => {
+            if state == UnitState::Quarantined {
+                return Some("It is in quarantine; release it first".into());
+            }
+            if closing {
+                return Some("The window closes when the running units are done".into());
+            }
+            if seen.line.fixtures.is_empty() {
+                return Some("This station has no fixture for the board".into());
+            }
+            if let Some(open) = open {
+                // Carrying the open order out.
+                return (Act::of(open) != act)
+                    .then(|| "An order is open for it: carry that out, or withdraw it".into());
+            }
+            if !file.keys.enrolled {
+                return Some("It was never given keys; run it through its batch on the line".into());
+            }
+            if act == Act::NewStart {
+                return file
+                    .order
+                    .key_invalid_at_ms
+                    .map(|_| format!("The product key of {} was made invalid", file.order.name));
+            }
+            if state != UnitState::Passed {
+                return Some("It has not passed; run it through its batch on the line".into());
+            }
+            if matches!(act, Act::MoveRegion(_)) && seen.desk.regions.iter().all(|r| *r == file.keys.region) {
+                return Some(format!(
+                    "Only region {} is on this station; keywright anchors init brings others",
+                    file.keys.region
+                ));
+            }
+            None
+        }
+    }
+}
+
+/// What an act destroys, in numbers; empty for what destroys nothing at once.
+fn deaths(act: Act, file: &UnitFile) -> Vec<String> {
+    let keys = &file.keys;
+    let living: Vec<String> = [
+        ("agent key", keys.agent_key),
+        ("cloud key", keys.cloud_key),
+        ("cloud key on its way,", keys.cloud_staged),
+        ("cloud key left behind,", keys.cloud_leaving),
+    ]
+    .iter()
+    .filter(|(_, generation)| *generation > 0)
+    .map(|(name, generation)| format!("{name} generation {generation}"))
+    .collect();
+    let dead = match living.len() {
+        0 => "No key of it lives any more: 0 keys die".to_owned(),
+        1 => format!("1 key dies at once: {}", living[0]),
+        n => format!("{n} keys die at once: {}", living.join("; ")),
+    };
+    match act {
+        Act::NewStart => vec![
+            dead,
+            "All of its flash is erased: firmware, both key areas, the secret that its storage hangs on"
+                .into(),
+            "Its cloud lets it in no more until it has passed again, with new keys, in this fixture".into(),
+        ],
+        Act::Scrap => {
+            let mut all = vec![
+                dead,
+                "1 unit leaves for ever: its cloud never lets it in again, and no fixture takes it".into(),
+            ];
+            if file.open_order().is_some() {
+                all.push("1 open order is withdrawn".into());
+            }
+            all
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What an act does, in a sentence or two.
+fn purpose(act: Act) -> &'static str {
+    match act {
+        Act::NewKeys => {
+            "The unit asks for a new agent key and a new cloud key under those it has. The old ones die when it has proved the new ones"
+        }
+        Act::NewStart => {
+            "For a unit that lost its keys: its old identity dies everywhere first, then the chip is erased, flashed and enrolled again"
+        }
+        Act::MoveRegion(_) => {
+            "The unit asks, under the keys it has, for a new cloud key and for the anchors of another region"
+        }
+        Act::Quarantine => "No key is issued to it and its cloud lets it in no more, until it is released",
+        Act::Release => "It becomes what it was before, and its cloud lets it in again",
+        Act::Scrap => "It is taken out for ever; this can't be undone",
+        Act::Withdraw => "The open order is taken back; what it did already stays done",
+    }
+}
+
+const fn verb(act: Act) -> &'static str {
+    match act {
+        Act::NewKeys => "Order new keys",
+        Act::NewStart => "Erase and start anew",
+        Act::MoveRegion(_) => "Order the move",
+        Act::Quarantine => "Set it aside",
+        Act::Release => "Let it back",
+        Act::Scrap => "Scrap it for ever",
+        Act::Withdraw => "Withdraw the order",
+    }
+}
+
+impl Form {
+    fn new(unit: UnitId, act: Act, seen: Seen<'_>) -> Self {
+        let mut act = act;
+        if act == Act::MoveRegion(0) {
+            let here = seen.desk.file.as_ref().map_or(0, |f| f.keys.region);
+            let mut others = seen.desk.regions.iter().filter(|r| **r != here);
+            if let (Some(only), None) = (others.next(), others.next()) {
+                act = Act::MoveRegion(*only);
+            }
+        }
+        let fixture = (seen.line.fixtures.len() == 1).then_some(0);
+        Self { unit, act, reason: String::new(), fixture, sure: false, focused: false }
+    }
+
+    fn destroys(&self) -> bool {
+        matches!(self.act, Act::NewStart | Act::Scrap)
+    }
+
+    /// What is still missing.
+    fn missing(&self, seen: Seen<'_>) -> Option<String> {
+        if self.act == Act::MoveRegion(0) {
+            return Some("Choose the region".into());
+        }
+        if self.act.kind().is_some() {
+            match self.fixture.and_then(|i| seen.line.fixtures.get(i)) {
+                None => return Some("Say in which fixture the board lies".into()),
+                Some(f) if f.running.is_some() => return Some(format!("{} is running", f.name)),
+                Some(f) if f.trouble.is_some() => return Some(format!("{} can't be used", f.name)),
+                Some(_) => {}
+            }
+        }
+        if self.reason.trim().is_empty() {
+            return Some("Say why; it stands in the unit's history".into());
+        }
+        (self.destroys() && !self.sure).then(|| "Tick that you know what is destroyed".into())
+    }
+}
+
+/// Keys of the view itself.
+pub fn keys(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
+    let pressed = ui.input(|i| i.events.iter().any(|e| matches!(e, egui::Event::Key { pressed: true, .. })));
+    if pressed {
+        view.notice = None;
+    }
+    if ui.input(|i| i.key_pressed(Key::Escape)) {
+        view.units.query.clear();
+        view.units.wants_focus = true;
+        if seen.desk.file.is_some() || seen.desk.told != Told::Nothing {
+            out.desk.push(desk::Command::Leave);
+        }
+    }
+    // A scanner does not know where the keyboard is: what it types is a search, unless a text is being edited.
+    if !ui.ctx().text_edit_focused() {
+        let typed: String = ui.input(|i| {
+            i.events
+                .iter()
+                .filter_map(|e| match e {
+                    egui::Event::Text(text) if !text.trim().is_empty() => Some(text.as_str()),
+                    egui::Event::Paste(text) => Some(text.trim()),
+                    _ => None,
+                })
+                .collect()
+        });
+        if !typed.is_empty() {
+            view.units.query.push_str(&typed);
+            view.units.wants_focus = true;
+        }
+    }
+}
+
+/// The view below the header.
+pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, free: bool, out: &mut Asked) {
+    let p = palette(ui.ctx());
+    let mut room = room;
+    let row = Rect::from_min_size(room.min, vec2(room.width(), 44.0));
+    search(ui, row, view, free, out, p);
+    room.min.y = row.bottom() + 10.0;
+    told(ui, &mut room, &seen.desk.told, p);
+    match &seen.desk.file {
+        Some(file) => unit(ui, room, file, seen, view, out, p),
+        None => empty(ui, room, seen, p),
+    }
+    if view.units.form.is_some() {
+        match &seen.desk.file {
+            Some(file) => decide(ui, room, file, seen, view, out, p),
+            None => view.units.form = None,
+        }
+    }
+}
+
+fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut Asked, p: &Palette) {
+    let field = Rect::from_min_size(row.min, vec2(480.0_f32.min(row.width() - 130.0), row.height()));
+    ui.painter().rect(field, 9.0, p.surface, Stroke::new(1.0, p.outline), StrokeKind::Inside);
+    let icon = Rect::from_center_size(pos2(field.left() + 22.0, field.center().y), vec2(18.0, 18.0));
+    icons::paint(ui.painter(), icon, Icon::Search, p.muted, p.surface, 0.0);
+    let inner = Rect::from_min_max(
+        pos2(icon.right() + 8.0, field.top() + 2.0),
+        pos2(field.right() - 8.0, field.bottom() - 2.0),
+    );
+    let edit = egui::TextEdit::singleline(&mut view.units.query)
+        .id(Id::unique(search_id()))
+        .hint_text("Scan or type a hardware id or a serial")
+        .char_limit(128)
+        .frame(egui::Frame::NONE)
+        .font(regular(16.0))
+        .align(Align2::LEFT_CENTER)
+        .desired_width(inner.width())
+        .min_size(inner.size());
+    let response = ui.put(inner, edit);
+    ui.ctx().accesskit_node_builder(response.id, |node| node.set_label("Hardware id or serial of a unit"));
+    if response.has_focus() {
+        widgets::focus_ring(ui, field, 9.0, p);
+    }
+    let entered = free && response.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+    let nothing = free && ui.ctx().memory(|m| m.focused().is_none()) && !response.lost_focus();
+    if view.units.wants_focus || (nothing && ui.ctx().cumulative_frame_nr() < 3) || entered {
+        view.units.wants_focus = false;
+        response.request_focus();
+        let mut state = egui::text_edit::TextEditState::load(ui.ctx(), response.id).unwrap_or_default();
+        let end = egui::text::CCursor::new(view.units.query.chars().count());
+        state.cursor.set_char_range(Some(egui::text::CCursorRange::one(end)));
+        state.store(ui.ctx(), response.id);
+    }
+    let find = Button {
+        text: "Find",
+        name: "Find the unit",
+        icon: None,
+        loud: Loud::Primary,
+        enabled: !view.units.query.trim().is_empty(),
+        size: 15.0,
+    };
+    let place =
+        Rect::from_min_size(pos2(field.right() + 10.0, row.top()), vec2(find.width(ui) + 12.0, row.height()));
+    if (find.show(ui, place).clicked() || entered) && !view.units.query.trim().is_empty() {
+        // Empty again, so that the next scan does not hang on to this one.
+        let query = std::mem::take(&mut view.units.query);
+        out.desk.push(desk::Command::Find(query.trim().to_owned()));
+        view.units.wants_focus = true;
+    }
+}
+
+fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
+    let turn = (ui.input(|i| i.time) as f32 * 0.5).fract();
+    let (tone, icon, title, text) = match told {
+        Told::Nothing => return,
+        Told::Working(what) => (p.running, Icon::Turning, what.clone(), String::new()),
+        Told::Done(what) => (p.pass, Icon::Check, what.clone(), String::new()),
+        Told::Failed(failure) => {
+            (p.fail, Icon::Warning, format!("{} {}", failure.code, failure.sentence), failure.remedy.clone())
+        }
+    };
+    let height = if text.is_empty() { 44.0 } else { 60.0 };
+    let rect = Rect::from_min_size(room.min, vec2(room.width(), height));
+    ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
+    let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
+    icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, turn);
+    let words = Rect::from_min_max(pos2(square.right() + 12.0, rect.top() + 8.0), rect.max - vec2(14.0, 8.0));
+    let upper =
+        if text.is_empty() { words } else { Rect::from_min_size(words.min, vec2(words.width(), 22.0)) };
+    let used = widgets::line(ui, upper, Align2::LEFT_CENTER, &title, strong(15.0), tone.ink);
+    let lower = Rect::from_min_max(pos2(words.left(), words.bottom() - 20.0), words.max);
+    if !text.is_empty() {
+        widgets::line(ui, lower, Align2::LEFT_CENTER, &text, regular(14.0), p.text);
+    }
+    let response = ui.interact(used, ui.scope_id().with("told"), Sense::hover());
+    ui.ctx().accesskit_node_builder(response.id, |node| {
+        node.set_live(egui::accesskit::Live::Polite);
+        node.set_value(title.clone());
+    });
+    room.min.y = rect.bottom() + 10.0;
+}
+
+fn empty(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
+    let card = Rect::from_center_size(
+        pos2(room.center().x, room.top() + room.height() * 0.42),
+        vec2(660.0_f32.min(room.width()), 250.0_f32.min(room.height())),
+    );
+    ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+    let icon = Rect::from_center_size(pos2(card.center().x, card.top() + 48.0), vec2(40.0, 40.0));
+    icons::paint(ui.painter(), icon, Icon::Search, p.muted, p.surface, 0.0);
+    let slice = |top: f32, height: f32| {
+        Rect::from_min_size(pos2(card.left() + 28.0, card.top() + top), vec2(card.width() - 56.0, height))
+    };
+    widgets::line(
+        ui,
+        slice(78.0, 34.0),
+        Align2::CENTER_CENTER,
+        "Scan a unit that came back",
+        strong(22.0),
+        p.text,
+    );
+    let text = "Its label or its hardware id, 24 hex digits. You see all that happened to it, and give it new keys, a new start or another region, set it aside or scrap it";
+    widgets::block(ui, slice(116.0, 66.0), Align2::CENTER_TOP, text, regular(15.0), p.text, 3);
+    let text = match seen.desk.alarms.len() {
+        0 => "No alarm waits for a look".to_owned(),
+        1 => "1 alarm waits for a look: F3".to_owned(),
+        n => format!("{n} alarms wait for a look: F3"),
+    };
+    widgets::line(ui, slice(196.0, 28.0), Align2::CENTER_CENTER, &text, regular(14.0), p.muted);
+}
+
+fn unit(
+    ui: &mut Ui,
+    room: Rect,
+    file: &UnitFile,
+    seen: Seen<'_>,
+    view: &mut ViewState,
+    out: &mut Asked,
+    p: &Palette,
+) {
+    let width = (room.width() * 0.34).clamp(370.0, 480.0);
+    let left = Rect::from_min_size(room.min, vec2(width, room.height()));
+    let mut right = Rect::from_min_max(pos2(left.right() + 14.0, room.top()), room.max);
+    ui.painter().rect(left, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+    ui.scope_builder(UiBuilder::new().max_rect(left.shrink2(vec2(16.0, 12.0))), |ui| {
+        ui.set_clip_rect(left.shrink2(vec2(8.0, 2.0)).intersect(ui.clip_rect()));
+        egui::ScrollArea::vertical().id_salt("unit facts").auto_shrink(false).show(ui, |ui| {
+            ui.spacing_mut().item_spacing.y = 0.0;
+            facts(ui, file, view, p);
+            actions(ui, file, seen, view, p);
+        });
+    });
+    let works = |f: &line::FixtureView| {
+        let running = f.running.as_ref().and_then(|r| r.qa);
+        running.or(f.last.as_ref().filter(|_| f.running.is_none()).and_then(|l| l.qa)) == Some(file.unit.id)
+    };
+    if let Some(index) = seen.line.fixtures.iter().position(works) {
+        let strip = Rect::from_min_size(right.min, vec2(right.width(), 96.0));
+        line_view::strip(ui, strip, index, seen.line, view, &mut out.line);
+        right.min.y = strip.bottom() + 10.0;
+    }
+    story(ui, right, file, view, p);
+}
+
+fn facts(ui: &mut Ui, file: &UnitFile, view: &mut ViewState, p: &Palette) {
+    let width = ui.available_width();
+    let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
+    let unit = &file.unit;
+    let r = row(ui, 36.0);
+    let (icon, tone) = state_look(unit.state, p);
+    let word = state_word(unit.state);
+    let chip = widgets::width(ui, word, strong(13.0)) + 13.0 * 3.2;
+    let serial = Rect::from_min_max(r.min, pos2(r.right() - chip - 6.0, r.bottom()));
+    widgets::line(ui, serial, Align2::LEFT_CENTER, &unit.serial, strong(22.0), p.text);
+    widgets::chip(ui, pos2(r.right() - chip, r.center().y), word, Some(icon), tone, 13.0);
+    let keys = &file.keys;
+    let generation = |n: u32| if n == 0 { "none".to_owned() } else { format!("generation {n}") };
+    let mut agent = generation(keys.agent_key);
+    if keys.agent_key > 0 && !keys.enrolled {
+        agent += ", not confirmed";
+    }
+    let mut cloud = generation(keys.cloud_key);
+    if keys.cloud_staged > 0 {
+        write!(cloud, "; {} on its way", keys.cloud_staged).ok();
+    }
+    if keys.cloud_leaving > 0 {
+        write!(cloud, "; {} left behind", keys.cloud_leaving).ok();
+    }
+    let mut region = keys.region.to_string();
+    if keys.region_wanted > 0 {
+        write!(region, ", moves to {}", keys.region_wanted).ok();
+    }
+    let supersedes = file
+        .orders
+        .iter()
+        .find(|o| o.done || o.ended_at_ms.is_none())
+        .map_or_else(|| "nothing".to_owned(), |o| o.supersedes.clone());
+    let batch = format!("{}, {}", file.batch.name, super::header::batch_word(file.batch.state));
+    let order = format!("{}, {} rev. {}", file.order.name, file.order.model, file.order.hw_revision);
+    let attempts = match (unit.attempts, unit.interrupted) {
+        (n, true) => format!("{n}, the last was interrupted"),
+        (n, false) => n.to_string(),
+    };
+    let uid = unit.id.to_string();
+    let all: [(&str, &str, FontId); 8] = [
+        ("Hardware id", &uid, mono(13.0)),
+        ("Batch", &batch, regular(14.0)),
+        ("Product order", &order, regular(14.0)),
+        ("Agent key", &agent, regular(14.0)),
+        ("Cloud key", &cloud, regular(14.0)),
+        ("Region", &region, regular(14.0)),
+        ("Supersedes", &supersedes, mono(13.0)),
+        ("Attempts", &attempts, regular(14.0)),
+    ];
+    for (name, value, font) in all {
+        let r = row(ui, 22.0);
+        let (a, b) = (
+            Rect::from_min_size(r.min, vec2(104.0, r.height())),
+            Rect::from_min_max(pos2(r.left() + 108.0, r.top()), r.max),
+        );
+        widgets::line(ui, a, Align2::LEFT_CENTER, name, regular(13.5), p.muted);
+        let b = if name == "Hardware id" {
+            Rect::from_min_max(b.min, pos2(b.right() - 32.0, b.bottom()))
+        } else {
+            b
+        };
+        widgets::line(ui, b, Align2::LEFT_CENTER, value, font, p.text);
+        if name == "Hardware id" {
+            let copy = Button {
+                text: "",
+                name: "Copy the hardware id",
+                icon: Some(Icon::Copy),
+                loud: Loud::Quiet,
+                enabled: true,
+                size: 12.0,
+            };
+            let place = Rect::from_min_size(pos2(r.right() - 28.0, r.top() - 2.0), vec2(28.0, 24.0));
+            if copy.show(ui, place).on_hover_text("Copy").clicked() {
+                ui.ctx().copy_text(uid.clone());
+                view.notice = Some("Copied".into());
+            }
+        }
+    }
+    row(ui, 8.0);
+}
+
+fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
+    let width = ui.available_width();
+    let mut chosen = None;
+    let mut button = |ui: &mut Ui, place: Rect, act: Act, text: &str, icon: Icon, loud: Loud| {
+        let why = refusal(act, file, seen, view.closing);
+        let shown = Button { text, name: text, icon: Some(icon), loud, enabled: why.is_none(), size: 14.0 };
+        let response = shown.show(ui, place);
+        if let Some(why) = &why {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why.clone()));
+        }
+        if response.clicked() {
+            chosen = Some(act);
+        }
+        response.on_hover_text(why.unwrap_or_else(|| purpose(act).into()));
+    };
+    if let Some(open) = file.open_order() {
+        let (card, _) = ui.allocate_exact_size(vec2(width, 92.0), Sense::hover());
+        ui.painter().rect(card, 10.0, p.running.soft, Stroke::new(1.0, p.running.solid), StrokeKind::Inside);
+        let inner = card.shrink2(vec2(12.0, 8.0));
+        let title = format!("Open order: {}", act_name(Act::of(open)).to_lowercase());
+        let first = Rect::from_min_size(inner.min, vec2(inner.width(), 20.0));
+        widgets::line(ui, first, Align2::LEFT_CENTER, &title, strong(14.5), p.running.ink);
+        let text = format!("{}: {}", open.operator, open.reason);
+        let second = Rect::from_min_size(first.left_bottom(), vec2(inner.width(), 19.0));
+        widgets::line(ui, second, Align2::LEFT_CENTER, &text, regular(13.5), p.text);
+        let half = (inner.width() - 8.0) / 2.0;
+        let place = Rect::from_min_size(pos2(inner.left(), inner.bottom() - 32.0), vec2(half, 32.0));
+        button(ui, place, Act::of(open), "Carry it out", Icon::Play, Loud::Primary);
+        let place = place.translate(vec2(half + 8.0, 0.0));
+        button(ui, place, Act::Withdraw, "Withdraw", Icon::Cross, Loud::Quiet);
+        ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
+    }
+    let quarantined = file.unit.state == UnitState::Quarantined;
+    let mut grid: Vec<(Act, Icon)> = vec![
+        (Act::NewKeys, Icon::Key),
+        (Act::NewStart, Icon::Retry),
+        (Act::MoveRegion(0), Icon::Arrow),
+        if quarantined { (Act::Release, Icon::Check) } else { (Act::Quarantine, Icon::Stop) },
+        (Act::Scrap, Icon::Cross),
+    ];
+    if file.open_order().is_none() {
+        grid.push((Act::Withdraw, Icon::Cross));
+    } else {
+        // What carries it out is above.
+        grid.retain(|(act, _)| file.open_order().is_none_or(|o| Act::of(o) != *act));
+    }
+    for pair in grid.chunks(2) {
+        let (r, _) = ui.allocate_exact_size(vec2(width, 36.0), Sense::hover());
+        let half = (width - 8.0) / 2.0;
+        for (i, (act, icon)) in pair.iter().enumerate() {
+            let place =
+                Rect::from_min_size(pos2(r.left() + (half + 8.0) * i as f32, r.top()), vec2(half, 34.0));
+            button(ui, place, *act, &act_name(*act), *icon, Loud::Quiet);
+        }
+        ui.allocate_exact_size(vec2(width, 6.0), Sense::hover());
+    }
+    // One reason for all of them is said where it can be read without a pointer.
+    let reasons: Vec<_> = grid.iter().map(|(act, _)| refusal(*act, file, seen, view.closing)).collect();
+    if let Some(Some(first)) = reasons.first()
+        && reasons.iter().all(|r| r.as_ref() == Some(first))
+    {
+        let (r, _) = ui.allocate_exact_size(vec2(width, 40.0), Sense::hover());
+        widgets::block(ui, r, Align2::LEFT_TOP, first, regular(13.5), p.muted, 2);
+    }
+    if let Some(act) = chosen {
+        let mut form = Form::new(file.unit.id, act, seen);
+        if let Some(open) = file.open_order().filter(|open| Act::of(open) == act) {
+            form.reason = open.reason.clone();
+        }
+        view.units.form = Some(form);
+    }
+}
+
+/// One line of the story on the right.
+enum Line {
+    Title(String),
+    Head(&'static [Column]),
+    Cells(&'static [Column], Vec<String>, Option<Tone>),
+    Words(&'static str),
+    Gap,
+}
+
+/// A column's name, and its width; 0 takes what is left.
+type Column = (&'static str, f32);
+
+const ORDERS: &[Column] =
+    &[("When", 148.0), ("Order", 118.0), ("By", 84.0), ("State", 196.0), ("Reason", 0.0)];
+const ATTEMPTS: &[Column] =
+    &[("When", 148.0), ("Fixture", 96.0), ("By", 84.0), ("Outcome", 84.0), ("Why", 0.0)];
+const HISTORY: &[Column] = &[("When", 148.0), ("What", 178.0), ("Facts", 0.0)];
+
+fn order_state(order: &Reprovision) -> String {
+    match (order.ended_at_ms, order.done, order.after) {
+        (None, ..) => "open".into(),
+        (_, true, Some((agent, cloud))) => format!("done: agent {agent}, cloud {cloud}"),
+        (_, true, None) => "done".into(),
+        (_, false, _) => "withdrawn".into(),
+    }
+}
+
+fn order_kind(order: &Reprovision) -> String {
+    match order.kind {
+        ReprovisionKind::MoveRegion => format!("to region {}", order.region),
+        ReprovisionKind::NewKeys => "new keys".into(),
+        ReprovisionKind::NewStart => "new start".into(),
+    }
+}
+
+/// Facts of an event as people read them: `reason RMA 88, operator ana`.
+fn detail(value: &serde_json::Value) -> String {
+    let word = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    match value {
+        serde_json::Value::Object(all) => {
+            let parts: Vec<_> = all
+                .iter()
+                .map(|(name, value)| format!("{} {}", name.replace('_', " "), word(value)))
+                .collect();
+            parts.join(", ")
+        }
+        serde_json::Value::Null => String::new(),
+        other => word(other),
+    }
+}
+
+fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
+    let mut all = Vec::new();
+    all.push(Line::Title(format!("Orders of QA ({})", file.orders.len())));
+    if file.orders.is_empty() {
+        all.push(Line::Words("None was ever given"));
+    } else {
+        all.push(Line::Head(ORDERS));
+    }
+    for o in &file.orders {
+        let cells =
+            vec![time(o.opened_at_ms), order_kind(o), o.operator.clone(), order_state(o), o.reason.clone()];
+        all.push(Line::Cells(ORDERS, cells, None));
+    }
+    all.push(Line::Gap);
+    all.push(Line::Title(format!("Attempts ({})", file.attempts.len())));
+    all.push(Line::Head(ATTEMPTS));
+    for a in &file.attempts {
+        let outcome = a.outcome.map_or("unfinished", Outcome::as_str);
+        let why = match (&a.failure, &a.proof) {
+            (Some(failure), _) => format!("{} {}", failure.code, failure.sentence),
+            (None, Some(proof)) => format!(
+                "agent key {}, cloud key {}; {} old {} refused",
+                proof.ak_gen,
+                proof.ck_gen,
+                proof.old_keys_refused,
+                if proof.old_keys_refused == 1 { "key" } else { "keys" }
+            ),
+            (None, None) => String::new(),
+        };
+        let cells = vec![time(a.started_at_ms), a.fixture.clone(), a.operator.clone(), outcome.into(), why];
+        all.push(Line::Cells(ATTEMPTS, cells, a.outcome.map(|o| outcome_look(o, p))));
+    }
+    all.push(Line::Gap);
+    all.push(Line::Title(format!("History ({})", file.events.len())));
+    all.push(Line::Head(HISTORY));
+    for e in &file.events {
+        all.push(Line::Cells(
+            HISTORY,
+            vec![time(e.at_ms), e.kind.replace('-', " "), detail(&e.detail)],
+            None,
+        ));
+    }
+    all
+}
+
+/// Everything of the unit as a text for a report: tab-separated, times in UTC.
+fn report(file: &UnitFile, p: &Palette) -> String {
+    let unit = &file.unit;
+    let mut text = format!(
+        "Unit {}\nHardware id {}\nBatch {}\nState {}\nAgent key {}, cloud key {}, region {}\n",
+        unit.serial,
+        unit.id,
+        file.batch.name,
+        unit.state.as_str(),
+        file.keys.agent_key,
+        file.keys.cloud_key,
+        file.keys.region
+    );
+    for line in lines(file, |at| Stamp(at).to_string(), p) {
+        let row = match line {
+            Line::Title(title) => format!("\n{title}"),
+            Line::Head(columns) => columns.iter().map(|c| c.0).collect::<Vec<_>>().join("\t"),
+            Line::Cells(_, cells, _) => cells.join("\t"),
+            Line::Words(words) => words.into(),
+            Line::Gap => continue,
+        };
+        text += &row;
+        text.push('\n');
+    }
+    text
+}
+
+fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Palette) {
+    const ROW: f32 = 25.0;
+    ui.painter().rect(rect, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+    let inner = rect.shrink2(vec2(16.0, 10.0));
+    let copy = Button {
+        text: "Copy all",
+        name: "Copy all of the unit's history",
+        icon: Some(Icon::Copy),
+        loud: Loud::Quiet,
+        enabled: true,
+        size: 13.0,
+    };
+    let w = copy.width(ui);
+    let place = Rect::from_min_size(pos2(inner.right() - w, inner.top()), vec2(w, 30.0));
+    if copy.show(ui, place).on_hover_text("As text for a report, times in UTC").clicked() {
+        ui.ctx().copy_text(report(file, p));
+        view.notice = Some(format!("Copied the history of {}", file.unit.serial));
+    }
+    let all = lines(file, local, p);
+    let body = Rect::from_min_max(inner.min, inner.max);
+    let mut copied = None;
+    ui.scope_builder(UiBuilder::new().max_rect(body), |ui| {
+        ui.set_clip_rect(body.expand2(vec2(6.0, 0.0)).intersect(ui.clip_rect()));
+        ui.spacing_mut().item_spacing.y = 0.0;
+        // What is copied must not run under the button.
+        let top = place.expand(4.0);
+        egui::ScrollArea::vertical().id_salt(("story", file.unit.id.0)).auto_shrink(false).show_rows(
+            ui,
+            ROW,
+            all.len(),
+            |ui, range| {
+                let width = ui.available_width();
+                for line in &all[range] {
+                    let (r, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click());
+                    let mut cells_room = r;
+                    if r.intersects(top) {
+                        cells_room.max.x = top.left();
+                    }
+                    match line {
+                        Line::Gap => {}
+                        Line::Title(title) => {
+                            widgets::line(ui, cells_room, Align2::LEFT_CENTER, title, strong(15.5), p.text);
+                        }
+                        Line::Words(words) => {
+                            widgets::line(ui, cells_room, Align2::LEFT_CENTER, words, regular(13.5), p.muted);
+                        }
+                        Line::Head(columns) => {
+                            for (i, place) in cells(cells_room, columns).into_iter().enumerate() {
+                                let name = columns[i].0;
+                                widgets::line(ui, place, Align2::LEFT_CENTER, name, regular(12.5), p.muted);
+                            }
+                            ui.painter().hline(r.x_range(), r.bottom() - 1.0, Stroke::new(1.0, p.border));
+                        }
+                        Line::Cells(columns, texts, tone) => {
+                            let whole = texts.join(", ");
+                            response.widget_info(|| WidgetInfo::labeled(Role::Button, true, &whole));
+                            if response.hovered() || response.has_focus() {
+                                ui.painter().rect_filled(r.expand2(vec2(4.0, 0.0)), 5.0, p.track);
+                            }
+                            if response.gained_focus() {
+                                response.scroll_to_me(None);
+                            }
+                            for (i, place) in cells(cells_room, columns).into_iter().enumerate() {
+                                let (font, ink) = match tone {
+                                    Some(tone) if columns[i].0 == "Outcome" => (strong(13.5), tone.ink),
+                                    _ if i == 0 => (regular(13.0), p.muted),
+                                    _ => (regular(13.5), p.text),
+                                };
+                                widgets::line(ui, place, Align2::LEFT_CENTER, &texts[i], font, ink);
+                            }
+                            if response.clicked() {
+                                copied = Some(texts.join("\t"));
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    });
+    if let Some(text) = copied {
+        ui.ctx().copy_text(text);
+        view.notice = Some("Copied the row".into());
+    }
+}
+
+/// Places of a row's cells.
+fn cells(row: Rect, columns: &[Column]) -> Vec<Rect> {
+    // Narrow windows give every fixed column its share.
+    let fixed: f32 = columns.iter().map(|c| c.1).sum();
+    let squeeze = ((row.width() - 120.0) / fixed).clamp(0.4, 1.0);
+    let mut x = row.left();
+    columns
+        .iter()
+        .map(|(_, width)| {
+            let width = if *width > 0.0 { width * squeeze } else { (row.right() - x).max(1.0) };
+            let cell = Rect::from_min_size(pos2(x, row.top()), vec2((width - 8.0).max(1.0), row.height()));
+            x += width;
+            cell
+        })
+        .collect()
+}
+
+/// The dialog in which a decision is made.
+fn decide(
+    ui: &mut Ui,
+    room: Rect,
+    file: &UnitFile,
+    seen: Seen<'_>,
+    view: &mut ViewState,
+    out: &mut Asked,
+    p: &Palette,
+) {
+    let Some(mut form) = view.units.form.take() else { return };
+    if form.unit != file.unit.id {
+        return;
+    }
+    let carries = file.open_order().is_some_and(|open| Act::of(open) == form.act);
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(24, 18));
+    let id = Id::unique("decision");
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let mut done = false;
+    let mut back = false;
+    let command_enter = ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+        let width = 580.0_f32.min(room.width() - 80.0);
+        ui.set_width(width);
+        ui.spacing_mut().item_spacing.y = 8.0;
+        let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
+        let r = row(ui, 30.0);
+        let title = if carries { "Carry out: " } else { "" };
+        let name = if title.is_empty() { act_name(form.act) } else { act_name(form.act).to_lowercase() };
+        let title = format!("{title}{name}, {}", file.unit.serial);
+        widgets::line(ui, r, Align2::LEFT_CENTER, &title, strong(20.0), p.text);
+        let r = row(ui, 40.0);
+        widgets::block(ui, r, Align2::LEFT_TOP, purpose(form.act), regular(14.5), p.muted, 2);
+        let dies = deaths(form.act, file);
+        if !dies.is_empty() {
+            dying(ui, width, &dies, p);
+        }
+        if let Act::MoveRegion(chosen) = form.act
+            && !carries
+        {
+            let r = row(ui, 20.0);
+            let text = format!("It is in region {}. Where to?", file.keys.region);
+            widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
+            let others: Vec<u32> =
+                seen.desk.regions.iter().copied().filter(|r| *r != file.keys.region).collect();
+            let options: Vec<_> =
+                others.iter().map(|r| (format!("Region {r}"), String::new(), None)).collect();
+            let at = others.iter().position(|r| *r == chosen);
+            if let Some(i) = choose(ui, width, "region", &options, at, p) {
+                form.act = Act::MoveRegion(others[i]);
+            }
+        }
+        if form.act.kind().is_some() {
+            let r = row(ui, 20.0);
+            let text = "In which fixture does the board lie?";
+            widgets::line(ui, r, Align2::LEFT_CENTER, text, strong(14.5), p.text);
+            let options: Vec<_> = seen
+                .line
+                .fixtures
+                .iter()
+                .map(|f| {
+                    let (word, off) = match (&f.running, &f.trouble, f.present) {
+                        (Some(_), ..) => ("running", Some(format!("{} is running", f.name))),
+                        (_, Some(trouble), _) => ("can't be used", Some(trouble.to_string())),
+                        (.., Some(true)) => ("board seen", None),
+                        (.., Some(false)) => ("no board seen", None),
+                        (.., None) => ("", None),
+                    };
+                    (f.name.clone(), word.to_owned(), off)
+                })
+                .collect();
+            egui::ScrollArea::vertical().id_salt("fixtures to choose").max_height(132.0).show(ui, |ui| {
+                if let Some(i) = choose(ui, width - 12.0, "fixture", &options, form.fixture, p) {
+                    form.fixture = Some(i);
+                }
+            });
+        }
+        let r = row(ui, 20.0);
+        let text = format!("Why? {} and the reason stand in its history for ever", seen.line.operator);
+        widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
+        let edit = egui::TextEdit::singleline(&mut form.reason)
+            .id(Id::unique("reason"))
+            .hint_text("RMA number, what was seen, who asked for it")
+            .char_limit(500)
+            .interactive(!carries)
+            .desired_width(f32::INFINITY)
+            .margin(vec2(10.0, 8.0));
+        let edit = ui.add(edit);
+        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label("Reason"));
+        if !form.focused && !carries {
+            edit.request_focus();
+            form.focused = true;
+        }
+        if form.destroys() {
+            let text = "I have read this; what is destroyed is gone for good";
+            ui.checkbox(&mut form.sure, text);
+        }
+        let r = row(ui, 40.0);
+        let missing = form.missing(seen);
+        let go = Button {
+            text: verb(form.act),
+            name: verb(form.act),
+            icon: None,
+            loud: if form.destroys() { Loud::Danger } else { Loud::Primary },
+            enabled: missing.is_none(),
+            size: 15.0,
+        };
+        let w = go.width(ui);
+        let place = Rect::from_min_size(pos2(r.right() - w, r.top() + 2.0), vec2(w, 38.0));
+        let pressed = go.show(ui, place);
+        if missing.is_none() && (pressed.clicked() || command_enter) {
+            done = true;
+        }
+        let cancel = Button {
+            text: "Back",
+            name: "Back, nothing is changed",
+            icon: None,
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 15.0,
+        };
+        let w = cancel.width(ui);
+        let place = Rect::from_min_size(pos2(place.left() - w - 10.0, r.top() + 2.0), vec2(w, 38.0));
+        back = cancel.show(ui, place).clicked();
+        let hint = Rect::from_min_max(r.min, pos2(place.left() - 10.0, r.bottom()));
+        match &missing {
+            Some(missing) => {
+                ui.ctx().accesskit_node_builder(pressed.id, |node| node.set_description(missing.clone()));
+                widgets::line(ui, hint, Align2::LEFT_CENTER, missing, regular(13.5), p.error.ink);
+                pressed.on_hover_text(missing);
+            }
+            None => {
+                let text = "Ctrl+Enter does it, Esc goes back";
+                widgets::line(ui, hint, Align2::LEFT_CENTER, text, regular(13.0), p.muted);
+            }
+        }
+    });
+    if done {
+        out.desk.push(desk::Command::Decide(Decision {
+            unit: form.unit,
+            act: form.act,
+            reason: form.reason.trim().to_owned(),
+            operator: seen.line.operator.clone(),
+            fixture: form.fixture.filter(|_| form.act.kind().is_some()),
+        }));
+        view.units.wants_focus = true;
+    } else if back || modal.should_close() {
+        view.units.wants_focus = true;
+    } else {
+        view.units.form = Some(form);
+    }
+}
+
+fn dying(ui: &mut Ui, width: f32, dies: &[String], p: &Palette) {
+    let height = 36.0 + 40.0 * dies.len() as f32;
+    let (card, _) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
+    ui.painter().rect(card, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
+    let inner = card.shrink2(vec2(14.0, 8.0));
+    let icon = Rect::from_min_size(inner.min, vec2(18.0, 18.0));
+    icons::paint(ui.painter(), icon, Icon::Warning, p.fail.ink, p.fail.soft, 0.0);
+    let title =
+        Rect::from_min_max(pos2(icon.right() + 8.0, inner.top()), pos2(inner.right(), inner.top() + 18.0));
+    widgets::line(ui, title, Align2::LEFT_CENTER, "This can't be undone", strong(14.5), p.fail.ink);
+    let mut top = title.bottom() + 6.0;
+    for text in dies {
+        ui.painter().circle_filled(pos2(icon.center().x, top + 10.0), 2.5, p.fail.ink);
+        let place = Rect::from_min_size(pos2(title.left(), top), vec2(title.width(), 38.0));
+        let used = widgets::block(ui, place, Align2::LEFT_TOP, text, regular(14.0), p.text, 2);
+        top = used.bottom() + 5.0;
+    }
+}
+
+/// Options side by side, one of them taken: name, word and, if it can't be taken, why.
+fn choose(
+    ui: &mut Ui,
+    width: f32,
+    what: &str,
+    options: &[(String, String, Option<String>)],
+    chosen: Option<usize>,
+    p: &Palette,
+) -> Option<usize> {
+    let mut taken = None;
+    let columns = if width > 500.0 { 4 } else { 3 };
+    let cell = (width - 8.0 * (columns - 1) as f32) / columns as f32;
+    for (start, group) in options.chunks(columns).enumerate() {
+        let (r, _) = ui.allocate_exact_size(vec2(width, 38.0), Sense::hover());
+        for (i, (name, word, off)) in group.iter().enumerate() {
+            let index = start * columns + i;
+            let place =
+                Rect::from_min_size(pos2(r.left() + (cell + 8.0) * i as f32, r.top()), vec2(cell, 38.0));
+            let sense = if off.is_some() { Sense::hover() } else { Sense::click() };
+            let response = ui.interact(place, ui.scope_id().with((what, index)), sense);
+            let on = chosen == Some(index);
+            let said =
+                if word.is_empty() { format!("{what} {name}") } else { format!("{what} {name}, {word}") };
+            response.widget_info(|| WidgetInfo::selected(Role::RadioButton, off.is_none(), on, &said));
+            let (fill, edge) = match (on, off.is_some(), response.hovered()) {
+                (true, ..) => (p.running.soft, Stroke::new(2.0, p.running.solid)),
+                (_, true, _) => (p.surface, Stroke::new(1.0, p.border)),
+                (.., true) => (p.hover, Stroke::new(1.0, p.outline)),
+                _ => (p.surface, Stroke::new(1.0, p.outline)),
+            };
+            ui.painter().rect(place, 8.0, fill, edge, StrokeKind::Inside);
+            let ring = pos2(place.left() + 17.0, place.center().y);
+            ui.painter().circle_stroke(
+                ring,
+                6.0,
+                Stroke::new(1.5, if off.is_some() { p.border } else { p.outline }),
+            );
+            if on {
+                ui.painter().circle_filled(ring, 3.5, p.running.solid);
+            }
+            let words =
+                Rect::from_min_max(pos2(ring.x + 12.0, place.top() + 3.0), place.max - vec2(6.0, 3.0));
+            let ink = if off.is_some() { p.muted } else { p.text };
+            let upper = if word.is_empty() {
+                words
+            } else {
+                Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 2.0))
+            };
+            widgets::line(ui, upper, Align2::LEFT_CENTER, name, strong(14.0), ink);
+            if !word.is_empty() {
+                let lower = Rect::from_min_max(pos2(words.left(), words.center().y + 1.0), words.max);
+                widgets::line(ui, lower, Align2::LEFT_CENTER, word, regular(12.0), p.muted);
+            }
+            if response.has_focus() {
+                widgets::focus_ring(ui, place, 8.0, p);
+            }
+            if response.clicked() {
+                taken = Some(index);
+            }
+            if let Some(why) = off {
+                response.on_hover_text(why);
+            }
+        }
+    }
+    taken
+}
