@@ -5,7 +5,7 @@
 //! number of fixtures, `units` (the Units view) with `unit`, `order`, `scrapped`, `notfound` or `working`, `alarms`, `light` or
 //! `dark`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
 
-use keywright::desk::Told;
+use keywright::desk::{Job, Told};
 use keywright::failure::{Failure, FailureCode};
 use keywright::gui::scripted::{self, Scene, ScriptedDesk, ScriptedLine, scene};
 use keywright::gui::{GuiError, Options, Screenshot, Tab, Theme, run};
@@ -34,6 +34,8 @@ fn main() -> Result<(), GuiError> {
                 file.orders.insert(0, scripted::reprovision(ReprovisionKind::NewStart, true));
                 works = word == "working";
                 if works {
+                    let (unit, serial) = (file.unit.id, file.unit.serial.clone());
+                    desk.job = Some(Job { unit, serial, fixture: 0, order: 2 });
                     desk.told = Told::Working(format!("The order stands; {} is in work", file.unit.serial));
                 }
                 desk.file = Some(Arc::new(file));

@@ -552,9 +552,9 @@ fn facts(ui: &mut Ui, file: &UnitFile, view: &mut ViewState, p: &Palette) {
 fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     let width = ui.available_width();
     let mut chosen = None;
-    let mut button = |ui: &mut Ui, place: Rect, act: Act, text: &str, icon: Icon, loud: Loud| {
+    let mut button = |ui: &mut Ui, place: Rect, act: Act, text: &str, icon: Option<Icon>, loud: Loud| {
         let why = refusal(act, file, seen, view.closing);
-        let shown = Button { text, name: text, icon: Some(icon), loud, enabled: why.is_none(), size: 14.0 };
+        let shown = Button { text, name: text, icon, loud, enabled: why.is_none(), size: 14.0 };
         let response = shown.show(ui, place);
         if let Some(why) = &why {
             ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why.clone()));
@@ -576,24 +576,25 @@ fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p
         widgets::line(ui, second, Align2::LEFT_CENTER, &text, regular(13.5), p.text);
         let half = (inner.width() - 8.0) / 2.0;
         let place = Rect::from_min_size(pos2(inner.left(), inner.bottom() - 32.0), vec2(half, 32.0));
-        button(ui, place, Act::of(open), "Carry it out", Icon::Play, Loud::Primary);
+        button(ui, place, Act::of(open), "Carry it out", Some(Icon::Play), Loud::Primary);
         let place = place.translate(vec2(half + 8.0, 0.0));
-        button(ui, place, Act::Withdraw, "Withdraw", Icon::Cross, Loud::Quiet);
+        button(ui, place, Act::Withdraw, "Withdraw", None, Loud::Quiet);
         ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
     }
     let quarantined = file.unit.state == UnitState::Quarantined;
-    let mut grid: Vec<(Act, Icon)> = vec![
-        (Act::NewKeys, Icon::Key),
-        (Act::NewStart, Icon::Retry),
-        (Act::MoveRegion(0), Icon::Arrow),
-        if quarantined { (Act::Release, Icon::Check) } else { (Act::Quarantine, Icon::Stop) },
-        (Act::Scrap, Icon::Cross),
+    let mut grid: Vec<(Act, Option<Icon>)> = vec![
+        (Act::NewKeys, Some(Icon::Key)),
+        (Act::NewStart, Some(Icon::Retry)),
+        (Act::MoveRegion(0), Some(Icon::Arrow)),
+        if quarantined { (Act::Release, Some(Icon::Check)) } else { (Act::Quarantine, Some(Icon::Stop)) },
+        (Act::Scrap, Some(Icon::Cross)),
     ];
     if file.open_order().is_none() {
-        grid.push((Act::Withdraw, Icon::Cross));
+        grid.push((Act::Withdraw, None));
     } else {
         // What carries it out is above.
-        grid.retain(|(act, _)| file.open_order().is_none_or(|o| Act::of(o) != *act));
+        let kind = file.open_order().map(|o| o.kind);
+        grid.retain(|(act, _)| act.kind().is_none_or(|(k, _)| Some(k) != kind));
     }
     for pair in grid.chunks(2) {
         let (r, _) = ui.allocate_exact_size(vec2(width, 36.0), Sense::hover());
@@ -766,36 +767,36 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
         ui.ctx().copy_text(report(file, p));
         view.notice = Some(format!("Copied the history of {}", file.unit.serial));
     }
+    let title = Rect::from_min_max(inner.min, pos2(place.left() - 10.0, place.bottom()));
+    widgets::line(ui, title, Align2::LEFT_CENTER, "What happened to it", strong(16.5), p.text);
     let all = lines(file, local, p);
-    let body = Rect::from_min_max(inner.min, inner.max);
+    // The scroll bar runs between the rows and the card's edge.
+    let body = Rect::from_min_max(
+        pos2(inner.left(), place.bottom() + 6.0),
+        pos2(rect.right() - 4.0, inner.bottom()),
+    );
     let mut copied = None;
     ui.scope_builder(UiBuilder::new().max_rect(body), |ui| {
         ui.set_clip_rect(body.expand2(vec2(6.0, 0.0)).intersect(ui.clip_rect()));
         ui.spacing_mut().item_spacing.y = 0.0;
-        // What is copied must not run under the button.
-        let top = place.expand(4.0);
         egui::ScrollArea::vertical().id_salt(("story", file.unit.id.0)).auto_shrink(false).show_rows(
             ui,
             ROW,
             all.len(),
             |ui, range| {
-                let width = ui.available_width();
                 for line in &all[range] {
-                    let (r, response) = ui.allocate_exact_size(vec2(width, ROW), Sense::click());
-                    let mut cells_room = r;
-                    if r.intersects(top) {
-                        cells_room.max.x = top.left();
-                    }
+                    let sense = if matches!(line, Line::Cells(..)) { Sense::click() } else { Sense::hover() };
+                    let (r, response) = ui.allocate_exact_size(vec2(inner.width(), ROW), sense);
                     match line {
                         Line::Gap => {}
                         Line::Title(title) => {
-                            widgets::line(ui, cells_room, Align2::LEFT_CENTER, title, strong(15.5), p.text);
+                            widgets::line(ui, r, Align2::LEFT_CENTER, title, strong(14.5), p.text);
                         }
                         Line::Words(words) => {
-                            widgets::line(ui, cells_room, Align2::LEFT_CENTER, words, regular(13.5), p.muted);
+                            widgets::line(ui, r, Align2::LEFT_CENTER, words, regular(13.5), p.muted);
                         }
                         Line::Head(columns) => {
-                            for (i, place) in cells(cells_room, columns).into_iter().enumerate() {
+                            for (i, place) in cells(r, columns).into_iter().enumerate() {
                                 let name = columns[i].0;
                                 widgets::line(ui, place, Align2::LEFT_CENTER, name, regular(12.5), p.muted);
                             }
@@ -810,7 +811,7 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
                             if response.gained_focus() {
                                 response.scroll_to_me(None);
                             }
-                            for (i, place) in cells(cells_room, columns).into_iter().enumerate() {
+                            for (i, place) in cells(r, columns).into_iter().enumerate() {
                                 let (font, ink) = match tone {
                                     Some(tone) if columns[i].0 == "Outcome" => (strong(13.5), tone.ink),
                                     _ if i == 0 => (regular(13.0), p.muted),
@@ -942,7 +943,7 @@ fn decide(
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0));
         let edit = ui.add(edit);
-        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label("Reason"));
+        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label("Reason for this decision"));
         if !form.focused && !carries {
             edit.request_focus();
             form.focused = true;
@@ -1091,4 +1092,387 @@ fn choose(
         }
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::Tab;
+    use super::super::line_view::tests::{World, harness, press};
+    use super::super::scripted::{self, Scene, scene, unit_file};
+    use super::*;
+    use crate::desk::{Command, Job};
+    use crate::failure::{Failure, FailureCode};
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    type H = Harness<'static, World>;
+
+    fn units(desk: desk::Snapshot, fixtures: usize) -> H {
+        let mut h = harness(scene(Scene::Ready(fixtures), Instant::now()));
+        h.state_mut().desk = desk;
+        press(&mut h, &[Key::F2]);
+        h.run();
+        h
+    }
+
+    fn open(state: UnitState, fixtures: usize) -> H {
+        units(scripted::desk(state), fixtures)
+    }
+
+    fn with_order(kind: ReprovisionKind) -> H {
+        let mut desk = scripted::desk(UnitState::Passed);
+        let mut file = unit_file(UnitState::Passed);
+        file.orders.insert(0, scripted::reprovision(kind, true));
+        desk.file = Some(Arc::new(file));
+        units(desk, 1)
+    }
+
+    fn click(h: &mut H, label: &str) {
+        h.get_by_label(label).click();
+        h.run();
+        h.run();
+    }
+
+    fn type_in(h: &mut H, text: &str) {
+        h.event(egui::Event::Text(text.into()));
+        h.run();
+    }
+
+    fn is_off(h: &H, label: &str) -> bool {
+        h.get_by_label(label).accesskit_node().is_disabled()
+    }
+
+    fn decided(h: &mut H) -> Decision {
+        match h.state_mut().take_desk().as_slice() {
+            [Command::Decide(decision)] => decision.clone(),
+            other => panic!("one decision was expected, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_scanner_needs_no_pointer_and_starts_no_board() {
+        let mut h = units(desk::Snapshot::default(), 2);
+        h.get_by_label("Scan a unit that came back");
+        let field = "Hardware id or serial of a unit";
+        assert!(h.get_by_label(field).is_focused());
+        for scan in ["KW429-01043", "003d001f313251093336006f"] {
+            type_in(&mut h, scan);
+            press(&mut h, &[Key::Enter]);
+            assert_eq!(h.state_mut().take_desk(), [Command::Find(scan.into())]);
+            assert!(h.get_by_label(field).is_focused(), "ready for the next scan");
+        }
+        // The keyboard is anywhere else.
+        h.ctx.memory_mut(|m| m.request_focus(Id::unique("elsewhere")));
+        h.run();
+        for key in ["K", "W", "1"] {
+            type_in(&mut h, key);
+        }
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(h.state_mut().take_desk(), [Command::Find("KW1".into())]);
+        assert_eq!(h.state_mut().take(), [], "digits of a scan start no fixture");
+    }
+
+    #[test]
+    fn what_is_not_found_says_what_to_do_and_escape_goes_back() {
+        let mut h = units(
+            desk::Snapshot {
+                told: Told::Failed(Failure {
+                    code: FailureCode::InvalidInput,
+                    sentence: "No unit has the hardware id or serial \"X\"".into(),
+                    remedy: "Scan the label again".into(),
+                }),
+                ..desk::Snapshot::default()
+            },
+            1,
+        );
+        h.get_by_label("K608 No unit has the hardware id or serial \"X\"");
+        h.get_by_label("Scan the label again");
+        press(&mut h, &[Key::Escape]);
+        assert_eq!(h.state_mut().take_desk(), [Command::Leave]);
+    }
+
+    #[test]
+    fn a_unit_shows_its_facts_its_orders_its_attempts_and_its_history_newest_first() {
+        let h = open(UnitState::Passed, 1);
+        for label in [
+            "KW429-01043",
+            "Passed",
+            "003d001f313251093336006f",
+            "B-2041, open",
+            "PO-2026-0417, KW-GATEWAY-429 rev. C",
+            "003d001f313251093336006f.1",
+            "Orders of QA (1)",
+            "done: agent 2, cloud 2",
+            "RMA 2291, SIM replaced",
+            "Attempts (3)",
+            "K304 The board does not answer on its serial port",
+            "History (12)",
+        ] {
+            h.get_by_label(label);
+        }
+        let newest = h.get_by_label("reprovisioned").rect().top();
+        assert!(newest < h.get_by_label("reprovision ordered").rect().top());
+    }
+
+    #[test]
+    fn history_is_copied_whole_or_by_the_row_and_holds_no_more_than_is_shown() {
+        let mut h = open(UnitState::Passed, 1);
+        click(&mut h, "Copy all of the unit's history");
+        h.get_by_label("Copied the history of KW429-01043");
+        let text = report(&unit_file(UnitState::Passed), &super::super::theme::LIGHT);
+        for part in ["Hardware id 003d001f313251093336006f", "When\tWhat\tFacts", "\treprovisioned\t", "Z\t"]
+        {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        click(&mut h, "Copy the hardware id");
+        h.get_by_label("Copied");
+    }
+
+    #[test]
+    fn new_keys_need_a_reason_and_go_to_the_only_fixture() {
+        let mut h = open(UnitState::Passed, 1);
+        click(&mut h, "New keys");
+        h.get_by_label("New keys, KW429-01043");
+        assert!(h.get_by_label("Reason for this decision").is_focused());
+        assert!(is_off(&h, "Order new keys"));
+        h.get_by_label("Say why; it stands in the unit's history");
+        type_in(&mut h, "RMA 2300");
+        // A scanner's Enter decides nothing.
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(h.state_mut().take_desk(), []);
+        assert!(!is_off(&h, "Order new keys"));
+        click(&mut h, "Order new keys");
+        let unit = unit_file(UnitState::Passed).unit.id;
+        let expected = Decision {
+            unit,
+            act: Act::NewKeys,
+            reason: "RMA 2300".into(),
+            operator: "Ana Petrović".into(),
+            fixture: Some(0),
+        };
+        assert_eq!(decided(&mut h), expected);
+        assert!(h.query_by_label("Order new keys").is_none(), "the dialog is gone");
+        assert_eq!(h.state_mut().take(), []);
+    }
+
+    #[test]
+    fn several_fixtures_must_be_told_apart_and_a_running_one_is_off() {
+        let mut h = open(UnitState::Passed, 3);
+        h.state_mut().snapshot.fixtures[0] =
+            scripted::running(1, line::Step::Flash, "writing app", 0.2, Instant::now(), 3);
+        click(&mut h, "New keys");
+        type_in(&mut h, "RMA 1");
+        h.get_by_label("Say in which fixture the board lies");
+        assert!(is_off(&h, "fixture Fixture 1, running"));
+        click(&mut h, "fixture Fixture 3, board seen");
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+        h.run();
+        assert_eq!(decided(&mut h).fixture, Some(2));
+    }
+
+    #[test]
+    fn a_new_start_says_in_numbers_what_dies_and_wants_a_yes() {
+        let mut h = open(UnitState::Passed, 1);
+        click(&mut h, "New start");
+        h.get_by_label("This can't be undone");
+        h.get_by_label("2 keys die at once: agent key generation 2; cloud key generation 2");
+        h.get_by_label_contains("All of its flash is erased");
+        type_in(&mut h, "erased in repair");
+        h.get_by_label("Tick that you know what is destroyed");
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+        h.run();
+        assert_eq!(h.state_mut().take_desk(), []);
+        click(&mut h, "I have read this; what is destroyed is gone for good");
+        click(&mut h, "Erase and start anew");
+        let decision = decided(&mut h);
+        assert_eq!((decision.act, decision.fixture), (Act::NewStart, Some(0)));
+    }
+
+    #[test]
+    fn scrap_says_what_dies_and_needs_no_board() {
+        let mut h = open(UnitState::Quarantined, 0);
+        click(&mut h, "Scrap");
+        h.get_by_label_contains("2 keys die at once");
+        h.get_by_label_contains("1 unit leaves for ever");
+        type_in(&mut h, "burnt");
+        click(&mut h, "I have read this; what is destroyed is gone for good");
+        click(&mut h, "Scrap it for ever");
+        let decision = decided(&mut h);
+        assert_eq!((decision.act, decision.fixture), (Act::Scrap, None));
+    }
+
+    #[test]
+    fn a_move_chooses_among_the_regions_that_are_here() {
+        let mut h = open(UnitState::Passed, 1);
+        click(&mut h, "Move region");
+        type_in(&mut h, "sold to region 9");
+        h.get_by_label("Choose the region");
+        assert!(h.query_by_label("region Region 7").is_none(), "it is there already");
+        click(&mut h, "region Region 9");
+        click(&mut h, "Order the move");
+        assert_eq!(decided(&mut h).act, Act::MoveRegion(9));
+        let mut desk = scripted::desk(UnitState::Passed);
+        desk.regions = vec![7];
+        let h = units(desk, 1);
+        assert!(is_off(&h, "Move region"));
+    }
+
+    #[test]
+    fn quarantine_release_and_withdraw_are_decided_with_a_reason() {
+        for (state, button, go, act) in [
+            (UnitState::Passed, "Quarantine", "Set it aside", Act::Quarantine),
+            (UnitState::Quarantined, "Release", "Let it back", Act::Release),
+        ] {
+            let mut h = open(state, 1);
+            click(&mut h, button);
+            type_in(&mut h, "label unreadable");
+            click(&mut h, go);
+            let decision = decided(&mut h);
+            assert_eq!((decision.act, decision.reason.as_str()), (act, "label unreadable"));
+        }
+        let mut h = with_order(ReprovisionKind::NewKeys);
+        click(&mut h, "Withdraw");
+        type_in(&mut h, "wrong unit");
+        click(&mut h, "Withdraw the order");
+        assert_eq!(decided(&mut h).act, Act::Withdraw);
+    }
+
+    #[test]
+    fn an_open_order_is_carried_out_with_its_own_reason() {
+        let mut h = with_order(ReprovisionKind::MoveRegion);
+        h.get_by_label("Open order: move to region 8");
+        assert!(is_off(&h, "New keys") && is_off(&h, "New start"));
+        click(&mut h, "Carry it out");
+        click(&mut h, "Order the move");
+        let decision = decided(&mut h);
+        let reason = "RMA 2291, SIM replaced";
+        assert_eq!((decision.act, decision.reason.as_str()), (Act::MoveRegion(8), reason));
+    }
+
+    #[test]
+    fn what_is_off_says_why() {
+        let why = |h: &H, label: &str| {
+            let node = h.get_by_label(label);
+            assert!(node.accesskit_node().is_disabled(), "{label}");
+            node.accesskit_node().description().unwrap_or_default()
+        };
+        let h = open(UnitState::Scrapped, 1);
+        for label in ["New keys", "New start", "Move region", "Quarantine", "Scrap", "Withdraw"] {
+            assert!(why(&h, label).contains("scrapped"), "{label}");
+        }
+        h.get_by_label("It was scrapped; it never comes back");
+        let h = open(UnitState::Quarantined, 1);
+        assert!(why(&h, "New keys").contains("release it first"));
+        let h = open(UnitState::Arrived, 1);
+        assert!(why(&h, "New start").contains("never given keys"));
+        let h = open(UnitState::Passed, 0);
+        assert!(why(&h, "New keys").contains("no fixture"));
+        let mut h = open(UnitState::Passed, 1);
+        h.state_mut().snapshot.operator.clear();
+        h.run();
+        assert!(why(&h, "Scrap").contains("who works here"));
+        let mut desk = scripted::desk(UnitState::Passed);
+        let unit = unit_file(UnitState::Passed).unit;
+        desk.job = Some(Job { unit: unit.id, serial: unit.serial, fixture: 0, order: 1 });
+        let h = units(desk, 2);
+        assert!(why(&h, "Quarantine").contains("in work for QA"));
+    }
+
+    #[test]
+    fn progress_and_result_are_shown_where_the_order_was_given() {
+        let mut h = open(UnitState::Passed, 2);
+        let unit = unit_file(UnitState::Passed).unit.id;
+        let mut fixture = scripted::running(2, line::Step::Prove, "challenge", 0.5, Instant::now(), 9);
+        if let Some(running) = fixture.running.as_mut() {
+            running.qa = Some(unit);
+        }
+        h.state_mut().snapshot.fixtures[1] = fixture;
+        h.run();
+        h.get_by_label("challenge");
+        h.get_by_label("for QA");
+        click(&mut h, "Cancel Fixture 2");
+        assert_eq!(h.state_mut().take(), [line::Command::Cancel(1)]);
+        let mut fixture = scripted::done(2, Outcome::Timeout, Some(FailureCode::DeviceSilent));
+        if let Some(last) = fixture.last.as_mut() {
+            last.qa = Some(unit);
+        }
+        h.state_mut().snapshot.fixtures[1] = fixture;
+        h.run();
+        h.get_by_label("Goes on in Units (F2)");
+        assert!(h.query_by_label("Try again Fixture 2").is_none(), "the line would make a unit of it");
+        press(&mut h, &[Key::F2, Key::Space]);
+        assert!(!h.state_mut().take().contains(&line::Command::Start(1)));
+    }
+
+    #[test]
+    fn both_views_are_reached_by_key_and_by_tab_and_keep_their_keys_apart() {
+        let mut h = open(UnitState::Passed, 2);
+        press(&mut h, &[Key::Num1, Key::Space]);
+        assert_eq!(h.state_mut().take(), []);
+        for (key, tab) in [(Key::Num1, Tab::Line), (Key::Num2, Tab::Units)] {
+            h.key_press_modifiers(Modifiers::COMMAND, key);
+            h.run();
+            assert_eq!(h.state().view.tab, tab);
+        }
+        click(&mut h, "Line");
+        assert_eq!(h.state().view.tab, Tab::Line);
+        h.get_by_label("Fixture 2: board ready");
+        assert_eq!(h.state_mut().take(), []);
+        press(&mut h, &[Key::Num2]);
+        assert_eq!(h.state_mut().take(), [line::Command::Start(1)]);
+    }
+
+    #[test]
+    fn alarms_are_counted_listed_looked_at_and_lead_to_their_unit() {
+        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
+        assert!(h.query_by_label_contains("to look at").is_none());
+        h.state_mut().desk.alarms = scripted::alarms();
+        h.run();
+        click(&mut h, "2 alarms to look at");
+        let sentence = "Unit KW429-01043 (003d001f313251093336006f) shows another identity key than its own: \
+                        somebody may imitate it";
+        h.get_by_label(sentence);
+        h.get_by_label_contains("3 times, last 20");
+        press(&mut h, &[Key::Space]);
+        assert_eq!(h.state_mut().take(), [], "no key reaches the line");
+        click(&mut h, &format!("I looked at it: {sentence}"));
+        let seen = Command::SeeAlarm { id: 7, operator: "Ana Petrović".into() };
+        assert_eq!(h.state_mut().take_desk(), [seen]);
+        click(&mut h, "Show the unit KW429-01043");
+        assert_eq!(h.state_mut().take_desk(), [Command::Find("003d001f313251093336006f".into())]);
+        assert_eq!((h.state().view.tab, h.state().view.alarms), (Tab::Units, false));
+        press(&mut h, &[Key::F3]);
+        h.get_by_label(sentence);
+        press(&mut h, &[Key::Escape]);
+        assert!(h.query_by_label(sentence).is_none());
+    }
+
+    #[test]
+    fn everything_fits_from_the_smallest_window_on() {
+        use super::super::line_view::tests::sized;
+        for size in [vec2(960.0, 600.0), vec2(1280.0, 720.0), vec2(1920.0, 1080.0)] {
+            for theme in [egui::Theme::Light, egui::Theme::Dark] {
+                let mut h = sized(scene(Scene::Ready(1), Instant::now()), size, theme);
+                h.state_mut().desk = scripted::desk(UnitState::Passed);
+                press(&mut h, &[Key::F2]);
+                let screen = Rect::from_min_size(egui::Pos2::ZERO, size);
+                for label in
+                    ["Line", "Units", "2 alarms to look at", "New keys", "Scrap", "Withdraw", "Find the unit"]
+                {
+                    let rect = h.get_by_label(label).rect();
+                    assert!(screen.contains_rect(rect), "{label} at {size:?}: {rect:?}");
+                }
+                let (units, batch) =
+                    (h.get_by_label("Units").rect(), h.get_by_label_contains("Choose batch").rect());
+                assert!(
+                    units.right() <= batch.left()
+                        && batch.right() <= h.get_by_label("2 alarms to look at").rect().left()
+                );
+                click(&mut h, "New start");
+                let go = h.get_by_label("Erase and start anew").rect();
+                assert!(screen.contains_rect(go), "{size:?}: {go:?}");
+            }
+        }
+    }
 }
