@@ -45,7 +45,7 @@ fn main() -> Result<(), GuiError> {
                     code: FailureCode::InvalidInput,
                     sentence: "No unit has the hardware id or serial \"B-2041-00017\"".into(),
                     remedy:
-                        "Scan the label again; a hardware id has 24 digits, a serial looks like B1-00042K"
+                        "Scan the label again; a hardware id has 24 hex digits, a serial looks like B1-00042K"
                             .into(),
                 });
             }

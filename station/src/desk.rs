@@ -214,7 +214,7 @@ fn not_found(name: &str) -> Failure {
         ),
         _ => (
             format!("No unit has the hardware id or serial {name:?}"),
-            "Scan the label again; a hardware id has 24 digits, a serial looks like B1-00042K",
+            "Scan the label again; a hardware id has 24 hex digits, a serial looks like B1-00042K",
         ),
     };
     Failure { code: FailureCode::InvalidInput, sentence, remedy: remedy.into() }

@@ -195,10 +195,10 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
             for shown in &seen.desk.alarms {
                 let alarm = &shown.alarm;
                 let (r, _) = ui.allocate_exact_size(vec2(width, 92.0), egui::Sense::hover());
-                ui.painter().rect(r, 10.0, p.error.soft, Stroke::new(1.0, p.error.solid), StrokeKind::Inside);
+                ui.painter().rect(r, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
                 let inner = r.shrink2(vec2(14.0, 9.0));
                 let bell = Rect::from_min_size(inner.min + vec2(0.0, 2.0), vec2(20.0, 20.0));
-                icons::paint(ui.painter(), bell, Icon::Bell, p.error.ink, p.error.soft, 0.0);
+                icons::paint(ui.painter(), bell, Icon::Bell, p.fail.ink, p.fail.soft, 0.0);
                 let words = Rect::from_min_max(pos2(bell.right() + 10.0, inner.top()), inner.max);
                 let mut sentence = alarm.sentence();
                 if let (AlarmOf::Unit(unit), Some(serial)) = (&alarm.of, &shown.serial) {

@@ -48,11 +48,11 @@ pub struct Form {
     focused: bool,
 }
 
-/// A time as the clock on the wall shows it.
+/// A time as the clock on the wall shows it; reports have the seconds.
 pub fn local(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(
         |_| "–".into(),
-        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
     )
 }
 
@@ -186,7 +186,7 @@ fn deaths(act: Act, file: &UnitFile) -> Vec<String> {
             dead,
             "All of its flash is erased: firmware, both key areas, the secret that its storage hangs on"
                 .into(),
-            "Its cloud lets it in no more until it has passed again, with new keys, in this fixture".into(),
+            "Its cloud lets it in no more until it has passed again, with new keys".into(),
         ],
         Act::Scrap => {
             let mut all = vec![
@@ -635,11 +635,14 @@ enum Line {
 /// A column's name, and its width; 0 takes what is left.
 type Column = (&'static str, f32);
 
+/// A time is never cut: without its end it is another one.
+const WHEN: f32 = 126.0;
+
 const ORDERS: &[Column] =
-    &[("When", 148.0), ("Order", 118.0), ("By", 84.0), ("State", 196.0), ("Reason", 0.0)];
+    &[("When", WHEN), ("Order", 118.0), ("By", 84.0), ("State", 196.0), ("Reason", 0.0)];
 const ATTEMPTS: &[Column] =
-    &[("When", 148.0), ("Fixture", 96.0), ("By", 84.0), ("Outcome", 84.0), ("Why", 0.0)];
-const HISTORY: &[Column] = &[("When", 148.0), ("What", 178.0), ("Facts", 0.0)];
+    &[("When", WHEN), ("Fixture", 96.0), ("By", 84.0), ("Outcome", 84.0), ("Why", 0.0)];
+const HISTORY: &[Column] = &[("When", WHEN), ("What", 178.0), ("Facts", 0.0)];
 
 fn order_state(order: &Reprovision) -> String {
     match (order.ended_at_ms, order.done, order.after) {
@@ -836,14 +839,20 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
 
 /// Places of a row's cells.
 fn cells(row: Rect, columns: &[Column]) -> Vec<Rect> {
-    // Narrow windows give every fixed column its share.
-    let fixed: f32 = columns.iter().map(|c| c.1).sum();
-    let squeeze = ((row.width() - 120.0) / fixed).clamp(0.4, 1.0);
+    // In narrow windows the others share what is left.
+    let fixed: f32 = columns.iter().map(|c| c.1).sum::<f32>() - WHEN;
+    let squeeze = ((row.width() - WHEN - 120.0) / fixed).clamp(0.3, 1.0);
     let mut x = row.left();
     columns
         .iter()
         .map(|(_, width)| {
-            let width = if *width > 0.0 { width * squeeze } else { (row.right() - x).max(1.0) };
+            let width = if *width == WHEN {
+                WHEN
+            } else if *width > 0.0 {
+                width * squeeze
+            } else {
+                (row.right() - x).max(1.0)
+            };
             let cell = Rect::from_min_size(pos2(x, row.top()), vec2((width - 8.0).max(1.0), row.height()));
             x += width;
             cell
@@ -927,7 +936,8 @@ fn decide(
                 })
                 .collect();
             egui::ScrollArea::vertical().id_salt("fixtures to choose").max_height(132.0).show(ui, |ui| {
-                if let Some(i) = choose(ui, width - 12.0, "fixture", &options, form.fixture, p) {
+                let bar = if options.len() > 12 { 14.0 } else { 0.0 };
+                if let Some(i) = choose(ui, width - bar, "fixture", &options, form.fixture, p) {
                     form.fixture = Some(i);
                 }
             });
@@ -950,7 +960,12 @@ fn decide(
         }
         if form.destroys() {
             let text = "I have read this; what is destroyed is gone for good";
-            ui.checkbox(&mut form.sure, text);
+            ui.scope(|ui| {
+                // As large as the other controls.
+                ui.spacing_mut().icon_width = 22.0;
+                ui.spacing_mut().icon_width_inner = 14.0;
+                ui.checkbox(&mut form.sure, egui::RichText::new(text).font(strong(14.5)));
+            });
         }
         let r = row(ui, 40.0);
         let missing = form.missing(seen);
@@ -1009,21 +1024,26 @@ fn decide(
 }
 
 fn dying(ui: &mut Ui, width: f32, dies: &[String], p: &Palette) {
-    let height = 36.0 + 40.0 * dies.len() as f32;
+    let words = width - 54.0;
+    let font = regular(14.0);
+    let lines: Vec<f32> = dies
+        .iter()
+        .map(|text| ui.painter().layout(text.clone(), font.clone(), p.text, words).size().y)
+        .collect();
+    let height = 42.0 + lines.iter().map(|h| h + 5.0).sum::<f32>();
     let (card, _) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
     ui.painter().rect(card, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
-    let inner = card.shrink2(vec2(14.0, 8.0));
+    let inner = card.shrink2(vec2(14.0, 10.0));
     let icon = Rect::from_min_size(inner.min, vec2(18.0, 18.0));
     icons::paint(ui.painter(), icon, Icon::Warning, p.fail.ink, p.fail.soft, 0.0);
-    let title =
-        Rect::from_min_max(pos2(icon.right() + 8.0, inner.top()), pos2(inner.right(), inner.top() + 18.0));
+    let title = Rect::from_min_size(pos2(icon.right() + 8.0, inner.top()), vec2(words, 18.0));
     widgets::line(ui, title, Align2::LEFT_CENTER, "This can't be undone", strong(14.5), p.fail.ink);
-    let mut top = title.bottom() + 6.0;
-    for text in dies {
-        ui.painter().circle_filled(pos2(icon.center().x, top + 10.0), 2.5, p.fail.ink);
-        let place = Rect::from_min_size(pos2(title.left(), top), vec2(title.width(), 38.0));
-        let used = widgets::block(ui, place, Align2::LEFT_TOP, text, regular(14.0), p.text, 2);
-        top = used.bottom() + 5.0;
+    let mut top = title.bottom() + 7.0;
+    for (text, height) in dies.iter().zip(lines) {
+        ui.painter().circle_filled(pos2(icon.center().x, top + 9.0), 2.5, p.fail.ink);
+        let place = Rect::from_min_size(pos2(title.left(), top), vec2(words, height));
+        widgets::block(ui, place, Align2::LEFT_TOP, text, font.clone(), p.text, 4);
+        top += height + 5.0;
     }
 }
 
@@ -1421,6 +1441,8 @@ mod tests {
         assert_eq!(h.state_mut().take(), []);
         press(&mut h, &[Key::Num2]);
         assert_eq!(h.state_mut().take(), [line::Command::Start(1)]);
+        press(&mut h, &[Key::F2, Key::F2, Key::Space]);
+        assert_eq!(h.state_mut().take().len(), 2, "the search field is gone and keeps no key");
     }
 
     #[test]
