@@ -185,6 +185,9 @@ pub trait DeskHandle: Send {
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
 }
 
+/// The line and the desk, as the window holds them.
+pub type Handles = (Box<dyn line::LineHandle>, Box<dyn DeskHandle>);
+
 /// The unit that a person or a scanner names: by hardware id or by serial.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use crate::anchors::{Anchors, AnchorsError, Shown};
 use crate::config::{Config, Fixture};
 #[cfg(feature = "hardware")]
 use crate::desk::Desk;
-use crate::desk::DeskHandle;
+use crate::desk::Handles;
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Event, LineHandle};
@@ -348,7 +348,7 @@ impl Station {
     /// # Errors
     /// As [`Station::start_line`].
     #[cfg(feature = "hardware")]
-    pub fn start_window(&self) -> Result<(Box<dyn LineHandle>, Box<dyn DeskHandle>), Failure> {
+    pub fn start_window(&self) -> Result<Handles, Failure> {
         let agent = self.agent()?;
         let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
@@ -361,7 +361,7 @@ impl Station {
     /// # Errors
     /// Always.
     #[cfg(not(feature = "hardware"))]
-    pub fn start_window(&self) -> Result<(Box<dyn LineHandle>, Box<dyn DeskHandle>), Failure> {
+    pub fn start_window(&self) -> Result<Handles, Failure> {
         Err(no_hardware())
     }
 

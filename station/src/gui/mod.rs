@@ -29,7 +29,7 @@ pub use state::Seat;
 pub use theme::{fonts, install};
 pub use units_view::{Form, UnitsState};
 
-use crate::desk::{self, DeskHandle};
+use crate::desk::{self, DeskHandle, Handles};
 use crate::line::{Command, LineHandle, Snapshot};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
@@ -235,12 +235,7 @@ impl FrameClock {
 
 impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
-    pub fn new(
-        ctx: &Context,
-        (line, desk): (Box<dyn LineHandle>, Box<dyn DeskHandle>),
-        options: Options,
-        rhythm: Rhythm,
-    ) -> Self {
+    pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
         ctx.set_theme(egui::ThemePreference::from(options.theme));
         ctx.options_mut(|o| {
@@ -531,7 +526,7 @@ mod tests {
         let (asked, frames) = channel();
         ctx.set_request_repaint_callback(move |info| asked.send(info.delay).expect("the test listens"));
         let desk = ScriptedDesk::default();
-        let handles: (Box<dyn LineHandle>, Box<dyn DeskHandle>) = (Box::new(line.clone()), Box::new(desk));
+        let handles: Handles = (Box::new(line.clone()), Box::new(desk));
         let window = Window::new(&ctx, handles, Options::default(), Rhythm::CARD);
         let _ = frames.try_iter().count();
         let other = line.clone();

@@ -636,7 +636,7 @@ enum Line {
 type Column = (&'static str, f32);
 
 /// A time is never cut: without its end it is another one.
-const WHEN: f32 = 126.0;
+const WHEN: f32 = 140.0;
 
 const ORDERS: &[Column] =
     &[("When", WHEN), ("Order", 118.0), ("By", 84.0), ("State", 196.0), ("Reason", 0.0)];
@@ -1231,6 +1231,9 @@ mod tests {
         ] {
             h.get_by_label(label);
         }
+        let time = local(unit_file(UnitState::Passed).attempts[0].started_at_ms);
+        let whole = h.get_all_by_label(&time).next().expect("a time").rect().width();
+        assert!(whole < WHEN - 9.0, "a time is cut: {whole}");
         let newest = h.get_by_label("reprovisioned").rect().top();
         assert!(newest < h.get_by_label("reprovision ordered").rect().top());
     }
