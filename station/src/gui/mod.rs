@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line and `units_view` the units that come back. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `units_view` the units that come back, `decision` what QA decides about them. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -11,6 +11,7 @@
 //! - A frame is painted because something changed, a key was pressed, or a clock on the screen moved on; an idle
 //!   window paints nothing.
 
+mod decision;
 mod header;
 mod icons;
 mod layout;
@@ -23,11 +24,12 @@ mod tile;
 mod units_view;
 mod widgets;
 
+pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
-pub use units_view::{Form, UnitsState};
+pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::line::{Command, LineHandle, Snapshot};

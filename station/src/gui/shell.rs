@@ -101,6 +101,10 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
+    if view.units.form.is_some() {
+        // A decision is made or left before anything else.
+        return false;
+    }
     let mut to = None;
     if command(Key::Num1) {
         to = Some(Tab::Line);
@@ -111,9 +115,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
     }
-    if let Some(tab) = to
-        && view.units.form.is_none()
-    {
+    if let Some(tab) = to {
         turn_to(tab, view);
         // The other view's keys are its own from the next frame on.
         return false;
@@ -122,7 +124,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
         view.picker = if view.picker.is_none() { Some(Picker::default()) } else { None };
         (view.operator, view.help, view.alarms) = (None, false, false);
     }
-    if pressed(Key::F3) && view.units.form.is_none() {
+    if pressed(Key::F3) {
         view.alarms = !view.alarms;
         view.help = false;
         return false;
@@ -143,7 +145,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
         view.help = true;
         return false;
     }
-    view.units.form.is_none()
+    true
 }
 
 fn footer(ui: &mut Ui, rect: Rect, view: &ViewState, says: &str, keys: &str, p: &Palette) {
