@@ -2,20 +2,53 @@
 //!
 //! `cargo run -p keywright --no-default-features --features gui --example line_view_demo -- busy 12 dark`
 //! Words in any order: a scene (`gallery`, `ready`, `busy`, `nobatch`, `nofixtures`, `closed`, `paused`, `trouble`), a
-//! number of fixtures, `light` or `dark`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and
-//! close.
+//! number of fixtures, `units` (the Units view) with `unit`, `order`, `scrapped`, `notfound` or `working`, `alarms`, `light` or
+//! `dark`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
 
-use keywright::gui::scripted::{Scene, ScriptedLine, scene};
-use keywright::gui::{GuiError, Options, Screenshot, Theme, run};
+use keywright::desk::{Job, Told};
+use keywright::failure::{Failure, FailureCode};
+use keywright::gui::scripted::{self, Scene, ScriptedDesk, ScriptedLine, scene};
+use keywright::gui::{GuiError, Options, Screenshot, Tab, Theme, run};
+use keywright::line::Step;
+use keywright::model::UnitState;
+use keywright::records::ReprovisionKind;
+use std::sync::Arc;
+use std::time::Instant;
 
 fn main() -> Result<(), GuiError> {
     let (mut which, mut count, mut demo) = ("gallery".to_string(), 8, false);
+    let mut desk = keywright::desk::Snapshot { regions: vec![7, 8, 9], ..Default::default() };
+    let mut works = false;
     let mut options = Options { title: "Keywright, design gallery".into(), ..Options::default() };
     for word in std::env::args().skip(1) {
         match word.as_str() {
             "light" => options.theme = Theme::Light,
             "dark" => options.theme = Theme::Dark,
             "demo" => demo = true,
+            "units" => options.tab = Tab::Units,
+            "alarms" => desk.alarms = scripted::alarms(),
+            "unit" => desk.file = Some(Arc::new(scripted::unit_file(UnitState::Passed))),
+            "scrapped" => desk.file = Some(Arc::new(scripted::unit_file(UnitState::Scrapped))),
+            "order" | "working" => {
+                let mut file = scripted::unit_file(UnitState::Passed);
+                file.orders.insert(0, scripted::reprovision(ReprovisionKind::NewStart, true));
+                works = word == "working";
+                if works {
+                    let (unit, serial) = (file.unit.id, file.unit.serial.clone());
+                    desk.job = Some(Job { unit, serial, fixture: 0, order: 2 });
+                    desk.told = Told::Working(format!("The order stands; {} is in work", file.unit.serial));
+                }
+                desk.file = Some(Arc::new(file));
+            }
+            "notfound" => {
+                desk.told = Told::Failed(Failure {
+                    code: FailureCode::InvalidInput,
+                    sentence: "No unit has the hardware id or serial \"B-2041-00017\"".into(),
+                    remedy:
+                        "Scan the label again; a hardware id has 24 hex digits, a serial looks like B1-00042K"
+                            .into(),
+                });
+            }
             file if file.ends_with(".png") => {
                 options.screenshot = Some(Screenshot { path: file.into(), then_close: true });
             }
@@ -41,7 +74,18 @@ fn main() -> Result<(), GuiError> {
         "trouble" => Scene::StationTrouble,
         _ => Scene::Gallery,
     };
-    let mut snapshot = scene(which, std::time::Instant::now());
+    let now = Instant::now();
+    let mut snapshot = scene(which, now);
     snapshot.demo = demo;
-    run(Box::new(ScriptedLine::new(snapshot)), options)
+    if let (true, Some(file)) = (works, &desk.file) {
+        let mut fixture = scripted::running(1, Step::Flash, "writing app 312/512 KiB", 0.61, now, 14);
+        if let Some(running) = fixture.running.as_mut() {
+            running.qa = Some(file.unit.id);
+            (running.unit, running.serial) = (Some(file.unit.id), Some(file.unit.serial.clone()));
+        }
+        if let Some(first) = snapshot.fixtures.first_mut() {
+            *first = fixture;
+        }
+    }
+    run(Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk)), options)
 }

@@ -2,7 +2,7 @@
 //!
 //! Code map: [`line`] runs units through fixtures, [`hardware`] reaches probes and serial ports,
 //! [`agent`] issues keys, `cloud` lets units in with them, [`records`] keeps everything that happened, [`export`]
-//! hands protected key lists out, [`anchors`] holds the root and regional keys. The window and the command line
+//! hands protected key lists out, [`desk`] is where QA works on units that come back, [`anchors`] holds the root and regional keys. The window and the command line
 //! are thin over these.
 //!
 //! Architecture invariants:
@@ -17,6 +17,7 @@ pub mod anchors;
 pub mod cli;
 pub mod cloud;
 pub mod config;
+pub mod desk;
 pub mod export;
 pub mod failure;
 #[cfg(feature = "gui")]

@@ -15,6 +15,9 @@
 use crate::agent::{EmbeddedAgent, PlatformCloud};
 use crate::anchors::{Anchors, AnchorsError, Shown};
 use crate::config::{Config, Fixture};
+#[cfg(feature = "hardware")]
+use crate::desk::Desk;
+use crate::desk::Handles;
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Event, LineHandle};
@@ -337,6 +340,28 @@ impl Station {
     /// Always.
     #[cfg(not(feature = "hardware"))]
     pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
+        Err(no_hardware())
+    }
+
+    /// The line and QA's desk, as the window holds them.
+    ///
+    /// # Errors
+    /// As [`Station::start_line`].
+    #[cfg(feature = "hardware")]
+    pub fn start_window(&self) -> Result<Handles, Failure> {
+        let agent = self.agent()?;
+        let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
+        let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
+        let desk = Desk::new(self.records.clone(), agent, fixtures, line.commands(), line.subscribe())?;
+        Ok((Box::new(line), Box::new(desk)))
+    }
+
+    /// A build without hardware has no line.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(feature = "hardware"))]
+    pub fn start_window(&self) -> Result<Handles, Failure> {
         Err(no_hardware())
     }
 

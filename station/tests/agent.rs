@@ -621,7 +621,7 @@ fn new_keys_are_shown_before_the_old_ones_die() {
     }
     // An order may be taken back.
     station.agent.reprovision(device.id, order(ReprovisionKind::NewKeys, 0)).unwrap();
-    station.agent.withdraw_reprovision(device.id, "qa").unwrap();
+    station.agent.withdraw_reprovision(device.id, "not needed", "qa").unwrap();
     let orders = station.records.reprovisions(device.id).unwrap();
     assert_eq!((orders.len(), orders[1].done, orders[1].ended_at_ms.is_some()), (2, false, true));
 }

@@ -1445,6 +1445,63 @@ fn without_a_batch_nothing_starts_and_everybody_is_told() {
     assert!(world.fakes.0.lock().unwrap().attempts.is_empty());
 }
 
+/// QA's unit runs under its own batch for its own work; the line's batch and work are what they were, before, meanwhile and after.
+#[test]
+fn a_unit_started_for_qa_changes_nothing_else_on_the_line() {
+    let world = World::new();
+    let second = Board::blank();
+    second.lock().unwrap().chip.unit = OTHER;
+    // Every pass would pause the batch for a sample, if it counted.
+    let (line, events) = line(&world, &[Arc::clone(&world.board), second], 1);
+    world.fakes.0.lock().unwrap().batches.push(Batch {
+        id: BatchId(2),
+        name: "B2".into(),
+        po: PoId(1),
+        quantity: 4,
+        state: BatchState::Open,
+    });
+    line.send(Command::SelectBatch("B2".into()));
+    let work = Work::Reprovision { unit: UID, update: None };
+    let start = |fixture, batch: &str| {
+        line.send(Command::StartFor { fixture, batch: batch.into(), work: work.clone() });
+    };
+    // In the wrong fixture.
+    start(1, "B1");
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::OtherUnit));
+    start(0, "B1");
+    // It is at work, and the fixture is not to be had twice.
+    start(0, "B1");
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        if let Event::Finished { attempt, outcome, failure, qa, .. } =
+            events.recv_timeout(Duration::from_secs(30)).expect("an end")
+        {
+            assert_eq!(qa, Some(UID));
+            seen.push((attempt.0 == 0, outcome, failure.map(|f| f.code)));
+        }
+    }
+    assert_eq!(seen, [(true, Outcome::Aborted, Some(FailureCode::Cancelled)), (false, Outcome::Pass, None)]);
+    start(0, "no such batch");
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Error);
+    start(9, "B1");
+    wait_for("the snapshot shows its end", || line.snapshot().fixtures[0].last.is_some());
+    let snapshot = line.snapshot();
+    assert_eq!(snapshot.batch.as_ref().unwrap().0.name, "B2");
+    assert_eq!(snapshot.fixtures[0].last.as_ref().unwrap().qa, Some(UID));
+    assert!(snapshot.finished.is_empty(), "it was counted when it was made");
+    assert!(snapshot.batches.iter().all(|b| b.state == BatchState::Open), "no sample is due");
+    let last = world.fakes.0.lock().unwrap().attempts.last().unwrap().batch;
+    assert_eq!(last, BatchId(1), "under its own batch");
+    // The line makes units as before.
+    line.send(Command::Start(1));
+    assert_eq!(finished(&events, 1), [("2".into(), Outcome::Pass, None)]);
+    wait_for("the snapshot shows its end", || {
+        line.snapshot().fixtures[1].last.as_ref().is_some_and(|l| l.outcome == Outcome::Pass)
+    });
+    assert_eq!(line.snapshot().fixtures[1].last.as_ref().unwrap().qa, None);
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.last().unwrap().batch, BatchId(2));
+}
+
 #[test]
 fn gray_release_pauses_the_batch_for_a_sample() {
     let world = World::new();

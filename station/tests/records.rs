@@ -41,7 +41,7 @@ fn proved(station: &Station, n: u32) -> (UnitId, AttemptId, ProofRecord) {
     station.complete(&mut device);
     let challenge = [0x11; 32];
     let proof = keywright::agent::Agent::check_proof(
-        &station.agent,
+        &*station.agent,
         station.context(id),
         &challenge,
         &device.prove(&challenge),
@@ -62,17 +62,17 @@ fn a_unit_of_a_locking_order_passes_with_the_lock_that_its_chip_showed() {
     let id = unit_id(40);
     let attempt = records.begin_attempt(batch.id, "f", "op").unwrap();
     records.bind_unit(attempt, id).unwrap();
-    let stage_one = keywright::agent::Agent::stage_one_record(&station.agent, order.id).unwrap();
+    let stage_one = keywright::agent::Agent::stage_one_record(&*station.agent, order.id).unwrap();
     let mut device = support::Device::new(id, Suite::Hardened, &stage_one, 5);
     let context = keywright::agent::FrameContext { batch: batch.id, unit: id, attempt: None };
     while !device.is_done() {
         let handled =
-            keywright::agent::Agent::handle(&station.agent, context, &device.tick().unwrap()).unwrap();
+            keywright::agent::Agent::handle(&*station.agent, context, &device.tick().unwrap()).unwrap();
         device.deliver(handled.reply.unwrap(), support::Cut::Never);
     }
     let challenge = [3; 32];
     let mut proof =
-        keywright::agent::Agent::check_proof(&station.agent, context, &challenge, &device.prove(&challenge))
+        keywright::agent::Agent::check_proof(&*station.agent, context, &challenge, &device.prove(&challenge))
             .unwrap();
     let (open, locked) = ("0fffaaec 0fff0000".parse().unwrap(), "0ff055ec 0fff0000".parse().unwrap());
     let half: OptionBytes = "0fff55ec 0fff0000".parse().unwrap();

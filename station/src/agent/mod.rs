@@ -11,7 +11,7 @@ mod qa;
 pub use cloud::Birth;
 pub use embedded::{EmbeddedAgent, Point};
 pub use platforms::PlatformCloud;
-pub use qa::Invalidated;
+pub use qa::{Invalidated, Standing};
 
 use crate::cloud::Endpoint;
 use crate::failure::Failure;

@@ -24,7 +24,64 @@ pub struct Invalidated {
     pub left: Vec<(UnitId, String)>,
 }
 
+/// What the agent has of a unit: numbers, never keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Its agent key counts.
+    pub enrolled: bool,
+    /// Generation of its agent key; 0: none.
+    pub agent_key: u32,
+    /// Generation of its cloud key; 0: none.
+    pub cloud_key: u32,
+    /// Generation of the cloud key that is on its way to it; 0: none.
+    pub cloud_staged: u32,
+    /// Generation of the cloud key that it leaves behind at another platform; 0: none.
+    pub cloud_leaving: u32,
+    /// Region whose anchors it has, or will get first.
+    pub region: u32,
+    /// Region that it is to move to; 0: it stays.
+    pub region_wanted: u32,
+}
+
+impl Standing {
+    /// Keys that open anything, here or at a cloud.
+    pub fn living(&self) -> u32 {
+        [self.agent_key, self.cloud_key, self.cloud_staged, self.cloud_leaving]
+            .iter()
+            .map(|generation| u32::from(*generation > 0))
+            .sum()
+    }
+}
+
 impl EmbeddedAgent {
+    /// Regions whose keys are on this station, ascending.
+    pub fn regions(&self) -> Vec<u32> {
+        self.anchors.regions().collect()
+    }
+
+    /// What the agent has of a unit.
+    ///
+    /// # Errors
+    /// `InvalidInput` for one that was never here, `RecordsFailed`.
+    pub fn standing(&self, unit: UnitId) -> Result<Standing, Failure> {
+        let Some(view) = self.records.0.agent_view(unit).map_err(told)? else {
+            return Err(Failure::new(FailureCode::InvalidInput, format!("no unit {unit} was ever here")));
+        };
+        let order = self.records.product_order(view.po).map_err(told)?;
+        let Some(enrolment) = view.enrolment else {
+            return Ok(Standing { region: order.region, ..Standing::default() });
+        };
+        Ok(Standing {
+            enrolled: enrolment.active,
+            agent_key: enrolment.ak_cur.max(enrolment.ak_next),
+            cloud_key: enrolment.ck_active,
+            cloud_staged: enrolment.ck_staged,
+            cloud_leaving: enrolment.ck_leaving,
+            region: if enrolment.region == 0 { order.region } else { enrolment.region },
+            region_wanted: enrolment.region_wanted,
+        })
+    }
+
     fn known(&self, unit: UnitId) -> Result<(AgentView, EnrolmentRow), Failure> {
         match self.records.0.agent_view(unit).map_err(told)? {
             Some(mut view) => match view.enrolment.take() {
@@ -116,10 +173,10 @@ impl EmbeddedAgent {
     /// Takes back an order that is still open. What it did stays done.
     ///
     /// # Errors
-    /// `RecordsFailed`.
-    pub fn withdraw_reprovision(&self, unit: UnitId, operator: &str) -> Result<(), Failure> {
+    /// `InvalidInput` for a reason that can't be, `RecordsFailed`.
+    pub fn withdraw_reprovision(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
         let _guard = self.records.0.unit_guard(unit);
-        self.records.0.withdraw_reprovision(unit, operator).map_err(told)
+        self.records.0.withdraw_reprovision(unit, reason, operator).map_err(told)
     }
 
     /// Sets a unit aside: no key is issued to it, and its cloud lets it in no more.

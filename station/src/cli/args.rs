@@ -334,8 +334,8 @@ pub struct Reprovision {
     /// Its hardware id (24 hex digits) or its serial, as a scanner types it
     pub unit: String,
     /// Why; stands in the unit's history
-    #[arg(long, value_name = "TEXT", required_unless_present = "withdraw")]
-    pub reason: Option<String>,
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
     /// New keys, authenticated with the unit's own
     #[arg(long)]
     pub new_keys: bool,
@@ -515,6 +515,9 @@ pub struct Window {
     /// Text size on top of what the window chooses, 0.5 to 3
     #[arg(long, value_name = "F")]
     pub zoom: Option<f32>,
+    /// Show the units that come back first, not the line
+    #[arg(long)]
+    pub units: bool,
     /// Write a picture of the window to this PNG file
     #[arg(long, value_name = "FILE")]
     pub screenshot: Option<PathBuf>,

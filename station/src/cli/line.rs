@@ -498,6 +498,7 @@ mod tests {
             failure: code.map(|c| Failure::new(c, "")),
             step_seconds: [0.0; Step::ALL.len()],
             seconds: 1.0,
+            qa: None,
         }
     }
 

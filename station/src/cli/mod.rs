@@ -17,7 +17,7 @@ mod qa;
 use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
-use crate::model::{Batch, BatchState, ProductOrder, Unit, UnitId};
+use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::records::{NewProductOrder, Records};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
@@ -187,7 +187,7 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         return Err(CliError { failure: shown(gui::GuiError::NoDisplay), exit: Exit::Usage });
     }
     let station = Station::open(options)?;
-    let (line, _events) = station.start_line()?;
+    let (line, desk) = station.start_window()?;
     line.send(Order::SetOperator(station.operator.clone()));
     // The batch that is open alone needs no picking.
     let open: Vec<_> =
@@ -208,8 +208,9 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         fullscreen: args.fullscreen,
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
+        tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
     };
-    gui::run(line, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
+    gui::run(line, desk, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
 
@@ -392,19 +393,11 @@ fn unit_object(unit: &Unit, batch: &str) -> serde_json::Value {
 
 /// The unit that a person or a scanner names: by hardware id or by serial.
 fn find_unit(station: &Station, name: &str) -> Result<Unit, CliError> {
-    let (records, name) = (&station.records, name.trim());
-    let by_id = match name.parse::<UnitId>() {
-        Ok(id) => records.unit(id)?,
-        Err(_) => None,
-    };
-    let found = match by_id {
-        Some(unit) => Some(unit),
-        None => records.unit_by_serial(name)?,
-    };
+    let found = crate::desk::find(&*station.records, name)?;
     found.ok_or_else(|| {
         Failure {
             code: FailureCode::InvalidInput,
-            sentence: format!("No unit has the hardware id or serial {name:?}"),
+            sentence: format!("No unit has the hardware id or serial {:?}", name.trim()),
             remedy: "Run keywright batch show BATCH; it lists the batch's units".into(),
         }
         .into()

@@ -77,7 +77,7 @@ fn tell(station: &Station, unit: &Unit, out: Out, what: &str) -> Done {
 pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Done {
     let unit = find_unit(station, &args.unit)?;
     if args.withdraw {
-        station.agent()?.withdraw_reprovision(unit.id, &station.operator)?;
+        station.agent()?.withdraw_reprovision(unit.id, &args.reason, &station.operator)?;
         return tell(station, &unit, out, "has no open order");
     }
     let (kind, region) = match args.move_region {
@@ -96,12 +96,8 @@ pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Don
             return Err(cancelled());
         }
     }
-    let new = NewReprovision {
-        kind,
-        reason: args.reason.clone().unwrap_or_default(),
-        operator: station.operator.clone(),
-        region,
-    };
+    let new =
+        NewReprovision { kind, reason: args.reason.clone(), operator: station.operator.clone(), region };
     let order = station.agent()?.reprovision(unit.id, new)?;
     let (_, object) = order_row(&order);
     out.say(

@@ -1,7 +1,8 @@
 //! Batch, order, counts and speed, above the tiles.
 
 use super::icons::{self, Icon};
-use super::line_view::{Picker, ViewState};
+use super::line_view::{Picker, Tab, ViewState};
+use super::shell::{self, Asked, Seen};
 use super::state;
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
@@ -19,10 +20,15 @@ const CONTROLS: f32 = 62.0;
 const COUNTS: f32 = 70.0;
 
 /// Height of the whole header.
-pub fn height(snapshot: &Snapshot) -> f32 {
+pub fn height(snapshot: &Snapshot, tab: Tab) -> f32 {
     let banner = if snapshot.demo { BANNER } else { 0.0 };
-    let counts = if snapshot.batch.is_some() { COUNTS } else { 0.0 };
+    let counts = if has_counts(snapshot, tab) { COUNTS } else { 0.0 };
     banner + CONTROLS + counts
+}
+
+/// The counts are the line's.
+fn has_counts(snapshot: &Snapshot, tab: Tab) -> bool {
+    snapshot.batch.is_some() && tab == Tab::Line
 }
 
 /// The word for a batch's state.
@@ -35,7 +41,8 @@ pub const fn batch_word(state: BatchState) -> &'static str {
 }
 
 /// Draws the header into `rect`.
-pub fn show(ui: &mut Ui, rect: Rect, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) {
+pub fn show(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
+    let snapshot = seen.line;
     let p = palette(ui.ctx());
     let mut top = rect.top();
     if snapshot.demo {
@@ -47,8 +54,8 @@ pub fn show(ui: &mut Ui, rect: Rect, snapshot: &Snapshot, view: &mut ViewState, 
     ui.painter().rect_filled(surface, 0.0, p.surface);
     ui.painter().hline(surface.x_range(), surface.bottom(), Stroke::new(1.0, p.border));
     let row = Rect::from_min_size(surface.min, vec2(surface.width(), CONTROLS)).shrink2(vec2(16.0, 9.0));
-    controls(ui, row, snapshot, view, out, p);
-    if snapshot.batch.is_some() {
+    controls(ui, row, seen, view, out, p);
+    if has_counts(snapshot, view.tab) {
         let line = surface.top() + CONTROLS;
         ui.painter().hline(row.x_range(), line, Stroke::new(1.0, p.border));
         let row = Rect::from_min_max(pos2(row.left(), line + 8.0), pos2(row.right(), surface.bottom() - 8.0));
@@ -125,24 +132,79 @@ fn two_lines(
     response
 }
 
-fn controls(
-    ui: &mut Ui,
-    row: Rect,
-    snapshot: &Snapshot,
-    view: &mut ViewState,
-    out: &mut Vec<Command>,
-    p: &Palette,
-) {
+/// Which view is shown; pressed to show the other.
+fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
+    ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
+    let half = rect.width() / 2.0;
+    for (i, (tab, name, hint)) in [
+        (Tab::Line, "Line", "Make units (F2, Ctrl+1)"),
+        (Tab::Units, "Units", "Units that come back (F2, Ctrl+2)"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let place =
+            Rect::from_min_size(pos2(rect.left() + half * i as f32, rect.top()), vec2(half, rect.height()));
+        let response = ui.interact(place, ui.scope_id().with(("tab", name)), Sense::click());
+        let shown = view.tab == tab;
+        response.widget_info(|| WidgetInfo::selected(Role::Tab, true, shown, name));
+        let knob = place.shrink(3.0);
+        let ink = if shown {
+            ui.painter().rect_filled(knob, 7.0, p.running.solid);
+            p.running.on_solid
+        } else {
+            if response.hovered() {
+                ui.painter().rect_filled(knob, 7.0, p.hover);
+            }
+            p.text
+        };
+        ui.painter().text(place.center(), Align2::CENTER_CENTER, name, strong(14.5), ink);
+        if response.has_focus() {
+            widgets::focus_ring(ui, knob, 7.0, p);
+        }
+        if response.on_hover_text(hint).clicked() {
+            shell::turn_to(tab, view);
+        }
+    }
+}
+
+/// What waits for a look: icon, number and word.
+fn bell(ui: &mut Ui, rect: Rect, text: &str, view: &mut ViewState, p: &Palette) {
+    let response = ui.interact(rect, ui.scope_id().with("alarms"), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, format!("{text} to look at")));
+    ui.painter().rect(rect, 9.0, p.fail.solid, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
+    let icon = Rect::from_center_size(pos2(rect.left() + 20.0, rect.center().y), vec2(18.0, 18.0));
+    icons::paint(ui.painter(), icon, Icon::Bell, p.fail.on_solid, p.fail.solid, 0.0);
+    let at = pos2(icon.right() + 7.0, rect.center().y);
+    ui.painter().text(at, Align2::LEFT_CENTER, text, strong(14.0), p.fail.on_solid);
+    if response.has_focus() {
+        widgets::focus_ring(ui, rect, 9.0, p);
+    }
+    if response.on_hover_text("What happened, and to which unit (F3)").clicked() {
+        view.alarms = !view.alarms;
+    }
+}
+
+fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+    let snapshot = seen.line;
+    // The smallest windows show what is worked with, and leave out what is only said.
+    let narrow = row.width() < 1150.0;
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
     icons::paint(ui.painter(), sign, Icon::Key, p.running.solid, p.surface, 0.0);
     let mut left = sign.right() + 10.0;
-    let name = Rect::from_min_max(pos2(left, row.top() + 2.0), pos2(left + 120.0, row.center().y + 1.0));
-    widgets::line(ui, name, Align2::LEFT_CENTER, "Keywright", strong(17.0), p.text);
-    let station = Rect::from_min_max(pos2(left, row.center().y), pos2(left + 120.0, row.bottom() - 1.0));
-    widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
-    left += 128.0;
+    if !narrow {
+        let name = Rect::from_min_max(pos2(left, row.top() + 2.0), pos2(left + 100.0, row.center().y + 1.0));
+        widgets::line(ui, name, Align2::LEFT_CENTER, "Keywright", strong(17.0), p.text);
+        let station = Rect::from_min_max(pos2(left, row.center().y), pos2(left + 100.0, row.bottom() - 1.0));
+        widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
+        left += 110.0;
+    }
+    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(136.0, 38.0));
+    tabs(ui, choice, view, p);
+    left = choice.right() + 12.0;
 
-    let batch = Rect::from_min_size(pos2(left, row.top()), vec2(248.0, row.height()));
+    let batch =
+        Rect::from_min_size(pos2(left, row.top()), vec2(if narrow { 190.0 } else { 236.0 }, row.height()));
     let (first, second) = match &snapshot.batch {
         Some((b, _)) => {
             (format!("Batch {}", b.name), format!("{} units, {}", b.quantity, batch_word(b.state)))
@@ -186,7 +248,7 @@ fn controls(
         view.toggle_theme(ui.ctx());
     }
     let who = if snapshot.operator.is_empty() { "Nobody yet" } else { snapshot.operator.as_str() };
-    let operator = place(158.0, row.height());
+    let operator = place(if narrow { 140.0 } else { 158.0 }, row.height());
     let response = two_lines(ui, operator, "Operator", who, "Operator", Some(Icon::Person), p);
     if response.clicked() {
         view.operator = if view.operator.is_none() { Some(snapshot.operator.clone()) } else { None };
@@ -197,12 +259,24 @@ fn controls(
         .on_hover_text("Start every board by itself when it is detected (Ctrl+A)")
         .clicked()
     {
-        out.push(Command::AutoStart(!snapshot.auto_start));
+        out.line.push(Command::AutoStart(!snapshot.auto_start));
     }
     right = auto.left() - 12.0;
+    if !seen.desk.alarms.is_empty() {
+        let text = shell::told(seen.desk.alarms.len());
+        let width = widgets::width(ui, &text, strong(14.0)) + 50.0;
+        bell(
+            ui,
+            Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
+            &text,
+            view,
+            p,
+        );
+        right -= width + 12.0;
+    }
 
     if let Some((_, po)) = &snapshot.batch
-        && right - left > 150.0
+        && right - left > 110.0
     {
         let words = Rect::from_min_max(pos2(left, row.top()), pos2(right, row.bottom()));
         let upper = Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 1.0));
@@ -215,10 +289,10 @@ fn controls(
     }
 
     if view.picker.is_some() {
-        pick(ui, batch, snapshot, view, out, p);
+        pick(ui, batch, snapshot, view, &mut out.line, p);
     }
     if view.operator.is_some() {
-        name_operator(ui, operator, view, out, p);
+        name_operator(ui, operator, view, &mut out.line, p);
     }
 }
 

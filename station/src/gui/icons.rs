@@ -40,6 +40,10 @@ pub enum Icon {
     Moon,
     /// Leads to what to do next.
     Arrow,
+    /// Find: a magnifier.
+    Search,
+    /// Alarm: a bell.
+    Bell,
     /// The program's own sign: a key whose bow is a chip.
     Key,
 }
@@ -47,7 +51,7 @@ pub enum Icon {
 #[cfg(test)]
 impl Icon {
     /// Every icon.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Check,
         Self::Cross,
         Self::Warning,
@@ -64,6 +68,8 @@ impl Icon {
         Self::Sun,
         Self::Moon,
         Self::Arrow,
+        Self::Search,
+        Self::Bell,
         Self::Key,
     ];
 }
@@ -205,6 +211,16 @@ fn shapes(rect: Rect, icon: Icon, ink: Color32, paper: Color32, turn: f32) -> Ve
         Icon::Arrow => vec![
             line(&[(-8.0, 0.0), (7.0, 0.0)], 2.4, ink),
             line(&[(1.5, -5.5), (7.5, 0.0), (1.5, 5.5)], 2.4, ink),
+        ],
+        Icon::Search => vec![
+            Shape::circle_stroke(at(-2.4, -2.4), 6.6 * u, Stroke::new(2.4 * u, ink)),
+            line(&[(2.8, 2.8), (9.0, 9.0)], 3.0, ink),
+        ],
+        Icon::Bell => vec![
+            line(&[(0.0, -9.8), (0.0, -7.0)], 2.4, ink),
+            Shape::circle_filled(at(0.0, -2.4), 6.2 * u, ink),
+            poly(&[(-6.2, -2.4), (6.2, -2.4), (6.2, 3.0), (9.4, 6.6), (-9.4, 6.6), (-6.2, 3.0)], ink),
+            Shape::circle_filled(at(0.0, 8.6), 2.4 * u, ink),
         ],
         Icon::Key => {
             let bow = Rect::from_center_size(at(-5.0, 0.0), Vec2::splat(11.0 * u));

@@ -3,12 +3,12 @@
 //! Invariants: it reads a snapshot and returns commands, nothing else; nothing on the way from one board to the next
 //! opens a dialog; everything works without a mouse.
 
-use super::header;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::state::{self, Seat, State};
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
+use super::units_view::UnitsState;
 use super::widgets;
 use crate::line::{Command, Snapshot};
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
@@ -23,6 +23,15 @@ pub struct Picker {
     pub at: usize,
     /// The search field was given the keyboard.
     pub focused: bool,
+}
+
+/// What the window shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tab {
+    /// The line: boards become units.
+    Line,
+    /// One unit: what QA does with it.
+    Units,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -44,6 +53,12 @@ pub struct ViewState {
     pub closing: bool,
     /// The fixture that the strip below compact tiles shows.
     pub shown: Option<usize>,
+    /// What the window shows.
+    pub tab: Tab,
+    /// The list of alarms is open.
+    pub alarms: bool,
+    /// The Units view.
+    pub units: UnitsState,
 }
 
 impl Default for ViewState {
@@ -57,11 +72,20 @@ impl Default for ViewState {
             notice: None,
             closing: false,
             shown: None,
+            tab: Tab::Line,
+            alarms: false,
+            units: UnitsState::default(),
         }
     }
 }
 
 impl ViewState {
+    /// A window that shows this first.
+    pub fn opening(tab: Tab) -> Self {
+        let units = UnitsState { wants_focus: true, ..UnitsState::default() };
+        Self { tab, units, ..Self::default() }
+    }
+
     /// Takes in the newest snapshot.
     pub fn observe(&mut self, snapshot: &Snapshot) {
         self.seats.resize_with(snapshot.fixtures.len(), Seat::default);
@@ -79,22 +103,17 @@ impl ViewState {
     }
 }
 
-/// Draws the view into the whole of `ui`; returns what the operator asked for.
-pub fn line_view(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState) -> Vec<Command> {
-    let mut out = Vec::new();
-    view.observe(snapshot);
-    let p = palette(ui.ctx());
-    let all = ui.max_rect();
-    ui.painter().rect_filled(all, 0.0, p.background);
+/// Where the line goes in the room that is left for it.
+pub(super) struct Plan {
+    room: Rect,
+    grid: Grid,
+    strip: Option<Rect>,
+    focused: Option<usize>,
+}
 
-    let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(snapshot)));
-    let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
-    let mut room = Rect::from_min_max(
-        pos2(all.left() + 16.0, head.bottom() + 12.0),
-        pos2(all.right() - 16.0, foot.top() - 10.0),
-    );
-    notices(ui, &mut room, snapshot, view, p);
-
+/// Says what stands in the way of the line, and lays out what is left of `room`.
+pub(super) fn plan(ui: &mut Ui, mut room: Rect, snapshot: &Snapshot) -> Plan {
+    batch_notices(ui, &mut room, snapshot, palette(ui.ctx()));
     let mut grid = Grid::new(snapshot.fixtures.len(), room.size());
     let mut strip = None;
     if grid.density == Density::Compact {
@@ -104,40 +123,54 @@ pub fn line_view(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState) -> Vec<
         grid = Grid::new(snapshot.fixtures.len(), room.size());
         grid.density = Density::Compact;
     }
+    Plan { room, grid, strip, focused: focused_tile(ui, snapshot) }
+}
 
-    let focused = focused_tile(ui, snapshot);
-    keys(ui, snapshot, view, focused, grid.columns, &mut out);
-    header::show(ui, head, snapshot, view, &mut out);
+/// Tiles, and the strip below compact ones.
+pub(super) fn body(
+    ui: &mut Ui,
+    plan: &Plan,
+    snapshot: &Snapshot,
+    view: &mut ViewState,
+    out: &mut Vec<Command>,
+) {
+    let p = palette(ui.ctx());
+    let grid = &plan.grid;
     if snapshot.fixtures.is_empty() {
-        no_fixtures(ui, room, p);
+        no_fixtures(ui, plan.room, p);
     } else {
-        tiles(ui, room, snapshot, view, &grid, &mut out);
+        tiles(ui, plan.room, snapshot, view, grid, out);
     }
-    if let Some(rect) = strip {
-        let hovered = ui.input(|i| i.pointer.hover_pos()).and_then(|at| {
-            (0..snapshot.fixtures.len())
-                .find(|i| ui.ctx().read_response(Tile::id(*i)).is_some_and(|r| r.rect.contains(at)))
-        });
-        // It stays when the pointer goes on to the strip's own buttons.
-        view.shown = focused.or(hovered).or(view.shown).filter(|i| *i < snapshot.fixtures.len());
-        match view.shown {
-            Some(i) => {
-                if let Some(act) = tile(snapshot, view, i, &grid).strip(ui, rect) {
-                    carry_out(ui, snapshot, view, i, act, &mut out);
-                }
-            }
-            None => {
-                let text = "Arrow keys or the pointer choose a fixture; it is shown here in full";
-                ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
-                widgets::line(ui, rect, Align2::CENTER_CENTER, text, regular(15.0), p.muted);
-            }
+    let Some(rect) = plan.strip else { return };
+    let hovered = ui.input(|i| i.pointer.hover_pos()).and_then(|at| {
+        (0..snapshot.fixtures.len())
+            .find(|i| ui.ctx().read_response(Tile::id(*i)).is_some_and(|r| r.rect.contains(at)))
+    });
+    // It stays when the pointer goes on to the strip's own buttons.
+    view.shown = plan.focused.or(hovered).or(view.shown).filter(|i| *i < snapshot.fixtures.len());
+    match view.shown {
+        Some(i) => strip(ui, rect, i, snapshot, view, out),
+        None => {
+            let text = "Arrow keys or the pointer choose a fixture; it is shown here in full";
+            ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+            widgets::line(ui, rect, Align2::CENTER_CENTER, text, regular(15.0), p.muted);
         }
     }
-    footer(ui, foot, snapshot, view, focused, p);
-    if view.help {
-        help(ui, view, p);
+}
+
+/// One fixture in full on one strip.
+pub(super) fn strip(
+    ui: &mut Ui,
+    rect: Rect,
+    index: usize,
+    snapshot: &Snapshot,
+    view: &mut ViewState,
+    out: &mut Vec<Command>,
+) {
+    let grid = Grid::new(1, rect.size());
+    if let Some(act) = tile(snapshot, view, index, &grid).strip(ui, rect) {
+        carry_out(ui, snapshot, view, index, act, out);
     }
-    out
 }
 
 fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Grid) -> Tile<'a> {
@@ -264,41 +297,18 @@ fn start_all(snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) 
 const DIGITS: [Key; 9] =
     [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9];
 
-fn keys(
+/// The line's own keys.
+pub(super) fn keys(
     ui: &mut Ui,
     snapshot: &Snapshot,
     view: &mut ViewState,
-    focused: Option<usize>,
-    columns: usize,
+    plan: &Plan,
     out: &mut Vec<Command>,
 ) {
+    let (focused, columns) = (plan.focused, plan.grid.columns);
     let pressed = |key: Key| ui.input(|i| i.key_pressed(key));
     let command = |key: Key| ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, key));
-    if command(Key::D) {
-        view.toggle_theme(ui.ctx());
-    }
-    if command(Key::B) {
-        view.picker = if view.picker.is_none() { Some(Picker::default()) } else { None };
-        view.operator = None;
-        view.help = false;
-    }
-    if pressed(Key::F1) {
-        view.help = !view.help;
-        return;
-    }
     let escape = pressed(Key::Escape);
-    if view.help || view.picker.is_some() || view.operator.is_some() {
-        if escape {
-            view.help = false;
-            view.picker = None;
-            view.operator = None;
-        }
-        return;
-    }
-    if pressed(Key::Questionmark) {
-        view.help = true;
-        return;
-    }
     if command(Key::A) {
         out.push(Command::AutoStart(!snapshot.auto_start));
     }
@@ -349,37 +359,44 @@ fn keys(
     }
 }
 
-fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &ViewState, p: &Palette) {
-    let mut strip = |ui: &mut Ui, tone: Tone, icon: Icon, title: &str, text: &str| {
-        let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
-        ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
-        let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
-        icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
-        let words = Rect::from_min_max(
-            pos2(square.right() + 12.0, rect.top()),
-            pos2(rect.right() - 14.0, rect.bottom()),
-        );
-        let used = widgets::line(ui, words, Align2::LEFT_CENTER, title, strong(15.5), tone.ink);
-        let rest = Rect::from_min_max(pos2(used.right() + 12.0, words.top()), words.max);
-        if rest.width() > 40.0 {
-            widgets::line(ui, rest, Align2::LEFT_CENTER, text, regular(14.5), p.text);
-        }
-        room.min.y = rect.bottom() + 10.0;
-    };
+fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
+    let p = palette(ui.ctx());
+    let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
+    ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
+    let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
+    icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
+    let words =
+        Rect::from_min_max(pos2(square.right() + 12.0, rect.top()), pos2(rect.right() - 14.0, rect.bottom()));
+    let used = widgets::line(ui, words, Align2::LEFT_CENTER, title, strong(15.5), tone.ink);
+    let rest = Rect::from_min_max(pos2(used.right() + 12.0, words.top()), words.max);
+    if rest.width() > 40.0 {
+        widgets::line(ui, rest, Align2::LEFT_CENTER, text, regular(14.5), p.text);
+    }
+    room.min.y = rect.bottom() + 10.0;
+}
+
+/// What concerns the station as a whole.
+pub(super) fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &ViewState) {
+    let p = palette(ui.ctx());
     if view.closing {
         let text = "The window closes when they are done. Close again to cancel them at the next safe point";
-        strip(ui, p.running, Icon::Turning, "Finishing the running units", text);
+        notice(ui, room, p.running, Icon::Turning, "Finishing the running units", text);
     }
     if let Some(failure) = &snapshot.trouble {
         let title = format!("{} {}", failure.code, failure.sentence);
-        strip(ui, p.error, Icon::Warning, &title, &failure.remedy);
+        notice(ui, room, p.error, Icon::Warning, &title, &failure.remedy);
     }
+}
+
+/// What stands in the way of the line.
+fn batch_notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, p: &Palette) {
     let c = &snapshot.counts;
     let counted = c.passed + c.failed + c.scrapped;
     if counted > c.planned && snapshot.batch.is_some() {
         let title = format!("The counts don't balance: {counted} units of {} planned", c.planned);
-        strip(
+        notice(
             ui,
+            room,
             p.error,
             Icon::Warning,
             &title,
@@ -387,19 +404,20 @@ fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &ViewState, 
         );
     }
     match &snapshot.batch {
-        None if snapshot.batches.is_empty() => strip(
+        None if snapshot.batches.is_empty() => notice(
             ui,
+            room,
             p.running,
             Icon::Arrow,
             "No batch yet",
             "Make a product order with “keywright po new”, then a batch with “keywright batch new”; it appears here by itself",
         ),
-        None => strip(ui, p.running, Icon::Arrow, "Choose a batch", "Press Ctrl+B, then Enter"),
+        None => notice(ui, room, p.running, Icon::Arrow, "Choose a batch", "Press Ctrl+B, then Enter"),
         Some(_) => {
             if let Some(refusal) = state::batch_refusal(snapshot) {
                 let (title, text) = refusal.split_once(": ").unwrap_or((&refusal, ""));
                 let text = format!("No unit starts. {}{}", text[..1].to_uppercase(), &text[1..]);
-                strip(ui, p.error, Icon::Stop, title, &text);
+                notice(ui, room, p.error, Icon::Stop, title, &text);
             }
         }
     }
@@ -423,37 +441,14 @@ fn no_fixtures(ui: &mut Ui, room: Rect, p: &Palette) {
     widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.5), p.muted, 2);
 }
 
-fn footer(
-    ui: &mut Ui,
-    rect: Rect,
-    snapshot: &Snapshot,
-    view: &ViewState,
-    focused: Option<usize>,
-    p: &Palette,
-) {
-    ui.painter().rect_filled(rect, 0.0, p.surface);
-    ui.painter().hline(rect.x_range(), rect.top(), Stroke::new(1.0, p.border));
-    let inner = rect.shrink2(vec2(16.0, 0.0));
-    let keys = "1–9 start a fixture · Esc cancel · Ctrl+B batch · Ctrl+D theme · F1 help";
-    let width = widgets::width(ui, keys, regular(13.5)) + 2.0;
-    let right =
-        Rect::from_min_max(pos2((inner.right() - width).max(inner.center().x), inner.top()), inner.max);
-    widgets::line(ui, right, Align2::RIGHT_CENTER, keys, regular(13.5), p.muted);
-    let left = Rect::from_min_max(inner.min, pos2(right.left() - 16.0, inner.bottom()));
-    if let Some(notice) = &view.notice {
-        let used = widgets::line(ui, left, Align2::LEFT_CENTER, notice, strong(14.0), p.running.ink);
-        let response = ui.interact(used, ui.scope_id().with("notice"), egui::Sense::hover());
-        ui.ctx().accesskit_node_builder(response.id, |node| {
-            node.set_live(egui::accesskit::Live::Polite);
-            node.set_value(notice.clone());
-        });
-        return;
-    }
+/// What the keys do now, for the line.
+pub(super) fn foot(snapshot: &Snapshot, view: &ViewState, plan: &Plan) -> String {
+    let focused = plan.focused;
     let ready = (0..snapshot.fixtures.len())
         .filter(|i| state::sweeps(snapshot, &snapshot.fixtures[*i], &view.seats[*i]))
         .count();
     let running = snapshot.fixtures.iter().filter(|f| f.running.is_some()).count();
-    let text = match focused {
+    match focused {
         Some(i) => {
             let f = &snapshot.fixtures[i];
             match State::of(f) {
@@ -471,84 +466,16 @@ fn footer(
         None if running > 0 => format!("{running} running, Esc cancels"),
         None if snapshot.fixtures.is_empty() => String::new(),
         None => "Waiting for boards".into(),
-    };
-    if !text.is_empty() {
-        widgets::line(ui, left, Align2::LEFT_CENTER, &text, strong(14.0), p.text);
-    }
-}
-
-const KEYS: &[(&str, &str)] = &[
-    ("Space", "start every fixture with a new board, or the one in focus"),
-    ("1 … 9", "start the fixture with that number"),
-    ("Enter", "start the fixture in focus"),
-    ("Esc", "cancel the fixture in focus, or all if none is"),
-    ("Arrows, Tab", "move the focus"),
-    ("Ctrl+B", "choose the batch"),
-    ("Ctrl+A", "auto-start on or off"),
-    ("Ctrl+D", "light or dark"),
-    ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
-    ("F11", "cover the whole screen or not"),
-    ("Ctrl+Q", "close, once the running units are done"),
-    ("F12", "save a picture of the window"),
-    ("F1  ?", "this help"),
-];
-
-fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
-    use crate::model::Outcome::{Aborted, Error, Fail, Pass, Timeout};
-    let meanings = [
-        (State::Done(Pass), "the unit proved its keys and is recorded"),
-        (State::Done(Fail), "the unit is bad"),
-        (State::Done(Error), "the station, its cables or its files are bad"),
-        (State::Done(Timeout), "nobody answered in time"),
-        (State::Done(Aborted), "stopped by the operator or with the station"),
-    ];
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(26, 16));
-    let id = egui::Id::unique("help");
-    let area = egui::Modal::default_area(id).fade_in(false);
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
-        ui.set_width(600.0);
-        let width = ui.available_width();
-        let row =
-            |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0;
-        ui.spacing_mut().item_spacing.y = 4.0;
-        let r = row(ui, 34.0);
-        widgets::line(ui, r, Align2::LEFT_CENTER, "Keys", strong(20.0), p.text);
-        for (key, does) in KEYS {
-            let r = row(ui, 22.0);
-            let (a, b) = (
-                Rect::from_min_size(r.min, vec2(170.0, 22.0)),
-                Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max),
-            );
-            widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);
-            widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
-        }
-        let r = row(ui, 40.0);
-        widgets::line(ui, r, Align2::LEFT_CENTER, "Results", strong(20.0), p.text);
-        for (state, means) in meanings {
-            let r = row(ui, 26.0);
-            let tone = state.tone(p);
-            widgets::chip(ui, pos2(r.left(), r.center().y), state.word(), Some(state.icon()), tone, 13.0);
-            let b = Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max);
-            widgets::line(ui, b, Align2::LEFT_CENTER, means, regular(14.5), p.text);
-        }
-        let r = row(ui, 32.0);
-        let text = "Cancelling is safe at any time: a unit resumes where it stopped";
-        widgets::line(ui, r, Align2::LEFT_BOTTOM, text, regular(13.5), p.muted);
-    });
-    if modal.should_close() {
-        view.help = false;
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::scripted::{self, Scene, scene};
+    use super::super::shell::{Asked, Seen, window_view};
     use super::super::theme;
     use super::*;
+    use crate::desk;
     use crate::failure::FailureCode;
     use crate::line::{FixtureView, Step};
     use crate::model::Outcome;
@@ -557,18 +484,28 @@ pub(crate) mod tests {
     /// The view over one snapshot, with what it asked for.
     pub(crate) struct World {
         pub(crate) snapshot: Snapshot,
+        pub(crate) desk: desk::Snapshot,
         pub(crate) view: ViewState,
-        asked: Vec<Command>,
+        asked: Asked,
     }
 
     impl World {
         pub(crate) fn take(&mut self) -> Vec<Command> {
-            std::mem::take(&mut self.asked)
+            std::mem::take(&mut self.asked.line)
+        }
+
+        pub(crate) fn take_desk(&mut self) -> Vec<desk::Command> {
+            std::mem::take(&mut self.asked.desk)
         }
     }
 
     pub(crate) fn sized(snapshot: Snapshot, size: egui::Vec2, theme: egui::Theme) -> Harness<'static, World> {
-        let world = World { snapshot, view: ViewState::default(), asked: Vec::new() };
+        let world = World {
+            snapshot,
+            desk: desk::Snapshot::default(),
+            view: ViewState::default(),
+            asked: Asked::default(),
+        };
         let mut harness = Harness::builder()
             .with_size(size)
             .with_theme(theme)
@@ -577,8 +514,10 @@ pub(crate) mod tests {
             .with_context_setup(theme::install)
             .build_ui_state(
                 |ui, world: &mut World| {
-                    let asked = line_view(ui, &world.snapshot, &mut world.view);
-                    world.asked.extend(asked);
+                    let seen = Seen { line: &world.snapshot, desk: &world.desk };
+                    let asked = window_view(ui, seen, &mut world.view);
+                    world.asked.line.extend(asked.line);
+                    world.asked.desk.extend(asked.desk);
                 },
                 world,
             );

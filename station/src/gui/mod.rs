@@ -1,8 +1,8 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
-//! Code map: [`line_view`] is the Line view, a function of a snapshot and the window's own small [`ViewState`];
-//! [`Window`] joins it to a [`LineHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`]
-//! opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
+//! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
+//! `line_view` is the line, `units_view` the units that come back, `decision` what QA decides about them. [`Window`] joins it to a [`LineHandle`] and a
+//! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
 //! Architecture invariants:
@@ -11,20 +11,27 @@
 //! - A frame is painted because something changed, a key was pressed, or a clock on the screen moved on; an idle
 //!   window paints nothing.
 
+mod decision;
 mod header;
 mod icons;
 mod layout;
 mod line_view;
 pub mod scripted;
+mod shell;
 mod state;
 mod theme;
 mod tile;
+mod units_view;
 mod widgets;
 
-pub use line_view::{Picker, ViewState, line_view};
+pub use decision::Form;
+pub use line_view::{Picker, Tab, ViewState};
+pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
+pub use units_view::UnitsState;
 
+use crate::desk::{self, DeskHandle, Handles};
 use crate::line::{Command, LineHandle, Snapshot};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
@@ -100,6 +107,8 @@ pub struct Options {
     pub screenshot: Option<Screenshot>,
     /// Folder of the pictures that F12 takes; made when the first is taken.
     pub pictures: PathBuf,
+    /// What is shown first.
+    pub tab: Tab,
 }
 
 impl Default for Options {
@@ -112,6 +121,7 @@ impl Default for Options {
             fullscreen: false,
             screenshot: None,
             pictures: PathBuf::from("."),
+            tab: Tab::Line,
         }
     }
 }
@@ -148,7 +158,7 @@ pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
 ///
 /// # Errors
 /// See [`GuiError`]; nothing was sent to the line then.
-pub fn run(line: Box<dyn LineHandle>, options: Options) -> Result<(), GuiError> {
+pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Options) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
         return Err(GuiError::NoDisplay);
     }
@@ -172,7 +182,7 @@ pub fn run(line: Box<dyn LineHandle>, options: Options) -> Result<(), GuiError> 
                 .as_ref()
                 .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
-            Ok(Box::new(Window::new(&creation.egui_ctx, line, options, rhythm)))
+            Ok(Box::new(Window::new(&creation.egui_ctx, (line, desk), options, rhythm)))
         }),
     )
     .map_err(|error| match error {
@@ -193,7 +203,9 @@ const ICON: &[u8] = include_bytes!("../../../assets/icons/keywright.png");
 /// The window: a line, and what is the window's own.
 pub struct Window {
     line: Box<dyn LineHandle>,
+    desk: Box<dyn DeskHandle>,
     snapshot: Arc<Snapshot>,
+    file: Arc<desk::Snapshot>,
     view: ViewState,
     zoom: f32,
     pictures: PathBuf,
@@ -225,7 +237,7 @@ impl FrameClock {
 
 impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
-    pub fn new(ctx: &Context, line: Box<dyn LineHandle>, options: Options, rhythm: Rhythm) -> Self {
+    pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
         ctx.set_theme(egui::ThemePreference::from(options.theme));
         ctx.options_mut(|o| {
@@ -234,19 +246,25 @@ impl Window {
             o.fallback_theme = egui::Theme::Dark;
         });
         let clock = Arc::new(FrameClock { start: Instant::now(), last: AtomicU64::new(0) });
-        let (wake_ctx, wake_clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(&clock));
-        line.on_change(Box::new(move || {
-            let Some(clock) = wake_clock.upgrade() else { return };
-            match rhythm.frame.checked_sub(clock.since_last()) {
-                Some(wait) if !wait.is_zero() => wake_ctx.request_repaint_after(wait),
-                _ => wake_ctx.request_repaint(),
-            }
-        }));
+        let waker = || {
+            let (ctx, clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(&clock));
+            Box::new(move || {
+                let Some(clock) = clock.upgrade() else { return };
+                match rhythm.frame.checked_sub(clock.since_last()) {
+                    Some(wait) if !wait.is_zero() => ctx.request_repaint_after(wait),
+                    _ => ctx.request_repaint(),
+                }
+            })
+        };
+        line.on_change(waker());
+        desk.on_change(waker());
         let (writer, written) = channel();
         Self {
             snapshot: line.snapshot(),
+            file: desk.snapshot(),
             line,
-            view: ViewState::default(),
+            desk,
+            view: ViewState::opening(options.tab),
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
             pending: options.screenshot,
@@ -263,6 +281,7 @@ impl Window {
     pub fn logic(&mut self, ctx: &Context) {
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
+        self.file = self.desk.snapshot();
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -313,9 +332,10 @@ impl Window {
         if ctx.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, Key::Q)) {
             ctx.send_viewport_cmd(ViewportCommand::Close);
         }
-        for command in line_view(ui, &self.snapshot, &mut self.view) {
-            self.line.send(command);
-        }
+        let seen = Seen { line: &self.snapshot, desk: &self.file };
+        let asked = window_view(ui, seen, &mut self.view);
+        asked.line.into_iter().for_each(|command| self.line.send(command));
+        asked.desk.into_iter().for_each(|command| self.desk.send(command));
         if ctx.input(|i| i.key_pressed(Key::F12)) {
             let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });
@@ -331,7 +351,8 @@ impl Window {
                 ctx.request_repaint();
             }
         }
-        if self.snapshot.fixtures.iter().any(|f| f.running.is_some()) {
+        let works = matches!(self.file.told, desk::Told::Working(_));
+        if works || self.snapshot.fixtures.iter().any(|f| f.running.is_some()) {
             ctx.request_repaint_after(self.rhythm.tick);
         } else if !self.snapshot.finished.is_empty() && self.snapshot.counts.open() > 0 {
             ctx.request_repaint_after(SLOW_TICK);
@@ -419,7 +440,7 @@ impl eframe::App for Window {
 
 #[cfg(test)]
 mod tests {
-    use super::scripted::{Scene, ScriptedLine, scene};
+    use super::scripted::{Scene, ScriptedDesk, ScriptedLine, scene};
     use super::*;
     use egui_kittest::{Harness, kittest::Queryable};
     use std::ffi::OsString;
@@ -436,7 +457,8 @@ mod tests {
                     let options = Options { theme: Theme::Light, ..Options::default() };
                     let ctx = ui.ctx().clone();
                     let window = window.get_or_insert_with(|| {
-                        Window::new(&ctx, Box::new(handle.clone()), options, Rhythm::CARD)
+                        let desk = Box::new(ScriptedDesk::default());
+                        Window::new(&ctx, (Box::new(handle.clone()), desk), options, Rhythm::CARD)
                     });
                     window.logic(&ctx);
                     window.ui(ui);
@@ -505,7 +527,9 @@ mod tests {
         let ctx = Context::default();
         let (asked, frames) = channel();
         ctx.set_request_repaint_callback(move |info| asked.send(info.delay).expect("the test listens"));
-        let window = Window::new(&ctx, Box::new(line.clone()), Options::default(), Rhythm::CARD);
+        let desk = ScriptedDesk::default();
+        let handles: Handles = (Box::new(line.clone()), Box::new(desk));
+        let window = Window::new(&ctx, handles, Options::default(), Rhythm::CARD);
         let _ = frames.try_iter().count();
         let other = line.clone();
         std::thread::spawn(move || other.show(scene(Scene::Busy(1), Instant::now())))

@@ -1,9 +1,13 @@
-//! A line that only shows: scenes for tests, for the design gallery (`cargo run --example line_view_demo`) and for
+//! A line and a desk that only show: scenes for tests, for the design gallery (`cargo run --example line_view_demo`) and for
 //! whoever changes a view. Commands are kept so that a test can read what the window asked for.
 
+use crate::agent::Standing;
+use crate::desk::{self, AlarmView, DeskHandle, UnitFile};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Command, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step};
 use crate::model::*;
+use crate::records::{Alarm, AlarmOf, Attempt, Reprovision, ReprovisionKind, UnitEvent};
+use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -80,6 +84,7 @@ pub fn running(n: usize, step: Step, label: &str, fraction: f32, now: Instant, s
             since: now.checked_sub(Duration::from_secs(seconds)).unwrap_or(now),
             resumed: false,
             cancelling: false,
+            qa: None,
         }),
         ..idle(n, Some(true))
     }
@@ -94,6 +99,7 @@ pub fn done(n: usize, outcome: Outcome, code: Option<FailureCode>) -> FixtureVie
             outcome,
             failure: code.map(|c| Failure::new(c, "")),
             seconds: 21.4 + n as f64,
+            qa: None,
         }),
         ..idle(n, Some(true))
     }
@@ -238,5 +244,180 @@ impl LineHandle for ScriptedLine {
 
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
         *self.0.wake.lock().unwrap_or_else(|e| e.into_inner()) = Some(wake);
+    }
+}
+
+#[derive(Default)]
+struct SharedDesk {
+    snapshot: Mutex<Arc<desk::Snapshot>>,
+    commands: Mutex<Vec<desk::Command>>,
+    wake: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// A desk whose snapshots are set from outside. Clones show the same desk.
+#[derive(Clone, Default)]
+pub struct ScriptedDesk(Arc<SharedDesk>);
+
+impl ScriptedDesk {
+    /// A desk that shows `snapshot`.
+    pub fn new(snapshot: desk::Snapshot) -> Self {
+        let desk = Self::default();
+        desk.show(snapshot);
+        desk
+    }
+
+    /// Shows another snapshot and wakes the window.
+    pub fn show(&self, snapshot: desk::Snapshot) {
+        *self.0.snapshot.lock().unwrap_or_else(|e| e.into_inner()) = Arc::new(snapshot);
+        if let Some(wake) = self.0.wake.lock().unwrap_or_else(|e| e.into_inner()).as_ref() {
+            wake();
+        }
+    }
+
+    /// Takes the commands that came so far.
+    pub fn take(&self) -> Vec<desk::Command> {
+        std::mem::take(&mut self.0.commands.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+}
+
+impl DeskHandle for ScriptedDesk {
+    fn send(&self, command: desk::Command) {
+        self.0.commands.lock().unwrap_or_else(|e| e.into_inner()).push(command);
+    }
+
+    fn snapshot(&self) -> Arc<desk::Snapshot> {
+        self.0.snapshot.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        *self.0.wake.lock().unwrap_or_else(|e| e.into_inner()) = Some(wake);
+    }
+}
+
+/// When the scenes' unit came back.
+const CAME_BACK_MS: i64 = 1_790_000_000_000;
+
+/// A unit that passed, failed an attempt and was given new keys once.
+pub fn unit_file(state: UnitState) -> UnitFile {
+    let id = unit(3);
+    let at = |minutes: i64| CAME_BACK_MS + minutes * 60_000;
+    let attempt = |n: i64, minutes: i64, outcome: Outcome, code: Option<FailureCode>| Attempt {
+        id: AttemptId(n),
+        batch: BatchId(1),
+        unit: Some(id),
+        fixture: format!("Fixture {}", 1 + n % 4),
+        operator: "Ana Petrović".into(),
+        station: "Bench 3".into(),
+        started_at_ms: at(minutes),
+        ended_at_ms: Some(at(minutes) + 24_000),
+        outcome: Some(outcome),
+        failure: code.map(|c| Failure::new(c, "")),
+        proof: None,
+    };
+    let event = |seq: i64, minutes: i64, kind: &str, detail: serde_json::Value| UnitEvent {
+        seq,
+        unit: id,
+        attempt: None,
+        at_ms: at(minutes),
+        kind: kind.into(),
+        detail,
+    };
+    let mut events = vec![
+        event(1, -43_000, "arrived", json!({ "serial": serial(3) })),
+        event(2, -43_000, "flash-begin", json!({})),
+        event(3, -42_999, "flash-end", json!({ "image": "0.1.0" })),
+        event(4, -42_999, "agent-key-issued", json!({ "generation": 1 })),
+        event(5, -42_999, "agent-key-active", json!({ "generation": 1 })),
+        event(6, -42_999, "cloud-key-issued", json!({ "generation": 1 })),
+        event(7, -42_999, "cloud-key-active", json!({ "generation": 1 })),
+        event(8, -42_998, "passed", json!({ "agent_key": 1, "cloud_key": 1 })),
+        event(
+            9,
+            -60,
+            "reprovision-ordered",
+            json!({ "kind": "new-keys", "reason": "RMA 2291, SIM replaced", "operator": "Ana Petrović" }),
+        ),
+        event(10, -58, "agent-key-active", json!({ "generation": 2 })),
+        event(11, -58, "cloud-key-active", json!({ "generation": 2 })),
+        event(12, -57, "reprovisioned", json!({ "order": 1, "agent_key": 2, "cloud_key": 2 })),
+    ];
+    events.reverse();
+    let (batch, order) = (batch(1, "B-2041", 500, BatchState::Open), order());
+    let enrolled = state >= UnitState::AgentKey;
+    UnitFile {
+        unit: Unit {
+            id,
+            batch: batch.id,
+            serial: serial(3),
+            state,
+            generation: 3,
+            attempts: 3,
+            interrupted: false,
+        },
+        batch,
+        keys: Standing {
+            enrolled,
+            agent_key: 2 * u32::from(enrolled),
+            cloud_key: 2 * u32::from(enrolled),
+            region: order.region,
+            ..Standing::default()
+        },
+        order,
+        orders: vec![reprovision(ReprovisionKind::NewKeys, false)],
+        attempts: vec![
+            attempt(812, -60, Outcome::Pass, None),
+            attempt(17, -42_999, Outcome::Pass, None),
+            attempt(16, -43_000, Outcome::Timeout, Some(FailureCode::DeviceSilent)),
+        ],
+        events,
+    }
+}
+
+/// An order of QA for the unit of [`unit_file`].
+pub fn reprovision(kind: ReprovisionKind, open: bool) -> Reprovision {
+    let generation = if open { 2 } else { 1 };
+    Reprovision {
+        id: if open { 2 } else { 1 },
+        kind,
+        reason: "RMA 2291, SIM replaced".into(),
+        operator: "Ana Petrović".into(),
+        region: if kind == ReprovisionKind::MoveRegion { 8 } else { 0 },
+        supersedes: format!("{}.{generation}", unit(3)),
+        before: (generation, generation),
+        after: (!open).then_some((2, 2)),
+        opened_at_ms: CAME_BACK_MS - 3_600_000,
+        revoked: false,
+        ended_at_ms: (!open).then_some(CAME_BACK_MS - 3_500_000),
+        done: !open,
+    }
+}
+
+/// Alarms that nobody looked at: one about the unit of [`unit_file`], one about its order.
+pub fn alarms() -> Vec<AlarmView> {
+    let alarm = |id, of, kind: &str, count| Alarm {
+        id,
+        of,
+        at_ms: CAME_BACK_MS,
+        kind: kind.into(),
+        detail: json!({}),
+        count,
+        seen: None,
+    };
+    vec![
+        AlarmView { alarm: alarm(7, AlarmOf::Unit(unit(3)), "another-identity", 3), serial: Some(serial(3)) },
+        AlarmView {
+            alarm: alarm(8, AlarmOf::ProductOrder("PO-2026-0417".into()), "activation-rate", 1),
+            serial: None,
+        },
+    ]
+}
+
+/// The desk with the unit of [`unit_file`] open.
+pub fn desk(state: UnitState) -> desk::Snapshot {
+    desk::Snapshot {
+        file: Some(Arc::new(unit_file(state))),
+        alarms: alarms(),
+        regions: vec![7, 8, 9],
+        ..desk::Snapshot::default()
     }
 }

@@ -159,6 +159,10 @@ pub fn sweeps(snapshot: &Snapshot, fixture: &FixtureView, seat: &Seat) -> bool {
 
 /// Whether the same unit may simply be tried again.
 pub fn retry(last: &ResultView) -> bool {
+    // The line would make a unit of it: what QA ordered is started again where it was ordered.
+    if last.qa.is_some() {
+        return false;
+    }
     match &last.failure {
         Some(failure) => !failure.code.is_permanent(),
         None => last.outcome == Outcome::Aborted,

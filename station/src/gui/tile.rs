@@ -114,7 +114,7 @@ impl<'a> Tile<'a> {
     /// The sentence a screen reader says.
     pub fn spoken(&self) -> String {
         let f = self.fixture;
-        let mut said = format!("{}: ", f.name);
+        let mut said = format!("{}{}: ", f.name, if self.qa() { " for QA" } else { "" });
         match State::of(f) {
             State::Done(Outcome::Pass) => said += "passed",
             State::Done(outcome) => said += outcome.as_str(),
@@ -198,7 +198,19 @@ impl<'a> Tile<'a> {
             right -= 6.0;
         }
         let place = Rect::from_min_max(pos2(x, rect.top()), pos2(right, rect.bottom()));
-        widgets::line(ui, place, Align2::LEFT_CENTER, &self.fixture.name, strong(size), p.text);
+        let used = widgets::line(ui, place, Align2::LEFT_CENTER, &self.fixture.name, strong(size), p.text);
+        if self.qa() {
+            let rest = Rect::from_min_max(pos2(used.right() + size * 0.5, place.top()), place.max);
+            widgets::line(ui, rest, Align2::LEFT_CENTER, "for QA", regular(size * 0.9), p.running.ink);
+        }
+    }
+
+    /// Whether it works, or worked last, for QA.
+    fn qa(&self) -> bool {
+        match (&self.fixture.running, &self.fixture.last) {
+            (Some(running), _) => running.qa.is_some(),
+            (None, last) => last.as_ref().is_some_and(|l| l.qa.is_some()),
+        }
     }
 
     /// The band that is read across the room.
@@ -508,6 +520,7 @@ impl<'a> Tile<'a> {
                 Some(("Seat the next", Icon::Board))
             }
             State::Done(Outcome::Pass) => Some(("Next is ready", Icon::Board)),
+            State::Done(_) if self.qa() => Some(("Goes on in Units (F2)", Icon::Arrow)),
             State::Done(_) if self.fixture.last.as_ref().is_some_and(state::retry) => {
                 Some(("May be tried again", Icon::Retry))
             }
@@ -523,6 +536,8 @@ impl<'a> Tile<'a> {
             State::Cancelling => Buttons::Cancel { enabled: false },
             State::Ready | State::Unknown => Buttons::Start { text: "Start", loud: Loud::Primary },
             State::Done(_) if self.fixture.present == Some(false) => Buttons::None,
+            // The line would make a unit of it; what QA ordered is started again where it was ordered.
+            State::Done(_) if self.qa() && self.seat.holds_last(self.fixture) => Buttons::None,
             State::Done(Outcome::Pass) => Buttons::Start { text: "Start", loud: Loud::Quiet },
             State::Done(_) if !self.seat.holds_last(self.fixture) => {
                 Buttons::Start { text: "Start", loud: Loud::Primary }

@@ -68,6 +68,8 @@ pub fn focus_ring(ui: &Ui, rect: Rect, radius: f32, p: &Palette) {
 pub enum Loud {
     /// The one action of its place.
     Primary,
+    /// What can't be undone, at the place where it is confirmed.
+    Danger,
     /// Everything else.
     Quiet,
 }
@@ -110,6 +112,8 @@ impl Button<'_> {
             (_, false) => (Color32::TRANSPARENT, p.muted, p.border),
             (Loud::Primary, true) if hot => (p.running.ink, p.surface, p.running.ink),
             (Loud::Primary, true) => (p.running.solid, p.running.on_solid, p.running.solid),
+            (Loud::Danger, true) if hot => (p.fail.ink, p.surface, p.fail.ink),
+            (Loud::Danger, true) => (p.fail.solid, p.fail.on_solid, p.fail.solid),
             (Loud::Quiet, true) if hot => (p.hover, p.text, p.outline),
             (Loud::Quiet, true) => (p.surface, p.text, p.outline),
         };

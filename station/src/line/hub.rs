@@ -10,7 +10,7 @@ use super::{Command, Event, FixtureView, LineHandle, ResultView, RunningView, Sn
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::failure::{Failure, FailureCode};
-use crate::model::{AttemptId, BatchState, Outcome};
+use crate::model::{AttemptId, BatchState, Outcome, UnitId};
 use crate::records::Records;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,6 +133,12 @@ impl Line {
         Ok(Self { messages, snapshot, hub: Some(hub) })
     }
 
+    /// Sends commands from another thread; what is sent when the line is gone is lost.
+    pub fn commands(&self) -> impl Fn(Command) + Send + 'static {
+        let messages = self.messages.clone();
+        move |command| drop(messages.send(Message::Command(command)))
+    }
+
     /// Every event from now on.
     pub fn subscribe(&self) -> Receiver<Event> {
         let (sender, receiver) = mpsc::channel();
@@ -218,7 +224,12 @@ struct Place {
     fixture: String,
     tasks: Sender<Task>,
     thread: Option<JoinHandle<()>>,
-    running: Option<Cancel>,
+    running: Option<Running>,
+}
+
+struct Running {
+    cancel: Cancel,
+    work: Work,
 }
 
 struct Hub {
@@ -337,9 +348,9 @@ impl Hub {
                 self.show(index, &event);
                 if let Event::Finished { outcome, .. } = &event {
                     // All of it before anybody is told: who hears of the end may start the next unit at once.
-                    self.places[index].running = None;
+                    let ran = self.places[index].running.take().map(|r| r.work);
                     self.refresh();
-                    if *outcome == Outcome::Pass && self.work == Work::Make {
+                    if *outcome == Outcome::Pass && ran == Some(Work::Make) {
                         self.gray_release();
                     }
                 }
@@ -371,8 +382,8 @@ impl Hub {
             Message::Stop => {
                 self.stopping = true;
                 for place in &self.places {
-                    if let Some(cancel) = &place.running {
-                        cancel.cancel();
+                    if let Some(running) = &place.running {
+                        running.cancel.cancel();
                     }
                 }
                 false
@@ -400,10 +411,11 @@ impl Hub {
             Command::SetOperator(name) => self.view.operator = name,
             Command::SetWork(work) => self.work = work,
             Command::Start(index) => self.start(index),
+            Command::StartFor { fixture, batch, work } => self.start_for(fixture, &batch, work),
             Command::StartAll => (0..self.places.len()).for_each(|index| self.start(index)),
             Command::Cancel(index) => {
-                if let Some(cancel) = self.places.get(index).and_then(|p| p.running.as_ref()) {
-                    cancel.cancel();
+                if let Some(running) = self.places.get(index).and_then(|p| p.running.as_ref()) {
+                    running.cancel.cancel();
                     if let Some(running) = &mut self.view.fixtures[index].running {
                         running.cancelling = true;
                     }
@@ -416,35 +428,61 @@ impl Hub {
     }
 
     fn start(&mut self, index: usize) {
-        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(place) = self.places.get(index) else { return };
         if place.running.is_some() || self.stopping {
             return;
         }
         let Some((batch, _)) = &self.view.batch else {
-            // Whoever started it waits for an end, so there is one, without an attempt.
             let failure = Failure::new(FailureCode::NoBatch, "");
-            let finished = Event::Finished {
-                fixture: place.fixture.clone(),
-                attempt: AttemptId(0),
-                unit: None,
-                serial: None,
-                outcome: failure.outcome(),
-                failure: Some(failure.clone()),
-                step_seconds: [0.0; Step::ALL.len()],
-                seconds: 0.0,
-            };
-            self.trouble(failure);
-            self.tell(&finished);
+            self.trouble(failure.clone());
+            self.refuse(index, None, failure);
             return;
         };
-        let cancel = Cancel::default();
         let order =
             Order { batch: batch.clone(), operator: self.view.operator.clone(), work: self.work.clone() };
-        if place.tasks.send(Task::Run(order, cancel.clone())).is_err() {
-            self.trouble(Failure::new(FailureCode::StationFault, "the fixture's worker has ended"));
+        self.launch(index, order);
+    }
+
+    fn start_for(&mut self, index: usize, batch: &str, work: Work) {
+        let Some(place) = self.places.get(index) else { return };
+        if place.running.is_some() || self.stopping {
+            let facts = if self.stopping { "the station stops" } else { "another unit runs in the fixture" };
+            self.refuse(index, work.qa(), Failure::new(FailureCode::Cancelled, facts));
             return;
         }
-        place.running = Some(cancel);
+        match self.records.batch_by_name(batch) {
+            Ok(batch) => self.launch(index, Order { batch, operator: self.view.operator.clone(), work }),
+            Err(error) => self.refuse(index, work.qa(), records_failure(error)),
+        }
+    }
+
+    /// Whoever started a unit waits for an end, so there is one, without an attempt.
+    fn refuse(&mut self, index: usize, qa: Option<UnitId>, failure: Failure) {
+        let finished = Event::Finished {
+            fixture: self.places[index].fixture.clone(),
+            attempt: AttemptId(0),
+            unit: None,
+            serial: None,
+            outcome: failure.outcome(),
+            failure: Some(failure),
+            step_seconds: [0.0; Step::ALL.len()],
+            seconds: 0.0,
+            qa,
+        };
+        self.tell(&finished);
+    }
+
+    fn launch(&mut self, index: usize, order: Order) {
+        let (cancel, work) = (Cancel::default(), order.work.clone());
+        let qa = work.qa();
+        let place = &mut self.places[index];
+        if place.tasks.send(Task::Run(order, cancel.clone())).is_err() {
+            let failure = Failure::new(FailureCode::StationFault, "the fixture's worker has ended");
+            self.trouble(failure.clone());
+            self.refuse(index, qa, failure);
+            return;
+        }
+        place.running = Some(Running { cancel, work });
         let view = &mut self.view.fixtures[index];
         view.last = None;
         view.trouble = None;
@@ -457,6 +495,7 @@ impl Hub {
             since: Instant::now(),
             resumed: false,
             cancelling: false,
+            qa,
         });
     }
 
@@ -489,7 +528,7 @@ impl Hub {
                     }
                 }
             }
-            Event::Finished { unit, serial, outcome, failure, seconds, .. } => {
+            Event::Finished { unit, serial, outcome, failure, seconds, qa, .. } => {
                 view.running = None;
                 view.last = Some(ResultView {
                     unit: *unit,
@@ -497,8 +536,10 @@ impl Hub {
                     outcome: *outcome,
                     failure: failure.clone(),
                     seconds: *seconds,
+                    qa: *qa,
                 });
-                if *outcome == Outcome::Pass {
+                // What QA gives back was counted when it was made.
+                if *outcome == Outcome::Pass && qa.is_none() {
                     if self.view.finished.len() >= FINISHED_KEPT {
                         self.view.finished.remove(0);
                     }

@@ -36,6 +36,16 @@ pub enum Step {
     Lock,
 }
 
+impl Work {
+    /// The unit that QA ordered it for.
+    pub fn qa(&self) -> Option<UnitId> {
+        match self {
+            Self::Reprovision { unit, .. } => Some(*unit),
+            Self::Make | Self::Update(_) => None,
+        }
+    }
+}
+
 impl Step {
     /// Every step, in order.
     pub const ALL: [Self; 6] =
@@ -86,6 +96,16 @@ pub enum Command {
     SetWork(Work),
     /// Start the unit in a fixture (index).
     Start(usize),
+    /// Start one unit for other work and under another batch than the line has. Both stay as they are for everything else, so
+    /// nothing has to be put back afterwards, whatever comes in between.
+    StartFor {
+        /// Fixture (index).
+        fixture: usize,
+        /// Name of the unit's own batch.
+        batch: String,
+        /// What it is started for.
+        work: Work,
+    },
     /// Start every idle fixture.
     StartAll,
     /// Cancel the unit in a fixture; takes effect at the next safe point.
@@ -172,6 +192,9 @@ pub enum Event {
         step_seconds: [f64; Step::ALL.len()],
         /// Seconds in all.
         seconds: f64,
+        /// It was started for QA's order for this unit, whichever lay there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        qa: Option<UnitId>,
     },
     /// The station itself has a problem (a probe vanished, the database filled up).
     Station {
@@ -214,6 +237,8 @@ pub struct RunningView {
     pub resumed: bool,
     /// Cancel was asked for.
     pub cancelling: bool,
+    /// It carries out QA's order for this unit.
+    pub qa: Option<UnitId>,
 }
 
 /// The last result.
@@ -229,6 +254,8 @@ pub struct ResultView {
     pub failure: Option<Failure>,
     /// Seconds it took.
     pub seconds: f64,
+    /// It was QA's order for this unit, whichever lay there.
+    pub qa: Option<UnitId>,
 }
 
 /// Everything the Line view needs, replaced as a whole; the window only reads it.

@@ -153,7 +153,7 @@ impl Worker {
             Err(error) => {
                 let failure = records_failure(error);
                 (self.events)(Event::Station { failure: failure.clone() });
-                return self.tell_end(AttemptId(0), None, Err(failure), NO_SECONDS, began);
+                return self.tell_end(AttemptId(0), order.work.qa(), None, Err(failure), NO_SECONDS, began);
             }
         };
         (self.events)(Event::Started {
@@ -205,12 +205,13 @@ impl Worker {
                 result = Err(failure);
             }
         }
-        self.tell_end(id, unit, result.map(drop), seconds, began)
+        self.tell_end(id, order.work.qa(), unit, result.map(drop), seconds, began)
     }
 
     fn tell_end(
         &self,
         attempt: AttemptId,
+        qa: Option<UnitId>,
         unit: Option<Unit>,
         result: Result<(), Failure>,
         step_seconds: Seconds,
@@ -227,6 +228,7 @@ impl Worker {
             failure: failure.clone(),
             step_seconds,
             seconds: began.elapsed().as_secs_f64(),
+            qa,
         });
         Ended { unit: unit.map(|u| u.id), outcome, failure }
     }

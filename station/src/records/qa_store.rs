@@ -266,12 +266,17 @@ impl Inner {
     }
 
     /// Takes an open order back. What it did stays done.
-    pub(crate) fn withdraw_reprovision(&self, unit: UnitId, operator: &str) -> Result<(), RecordsError> {
-        let (clock, operator) = (self.clock.clone(), operator.to_owned());
+    pub(crate) fn withdraw_reprovision(
+        &self,
+        unit: UnitId,
+        reason: &str,
+        operator: &str,
+    ) -> Result<(), RecordsError> {
+        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
         self.write(move |tx| {
             let at = now(&clock);
             let (row, _) = unit_and_state(tx, unit)?;
-            withdraw(tx, row, &operator, at)
+            withdraw(tx, row, (&reason, &operator), at)
         })
     }
 
@@ -363,7 +368,7 @@ impl Inner {
             if state == UnitState::Scrapped {
                 return Ok(());
             }
-            withdraw(tx, row, &operator, at)?;
+            withdraw(tx, row, (&reason, &operator), at)?;
             run(
                 tx,
                 "UPDATE key_assignment SET state = 'voided', settled_at_ms = ?2, void_reason = 'unit scrapped'
@@ -445,7 +450,12 @@ fn open_reprovision(tx: &Tx<'_>, unit: i64) -> Result<Option<Reprovision>, Recor
         .map_err(|e| tx.map(e))
 }
 
-fn withdraw(tx: &mut Tx<'_>, unit: i64, operator: &str, at: i64) -> Result<(), RecordsError> {
+fn withdraw(
+    tx: &mut Tx<'_>,
+    unit: i64,
+    (reason, operator): (&str, &str),
+    at: i64,
+) -> Result<(), RecordsError> {
     let changed = run(
         tx,
         "UPDATE reprovision SET ended_at_ms = max(opened_at_ms, ?2), outcome = 'withdrawn' WHERE unit = ?1 AND ended_at_ms IS NULL",
@@ -455,7 +465,14 @@ fn withdraw(tx: &mut Tx<'_>, unit: i64, operator: &str, at: i64) -> Result<(), R
     if changed == 0 {
         return Ok(());
     }
-    append_event(tx, unit, None, at, "reprovision-withdrawn", &json!({ "operator": operator }))
+    append_event(
+        tx,
+        unit,
+        None,
+        at,
+        "reprovision-withdrawn",
+        &json!({ "reason": reason, "operator": operator }),
+    )
 }
 
 fn quarantine(

@@ -91,7 +91,7 @@ pub fn unit_id(n: u32) -> UnitId {
 pub struct Station {
     pub home: tempfile::TempDir,
     pub records: SqliteRecords,
-    pub agent: EmbeddedAgent,
+    pub agent: Arc<EmbeddedAgent>,
     pub po: ProductOrder,
     pub batch: Batch,
 }
@@ -103,7 +103,7 @@ impl Station {
         let anchors = Anchors::init(home.path(), &records.station_key(), &[7]).expect("anchors");
         let po = records.create_product_order(new_order("PO-1", quantity, suite)).expect("order");
         let batch = records.create_batch(po.id, "B1", quantity).expect("batch");
-        let agent = agent(home.path(), &records, anchors);
+        let agent = Arc::new(agent(home.path(), &records, anchors));
         Self { home, records, agent, po, batch }
     }
 

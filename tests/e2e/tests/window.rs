@@ -4,7 +4,15 @@ use keywright_e2e::{Factory, PATIENCE};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// Five emulated boards and two painted windows at once are more than a small machine answers in time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An X server on a free display; ends with the test.
 struct Display {
@@ -79,6 +87,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn space_turns_four_boards_into_units() {
+    let _alone = alone();
     let factory = Factory::new(4, 4, 2, 61);
     let display = Display::start("1280x720");
     let mut window = display
@@ -139,4 +148,58 @@ fn space_turns_four_boards_into_units() {
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .expect("integrity_check");
     assert_eq!(sound, "ok");
+}
+
+/// A unit comes back and gets new keys without a pointer: scanned, ordered, carried out, and the line is as it was.
+#[test]
+fn new_keys_are_ordered_in_the_window() {
+    let _alone = alone();
+    let factory = Factory::new(1, 1, 2, 62);
+    factory.run_line(&[1]).assert_passed(&[1]);
+    factory.ok(&["batch", "close", keywright_e2e::BATCH]);
+    let display = Display::start("1280x720");
+    let mut window = display
+        .command(keywright_e2e::program("keywright").to_str().expect("UTF-8 path"))
+        .arg("--home")
+        .arg(factory.home())
+        .args(["--demo", "--operator", "Ana", "window", "--units"])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("keywright starts");
+    eventually("the window", || !display.xdotool(&["search", "--name", "Keywright"]).trim().is_empty());
+    let id =
+        display.xdotool(&["search", "--name", "Keywright"]).lines().next().unwrap_or_default().to_owned();
+    let number = |sql: &str| -> i64 { factory.database().query_row(sql, [], |row| row.get(0)).expect(sql) };
+    let ordered = || number("SELECT count(*) FROM reprovision") > 0;
+    eventually("an order", || {
+        // As often as it takes for the window to be there; an order that stands is not given twice.
+        display.xdotool(&["windowfocus", &id]);
+        // One key a frame: a software renderer paints seven a second.
+        let key = |key: &str| {
+            display.xdotool(&["key", key]);
+            std::thread::sleep(std::time::Duration::from_millis(400));
+        };
+        key("Escape");
+        display.xdotool(&["type", &factory.uid(1)]);
+        key("Return");
+        key("Tab");
+        // Past the button that copies the id, to new keys.
+        key("Tab");
+        key("space");
+        display.xdotool(&["type", "RMA 91"]);
+        key("ctrl+Return");
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        ordered()
+    });
+    eventually("its end", || number("SELECT count(*) FROM reprovision WHERE ended_at_ms IS NOT NULL") > 0);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let picture = display.screenshot("units-1280x720.png");
+    let done = "SELECT count(*) FROM reprovision WHERE outcome = 'done' AND kind = 'new-keys' AND reason = 'RMA 91' AND \
+                operator = 'Ana' AND ak_after = 2 AND ck_after = 2";
+    assert_eq!(number(done), 1, "see {}", picture.display());
+    assert_eq!(number("SELECT count(*) FROM reprovision"), 1);
+    display.xdotool(&["windowfocus", &id]);
+    display.xdotool(&["key", "ctrl+q"]);
+    eventually("the end of the program", || window.try_wait().expect("wait").is_some());
+    assert!(window.wait().expect("wait").success());
 }

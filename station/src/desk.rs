@@ -1,0 +1,576 @@
+//! QA's desk: what the window knows of one unit, and what QA does to it.
+//!
+//! One thread reads the records and asks the agent, who may wait for a cloud; the window sends commands and reads a snapshot that is
+//! swapped as a whole, as it does with the line. What needs the board goes to the line as [`line::Command::StartFor`]: the line's
+//! own batch and work are never touched.
+//!
+//! Invariants:
+//! - The order stands in the records before the board is started, and stays open until the records say that it is done.
+//! - No key and no sealed content is in a snapshot: generations and ids only.
+
+use crate::agent::{EmbeddedAgent, Standing};
+use crate::failure::{Failure, FailureCode};
+use crate::line::{self, Event, Update, Work};
+use crate::model::*;
+use crate::records::{
+    Alarm, AlarmOf, Attempt, NewReprovision, Records, RecordsError, Reprovision, ReprovisionKind, UnitEvent,
+    serial,
+};
+use crate::station::records_failure;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often alarms and the open unit are read again when nothing happens: another program may have changed them.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// What QA does to a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// New keys, asked for under those it has.
+    NewKeys,
+    /// Lost keys: they die, the chip is erased, it enrols again.
+    NewStart,
+    /// New cloud key and anchors of this region.
+    MoveRegion(u32),
+    /// Set aside.
+    Quarantine,
+    /// Back out of quarantine.
+    Release,
+    /// Out for ever.
+    Scrap,
+    /// Takes its open order back.
+    Withdraw,
+}
+
+impl Act {
+    /// The order of QA that it opens; `None`: it is done without the board.
+    pub const fn kind(self) -> Option<(ReprovisionKind, u32)> {
+        match self {
+            Self::NewKeys => Some((ReprovisionKind::NewKeys, 0)),
+            Self::NewStart => Some((ReprovisionKind::NewStart, 0)),
+            Self::MoveRegion(region) => Some((ReprovisionKind::MoveRegion, region)),
+            Self::Quarantine | Self::Release | Self::Scrap | Self::Withdraw => None,
+        }
+    }
+
+    /// The act that carries an open order out.
+    pub const fn of(order: &Reprovision) -> Self {
+        match order.kind {
+            ReprovisionKind::NewKeys => Self::NewKeys,
+            ReprovisionKind::NewStart => Self::NewStart,
+            ReprovisionKind::MoveRegion => Self::MoveRegion(order.region),
+        }
+    }
+}
+
+/// One decision about one unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The unit.
+    pub unit: UnitId,
+    /// What is to be done.
+    pub act: Act,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// Who authorises it.
+    pub operator: String,
+    /// Fixture (index) in which the board lies; only for what needs it.
+    pub fixture: Option<usize>,
+}
+
+/// Commands that go down to the desk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Open the unit with this hardware id or serial, as typed or scanned.
+    Find(String),
+    /// Put the unit away.
+    Leave,
+    /// Carry out a decision.
+    Decide(Decision),
+    /// Somebody looked at an alarm.
+    SeeAlarm {
+        /// Its row.
+        id: i64,
+        /// Who.
+        operator: String,
+    },
+}
+
+/// Everything that is known of a unit.
+#[derive(Clone, Debug)]
+pub struct UnitFile {
+    /// The unit.
+    pub unit: Unit,
+    /// Its batch.
+    pub batch: Batch,
+    /// Its product order.
+    pub order: ProductOrder,
+    /// Its keys as the agent has them.
+    pub keys: Standing,
+    /// Orders of QA, newest first.
+    pub orders: Vec<Reprovision>,
+    /// Attempts, newest first.
+    pub attempts: Vec<Attempt>,
+    /// History, newest first.
+    pub events: Vec<UnitEvent>,
+}
+
+impl UnitFile {
+    /// The order of QA that waits to be carried out.
+    pub fn open_order(&self) -> Option<&Reprovision> {
+        self.orders.iter().find(|o| o.ended_at_ms.is_none())
+    }
+}
+
+/// An alarm, and the serial of the unit it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmView {
+    /// The alarm.
+    pub alarm: Alarm,
+    /// Serial of its unit.
+    pub serial: Option<String>,
+}
+
+/// The newest word to the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing to say.
+    #[default]
+    Nothing,
+    /// At work; what.
+    Working(String),
+    /// It is done; what.
+    Done(String),
+    /// It was refused or failed.
+    Failed(Failure),
+}
+
+/// Work on a board that the desk started and that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The unit.
+    pub unit: UnitId,
+    /// Its serial.
+    pub serial: String,
+    /// Fixture (index).
+    pub fixture: usize,
+    /// The order that it carries out.
+    pub order: i64,
+}
+
+/// Everything the window shows of the desk, replaced as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The open unit.
+    pub file: Option<Arc<UnitFile>>,
+    /// The newest word.
+    pub told: Told,
+    /// Alarms that nobody has looked at, newest first.
+    pub alarms: Vec<AlarmView>,
+    /// Regions whose keys are on this station, ascending.
+    pub regions: Vec<u32>,
+    /// What runs for QA.
+    pub job: Option<Job>,
+}
+
+/// What the window holds of the desk. Nothing here blocks.
+pub trait DeskHandle: Send {
+    /// Sends a command; it is carried out by the desk's own thread.
+    fn send(&self, command: Command);
+    /// The newest snapshot.
+    fn snapshot(&self) -> Arc<Snapshot>;
+    /// Calls `wake` after every change of the snapshot, from another thread.
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
+}
+
+/// The line and the desk, as the window holds them.
+pub type Handles = (Box<dyn line::LineHandle>, Box<dyn DeskHandle>);
+
+/// The unit that a person or a scanner names: by hardware id or by serial.
+///
+/// # Errors
+/// Those of the records.
+pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsError> {
+    let name = name.trim();
+    if let Ok(id) = name.parse::<UnitId>()
+        && let Some(unit) = records.unit(id)?
+    {
+        return Ok(Some(unit));
+    }
+    if let Some(unit) = records.unit_by_serial(name)? {
+        return Ok(Some(unit));
+    }
+    // Keyboards and scanners that lower the case: serials are printed in capitals.
+    let capitals = name.to_uppercase();
+    if capitals == name { Ok(None) } else { records.unit_by_serial(&capitals) }
+}
+
+fn not_found(name: &str) -> Failure {
+    let name = name.trim();
+    let (sentence, remedy) = match (serial::parse(name), name.parse::<UnitId>()) {
+        (Err(error @ serial::SerialError::Check { .. }), _) => (error.to_string(), "Read the label again"),
+        (_, Ok(id)) => (
+            format!("No unit with the hardware id {id} was ever here"),
+            "Run it through its batch on the line, or look it up at the station that made it",
+        ),
+        _ => (
+            format!("No unit has the hardware id or serial {name:?}"),
+            "Scan the label again; a hardware id has 24 hex digits, a serial looks like B1-00042K",
+        ),
+    };
+    Failure { code: FailureCode::InvalidInput, sentence, remedy: remedy.into() }
+}
+
+enum Message {
+    Command(Command),
+    Finished { qa: Option<UnitId>, attempt: AttemptId, unit: Option<UnitId>, failure: Option<Failure> },
+    OnChange(Box<dyn Fn() + Send + Sync>),
+    Stop,
+}
+
+/// The desk of a station; dropping it waits for the act in work.
+pub struct Desk {
+    messages: Sender<Message>,
+    snapshot: Arc<Mutex<Arc<Snapshot>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+impl Desk {
+    /// A desk over these records and this agent; boards are started through `start` in the line's `fixtures` (names, in the line's
+    /// order), and `events` are the line's.
+    ///
+    /// # Errors
+    /// `StationFault` if threads can't be started.
+    pub fn new(
+        records: Arc<dyn Records>,
+        agent: Arc<EmbeddedAgent>,
+        fixtures: Vec<String>,
+        start: impl Fn(line::Command) + Send + 'static,
+        events: Receiver<Event>,
+    ) -> Result<Self, Failure> {
+        let no_thread =
+            |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
+        let (messages, inbox) = mpsc::channel();
+        let told = messages.clone();
+        // Ends with the line, which closes the channel.
+        std::thread::Builder::new()
+            .name("desk ear".into())
+            .spawn(move || {
+                for event in events {
+                    if let Event::Finished { qa, attempt, unit, failure, .. } = event
+                        && told.send(Message::Finished { qa, attempt, unit, failure }).is_err()
+                    {
+                        return;
+                    }
+                }
+            })
+            .map_err(no_thread)?;
+        let first = Snapshot { regions: agent.regions(), ..Snapshot::default() };
+        let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
+        let mut clerk = Clerk {
+            records,
+            agent,
+            fixtures,
+            start: Box::new(start),
+            view: first,
+            shown: snapshot.clone(),
+            wakers: Vec::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("desk".into())
+            .spawn(move || clerk.run(&inbox))
+            .map_err(no_thread)?;
+        Ok(Self { messages, snapshot, thread: Some(thread) })
+    }
+}
+
+impl DeskHandle for Desk {
+    fn send(&self, command: Command) {
+        drop(self.messages.send(Message::Command(command)));
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        drop(self.messages.send(Message::OnChange(wake)));
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        drop(self.messages.send(Message::Stop));
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// The desk's thread.
+struct Clerk {
+    records: Arc<dyn Records>,
+    agent: Arc<EmbeddedAgent>,
+    fixtures: Vec<String>,
+    start: Box<dyn Fn(line::Command) + Send>,
+    view: Snapshot,
+    shown: Arc<Mutex<Arc<Snapshot>>>,
+    wakers: Vec<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Clerk {
+    fn run(&mut self, inbox: &Receiver<Message>) {
+        self.look_around();
+        self.publish();
+        let mut looked = Instant::now();
+        loop {
+            match inbox.recv_timeout(REFRESH.saturating_sub(looked.elapsed())) {
+                Ok(Message::Command(command)) => {
+                    self.command(command);
+                    self.publish();
+                }
+                Ok(Message::Finished { qa, attempt, unit, failure }) => {
+                    self.finished(qa, attempt, unit, failure);
+                    self.look_around();
+                    self.publish();
+                }
+                Ok(Message::OnChange(wake)) => self.wakers.push(wake),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if looked.elapsed() >= REFRESH {
+                if self.look_around() {
+                    self.publish();
+                }
+                looked = Instant::now();
+            }
+        }
+    }
+
+    fn publish(&self) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.view.clone());
+        for wake in &self.wakers {
+            wake();
+        }
+    }
+
+    fn tell(&mut self, told: Told) {
+        self.view.told = told;
+        self.publish();
+    }
+
+    /// Alarms, and the open unit if it has more history than is shown; true if anything changed.
+    fn look_around(&mut self) -> bool {
+        let read = || -> Result<_, RecordsError> {
+            let mut alarms = Vec::new();
+            for alarm in self.records.list_alarms(false)? {
+                let serial = match &alarm.of {
+                    AlarmOf::Unit(unit) => self.records.unit(*unit)?.map(|u| u.serial),
+                    AlarmOf::ProductOrder(_) => None,
+                };
+                alarms.push(AlarmView { alarm, serial });
+            }
+            let mut again = None;
+            if let Some(file) = &self.view.file {
+                let newest = self.records.unit_events(file.unit.id)?.last().map(|e| e.seq);
+                let unit = self.records.unit(file.unit.id)?;
+                let seen = unit.map(|u| (u.state, u.attempts, u.interrupted));
+                let shown = (file.unit.state, file.unit.attempts, file.unit.interrupted);
+                if newest != file.events.first().map(|e| e.seq) || seen.is_some_and(|s| s != shown) {
+                    again = Some(file.unit.id);
+                }
+            }
+            Ok((alarms, again))
+        };
+        match read() {
+            Ok((alarms, again)) => {
+                let changed = alarms != self.view.alarms || again.is_some();
+                self.view.alarms = alarms;
+                if let Some(unit) = again {
+                    self.open(unit);
+                }
+                changed
+            }
+            Err(error) => {
+                let told = Told::Failed(records_failure(error));
+                let new = self.view.told != told;
+                self.view.told = told;
+                new
+            }
+        }
+    }
+
+    fn read(&self, unit: UnitId) -> Result<Option<UnitFile>, Failure> {
+        let records = &self.records;
+        let Some(unit) = records.unit(unit).map_err(records_failure)? else { return Ok(None) };
+        let batch = records.batch(unit.batch).map_err(records_failure)?;
+        let order = records.product_order(batch.po).map_err(records_failure)?;
+        let keys = self.agent.standing(unit.id)?;
+        let mut orders = records.reprovisions(unit.id).map_err(records_failure)?;
+        let mut attempts = records.list_attempts(unit.batch).map_err(records_failure)?;
+        attempts.retain(|a| a.unit == Some(unit.id));
+        let mut events = records.unit_events(unit.id).map_err(records_failure)?;
+        orders.reverse();
+        attempts.reverse();
+        events.reverse();
+        Ok(Some(UnitFile { unit, batch, order, keys, orders, attempts, events }))
+    }
+
+    /// Reads the unit into the snapshot; what is not to be read is told and leaves what was there.
+    fn open(&mut self, unit: UnitId) {
+        match self.read(unit) {
+            Ok(file) => self.view.file = file.map(Arc::new),
+            Err(failure) => self.view.told = Told::Failed(failure),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Find(name) => {
+                if name.trim().is_empty() {
+                    return;
+                }
+                match find(&*self.records, &name).map_err(records_failure) {
+                    Ok(Some(unit)) => {
+                        self.view.told = Told::Nothing;
+                        self.open(unit.id);
+                    }
+                    Ok(None) => {
+                        // The unit before must not be taken for the one that was just scanned.
+                        self.view.file = None;
+                        self.view.told = Told::Failed(not_found(&name));
+                    }
+                    Err(failure) => self.view.told = Told::Failed(failure),
+                }
+            }
+            Command::Leave => {
+                self.view.file = None;
+                self.view.told = Told::Nothing;
+            }
+            Command::Decide(decision) => {
+                let told = match self.decide(&decision) {
+                    Ok(words) => words,
+                    Err(failure) => Told::Failed(failure),
+                };
+                self.view.told = told;
+                self.look_around();
+                if self.view.file.as_ref().is_some_and(|f| f.unit.id == decision.unit) {
+                    self.open(decision.unit);
+                }
+            }
+            Command::SeeAlarm { id, operator } => {
+                if let Err(error) = self.records.see_alarm(id, &operator) {
+                    self.view.told = Told::Failed(records_failure(error));
+                }
+                self.look_around();
+            }
+        }
+    }
+
+    fn decide(&mut self, decision: &Decision) -> Result<Told, Failure> {
+        let Decision { unit, act, reason, operator, fixture } = decision;
+        let row = self.records.unit(*unit).map_err(records_failure)?;
+        let Some(row) = row else { return Err(not_found(&unit.to_string())) };
+        let serial = &row.serial;
+        let agent = self.agent.clone();
+        let Some((kind, region)) = act.kind() else {
+            let (working, done) = match act {
+                Act::Quarantine => ("Setting it aside", "is set aside; its cloud lets it in no more"),
+                Act::Release => ("Letting it back", "is out of quarantine; its cloud lets it in again"),
+                Act::Scrap => ("Scrapping it", "is taken out for ever; its keys are dead"),
+                _ => ("Taking the order back", "has no open order; what the order did stays done"),
+            };
+            self.tell(Told::Working(format!("{working}: {serial}…")));
+            match act {
+                Act::Quarantine => agent.quarantine(*unit, reason, operator)?,
+                Act::Release => agent.release(*unit, reason, operator)?,
+                Act::Scrap => agent.scrap(*unit, reason, operator)?,
+                _ => agent.withdraw_reprovision(*unit, reason, operator)?,
+            }
+            return Ok(Told::Done(format!("{serial} {done}")));
+        };
+        let wanted = |text: &str| Failure {
+            code: FailureCode::InvalidInput,
+            sentence: text.into(),
+            remedy: "Say in which fixture the board lies".into(),
+        };
+        let fixture = fixture.ok_or_else(|| wanted("No fixture was named"))?;
+        let name =
+            self.fixtures.get(fixture).ok_or_else(|| wanted("The station has no such fixture"))?.clone();
+        if let Some(job) = &self.view.job {
+            return Err(Failure {
+                code: FailureCode::InvalidInput,
+                sentence: format!("{} is still in work for QA", job.serial),
+                remedy: "Wait until it is done, or cancel it".into(),
+            });
+        }
+        self.tell(Told::Working(format!("Ordering for {serial}…")));
+        let new = NewReprovision { kind, reason: reason.clone(), operator: operator.clone(), region };
+        let order = agent.reprovision(*unit, new)?;
+        let batch = self.records.batch(row.batch).map_err(records_failure)?.name;
+        let update = (kind != ReprovisionKind::NewStart).then(|| Update {
+            // A move brings a cloud record; the agent key has nothing to do with the region.
+            agent_key: kind == ReprovisionKind::NewKeys,
+            cloud_key: true,
+            cloud: None,
+        });
+        self.view.job = Some(Job { unit: *unit, serial: serial.clone(), fixture, order: order.id });
+        let work = Work::Reprovision { unit: *unit, update };
+        (self.start)(line::Command::StartFor { fixture, batch, work });
+        Ok(Told::Working(format!("The order stands; {serial} is in work in fixture {name}")))
+    }
+
+    /// A unit ended on the line.
+    fn finished(
+        &mut self,
+        qa: Option<UnitId>,
+        attempt: AttemptId,
+        unit: Option<UnitId>,
+        failure: Option<Failure>,
+    ) {
+        let Some(job) = self.view.job.take_if(|job| qa == Some(job.unit)) else {
+            if let Some(open) = self.view.file.as_ref().map(|f| f.unit.id)
+                && unit == Some(open)
+            {
+                self.open(open);
+            }
+            return;
+        };
+        let orders = self.records.reprovisions(job.unit).map_err(records_failure);
+        let order = orders.map(|all| all.into_iter().find(|o| o.id == job.order));
+        self.view.told = match (failure, order) {
+            (Some(failure), _) if attempt.0 == 0 => Told::Failed(Failure {
+                sentence: format!("{} did not start: {}", job.serial, failure.sentence),
+                ..failure
+            }),
+            (Some(failure), _) => Told::Failed(Failure {
+                sentence: format!("{} did not pass, its order stays open: {}", job.serial, failure.sentence),
+                ..failure
+            }),
+            (None, Err(failure)) => Told::Failed(failure),
+            (None, Ok(Some(order))) if order.done => {
+                let (agent, cloud) = order.after.unwrap_or_default();
+                Told::Done(format!(
+                    "{} passed with agent key {agent} and cloud key {cloud}; {} opens nothing any more",
+                    job.serial, order.supersedes
+                ))
+            }
+            // It passed with a record that was staged before the order: the next one carries it out.
+            (None, Ok(_)) => {
+                let facts = format!("{}: its order is still open; carry it out again", job.serial);
+                Told::Failed(Failure::new(FailureCode::UpdateRefused, facts))
+            }
+        };
+        if self.view.file.as_ref().is_some_and(|f| f.unit.id == job.unit) {
+            self.open(job.unit);
+        }
+    }
+}

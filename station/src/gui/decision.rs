@@ -1,0 +1,461 @@
+//! The dialog in which QA decides about a unit, and what may be decided when.
+//!
+//! Invariants: nothing is decided without a reason and a name; what can't be undone says beforehand, in numbers, what it destroys.
+
+use super::icons::{self, Icon};
+use super::line_view::ViewState;
+use super::shell::{Asked, Seen};
+use super::theme::{Palette, regular, strong};
+use super::widgets::{self, Button, Loud};
+use crate::desk::{self, Act, Decision, UnitFile};
+use crate::model::{UnitId, UnitState};
+use egui::{Align2, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2};
+
+/// A decision that is being made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The unit.
+    pub unit: UnitId,
+    /// What is to be done; region 0 is not chosen yet.
+    pub act: Act,
+    /// Why.
+    pub reason: String,
+    /// Where the board lies.
+    pub fixture: Option<usize>,
+    /// It was read what this destroys.
+    pub sure: bool,
+    focused: bool,
+}
+
+/// What an act is called.
+pub fn act_name(act: Act) -> String {
+    match act {
+        Act::NewKeys => "New keys".into(),
+        Act::NewStart => "New start".into(),
+        Act::MoveRegion(0) => "Move region".into(),
+        Act::MoveRegion(region) => format!("Move to region {region}"),
+        Act::Quarantine => "Quarantine".into(),
+        Act::Release => "Release".into(),
+        Act::Scrap => "Scrap".into(),
+        Act::Withdraw => "Withdraw".into(),
+    }
+}
+
+/// Why this can't be done with the unit now, and what to do about it.
+pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) -> Option<String> {
+    let state = file.unit.state;
+    let board = act.kind().is_some();
+    let open = file.open_order();
+    if state == UnitState::Scrapped {
+        return Some("It was scrapped; it never comes back".into());
+    }
+    if seen.line.operator.is_empty() {
+        return Some("Say first who works here: Operator, in the header".into());
+    }
+    if let Some(job) = seen.desk.job.as_ref().filter(|job| board || job.unit == file.unit.id) {
+        return Some(format!("{} is in work for QA; wait for its end, or cancel it", job.serial));
+    }
+    match act {
+        Act::Quarantine => (state == UnitState::Quarantined).then(|| "It is in quarantine already".into()),
+        Act::Release => (state != UnitState::Quarantined).then(|| "It is not in quarantine".into()),
+        Act::Scrap => None,
+        Act::Withdraw => open.is_none().then(|| "No order is open for it".into()),
+        Act::NewKeys | Act::NewStart | Act::MoveRegion(_) => {
+            if state == UnitState::Quarantined {
+                return Some("It is in quarantine; release it first".into());
+            }
+            if closing {
+                return Some("The window closes when the running units are done".into());
+            }
+            if seen.line.fixtures.is_empty() {
+                return Some("This station has no fixture for the board".into());
+            }
+            if let Some(open) = open {
+                // Carrying the open order out.
+                return (Act::of(open) != act)
+                    .then(|| "An order is open for it: carry that out, or withdraw it".into());
+            }
+            if !file.keys.enrolled {
+                return Some("It was never given keys; run it through its batch on the line".into());
+            }
+            if act == Act::NewStart {
+                return file
+                    .order
+                    .key_invalid_at_ms
+                    .map(|_| format!("The product key of {} was made invalid", file.order.name));
+            }
+            if state != UnitState::Passed {
+                return Some("It has not passed; run it through its batch on the line".into());
+            }
+            if matches!(act, Act::MoveRegion(_)) && seen.desk.regions.iter().all(|r| *r == file.keys.region) {
+                return Some(format!(
+                    "Only region {} is on this station; keywright anchors init brings others",
+                    file.keys.region
+                ));
+            }
+            None
+        }
+    }
+}
+
+/// What an act destroys, in numbers; empty for what destroys nothing at once.
+fn deaths(act: Act, file: &UnitFile) -> Vec<String> {
+    let keys = &file.keys;
+    let living: Vec<String> = [
+        ("agent key", keys.agent_key),
+        ("cloud key", keys.cloud_key),
+        ("cloud key on its way,", keys.cloud_staged),
+        ("cloud key left behind,", keys.cloud_leaving),
+    ]
+    .iter()
+    .filter(|(_, generation)| *generation > 0)
+    .map(|(name, generation)| format!("{name} generation {generation}"))
+    .collect();
+    let dead = match living.len() {
+        0 => "No key of it lives any more: 0 keys die".to_owned(),
+        1 => format!("1 key dies at once: {}", living[0]),
+        n => format!("{n} keys die at once: {}", living.join("; ")),
+    };
+    match act {
+        Act::NewStart => vec![
+            dead,
+            "All of its flash is erased: firmware, both key areas, the secret that its storage hangs on"
+                .into(),
+            "Its cloud lets it in no more until it has passed again, with new keys".into(),
+        ],
+        Act::Scrap => {
+            let mut all = vec![
+                dead,
+                "1 unit leaves for ever: its cloud never lets it in again, and no fixture takes it".into(),
+            ];
+            if file.open_order().is_some() {
+                all.push("1 open order is withdrawn".into());
+            }
+            all
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What an act does, in a sentence or two.
+pub(super) fn purpose(act: Act) -> &'static str {
+    match act {
+        Act::NewKeys => {
+            "The unit asks for a new agent key and a new cloud key under those it has. The old ones die when it has proved the new ones"
+        }
+        Act::NewStart => {
+            "For a unit that lost its keys: its old identity dies everywhere first, then the chip is erased, flashed and enrolled again"
+        }
+        Act::MoveRegion(_) => {
+            "The unit asks, under the keys it has, for a new cloud key and for the anchors of another region"
+        }
+        Act::Quarantine => "No key is issued to it and its cloud lets it in no more, until it is released",
+        Act::Release => "It becomes what it was before, and its cloud lets it in again",
+        Act::Scrap => "It is taken out for ever; this can't be undone",
+        Act::Withdraw => "The open order is taken back; what it did already stays done",
+    }
+}
+
+const fn verb(act: Act) -> &'static str {
+    match act {
+        Act::NewKeys => "Order new keys",
+        Act::NewStart => "Erase and start anew",
+        Act::MoveRegion(_) => "Order the move",
+        Act::Quarantine => "Set it aside",
+        Act::Release => "Let it back",
+        Act::Scrap => "Scrap it for ever",
+        Act::Withdraw => "Withdraw the order",
+    }
+}
+
+impl Form {
+    pub(super) fn new(unit: UnitId, act: Act, seen: Seen<'_>) -> Self {
+        let mut act = act;
+        if act == Act::MoveRegion(0) {
+            let here = seen.desk.file.as_ref().map_or(0, |f| f.keys.region);
+            let mut others = seen.desk.regions.iter().filter(|r| **r != here);
+            if let (Some(only), None) = (others.next(), others.next()) {
+                act = Act::MoveRegion(*only);
+            }
+        }
+        let fixture = (seen.line.fixtures.len() == 1).then_some(0);
+        Self { unit, act, reason: String::new(), fixture, sure: false, focused: false }
+    }
+
+    fn destroys(&self) -> bool {
+        matches!(self.act, Act::NewStart | Act::Scrap)
+    }
+
+    /// What is still missing.
+    fn missing(&self, seen: Seen<'_>) -> Option<String> {
+        if self.act == Act::MoveRegion(0) {
+            return Some("Choose the region".into());
+        }
+        if self.act.kind().is_some() {
+            match self.fixture.and_then(|i| seen.line.fixtures.get(i)) {
+                None => return Some("Say in which fixture the board lies".into()),
+                Some(f) if f.running.is_some() => return Some(format!("{} is running", f.name)),
+                Some(f) if f.trouble.is_some() => return Some(format!("{} can't be used", f.name)),
+                Some(_) => {}
+            }
+        }
+        if self.reason.trim().is_empty() {
+            return Some("Say why; it stands in the unit's history".into());
+        }
+        (self.destroys() && !self.sure).then(|| "Tick that you know what is destroyed".into())
+    }
+}
+
+/// The dialog in which a decision is made.
+pub(super) fn show(
+    ui: &mut Ui,
+    room: Rect,
+    file: &UnitFile,
+    seen: Seen<'_>,
+    view: &mut ViewState,
+    out: &mut Asked,
+    p: &Palette,
+) {
+    let Some(mut form) = view.units.form.take() else { return };
+    if form.unit != file.unit.id {
+        return;
+    }
+    let carries = file.open_order().is_some_and(|open| Act::of(open) == form.act);
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(24, 18));
+    let id = Id::unique("decision");
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let mut done = false;
+    let mut back = false;
+    let command_enter = ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+        let width = 580.0_f32.min(room.width() - 80.0);
+        ui.set_width(width);
+        ui.spacing_mut().item_spacing.y = 8.0;
+        let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
+        let r = row(ui, 30.0);
+        let title = if carries { "Carry out: " } else { "" };
+        let name = if title.is_empty() { act_name(form.act) } else { act_name(form.act).to_lowercase() };
+        let title = format!("{title}{name}, {}", file.unit.serial);
+        widgets::line(ui, r, Align2::LEFT_CENTER, &title, strong(20.0), p.text);
+        let r = row(ui, 40.0);
+        widgets::block(ui, r, Align2::LEFT_TOP, purpose(form.act), regular(14.5), p.muted, 2);
+        let dies = deaths(form.act, file);
+        if !dies.is_empty() {
+            dying(ui, width, &dies, p);
+        }
+        if let Act::MoveRegion(chosen) = form.act
+            && !carries
+        {
+            let r = row(ui, 20.0);
+            let text = format!("It is in region {}. Where to?", file.keys.region);
+            widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
+            let others: Vec<u32> =
+                seen.desk.regions.iter().copied().filter(|r| *r != file.keys.region).collect();
+            let options: Vec<_> =
+                others.iter().map(|r| (format!("Region {r}"), String::new(), None)).collect();
+            let at = others.iter().position(|r| *r == chosen);
+            if let Some(i) = choose(ui, width, "region", &options, at, p) {
+                form.act = Act::MoveRegion(others[i]);
+            }
+        }
+        if form.act.kind().is_some() {
+            let r = row(ui, 20.0);
+            let text = "In which fixture does the board lie?";
+            widgets::line(ui, r, Align2::LEFT_CENTER, text, strong(14.5), p.text);
+            let options: Vec<_> = seen
+                .line
+                .fixtures
+                .iter()
+                .map(|f| {
+                    let (word, off) = match (&f.running, &f.trouble, f.present) {
+                        (Some(_), ..) => ("running", Some(format!("{} is running", f.name))),
+                        (_, Some(trouble), _) => ("can't be used", Some(trouble.to_string())),
+                        (.., Some(true)) => ("board seen", None),
+                        (.., Some(false)) => ("no board seen", None),
+                        (.., None) => ("", None),
+                    };
+                    (f.name.clone(), word.to_owned(), off)
+                })
+                .collect();
+            egui::ScrollArea::vertical().id_salt("fixtures to choose").max_height(132.0).show(ui, |ui| {
+                let bar = if options.len() > 12 { 14.0 } else { 0.0 };
+                if let Some(i) = choose(ui, width - bar, "fixture", &options, form.fixture, p) {
+                    form.fixture = Some(i);
+                }
+            });
+        }
+        let r = row(ui, 20.0);
+        let text = format!("Why? {} and the reason stand in its history for ever", seen.line.operator);
+        widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
+        let edit = egui::TextEdit::singleline(&mut form.reason)
+            .id(Id::unique("reason"))
+            .hint_text("RMA number, what was seen, who asked for it")
+            .char_limit(500)
+            .interactive(!carries)
+            .desired_width(f32::INFINITY)
+            .margin(vec2(10.0, 8.0));
+        let edit = ui.add(edit);
+        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label("Reason for this decision"));
+        if !form.focused && !carries {
+            edit.request_focus();
+            form.focused = true;
+        }
+        if form.destroys() {
+            let text = "I have read this; what is destroyed is gone for good";
+            ui.scope(|ui| {
+                // As large as the other controls.
+                ui.spacing_mut().icon_width = 22.0;
+                ui.spacing_mut().icon_width_inner = 14.0;
+                ui.checkbox(&mut form.sure, egui::RichText::new(text).font(strong(14.5)));
+            });
+        }
+        let r = row(ui, 40.0);
+        let missing = form.missing(seen);
+        let go = Button {
+            text: verb(form.act),
+            name: verb(form.act),
+            icon: None,
+            loud: if form.destroys() { Loud::Danger } else { Loud::Primary },
+            enabled: missing.is_none(),
+            size: 15.0,
+        };
+        let w = go.width(ui);
+        let place = Rect::from_min_size(pos2(r.right() - w, r.top() + 2.0), vec2(w, 38.0));
+        let pressed = go.show(ui, place);
+        if missing.is_none() && (pressed.clicked() || command_enter) {
+            done = true;
+        }
+        let cancel = Button {
+            text: "Back",
+            name: "Back, nothing is changed",
+            icon: None,
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 15.0,
+        };
+        let w = cancel.width(ui);
+        let place = Rect::from_min_size(pos2(place.left() - w - 10.0, r.top() + 2.0), vec2(w, 38.0));
+        back = cancel.show(ui, place).clicked();
+        let hint = Rect::from_min_max(r.min, pos2(place.left() - 10.0, r.bottom()));
+        match &missing {
+            Some(missing) => {
+                ui.ctx().accesskit_node_builder(pressed.id, |node| node.set_description(missing.clone()));
+                widgets::line(ui, hint, Align2::LEFT_CENTER, missing, regular(13.5), p.error.ink);
+                pressed.on_hover_text(missing);
+            }
+            None => {
+                let text = "Ctrl+Enter does it, Esc goes back";
+                widgets::line(ui, hint, Align2::LEFT_CENTER, text, regular(13.0), p.muted);
+            }
+        }
+    });
+    if done {
+        out.desk.push(desk::Command::Decide(Decision {
+            unit: form.unit,
+            act: form.act,
+            reason: form.reason.trim().to_owned(),
+            operator: seen.line.operator.clone(),
+            fixture: form.fixture.filter(|_| form.act.kind().is_some()),
+        }));
+        view.units.wants_focus = true;
+    } else if back || modal.should_close() {
+        view.units.wants_focus = true;
+    } else {
+        view.units.form = Some(form);
+    }
+}
+
+fn dying(ui: &mut Ui, width: f32, dies: &[String], p: &Palette) {
+    let words = width - 54.0;
+    let font = regular(14.0);
+    let lines: Vec<f32> = dies
+        .iter()
+        .map(|text| ui.painter().layout(text.clone(), font.clone(), p.text, words).size().y)
+        .collect();
+    let height = 42.0 + lines.iter().map(|h| h + 5.0).sum::<f32>();
+    let (card, _) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
+    ui.painter().rect(card, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
+    let inner = card.shrink2(vec2(14.0, 10.0));
+    let icon = Rect::from_min_size(inner.min, vec2(18.0, 18.0));
+    icons::paint(ui.painter(), icon, Icon::Warning, p.fail.ink, p.fail.soft, 0.0);
+    let title = Rect::from_min_size(pos2(icon.right() + 8.0, inner.top()), vec2(words, 18.0));
+    widgets::line(ui, title, Align2::LEFT_CENTER, "This can't be undone", strong(14.5), p.fail.ink);
+    let mut top = title.bottom() + 7.0;
+    for (text, height) in dies.iter().zip(lines) {
+        ui.painter().circle_filled(pos2(icon.center().x, top + 9.0), 2.5, p.fail.ink);
+        let place = Rect::from_min_size(pos2(title.left(), top), vec2(words, height));
+        widgets::block(ui, place, Align2::LEFT_TOP, text, font.clone(), p.text, 4);
+        top += height + 5.0;
+    }
+}
+
+/// Options side by side, one of them taken: name, word and, if it can't be taken, why.
+fn choose(
+    ui: &mut Ui,
+    width: f32,
+    what: &str,
+    options: &[(String, String, Option<String>)],
+    chosen: Option<usize>,
+    p: &Palette,
+) -> Option<usize> {
+    let mut taken = None;
+    let columns = if width > 500.0 { 4 } else { 3 };
+    let cell = (width - 8.0 * (columns - 1) as f32) / columns as f32;
+    for (start, group) in options.chunks(columns).enumerate() {
+        let (r, _) = ui.allocate_exact_size(vec2(width, 38.0), Sense::hover());
+        for (i, (name, word, off)) in group.iter().enumerate() {
+            let index = start * columns + i;
+            let place =
+                Rect::from_min_size(pos2(r.left() + (cell + 8.0) * i as f32, r.top()), vec2(cell, 38.0));
+            let sense = if off.is_some() { Sense::hover() } else { Sense::click() };
+            let response = ui.interact(place, ui.scope_id().with((what, index)), sense);
+            let on = chosen == Some(index);
+            let said =
+                if word.is_empty() { format!("{what} {name}") } else { format!("{what} {name}, {word}") };
+            response.widget_info(|| WidgetInfo::selected(Role::RadioButton, off.is_none(), on, &said));
+            let (fill, edge) = match (on, off.is_some(), response.hovered()) {
+                (true, ..) => (p.running.soft, Stroke::new(2.0, p.running.solid)),
+                (_, true, _) => (p.surface, Stroke::new(1.0, p.border)),
+                (.., true) => (p.hover, Stroke::new(1.0, p.outline)),
+                _ => (p.surface, Stroke::new(1.0, p.outline)),
+            };
+            ui.painter().rect(place, 8.0, fill, edge, StrokeKind::Inside);
+            let ring = pos2(place.left() + 17.0, place.center().y);
+            ui.painter().circle_stroke(
+                ring,
+                6.0,
+                Stroke::new(1.5, if off.is_some() { p.border } else { p.outline }),
+            );
+            if on {
+                ui.painter().circle_filled(ring, 3.5, p.running.solid);
+            }
+            let words =
+                Rect::from_min_max(pos2(ring.x + 12.0, place.top() + 3.0), place.max - vec2(6.0, 3.0));
+            let ink = if off.is_some() { p.muted } else { p.text };
+            let upper = if word.is_empty() {
+                words
+            } else {
+                Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 2.0))
+            };
+            widgets::line(ui, upper, Align2::LEFT_CENTER, name, strong(14.0), ink);
+            if !word.is_empty() {
+                let lower = Rect::from_min_max(pos2(words.left(), words.center().y + 1.0), words.max);
+                widgets::line(ui, lower, Align2::LEFT_CENTER, word, regular(12.0), p.muted);
+            }
+            if response.has_focus() {
+                widgets::focus_ring(ui, place, 8.0, p);
+            }
+            if response.clicked() {
+                taken = Some(index);
+            }
+            if let Some(why) = off {
+                response.on_hover_text(why);
+            }
+        }
+    }
+    taken
+}

@@ -1,0 +1,349 @@
+//! What frames both views: header, keys that work everywhere, notices, footer, help and the list of alarms.
+//!
+//! Invariants: it reads snapshots and returns commands, nothing else; everything works without a mouse; while a list, the help or a
+//! dialog is open, no key reaches the line.
+
+use super::header;
+use super::icons::{self, Icon};
+use super::line_view::{self, Picker, Tab, ViewState};
+use super::state::State;
+use super::theme::{Palette, palette, regular, strong};
+use super::units_view;
+use super::widgets::{self, Button, Loud};
+use crate::desk;
+use crate::line;
+use crate::records::AlarmOf;
+use egui::{Align2, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
+
+/// What there is to show.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The line.
+    pub line: &'a line::Snapshot,
+    /// QA's desk.
+    pub desk: &'a desk::Snapshot,
+}
+
+/// What the operator asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Of the line.
+    pub line: Vec<line::Command>,
+    /// Of the desk.
+    pub desk: Vec<desk::Command>,
+}
+
+/// Draws the window into the whole of `ui`; returns what the operator asked for.
+pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
+    let mut out = Asked::default();
+    view.observe(seen.line);
+    let p = palette(ui.ctx());
+    let all = ui.max_rect();
+    ui.painter().rect_filled(all, 0.0, p.background);
+
+    let free = keys(ui, view);
+    let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(seen.line, view.tab)));
+    let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
+    let mut room = Rect::from_min_max(
+        pos2(all.left() + 16.0, head.bottom() + 12.0),
+        pos2(all.right() - 16.0, foot.top() - 10.0),
+    );
+    line_view::notices(ui, &mut room, seen.line, view);
+    match view.tab {
+        Tab::Line => {
+            let plan = line_view::plan(ui, room, seen.line);
+            if free {
+                line_view::keys(ui, seen.line, view, &plan, &mut out.line);
+            }
+            header::show(ui, head, seen, view, &mut out);
+            line_view::body(ui, &plan, seen.line, view, &mut out.line);
+            let says = line_view::foot(seen.line, view, &plan);
+            let keys = "1–9 start a fixture · Esc cancel · Ctrl+B batch · F2 units · F1 help";
+            footer(ui, foot, view, &says, keys, p);
+        }
+        Tab::Units => {
+            if free {
+                units_view::keys(ui, seen, view, &mut out);
+            }
+            header::show(ui, head, seen, view, &mut out);
+            units_view::body(ui, room, seen, view, free, &mut out);
+            let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();
+            let says = match running {
+                0 => String::new(),
+                1 => "1 fixture is running".into(),
+                n => format!("{n} fixtures are running"),
+            };
+            footer(ui, foot, view, &says, "Enter finds the unit · Esc puts it away · F2 line · F1 help", p);
+        }
+    }
+    if view.alarms {
+        alarms(ui, seen, view, &mut out, p);
+    }
+    if view.help {
+        help(ui, view, p);
+    }
+    out
+}
+
+/// Shows the other view.
+pub fn turn_to(tab: Tab, view: &mut ViewState) {
+    if view.tab != tab {
+        view.tab = tab;
+        view.notice = None;
+        view.units.wants_focus = true;
+    }
+}
+
+/// Keys that work in both views; whether the view below may have the others.
+fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
+    let pressed = |key: Key| ui.input(|i| i.key_pressed(key));
+    let command = |key: Key| ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, key));
+    if command(Key::D) {
+        view.toggle_theme(ui.ctx());
+    }
+    if view.units.form.is_some() {
+        // A decision is made or left before anything else.
+        return false;
+    }
+    let mut to = None;
+    if command(Key::Num1) {
+        to = Some(Tab::Line);
+    }
+    if command(Key::Num2) {
+        to = Some(Tab::Units);
+    }
+    if pressed(Key::F2) {
+        to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
+    }
+    if let Some(tab) = to {
+        turn_to(tab, view);
+        // The other view's keys are its own from the next frame on.
+        return false;
+    }
+    if command(Key::B) {
+        view.picker = if view.picker.is_none() { Some(Picker::default()) } else { None };
+        (view.operator, view.help, view.alarms) = (None, false, false);
+    }
+    if pressed(Key::F3) {
+        view.alarms = !view.alarms;
+        view.help = false;
+        return false;
+    }
+    if pressed(Key::F1) {
+        view.help = !view.help;
+        return false;
+    }
+    if view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
+        if pressed(Key::Escape) {
+            (view.help, view.alarms) = (false, false);
+            (view.picker, view.operator) = (None, None);
+        }
+        return false;
+    }
+    let types = ui.ctx().text_edit_focused();
+    if pressed(Key::Questionmark) && !types {
+        view.help = true;
+        return false;
+    }
+    true
+}
+
+fn footer(ui: &mut Ui, rect: Rect, view: &ViewState, says: &str, keys: &str, p: &Palette) {
+    ui.painter().rect_filled(rect, 0.0, p.surface);
+    ui.painter().hline(rect.x_range(), rect.top(), Stroke::new(1.0, p.border));
+    let inner = rect.shrink2(vec2(16.0, 0.0));
+    let width = widgets::width(ui, keys, regular(13.5)) + 2.0;
+    let right =
+        Rect::from_min_max(pos2((inner.right() - width).max(inner.center().x), inner.top()), inner.max);
+    widgets::line(ui, right, Align2::RIGHT_CENTER, keys, regular(13.5), p.muted);
+    let left = Rect::from_min_max(inner.min, pos2(right.left() - 16.0, inner.bottom()));
+    if let Some(notice) = &view.notice {
+        let used = widgets::line(ui, left, Align2::LEFT_CENTER, notice, strong(14.0), p.running.ink);
+        let response = ui.interact(used, ui.scope_id().with("notice"), egui::Sense::hover());
+        ui.ctx().accesskit_node_builder(response.id, |node| {
+            node.set_live(egui::accesskit::Live::Polite);
+            node.set_value(notice.clone());
+        });
+    } else if !says.is_empty() {
+        widgets::line(ui, left, Align2::LEFT_CENTER, says, strong(14.0), p.text);
+    }
+}
+
+/// What the header's bell opens.
+fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(22, 16));
+    let id = egui::Id::unique("alarms");
+    let room = ui.max_rect().size();
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let mut open = None;
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+        let width = 720.0_f32.min(room.x - 120.0);
+        ui.set_width(width);
+        ui.spacing_mut().item_spacing.y = 8.0;
+        let (r, _) = ui.allocate_exact_size(vec2(width, 32.0), egui::Sense::hover());
+        widgets::line(ui, r, Align2::LEFT_CENTER, &told(seen.desk.alarms.len()), strong(20.0), p.text);
+        if seen.desk.alarms.is_empty() {
+            let (r, _) = ui.allocate_exact_size(vec2(width, 44.0), egui::Sense::hover());
+            let text =
+                "Nothing waits for a look. What was looked at stays in the records: keywright alarms --all";
+            widgets::block(ui, r, Align2::LEFT_TOP, text, regular(14.5), p.muted, 2);
+        }
+        egui::ScrollArea::vertical().max_height((room.y - 200.0).max(160.0)).show(ui, |ui| {
+            let width = ui.available_width();
+            for shown in &seen.desk.alarms {
+                let alarm = &shown.alarm;
+                let (r, _) = ui.allocate_exact_size(vec2(width, 92.0), egui::Sense::hover());
+                ui.painter().rect(r, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
+                let inner = r.shrink2(vec2(14.0, 9.0));
+                let bell = Rect::from_min_size(inner.min + vec2(0.0, 2.0), vec2(20.0, 20.0));
+                icons::paint(ui.painter(), bell, Icon::Bell, p.fail.ink, p.fail.soft, 0.0);
+                let words = Rect::from_min_max(pos2(bell.right() + 10.0, inner.top()), inner.max);
+                let mut sentence = alarm.sentence();
+                if let (AlarmOf::Unit(unit), Some(serial)) = (&alarm.of, &shown.serial) {
+                    sentence = sentence.replace(&format!("unit {unit}"), &format!("unit {serial} ({unit})"));
+                }
+                sentence[..1].make_ascii_uppercase();
+                let top = Rect::from_min_max(words.min, pos2(words.right(), words.bottom() - 34.0));
+                widgets::block(ui, top, Align2::LEFT_TOP, &sentence, strong(14.5), p.text, 2);
+                let seen_button = Button {
+                    text: "I looked at it",
+                    name: &format!("I looked at it: {sentence}"),
+                    icon: None,
+                    loud: Loud::Quiet,
+                    enabled: !seen.line.operator.is_empty(),
+                    size: 13.5,
+                };
+                let w = seen_button.width(ui);
+                let place =
+                    Rect::from_min_size(pos2(words.right() - w, words.bottom() - 30.0), vec2(w, 30.0));
+                let pressed = seen_button.show(ui, place);
+                if pressed.clicked() {
+                    let operator = seen.line.operator.clone();
+                    out.desk.push(desk::Command::SeeAlarm { id: alarm.id, operator });
+                }
+                if seen.line.operator.is_empty() {
+                    pressed.on_hover_text("Say first who works here: Operator, in the header");
+                }
+                let mut right = place.left() - 8.0;
+                if let AlarmOf::Unit(unit) = &alarm.of {
+                    let jump = Button {
+                        text: "Show the unit",
+                        name: &format!(
+                            "Show the unit {}",
+                            shown.serial.as_ref().unwrap_or(&unit.to_string())
+                        ),
+                        icon: Some(Icon::Arrow),
+                        loud: Loud::Quiet,
+                        enabled: true,
+                        size: 13.5,
+                    };
+                    let w = jump.width(ui);
+                    let place = Rect::from_min_size(pos2(right - w, words.bottom() - 30.0), vec2(w, 30.0));
+                    if jump.show(ui, place).clicked() {
+                        open = Some(unit.to_string());
+                    }
+                    right = place.left() - 8.0;
+                }
+                let times = if alarm.count == 1 { "once".into() } else { format!("{} times", alarm.count) };
+                let text = format!("{times}, last {}", units_view::local(alarm.at_ms));
+                let place = Rect::from_min_max(
+                    pos2(words.left(), words.bottom() - 30.0),
+                    pos2(right, words.bottom()),
+                );
+                widgets::line(ui, place, Align2::LEFT_CENTER, &text, regular(13.5), p.muted);
+            }
+        });
+        let (r, _) = ui.allocate_exact_size(vec2(width, 24.0), egui::Sense::hover());
+        let text = "An alarm comes back if it happens again · Esc closes";
+        widgets::line(ui, r, Align2::LEFT_CENTER, text, regular(13.0), p.muted);
+    });
+    if let Some(unit) = open {
+        out.desk.push(desk::Command::Find(unit));
+        turn_to(Tab::Units, view);
+        view.alarms = false;
+    } else if modal.should_close() {
+        view.alarms = false;
+    }
+}
+
+/// The count in words, for bell and list alike.
+pub fn told(alarms: usize) -> String {
+    match alarms {
+        0 => "No alarms".into(),
+        1 => "1 alarm".into(),
+        n => format!("{n} alarms"),
+    }
+}
+
+const KEYS: &[(&str, &str)] = &[
+    ("Space", "start every fixture with a new board, or the one in focus"),
+    ("1 … 9", "start the fixture with that number"),
+    ("Enter", "start the fixture in focus"),
+    ("Esc", "cancel the fixture in focus, or all if none is"),
+    ("Arrows, Tab", "move the focus"),
+    ("F2", "to the units and back (Ctrl+2, Ctrl+1)"),
+    ("F3", "alarms"),
+    ("Ctrl+B", "choose the batch"),
+    ("Ctrl+A", "auto-start on or off"),
+    ("Ctrl+D", "light or dark"),
+    ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
+    ("F11", "cover the whole screen or not"),
+    ("Ctrl+Q", "close, once the running units are done"),
+    ("F12", "save a picture of the window"),
+    ("F1  ?", "this help"),
+];
+
+fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
+    use crate::model::Outcome::{Aborted, Error, Fail, Pass, Timeout};
+    let meanings = [
+        (State::Done(Pass), "the unit proved its keys and is recorded"),
+        (State::Done(Fail), "the unit is bad"),
+        (State::Done(Error), "the station, its cables or its files are bad"),
+        (State::Done(Timeout), "nobody answered in time"),
+        (State::Done(Aborted), "stopped by the operator or with the station"),
+    ];
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(26, 16));
+    let id = egui::Id::unique("help");
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+        ui.set_width(600.0);
+        let width = ui.available_width();
+        let row =
+            |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0;
+        ui.spacing_mut().item_spacing.y = 4.0;
+        let r = row(ui, 34.0);
+        widgets::line(ui, r, Align2::LEFT_CENTER, "Keys", strong(20.0), p.text);
+        for (key, does) in KEYS {
+            let r = row(ui, 22.0);
+            let (a, b) = (
+                Rect::from_min_size(r.min, vec2(170.0, 22.0)),
+                Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max),
+            );
+            widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);
+            widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
+        }
+        let r = row(ui, 40.0);
+        widgets::line(ui, r, Align2::LEFT_CENTER, "Results", strong(20.0), p.text);
+        for (state, means) in meanings {
+            let r = row(ui, 26.0);
+            let tone = state.tone(p);
+            widgets::chip(ui, pos2(r.left(), r.center().y), state.word(), Some(state.icon()), tone, 13.0);
+            let b = Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max);
+            widgets::line(ui, b, Align2::LEFT_CENTER, means, regular(14.5), p.text);
+        }
+        let r = row(ui, 32.0);
+        let text = "Cancelling is safe at any time: a unit resumes where it stopped";
+        widgets::line(ui, r, Align2::LEFT_BOTTOM, text, regular(13.5), p.muted);
+    });
+    if modal.should_close() {
+        view.help = false;
+    }
+}

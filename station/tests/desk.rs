@@ -1,0 +1,272 @@
+//! QA's desk on a station's real records and real agent; only the line is a stand-in.
+
+mod support;
+
+use keywright::agent::Agent;
+use keywright::desk::{Act, Command, Decision, Desk, DeskHandle, Snapshot, Told};
+use keywright::failure::{Failure, FailureCode};
+use keywright::line::{self, Event, Step, Update, Work};
+use keywright::model::*;
+use keywright::records::Records;
+use keywright_protocol::{Purpose, Suite};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+use support::{AT, Device, Station, unit_id};
+
+struct World {
+    station: Station,
+    device: Device,
+    desk: Desk,
+    /// What the desk told the line, and how many orders were open then.
+    told_line: Arc<Mutex<Vec<(line::Command, usize)>>>,
+    line: mpsc::Sender<Event>,
+}
+
+impl World {
+    /// One unit that passed.
+    fn new() -> Self {
+        let station = Station::new(2, 2);
+        let id = unit_id(1);
+        station.arrive(id);
+        let mut device = station.device(id, Suite::Hardened, 2);
+        station.complete(&mut device);
+        pass(&station, &device);
+        let told_line = Arc::new(Mutex::new(Vec::new()));
+        let (line, events) = mpsc::channel();
+        let (kept, records) = (told_line.clone(), station.records.clone());
+        let start = move |command| {
+            let open = records.reprovisions(id).unwrap().iter().filter(|o| o.ended_at_ms.is_none()).count();
+            kept.lock().unwrap().push((command, open));
+        };
+        let fixtures = vec!["left".to_owned(), "right".to_owned()];
+        let records = Arc::new(station.records.clone());
+        let desk = Desk::new(records, station.agent.clone(), fixtures, start, events).unwrap();
+        Self { station, device, desk, told_line, line }
+    }
+
+    fn id(&self) -> UnitId {
+        self.device.id
+    }
+
+    fn until(&self, what: &str, done: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let snapshot = self.desk.snapshot();
+            if done(&snapshot) {
+                return snapshot;
+            }
+            assert!(Instant::now() < deadline, "{what}: {:?}", snapshot.told);
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    fn find(&self, name: &str) -> Arc<Snapshot> {
+        self.desk.send(Command::Leave);
+        self.until("put away", |s| s.file.is_none() && s.told == Told::Nothing);
+        self.desk.send(Command::Find(name.into()));
+        self.until("an answer", |s| s.file.is_some() || matches!(s.told, Told::Failed(_)))
+    }
+
+    fn decide(&self, act: Act, reason: &str, fixture: Option<usize>) {
+        let (reason, operator) = (reason.to_owned(), "ana".to_owned());
+        self.desk.send(Command::Decide(Decision { unit: self.id(), act, reason, operator, fixture }));
+    }
+
+    fn done(&self, words: &str) -> Arc<Snapshot> {
+        self.until(words, |s| matches!(&s.told, Told::Done(told) if told.contains(words)))
+    }
+
+    fn failed(&self, code: FailureCode) -> Failure {
+        let snapshot =
+            self.until("a failure", |s| matches!(&s.told, Told::Failed(failure) if failure.code == code));
+        match &snapshot.told {
+            Told::Failed(failure) => failure.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ends(&self, attempt: i64, failure: Option<Failure>, qa: Option<UnitId>) {
+        let finished = Event::Finished {
+            fixture: "right".into(),
+            attempt: AttemptId(attempt),
+            unit: Some(self.id()),
+            serial: None,
+            outcome: failure.as_ref().map_or(Outcome::Pass, Failure::outcome),
+            failure,
+            step_seconds: [0.0; Step::ALL.len()],
+            seconds: 1.0,
+            qa,
+        };
+        self.line.send(finished).unwrap();
+    }
+}
+
+/// Proves the unit's keys and records the PASS.
+fn pass(station: &Station, device: &Device) {
+    let attempt = station.arrive(device.id);
+    let proof = device.prove(&[3; 32]);
+    let record = station.agent.check_proof(station.context(device.id), &[3; 32], &proof).unwrap();
+    station.records.finish_attempt(attempt, Outcome::Pass, None, Some(&record)).unwrap();
+}
+
+#[test]
+fn a_unit_is_found_by_what_a_scanner_or_a_person_types() {
+    let world = World::new();
+    let serial = world.station.records.unit(world.id()).unwrap().unwrap().serial;
+    let id = world.id().to_string();
+    for name in [&id, &id.to_uppercase(), &format!(" {serial}\r\n"), &serial.to_lowercase()] {
+        let snapshot = world.find(name);
+        let file = snapshot.file.as_ref().unwrap_or_else(|| panic!("{name:?}: {:?}", snapshot.told));
+        assert_eq!((file.unit.id, file.batch.name.as_str(), file.keys.living()), (world.id(), "B1", 2));
+        assert_eq!(file.attempts.len(), 2);
+        assert!(file.events.windows(2).all(|w| w[0].seq > w[1].seq), "newest first");
+    }
+    let mut mistyped = serial.clone();
+    mistyped.replace_range(serial.len() - 2..serial.len() - 1, "7");
+    for (name, word) in [
+        (mistyped.as_str(), "mistyped"),
+        ("ffffffffffffffffffffff01", "was ever here"),
+        ("nonsense", "\"nonsense\""),
+    ] {
+        let snapshot = world.find(name);
+        assert!(snapshot.file.is_none());
+        let Told::Failed(failure) = &snapshot.told else { panic!("{:?}", snapshot.told) };
+        assert!(failure.sentence.contains(word), "{}", failure.sentence);
+    }
+}
+
+#[test]
+fn new_keys_stand_as_an_order_before_the_board_starts_and_stay_open_until_they_are_proved() {
+    let mut world = World::new();
+    let id = world.id();
+    world.find(&id.to_string());
+    world.decide(Act::NewKeys, " ", Some(1));
+    world.failed(FailureCode::InvalidInput);
+    world.decide(Act::NewKeys, "RMA 7", None);
+    world.failed(FailureCode::InvalidInput);
+    assert!(world.told_line.lock().unwrap().is_empty(), "nothing was started");
+
+    world.decide(Act::NewKeys, "RMA 7", Some(1));
+    let snapshot = world.until("a job", |s| s.job.is_some());
+    assert!(matches!(&snapshot.told, Told::Working(words) if words.contains("right")), "{:?}", snapshot.told);
+    assert_eq!(snapshot.file.as_ref().unwrap().open_order().unwrap().reason, "RMA 7");
+    let update = Some(Update { agent_key: true, cloud_key: true, cloud: None });
+    let work = Work::Reprovision { unit: id, update };
+    let start = line::Command::StartFor { fixture: 1, batch: "B1".into(), work };
+    assert_eq!(*world.told_line.lock().unwrap(), [(start, 1)], "the order stood before");
+    world.decide(Act::NewStart, "changed my mind", Some(0));
+    assert!(world.failed(FailureCode::InvalidInput).sentence.contains("in work for QA"));
+
+    // Another unit's end is not its end.
+    world.ends(5, None, None);
+    world.ends(6, Some(Failure::new(FailureCode::DeviceSilent, "")), Some(id));
+    assert!(world.failed(FailureCode::DeviceSilent).sentence.contains("its order stays open"));
+    let snapshot = world.until("no job", |s| s.job.is_none());
+    assert!(snapshot.file.as_ref().unwrap().open_order().is_some());
+
+    // The same again, and the unit gets its keys this time.
+    world.decide(Act::NewKeys, "RMA 7", Some(1));
+    world.until("a job", |s| s.job.is_some());
+    let (station, device) = (&world.station, &mut world.device);
+    device.goal.extend([Purpose::AgentKeyUpdate, Purpose::CloudKeyUpdate]);
+    station.complete(device);
+    pass(station, device);
+    world.ends(7, None, Some(id));
+    let snapshot = world.done("agent key 2 and cloud key 2");
+    let file = snapshot.file.as_ref().unwrap();
+    assert!(file.open_order().is_none() && file.orders[0].done);
+    assert_eq!((file.keys.agent_key, file.keys.cloud_key), (2, 2));
+}
+
+#[test]
+fn a_board_that_could_not_start_is_told() {
+    let world = World::new();
+    world.find(&world.id().to_string());
+    world.decide(Act::NewKeys, "RMA 8", Some(1));
+    world.until("a job", |s| s.job.is_some());
+    world.ends(
+        0,
+        Some(Failure::new(FailureCode::Cancelled, "another unit runs in the fixture")),
+        Some(world.id()),
+    );
+    assert!(world.failed(FailureCode::Cancelled).sentence.contains("did not start"));
+    world.decide(Act::Withdraw, "wrong unit", None);
+    let snapshot = world.done("has no open order");
+    assert!(snapshot.file.as_ref().unwrap().open_order().is_none());
+    let events = &snapshot.file.as_ref().unwrap().events;
+    assert_eq!(
+        (events[0].kind.as_str(), events[0].detail["reason"].as_str()),
+        ("reprovision-withdrawn", Some("wrong unit"))
+    );
+}
+
+#[test]
+fn a_new_start_kills_the_keys_before_the_board_is_touched() {
+    let world = World::new();
+    let key = world.device.view(world.device.preferred()).unwrap().cloud_key().unwrap().1;
+    let cloud = world.station.agent.cloud().clone();
+    assert!(cloud.connect(AT, world.id(), 1, &key).unwrap().accepted);
+    world.find(&world.id().to_string());
+    world.decide(Act::NewStart, "erased in repair", Some(0));
+    world.until("a job", |s| s.job.is_some());
+    assert!(!cloud.connect(AT, world.id(), 1, &key).unwrap().accepted);
+    let told = world.told_line.lock().unwrap();
+    assert!(
+        matches!(
+            &told[0].0,
+            line::Command::StartFor { fixture: 0, work: Work::Reprovision { update: None, .. }, .. }
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn setting_aside_letting_back_and_scrapping_reach_the_cloud_and_start_nothing() {
+    let world = World::new();
+    let key = world.device.view(world.device.preferred()).unwrap().cloud_key().unwrap().1;
+    let cloud = world.station.agent.cloud().clone();
+    let opens = || cloud.connect(AT, world.id(), 1, &key).unwrap().accepted;
+    world.find(&world.id().to_string());
+    for (act, words, state, lets_in) in [
+        (Act::Quarantine, "is set aside", UnitState::Quarantined, false),
+        (Act::Release, "is out of quarantine", UnitState::Passed, true),
+        (Act::Scrap, "is taken out for ever", UnitState::Scrapped, false),
+    ] {
+        world.decide(act, "sample", None);
+        let snapshot = world.done(words);
+        assert_eq!(snapshot.file.as_ref().unwrap().unit.state, state);
+        assert_eq!(opens(), lets_in, "{act:?}");
+    }
+    world.decide(Act::Release, "x", None);
+    world.failed(FailureCode::InvalidInput);
+    assert!(world.told_line.lock().unwrap().is_empty());
+}
+
+#[test]
+fn alarms_come_by_themselves_and_go_when_somebody_looked() {
+    let world = World::new();
+    let (woken, wakes) = mpsc::channel();
+    let woken = Mutex::new(woken);
+    world.desk.on_change(Box::new(move || {
+        let _ = woken.lock().unwrap().send(());
+    }));
+    assert!(world.desk.snapshot().alarms.is_empty());
+    // Somebody imitates the unit.
+    let mut other = world.station.device(world.id(), Suite::Hardened, 99);
+    world.station.handle(world.id(), &other.tick().unwrap());
+    let snapshot = world.until("an alarm", |s| !s.alarms.is_empty());
+    assert_eq!(snapshot.alarms[0].alarm.kind, "another-identity");
+    assert!(snapshot.alarms[0].serial.is_some());
+    assert!(wakes.try_iter().count() > 0, "the window is woken");
+    world.desk.send(Command::SeeAlarm { id: snapshot.alarms[0].alarm.id, operator: "ana".into() });
+    world.until("no alarm", |s| s.alarms.is_empty());
+    assert_eq!(world.station.records.list_alarms(true).unwrap()[0].seen.as_ref().unwrap().0, "ana");
+}
+
+#[test]
+fn a_unit_that_another_program_changes_is_read_again() {
+    let world = World::new();
+    world.find(&world.id().to_string());
+    world.station.agent.quarantine(world.id(), "from the command line", "qa").unwrap();
+    world.until("its new state", |s| s.file.as_ref().is_some_and(|f| f.unit.state == UnitState::Quarantined));
+}
