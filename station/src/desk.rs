@@ -520,7 +520,7 @@ impl Clerk {
             // A move brings a cloud record; the agent key has nothing to do with the region.
             agent_key: kind == ReprovisionKind::NewKeys,
             cloud_key: true,
-            cloud: None,
+            ..Update::default()
         });
         self.view.job = Some(Job { unit: *unit, serial: serial.clone(), fixture, order: order.id });
         let work = Work::Reprovision { unit: *unit, update };

@@ -150,7 +150,7 @@ fn new_keys_stand_as_an_order_before_the_board_starts_and_stay_open_until_they_a
     let snapshot = world.until("a job", |s| s.job.is_some());
     assert!(matches!(&snapshot.told, Told::Working(words) if words.contains("right")), "{:?}", snapshot.told);
     assert_eq!(snapshot.file.as_ref().unwrap().open_order().unwrap().reason, "RMA 7");
-    let update = Some(Update { agent_key: true, cloud_key: true, cloud: None });
+    let update = Some(Update { agent_key: true, cloud_key: true, ..Update::default() });
     let work = Work::Reprovision { unit: id, update };
     let start = line::Command::StartFor { fixture: 1, batch: "B1".into(), work };
     assert_eq!(*world.told_line.lock().unwrap(), [(start, 1)], "the order stood before");
