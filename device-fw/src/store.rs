@@ -1,7 +1,7 @@
 //! The key-area store: whole-snapshot records in two areas, one deciding write.
 //!
 //! ```text
-//!  inactive area:  erase if not blank ─ header, payload, MAC ─ read back ─ COMMIT ─ read back
+//!  inactive area:  erase unless done since reset ─ header, payload, MAC ─ read back ─ COMMIT ─ read back
 //!                                                                            │
 //!                              (only now the caller may send message 3 / U4) ▼
 //!                       message 4 / U7 ─ CONFIRM ─ read back ─ erase the other area
@@ -150,6 +150,8 @@ pub struct Store<F> {
     trust: Option<TrustRecord>,
     trust_at: usize,
     trust_generation: u32,
+    /// Regions erased whole since reset, as bits of [`fresh_bit`].
+    fresh: u8,
     notices: Deque<Notice, 8>,
 }
 
@@ -178,6 +180,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
             trust: None,
             trust_at: 0,
             trust_generation: 0,
+            fresh: 0,
             notices: Deque::new(),
         }
     }
@@ -473,6 +476,7 @@ impl<F: MultiwriteNorFlash> Store<F> {
         let end = offset(map::STORAGE_SECRET.end());
         let slot_len = SECRET_SLOT_LEN as u32;
         let mut at = first;
+        let mut spoiled = false;
         while at.saturating_add(slot_len) <= end {
             let mut slot = [0; SECRET_SLOT_LEN];
             self.flash.read(at, &mut slot).map_err(|_| DeviceFailure::FlashReadBack)?;
@@ -490,6 +494,15 @@ impl<F: MultiwriteNorFlash> Store<F> {
                 (SecretSlot::Blank, _) => {
                     if !may_draw {
                         return Err(DeviceFailure::AreaMissing);
+                    }
+                    if !spoiled {
+                        // A slot that reads as blank may be one whose first word was cut: weak cells that a secret
+                        // wants at one would change it one day. The slot behind it was touched only if this one
+                        // reads as spoiled, so that one is taken.
+                        spoiled = true;
+                        self.program(at, &[0; SECRET_SLOT_LEN])?;
+                        at = at.saturating_add(slot_len);
+                        continue;
                     }
                     let mut bytes = [0; 32];
                     rng.fill(&mut bytes).map_err(rng_failure)?;
@@ -571,8 +584,15 @@ impl<F: MultiwriteNorFlash> Store<F> {
     fn repair_marks(&mut self) -> Result<(), DeviceFailure> {
         match self.active.map(|area| *self.found(area)) {
             Some(Found { content: Content::Valid { confirmed: false, .. }, .. }) => {
-                self.mark_active(Mark::Commit)?;
+                // Not the mark alone: after a torn COMMIT the erase of this very record may have been cut, and then
+                // all of it wavers.
+                let len = open(&self.current, &self.unit, self.key.as_ref())?.layout().body_len();
                 let area = self.active.ok_or(DeviceFailure::AreaMissing)?;
+                let body = self.current.get(..len).ok_or(DeviceFailure::RecordTooLong)?;
+                self.flash
+                    .write(offset(area.region().base), body)
+                    .map_err(|_| DeviceFailure::FlashProgram)?;
+                self.mark_active(Mark::Commit)?;
                 self.read_committed(area.region()).map(|_| ())?;
             }
             Some(Found { content: Content::Valid { kind: Kind::ProductKey, .. }, .. }) => {
@@ -592,6 +612,8 @@ impl<F: MultiwriteNorFlash> Store<F> {
             if view.state() == RecordState::Pending {
                 let layout = view.layout();
                 let marks = [Mark::Commit, Mark::Confirm].map(|mark| (mark, mark.bytes(view.mac())));
+                let body = self.work.get(..layout.body_len()).ok_or(DeviceFailure::RecordTooLong)?;
+                self.flash.write(offset(region.base), body).map_err(|_| DeviceFailure::FlashProgram)?;
                 for (mark, bytes) in marks {
                     self.program(mark_offset(region, layout.mark_at(mark)), &bytes)?;
                 }
@@ -640,12 +662,12 @@ impl<F: MultiwriteNorFlash> Store<F> {
 
     /// Header, payload and MAC of the record in `work`, read back.
     fn write_body(&mut self, region: Region, image: &Image) -> Result<(), DeviceFailure> {
-        self.ensure_blank(region)?;
+        self.ensure_fresh(region)?;
         let len = image.layout().body_len();
         let at = offset(region.base);
         for attempt in 0..2 {
             if attempt > 0 {
-                // An area that read as blank after a cut erase may hold weak cells: a whole erase cures them.
+                // A word that did not take: a whole erase cures what it can.
                 self.note(DeviceFailure::FlashReadBack, region.base);
                 self.erase(region)?;
             }
@@ -663,9 +685,20 @@ impl<F: MultiwriteNorFlash> Store<F> {
         if is_blank(&mut self.flash, region)? { Ok(()) } else { self.erase(region) }
     }
 
+    /// Blank, and no cell of it weak. What a cut erase left may read as blank today and as anything tomorrow, when
+    /// a record written over it would be gone and the other area with it (I1): before something is written, only
+    /// an erase that ended since reset counts.
+    fn ensure_fresh(&mut self, region: Region) -> Result<(), DeviceFailure> {
+        if self.fresh & fresh_bit(region) != 0 { self.ensure_blank(region) } else { self.erase(region) }
+    }
+
     fn erase(&mut self, region: Region) -> Result<(), DeviceFailure> {
         self.flash.erase(offset(region.base), offset(region.end())).map_err(|_| DeviceFailure::FlashErase)?;
-        if is_blank(&mut self.flash, region)? { Ok(()) } else { Err(DeviceFailure::FlashErase) }
+        if !is_blank(&mut self.flash, region)? {
+            return Err(DeviceFailure::FlashErase);
+        }
+        self.fresh |= fresh_bit(region);
+        Ok(())
     }
 
     fn program(&mut self, at: u32, bytes: &[u8]) -> Result<(), DeviceFailure> {
@@ -698,6 +731,22 @@ fn mark_offset(region: Region, at: usize) -> u32 {
 const fn trust_region(index: usize) -> Region {
     let [first, second] = map::TRUST_STORE;
     if index == 0 { first } else { second }
+}
+
+/// Stands for a region in [`Store::fresh`].
+const fn fresh_bit(region: Region) -> u8 {
+    let [first, second] = map::TRUST_STORE;
+    if region.base == map::KEY_AREA_A.base {
+        1
+    } else if region.base == map::KEY_AREA_B.base {
+        2
+    } else if region.base == first.base {
+        4
+    } else if region.base == second.base {
+        8
+    } else {
+        0
+    }
 }
 
 /// Opens a record of any kind in a buffer.

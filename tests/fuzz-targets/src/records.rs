@@ -382,9 +382,15 @@ fn boot(input: &mut Input<'_>) {
         damage(input, &mut nor);
     }
 
-    // What must happen, from flash as it now is: the first slot that is not torn decides about the secret.
+    // What must happen, from flash as it now is: the first slot that is not torn decides about the secret. Before a
+    // secret is drawn, one blank slot is given up; behind it the same rule holds.
     let slots = nor.bytes(map::STORAGE_SECRET).as_chunks::<SECRET_SLOT_LEN>().0;
-    let deciding = slots.iter().map(read_secret_slot).find(|(state, _)| *state != SecretSlot::Torn);
+    let mut slots = slots.iter().map(read_secret_slot).filter(|(state, _)| *state != SecretSlot::Torn);
+    let stage_one = counts(nor.bytes(map::KEY_AREA_B), None).is_some_and(|g| g.kind == Kind::ProductKey);
+    let deciding = slots.next().and_then(|first| match first {
+        (SecretSlot::Blank, _) if stage_one => slots.next(),
+        first => Some(first),
+    });
     let secret = deciding.and_then(|(_, secret)| secret).map(|secret| *secret.expose());
     let chosen = |nor: &Nor| {
         let count = |region| counts(nor.bytes(region), secret.as_ref());
