@@ -43,6 +43,12 @@ pub struct Nor {
     pub stuck: Option<Region>,
     /// The n-th word written into this region does not take, once, and nothing says so.
     pub lazy: Option<(Region, u32)>,
+    /// The next erase is cut.
+    pub cut_next_erase: bool,
+    /// A cut leaves every cell that was to move in between.
+    pub all_waver: bool,
+    /// How every weak bit reads from the next boot on; otherwise the dice say, bit by bit.
+    pub weak_reads: Option<bool>,
 }
 
 impl Nor {
@@ -59,6 +65,9 @@ impl Nor {
             erased: Vec::new(),
             stuck: None,
             lazy: None,
+            cut_next_erase: false,
+            all_waver: false,
+            weak_reads: None,
         }
     }
 
@@ -75,7 +84,10 @@ impl Nor {
     pub fn power_on(&mut self) {
         self.dead = false;
         for (at, mask) in &self.weak {
-            let reads_as = self.dice.next() as u8;
+            let reads_as = match self.weak_reads {
+                Some(ones) => u8::from(ones).wrapping_neg(),
+                None => self.dice.next() as u8,
+            };
             let cell = &mut self.cells[*at as usize];
             *cell = *cell & !mask | reads_as & mask;
         }
@@ -152,7 +164,9 @@ impl Nor {
                             continue;
                         }
                         // Late in the pulse no cell is where it was; those that have not fallen waver.
-                        if self.dice.chance(progress) {
+                        if self.all_waver {
+                            between |= 1 << bit;
+                        } else if self.dice.chance(progress) {
                             fallen |= 1 << bit;
                         } else if progress >= 80 || self.dice.chance(50) {
                             between |= 1 << bit;
@@ -170,7 +184,11 @@ impl Nor {
             return Err(NorFault);
         }
         let at = (sector.base - FLASH_BASE) as usize;
-        let cut = self.operation(at);
+        let mut cut = self.operation(at);
+        if std::mem::take(&mut self.cut_next_erase) {
+            self.dead = true;
+            cut = Some(50);
+        }
         self.erased.push(sector.base);
         let Some(progress) = cut else {
             self.cells[at..at + sector.len as usize].fill(0xFF);
@@ -186,7 +204,9 @@ impl Nor {
             let (mut risen, mut between) = (0u8, 0u8);
             for bit in 0..8 {
                 if old & 1 << bit == 0 {
-                    if self.dice.chance(progress) {
+                    if self.all_waver {
+                        between |= 1 << bit;
+                    } else if self.dice.chance(progress) {
                         risen |= 1 << bit;
                     } else if self.dice.chance(30) {
                         between |= 1 << bit;
