@@ -47,6 +47,8 @@ pub struct ViewState {
     pub operator: Option<String>,
     /// The help is open.
     pub help: bool,
+    /// The power-cut matrix is open.
+    pub matrix: bool,
     /// The newest word to the operator; stays until the next key or press.
     pub notice: Option<String>,
     /// The window waits for running units before it closes.
@@ -69,6 +71,7 @@ impl Default for ViewState {
             picker: None,
             operator: None,
             help: false,
+            matrix: false,
             notice: None,
             closing: false,
             shown: None,
@@ -710,6 +713,17 @@ pub(crate) mod tests {
             assert!(h.query_by_label("start the fixture with that number").is_none());
             assert_eq!(h.state_mut().take(), []);
         }
+    }
+
+    #[test]
+    fn the_power_cut_matrix_opens_and_closes_by_key() {
+        let mut h = harness(scene(Scene::Gallery, Instant::now()));
+        press(&mut h, &[Key::F4]);
+        h.get_by_label("What a power cut can do");
+        h.get_by_label("Stranded or manual");
+        press(&mut h, &[Key::Escape]);
+        assert!(h.query_by_label("What a power cut can do").is_none());
+        assert_eq!(h.state_mut().take(), []);
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
     }
+    if view.matrix {
+        matrix(ui, view, p);
+    }
     if view.help {
         help(ui, view, p);
     }
@@ -129,13 +132,18 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
         view.help = false;
         return false;
     }
+    if pressed(Key::F4) {
+        view.matrix = !view.matrix;
+        (view.help, view.alarms) = (false, false);
+        return false;
+    }
     if pressed(Key::F1) {
         view.help = !view.help;
         return false;
     }
-    if view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
+    if view.matrix || view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
         if pressed(Key::Escape) {
-            (view.help, view.alarms) = (false, false);
+            (view.help, view.alarms, view.matrix) = (false, false, false);
             (view.picker, view.operator) = (None, None);
         }
         return false;
@@ -287,6 +295,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Arrows, Tab", "move the focus"),
     ("F2", "to the units and back (Ctrl+2, Ctrl+1)"),
     ("F3", "alarms"),
+    ("F4", "what a power cut can do: the measured matrix"),
     ("Ctrl+B", "choose the batch"),
     ("Ctrl+A", "auto-start on or off"),
     ("Ctrl+D", "light or dark"),
@@ -296,6 +305,65 @@ const KEYS: &[(&str, &str)] = &[
     ("F12", "save a picture of the window"),
     ("F1  ?", "this help"),
 ];
+
+/// The power-cut matrix that was measured for this release.
+fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(26, 16));
+    let id = egui::Id::unique("matrix");
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+        let measured = crate::matrix::PowerCutMatrix::released();
+        let total = measured.total();
+        ui.set_width(700.0);
+        ui.label(egui::RichText::new("What a power cut can do").font(strong(20.0)).color(p.text));
+        let text = format!(
+            "Firmware {} on a virtual board: power cut {} times while keys changed. {} units kept their old keys, {} had the new ones, \
+             {} were left without an accepted key, {} needed a person.",
+            measured.firmware,
+            total.cuts(),
+            total.kept,
+            total.renewed,
+            total.stranded,
+            total.manual
+        );
+        ui.label(egui::RichText::new(text).font(regular(14.5)).color(p.text));
+        ui.add_space(8.0);
+        egui::ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
+            egui::Grid::new("matrix-cells").num_columns(6).spacing([24.0, 4.0]).striped(true).show(ui, |ui| {
+                for head in ["Transition", "Cut", "Cuts", "Old keys", "New keys", "Stranded or manual"] {
+                    ui.label(egui::RichText::new(head).font(strong(13.5)).color(p.muted));
+                }
+                ui.end_row();
+                for row in &measured.rows {
+                    for (class, o) in &row.classes {
+                        let cells = [
+                            row.transition.clone(),
+                            class.clone(),
+                            o.cuts().to_string(),
+                            o.kept.to_string(),
+                            o.renewed.to_string(),
+                            (o.stranded + o.manual).to_string(),
+                        ];
+                        for cell in cells {
+                            ui.label(egui::RichText::new(cell).font(regular(13.5)).color(p.text));
+                        }
+                        ui.end_row();
+                    }
+                }
+            });
+        });
+        ui.add_space(8.0);
+        let how = "cargo xtask torture measures it again; docs/reliability.md says how it is judged. Esc closes";
+        ui.label(egui::RichText::new(how).font(regular(13.5)).color(p.muted));
+    });
+    if modal.should_close() {
+        view.matrix = false;
+    }
+}
 
 fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
     use crate::model::Outcome::{Aborted, Error, Fail, Pass, Timeout};
