@@ -321,8 +321,8 @@ fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         ui.set_width(700.0);
         ui.label(egui::RichText::new("What a power cut can do").font(strong(20.0)).color(p.text));
         let text = format!(
-            "Firmware {} on a virtual board: power cut {} times while keys changed. {} units kept their old keys, {} had the new ones, \
-             {} were left without an accepted key, {} needed a person.",
+            "Firmware {} on a virtual board: power cut {} times while keys changed. Then {} times the unit had its old keys, {} times the new ones; \
+             {} times no key that anybody accepts, and {} times it needed a person.",
             measured.firmware,
             total.cuts(),
             total.kept,
@@ -332,8 +332,8 @@ fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         );
         ui.label(egui::RichText::new(text).font(regular(14.5)).color(p.text));
         ui.add_space(8.0);
-        egui::ScrollArea::vertical().max_height(420.0).show(ui, |ui| {
-            egui::Grid::new("matrix-cells").num_columns(6).spacing([24.0, 4.0]).striped(true).show(ui, |ui| {
+        egui::ScrollArea::vertical().max_height(420.0).auto_shrink([false, true]).show(ui, |ui| {
+            egui::Grid::new("matrix-cells").num_columns(6).min_row_height(24.0).spacing([24.0, 4.0]).striped(true).show(ui, |ui| {
                 for head in ["Transition", "Cut", "Cuts", "Old keys", "New keys", "Stranded or manual"] {
                     ui.label(egui::RichText::new(head).font(strong(13.5)).color(p.muted));
                 }
