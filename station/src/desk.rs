@@ -10,7 +10,7 @@
 
 use crate::agent::{EmbeddedAgent, Standing};
 use crate::failure::{Failure, FailureCode};
-use crate::line::{self, Event, Update, Work};
+use crate::line::{self, Event, Work};
 use crate::model::*;
 use crate::records::{
     Alarm, AlarmOf, Attempt, NewReprovision, Records, RecordsError, Reprovision, ReprovisionKind, UnitEvent,
@@ -516,14 +516,8 @@ impl Clerk {
         let new = NewReprovision { kind, reason: reason.clone(), operator: operator.clone(), region };
         let order = agent.reprovision(*unit, new)?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;
-        let update = (kind != ReprovisionKind::NewStart).then(|| Update {
-            // A move brings a cloud record; the agent key has nothing to do with the region.
-            agent_key: kind == ReprovisionKind::NewKeys,
-            cloud_key: true,
-            ..Update::default()
-        });
         self.view.job = Some(Job { unit: *unit, serial: serial.clone(), fixture, order: order.id });
-        let work = Work::Reprovision { unit: *unit, update };
+        let work = Work::reprovision(*unit, kind);
         (self.start)(line::Command::StartFor { fixture, batch, work });
         Ok(Told::Working(format!("The order stands; {serial} is in work in fixture {name}")))
     }

@@ -229,12 +229,7 @@ fn go_on(out: Out) -> Result<bool, CliError> {
         }
         .into());
     }
-    let _ = write!(std::io::stderr(), "Check a sample. Go on with the next group? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|e| Failure::new(FailureCode::StationFault, format!("the terminal: {e}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    super::output::ask("Check a sample. Go on with the next group?")
 }
 
 fn choose(all: &[String], wanted: &[String]) -> Result<Vec<(usize, String)>, CliError> {

@@ -167,6 +167,16 @@ impl Out {
     }
 }
 
+/// Asks whoever sits at the terminal; anything but yes is no.
+pub fn ask(question: &str) -> Result<bool, CliError> {
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|e| Failure::new(FailureCode::StationFault, format!("the terminal: {e}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

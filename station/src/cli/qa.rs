@@ -5,12 +5,12 @@ use super::output::{CliError, Done, Exit, Out};
 use super::{find_unit, line};
 use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
-use crate::line::{Update, Work};
+use crate::line::Work;
 use crate::model::{Unit, UnitState};
 use crate::records::{AlarmOf, NewReprovision, Records, Reprovision, ReprovisionKind};
 use crate::station::Station;
 use serde_json::json;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 pub const ORDER_HEAD: [&str; 6] = ["ORDER OF QA", "GIVEN", "OPERATOR", "SUPERSEDES", "STATE", "REASON"];
 
@@ -53,12 +53,7 @@ fn confirm(yes: bool, out: Out, what: &str) -> Result<bool, CliError> {
         }
         .into());
     }
-    let _ = write!(std::io::stderr(), "{what} Go on? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .map_err(|e| Failure::new(FailureCode::StationFault, format!("the terminal: {e}")))?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    super::output::ask(&format!("{what} Go on?"))
 }
 
 fn cancelled() -> CliError {
@@ -107,14 +102,8 @@ pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Don
     if args.order_only {
         return Ok(Exit::Pass);
     }
-    let update = (kind != ReprovisionKind::NewStart).then(|| Update {
-        // A move brings a cloud record; the agent key has nothing to do with the region.
-        agent_key: kind == ReprovisionKind::NewKeys,
-        cloud_key: true,
-        ..Update::default()
-    });
     let batch = station.records.batch(unit.batch)?;
-    let work = Work::Reprovision { unit: unit.id, update };
+    let work = Work::reprovision(unit.id, kind);
     let exit = line::one(station, &batch.name, work, args.fixture.as_deref(), out)?;
     let done = station.records.reprovisions(unit.id)?.into_iter().find(|o| o.id == order.id);
     if let Some(order) = done {

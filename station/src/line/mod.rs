@@ -16,6 +16,7 @@ pub use hub::Line;
 
 use crate::failure::Failure;
 use crate::model::*;
+use crate::records::ReprovisionKind;
 use serde::{Deserialize, Serialize};
 
 /// What a fixture is doing, in the order of a unit's way.
@@ -83,6 +84,19 @@ pub enum Work {
         /// New keys, asked for under those it has; `None`: it starts anew.
         update: Option<Update>,
     },
+}
+
+impl Work {
+    /// What the line does for an order of QA.
+    pub fn reprovision(unit: UnitId, kind: ReprovisionKind) -> Self {
+        let update = (kind != ReprovisionKind::NewStart).then(|| Update {
+            // A move brings a cloud record; the agent key has nothing to do with the region.
+            agent_key: kind == ReprovisionKind::NewKeys,
+            cloud_key: true,
+            ..Update::default()
+        });
+        Self::Reprovision { unit, update }
+    }
 }
 
 /// Commands that go down to the line.

@@ -299,17 +299,7 @@ impl Inner {
                 }
             }
             run(tx, "UPDATE reprovision SET revoked_at_ms = ?2 WHERE id = ?1", (order, at))?;
-            run(
-                tx,
-                "UPDATE key_assignment SET state = 'voided', settled_at_ms = ?2, void_reason = 'unit starts anew'
-                 WHERE unit = ?1 AND state = 'reserved'",
-                (row, at),
-            )?;
-            run(
-                tx,
-                "UPDATE key_assignment SET retired_at_ms = ?2 WHERE unit = ?1 AND state = 'posted' AND retired_at_ms IS NULL",
-                (row, at),
-            )?;
+            end_keys(tx, row, at, "unit starts anew")?;
             run(tx, "DELETE FROM pending WHERE unit = ?1", [row])?;
             run(
                 tx,
@@ -369,17 +359,7 @@ impl Inner {
                 return Ok(());
             }
             withdraw(tx, row, (&reason, &operator), at)?;
-            run(
-                tx,
-                "UPDATE key_assignment SET state = 'voided', settled_at_ms = ?2, void_reason = 'unit scrapped'
-                 WHERE unit = ?1 AND state = 'reserved'",
-                (row, at),
-            )?;
-            run(
-                tx,
-                "UPDATE key_assignment SET retired_at_ms = ?2 WHERE unit = ?1 AND state = 'posted' AND retired_at_ms IS NULL",
-                (row, at),
-            )?;
+            end_keys(tx, row, at, "unit scrapped")?;
             set_state(tx, row, UnitState::Scrapped)?;
             append_event(tx, row, None, at, "scrapped", &json!({ "reason": reason, "operator": operator }))
         })
@@ -441,6 +421,22 @@ impl Inner {
             Ok(all)
         })
     }
+}
+
+/// No key of the unit is live any more, and none ever will be that was only reserved.
+fn end_keys(tx: &Tx<'_>, unit: i64, at: i64, why: &str) -> Result<(), RecordsError> {
+    run(
+        tx,
+        "UPDATE key_assignment SET state = 'voided', settled_at_ms = ?2, void_reason = ?3
+         WHERE unit = ?1 AND state = 'reserved'",
+        (unit, at, why),
+    )?;
+    run(
+        tx,
+        "UPDATE key_assignment SET retired_at_ms = ?2 WHERE unit = ?1 AND state = 'posted' AND retired_at_ms IS NULL",
+        (unit, at),
+    )
+    .map(drop)
 }
 
 fn open_reprovision(tx: &Tx<'_>, unit: i64) -> Result<Option<Reprovision>, RecordsError> {
