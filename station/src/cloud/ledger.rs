@@ -366,6 +366,13 @@ struct Journal {
     len: u64,
 }
 
+impl Drop for Journal {
+    /// Gives the lock up by name, not by closing: a child process in the making may hold a copy of the descriptor.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 impl Journal {
     fn open(path: &Path) -> Result<(Self, HashMap<UnitId, Standing>, usize), CloudError> {
         let fail = |detail: String| CloudError::Ledger { path: path.display().to_string(), detail };

@@ -120,7 +120,7 @@ pub(crate) struct Inner {
     session: i64,
     pub(super) clock: Clock,
     busy_timeout: Duration,
-    _claim: std::fs::File,
+    _claim: Claim,
 }
 
 /// The records in a SQLite file. Cheap to clone; the file is released when the last clone is gone.
@@ -285,7 +285,20 @@ impl SqliteRecords {
     }
 }
 
-fn claim(path: &Path, display: &str) -> Result<std::fs::File, RecordsError> {
+/// The lock file of an open database.
+///
+/// Released by name when dropped: a child process that is being started by another thread holds a copy of the descriptor
+/// until its `exec`, and a mere close would leave the lock with that copy (flock(2): a lock belongs to the open file
+/// description, an unlock through any descriptor ends it).
+struct Claim(std::fs::File);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn claim(path: &Path, display: &str) -> Result<Claim, RecordsError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|e| io_error(display, &e))?;
@@ -299,7 +312,7 @@ fn claim(path: &Path, display: &str) -> Result<std::fs::File, RecordsError> {
         .open(&name)
         .map_err(|e| io_error(display, &e))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Claim(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(RecordsError::Locked { path: display.into() }),
         Err(std::fs::TryLockError::Error(e)) => Err(io_error(display, &e)),
     }
@@ -1415,4 +1428,26 @@ pub(super) fn set_state(tx: &Tx<'_>, row: i64, state: UnitState) -> Result<(), R
         .and_then(|mut s| s.execute((row, state.as_str())))
         .map(|_| ())
         .map_err(|e| tx.map(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a child process between `fork` and `exec` holds is what `try_clone` holds: the same open file description.
+    #[test]
+    fn a_copy_of_the_lock_in_a_child_being_started_keeps_nobody_out() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("station.db");
+        let open = || {
+            let options = OpenOptions { cost: KdfCost::TEST, ..OpenOptions::new("bench-1") };
+            SqliteRecords::open_with(&path, options, &Passphrase::demo())
+        };
+        let records = open().unwrap();
+        let copy = records.0._claim.0.try_clone().unwrap();
+        assert!(matches!(open(), Err(RecordsError::Locked { .. })));
+        drop(records);
+        open().unwrap();
+        drop(copy);
+    }
 }
