@@ -10,6 +10,7 @@ use super::theme::{Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
 use super::units_view::UnitsState;
 use super::widgets;
+use crate::i18n::Language;
 use crate::line::{Command, Snapshot};
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 use std::time::Instant;
@@ -61,6 +62,8 @@ pub struct ViewState {
     pub alarms: bool,
     /// The Units view.
     pub units: UnitsState,
+    /// What the window speaks.
+    pub language: Language,
 }
 
 impl Default for ViewState {
@@ -78,6 +81,7 @@ impl Default for ViewState {
             tab: Tab::Line,
             alarms: false,
             units: UnitsState::default(),
+            language: Language::English,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
+use crate::i18n;
 use crate::line;
 use crate::records::AlarmOf;
 use egui::{Align2, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
@@ -35,6 +36,7 @@ pub struct Asked {
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
 pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
+    let _spoken = i18n::using(view.language);
     let mut out = Asked::default();
     view.observe(seen.line);
     let p = palette(ui.ctx());
@@ -257,7 +259,7 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                     right = place.left() - 8.0;
                 }
                 let times = if alarm.count == 1 { "once".into() } else { format!("{} times", alarm.count) };
-                let text = format!("{times}, last {}", units_view::local(alarm.at_ms));
+                let text = format!("{times}, last {}", i18n::date_time(alarm.at_ms));
                 let place = Rect::from_min_max(
                     pos2(words.left(), words.bottom() - 30.0),
                     pos2(right, words.bottom()),

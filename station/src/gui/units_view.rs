@@ -12,6 +12,7 @@ use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::desk::{self, Act, Told, UnitFile};
 use crate::export::Stamp;
+use crate::i18n::date_time;
 use crate::line;
 use crate::model::{Outcome, UnitState};
 use crate::records::{Reprovision, ReprovisionKind};
@@ -29,14 +30,6 @@ pub struct UnitsState {
     pub form: Option<Form>,
     /// The search field is to get the keyboard.
     pub(super) wants_focus: bool,
-}
-
-/// A time as the clock on the wall shows it; reports have the seconds.
-pub fn local(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
-        |_| "–".into(),
-        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
-    )
 }
 
 const fn search_id() -> &'static str {
@@ -576,7 +569,7 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
     }
     let title = Rect::from_min_max(inner.min, pos2(place.left() - 10.0, place.bottom()));
     widgets::line(ui, title, Align2::LEFT_CENTER, "What happened to it", strong(16.5), p.text);
-    let all = lines(file, local, p);
+    let all = lines(file, date_time, p);
     // The scroll bar runs between the rows and the card's edge.
     let body = Rect::from_min_max(
         pos2(inner.left(), place.bottom() + 6.0),
@@ -782,7 +775,7 @@ mod tests {
         ] {
             h.get_by_label(label);
         }
-        let time = local(unit_file(UnitState::Passed).attempts[0].started_at_ms);
+        let time = date_time(unit_file(UnitState::Passed).attempts[0].started_at_ms);
         let whole = h.get_all_by_label(&time).next().expect("a time").rect().width();
         assert!(whole < WHEN - 9.0, "a time is cut: {whole}");
         let newest = h.get_by_label("reprovisioned").rect().top();
