@@ -48,7 +48,8 @@ impl Language {
         }
     }
 
-    const fn source(self) -> &'static str {
+    /// Its resource.
+    pub(crate) const fn source(self) -> &'static str {
         match self {
             Self::English => include_str!("../../assets/i18n/en.ftl"),
             Self::Chinese => include_str!("../../assets/i18n/zh-CN.ftl"),

@@ -16,6 +16,7 @@ mod header;
 mod icons;
 mod layout;
 mod line_view;
+mod said;
 pub mod scripted;
 mod shell;
 mod state;
@@ -70,6 +71,8 @@ pub enum Theme {
     Light,
     /// Dark.
     Dark,
+    /// White on black, every text at 7:1.
+    Contrast,
 }
 
 impl From<Theme> for egui::ThemePreference {
@@ -77,7 +80,7 @@ impl From<Theme> for egui::ThemePreference {
         match theme {
             Theme::System => Self::System,
             Theme::Light => Self::Light,
-            Theme::Dark => Self::Dark,
+            Theme::Dark | Theme::Contrast => Self::Dark,
         }
     }
 }
@@ -243,7 +246,7 @@ impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
     pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
-        ctx.set_theme(egui::ThemePreference::from(options.theme));
+        theme::choose(ctx, options.theme);
         ctx.options_mut(|o| {
             // Zoom is ours: it multiplies the one that follows the window's size.
             o.zoom_with_keyboard = false;
