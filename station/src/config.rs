@@ -4,6 +4,7 @@
 //! A fixture that can't be told apart is never guessed: a wrong pair would put one unit's id on another unit's record.
 
 use crate::failure::{Failure, FailureCode};
+use crate::i18n::LanguageChoice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +27,8 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// The clouds that units may be sent to; never empty.
     pub clouds: Vec<CloudConfig>,
+    /// What the window speaks; the command line speaks English.
+    pub language: LanguageChoice,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
 }
@@ -95,6 +98,7 @@ impl Default for Config {
             gray_release: 0,
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
+            language: LanguageChoice::System,
             demo: false,
         }
     }
@@ -103,6 +107,7 @@ impl Default for Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    window: Option<WindowTable>,
     station: Option<StationTable>,
     #[serde(default)]
     fixture: Vec<FixtureTable>,
@@ -124,6 +129,12 @@ struct StationTable {
     image: Option<Spanned<PathBuf>>,
     gray_release: Option<u32>,
     exchange_timeout_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WindowTable {
+    language: LanguageChoice,
 }
 
 #[derive(Deserialize)]
@@ -207,6 +218,7 @@ impl Config {
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
         }
+        config.language = file.window.unwrap_or_default().language;
         for table in file.fixture {
             let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;
             let probe = table.probe.get_ref().trim().to_owned();

@@ -209,6 +209,7 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
+        language: station.config.language.language(),
     };
     gui::run(line, desk, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
