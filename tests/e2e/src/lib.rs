@@ -9,9 +9,11 @@ pub mod fleet;
 
 use keywright_virtual_board::{Bench, BenchConfig};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a condition on a board may take in real time before a test gives up.
@@ -47,14 +49,39 @@ impl Factory {
         let bench = Bench::start(&config).expect("virtual boards start");
         let factory = Self { bench, home, boards };
         factory.write_config(&image());
-        factory.ok(&["anchors", "init", "--region", "7"]);
+        factory.prepare(quantity, suite, order);
+        factory
+    }
+
+    /// Anchors, order and batch. They know nothing of boards, so what the program made of a request once is put into every later home.
+    fn prepare(&self, quantity: u32, suite: u8, order: &[&str]) {
+        type Homes = Mutex<HashMap<String, Vec<(PathBuf, Vec<u8>, std::fs::Permissions)>>>;
+        static PREPARED: LazyLock<Homes> = LazyLock::new(Homes::default);
         let (count, suite) = (quantity.to_string(), suite.to_string());
         let mut new = vec!["po", "new", ORDER, "--model", "KW-GATEWAY-429", "--region", "7"];
         new.extend(["--quantity", &count, "--suite", &suite]);
         new.extend(order);
-        factory.ok(&new);
-        factory.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
-        factory
+        let mut prepared = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = prepared.get(&new.join(" ")) {
+            for (path, bytes, permissions) in files {
+                let path = self.home().join(path);
+                std::fs::create_dir_all(path.parent().expect("in a folder")).expect("a folder");
+                std::fs::write(&path, bytes).expect("a file");
+                std::fs::set_permissions(&path, permissions.clone()).expect("its permissions");
+            }
+            return;
+        }
+        let before = files(self.home());
+        self.ok(&["anchors", "init", "--region", "7"]);
+        self.ok(&new);
+        self.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
+        let made = files(self.home()).into_iter().filter(|path| !before.contains(path));
+        let files = made.map(|path| {
+            let permissions = std::fs::metadata(&path).expect("a file").permissions();
+            let bytes = std::fs::read(&path).expect("a file");
+            (path.strip_prefix(self.home()).expect("inside").to_owned(), bytes, permissions)
+        });
+        prepared.insert(new.join(" "), files.collect());
     }
 
     /// Takes a board's power away and gives it back.
@@ -176,6 +203,19 @@ impl Factory {
     pub fn uid(&self, n: u32) -> String {
         self.bench.uid(n).expect("board").to_string()
     }
+}
+
+/// Every file under a folder; links are not followed.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(kind) if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// A running `line run`.
