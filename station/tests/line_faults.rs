@@ -48,7 +48,7 @@ const PATIENT: Timing = Timing {
     power: LONG,
 };
 /// For attempts that can't pass while the fault lasts. The unit lives fifty times as fast.
-const HASTY: Timing = Timing { cloud: Duration::from_secs(2), ..PATIENT };
+const HASTY: Timing = Timing { cloud: Duration::from_secs(3), ..PATIENT };
 /// How long the agent waits for a broker that is at fault.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -481,34 +481,42 @@ fn a_broker_that_fails_the_unit_is_blamed_and_one_that_stumbles_is_tried_again()
 /// ledger does not have. With room again the waiting request goes through, or a station that was started anew asks again.
 #[test]
 fn a_ledger_on_a_full_disk_keeps_its_word_and_goes_on_when_there_is_room() {
-    let plant = Plant::local(2);
-    for (n, (moment, left, restarted)) in (1..).zip([
+    let cases = [
         (BEFORE_STAGE, 0, false),
         (BEFORE_STAGE, 40, true),
         (BEFORE_ISSUED, 0, true),
         (BEFORE_ISSUED, 90, false),
-    ]) {
-        let board = bare(n);
-        for work in [Work::Make, cloud_key()] {
-            let mut station = plant.station(HASTE);
-            let (room, ledger) = (plant.room(), plant.ledger());
-            let fill = move || room.set(std::fs::metadata(&ledger).unwrap().len() + left);
-            let failure = station.attempt(&board, &work, PATIENT, moment, fill).expect_err("no room");
-            println!("{failure}");
-            assert_eq!(failure.code, FailureCode::RecordsFailed);
-            assert!(failure.sentence.contains("the disk is full"), "{failure}");
-            if restarted {
-                drop(station);
-                plant.room().set(u64::MAX);
-                station = plant.station(How::default());
-            } else {
-                plant.room().set(u64::MAX);
-                eventually("the waiting request goes through", || station.platform.health().cause.is_none());
-            }
-            station.passes(&board, &work);
-            plant.room().set(u64::MAX);
+    ];
+    std::thread::scope(|scope| {
+        for (n, (moment, left, restarted)) in (1..).zip(cases) {
+            scope.spawn(move || {
+                let plant = Plant::local(2);
+                let board = bare(n);
+                // One that goes on must get its answers in time.
+                let patience = if restarted { SOON } else { SOON * 6 };
+                for work in [Work::Make, cloud_key()] {
+                    let mut station = plant.station(How { patience: Some(patience), ..How::default() });
+                    let (room, ledger) = (plant.room(), plant.ledger());
+                    let fill = move || room.set(std::fs::metadata(&ledger).unwrap().len() + left);
+                    let failure = station.attempt(&board, &work, PATIENT, moment, fill);
+                    let failure = failure.expect_err("no room");
+                    assert_eq!(failure.code, FailureCode::RecordsFailed, "{failure}");
+                    assert!(failure.sentence.contains("the disk is full"), "{failure}");
+                    if restarted {
+                        drop(station);
+                        plant.room().set(u64::MAX);
+                        station = plant.station(How::default());
+                    } else {
+                        plant.room().set(u64::MAX);
+                        eventually("the waiting request goes through", || {
+                            station.platform.health().cause.is_none()
+                        });
+                    }
+                    station.passes(&board, &work);
+                }
+            });
         }
-    }
+    });
 }
 
 /// The records' disk has room for so many pages more and no further: wherever that ends an enrolment or an update, the failure says what
