@@ -149,6 +149,9 @@ failure_codes! {
 
     OtherUnit = 617, Fail, retry, "Another unit lies in the fixture than the one that was ordered", "Put the right unit in, then start it again";
 
+    BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
+    RestoreRefused = 641, Error, permanent, "That backup can't be restored", "Take another backup; nothing of this station was changed";
+
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
