@@ -17,6 +17,7 @@ mod migrate;
 mod qa_store;
 mod readers;
 pub mod serial;
+mod snapshot;
 mod sqlite;
 mod vault;
 mod writer;
@@ -27,6 +28,8 @@ pub(crate) use agent_store::{
 pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
 pub use migrate::SCHEMA_VERSION;
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub(crate) use snapshot::keep_out;
+pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
