@@ -6,6 +6,7 @@ mod support;
 use keywright::agent::cloud::{CloudState, Connected};
 use keywright::agent::{Agent, Change, EmbeddedAgent, FrameContext, PlatformCloud, Point};
 use keywright::anchors::Anchors;
+use keywright::config::CloudConfig;
 use keywright::failure::FailureCode;
 use keywright::model::*;
 use keywright::records::{AlarmOf, NewReprovision, Records, ReprovisionKind};
@@ -260,6 +261,9 @@ fn an_evicted_cloud_exchange_is_refused_and_the_unit_gets_another_record() {
     assert_eq!(station.agent.cloud().state(AT, device.id).unwrap(), CloudState::New { generation: 2 });
 }
 
+/// Another platform.
+const THERE: &str = "mqtts://other.example:8883";
+
 /// A unit that committed its second cloud key, four requests of it from before, and its message 3, which comes late.
 struct Late {
     device: Device,
@@ -335,11 +339,12 @@ impl Late {
     }
 }
 
-/// Gives the station a cloud of its own whose notices reach nobody, as when they are lost with the process.
+/// Gives the station clouds of its own whose notices reach nobody, as when they are lost with the process.
 fn deafen(station: &mut Station) -> tempfile::TempDir {
+    let other = CloudConfig { name: "other".into(), url: THERE.into(), ..local_cloud() };
     let elsewhere = tempfile::tempdir().unwrap();
     let nobody = open(elsewhere.path());
-    let cloud = PlatformCloud::new(elsewhere.path(), "bench-1", &[local_cloud()], nobody);
+    let cloud = PlatformCloud::new(elsewhere.path(), "bench-1", &[local_cloud(), other], nobody);
     let anchors = Anchors::open(station.home.path(), &station.records.station_key()).unwrap();
     station.agent = Arc::new(EmbeddedAgent::new(station.records.clone(), anchors, Arc::new(cloud)));
     elsewhere
@@ -375,6 +380,35 @@ fn a_cloud_key_that_nobody_logged_in_with_is_withdrawn_before_its_exchange_is_re
         assert_eq!(state, CloudState::Both { old: 1, new: 3 });
         late.is_refused(&station);
     }
+}
+
+#[test]
+fn a_move_whose_key_was_withdrawn_is_still_wanted() {
+    let mut station = Station::new(1, 2);
+    let _elsewhere = deafen(&mut station);
+    let cloud = station.agent.cloud().clone();
+    let mut device = arrived(&station, 1, Suite::Hardened);
+    let id = device.id;
+    device.goal = vec![Purpose::Init, Purpose::CloudKeyUpdate, Purpose::CloudKeyUpdate];
+    while device.done.len() < 2 {
+        station.round(&mut device);
+    }
+    station.agent.order_update(id, Some(THERE)).unwrap();
+    let stale: Vec<_> = (0..4).map(|_| device.fresh_request()).collect();
+    let request = device.fresh_request();
+    device.deliver(station.handle(id, &request).reply.unwrap(), Cut::Never);
+    let confirm = device.tick().unwrap();
+    for (frame, ck_gen) in stale.iter().zip([2, 2, 2, 3]) {
+        assert_eq!(station.handle(id, frame).change, Change::CloudKeyIssued { ck_gen });
+    }
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::New { generation: 1 });
+    assert_eq!(cloud.state(THERE, id).unwrap(), CloudState::Both { old: 0, new: 3 });
+    device.deliver(station.handle(id, &confirm).reply.expect("an authentic NACK"), Cut::Never);
+    assert_eq!(device.refused, 1);
+    station.complete(&mut device);
+    station.assert_same_keys(&device);
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::Unknown, "it has moved");
+    assert_eq!(cloud.state(THERE, id).unwrap(), CloudState::New { generation: 3 });
 }
 
 #[test]

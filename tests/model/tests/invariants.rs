@@ -24,12 +24,12 @@ const POWER: [&str; 3] = ["power cut", "power on", "deliver and cut"];
 
 #[test]
 fn power_cuts() {
-    small(0, 20_000, &[&ASKED[..], &POWER, &["tick"]].concat());
+    small(0, 15_000, &[&ASKED[..], &POWER, &["tick"]].concat());
 }
 
 #[test]
 fn a_bad_line_and_a_crashing_agent() {
-    small(1, 20_000, &[&ASKED[..], &POWER, &["deliver and crash", "drop", "duplicate"]].concat());
+    small(1, 15_000, &[&ASKED[..], &POWER, &["deliver and crash", "drop", "duplicate"]].concat());
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn refusals() {
 #[test]
 fn replays() {
     let more = ["deliver and crash", "replay to unit", "replay to agent", "old stage", "old commit", "tick"];
-    small(3, 20_000, &[&ASKED[..], &more].concat());
+    small(3, 15_000, &[&ASKED[..], &more].concat());
 }
 
 #[test]
@@ -63,5 +63,5 @@ fn exchanges_forgotten_after_their_key_was_committed() {
 
 #[test]
 fn exchanges_forgotten_while_the_power_fails() {
-    small(7, 1, &[&ASKED[..], &POWER, &["evict", "tick"]].concat());
+    small(7, 3_000, &[&ASKED[..], &POWER, &["evict", "tick"]].concat());
 }
