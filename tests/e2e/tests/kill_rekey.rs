@@ -74,9 +74,10 @@ fn number(factory: &Factory, sql: &str) -> i64 {
     factory.database().query_row(sql, [], |row| row.get(0)).expect(sql)
 }
 
-/// Generations of the agent key and of the cloud key that the records hold to be the unit's.
+/// Generations of the agent key and of the cloud key that the records hold to be the unit's. An agent key counts from its confirmation on;
+/// the one before is let go when the unit first uses it (PROTOCOL §4 A3).
 fn generations(factory: &Factory) -> (i64, i64) {
-    let sql = "SELECT ak_cur, ck_active FROM enrolment";
+    let sql = "SELECT max(ak_cur, ak_next), ck_active FROM enrolment";
     factory.database().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("an enrolment")
 }
 
@@ -90,7 +91,7 @@ fn at_rest(factory: &Factory, target: &str) {
     assert_eq!((&proof["ak_gen"], &proof["ck_gen"]), (&agent.into(), &cloud.into()), "{target}: {proof}");
     assert_eq!(proof["birth_boot"].as_str().map(str::len), Some(16), "{target}: {proof}");
     assert_eq!(proof["old_keys_refused"], (cloud - 1).min(4), "{target}: {proof}");
-    let waiting = "SELECT ak_next + ck_staged + ck_leaving FROM enrolment";
+    let waiting = "SELECT ck_staged + ck_leaving FROM enrolment";
     assert_eq!(number(factory, waiting), 0, "{target}: nothing waits");
     let live = "SELECT count(*) FROM key_assignment WHERE state = 'posted' AND retired_at_ms IS NULL";
     assert_eq!(number(factory, live), 2, "{target}: one live key of each kind");
