@@ -299,7 +299,6 @@ impl Config {
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
         }
-        config.language = file.window.unwrap_or_default().language;
         if let Some(backup) = file.backup {
             if let Some(folder) = backup.folder {
                 if folder.get_ref().as_os_str().is_empty() {
@@ -326,6 +325,7 @@ impl Config {
                 }
                 config.backup.keep = keep.into_inner();
             }
+        }
         let window = file.window.unwrap_or_default();
         (config.language, config.theme) = (window.language, window.theme);
         if let Some(percent) = window.text_size {
