@@ -76,6 +76,9 @@ impl Platform for Behind {
     fn retire(&self, unit: UnitId, generation: u32) -> Ticket {
         self.broker.retire(unit, generation)
     }
+    fn withdraw(&self, unit: UnitId, generation: u32) -> Ticket {
+        self.broker.withdraw(unit, generation)
+    }
     fn block(&self, unit: UnitId) -> Ticket {
         self.broker.block(unit)
     }
