@@ -307,7 +307,7 @@ impl Late {
     }
 
     /// The late message 3 gets its message 4, the old key is out, and the unit goes on.
-    fn is_acknowledged(mut self, station: &Station) {
+    fn acknowledged(mut self, station: &Station) {
         let reply = station.handle(self.device.id, &self.confirm).reply.expect("U7");
         self.device.deliver(reply, Cut::Never);
         assert_eq!((self.device.refused, self.device.done.len()), (0, 3), "no NACK");
@@ -316,7 +316,7 @@ impl Late {
     }
 
     /// The late message 3 gets a NACK, when its key opens nothing any more and the old one still does.
-    fn is_refused(mut self, station: &Station) {
+    fn refused_late(mut self, station: &Station) {
         assert!(!self.logs_in(station, 2, &self.new) && self.logs_in(station, 1, &self.old));
         let reply = station.handle(self.device.id, &self.confirm).reply.expect("an authentic NACK");
         self.device.deliver(reply, Cut::Never);
@@ -365,12 +365,12 @@ fn a_cloud_key_that_its_unit_logged_in_with_outlives_the_eviction_of_its_exchang
             [2, 2, 2, 3]
         };
         assert_eq!(late.stale(&station), issued.map(|ck_gen| Change::CloudKeyIssued { ck_gen }));
-        late.is_acknowledged(&station);
+        late.acknowledged(&station);
     }
 }
 
 #[test]
-fn a_cloud_key_that_nobody_logged_in_with_is_withdrawn_before_its_exchange_is_refused() {
+fn a_cloud_key_that_nobody_logged_in_with_is_withdrawn_before_its_exchange_refused_late() {
     for suite in [Suite::Legacy, Suite::Hardened] {
         let station = Station::new(1, suite.number());
         let late = late(&station, suite);
@@ -378,7 +378,7 @@ fn a_cloud_key_that_nobody_logged_in_with_is_withdrawn_before_its_exchange_is_re
         assert_eq!(late.stale(&station), issued);
         let state = station.agent.cloud().state(AT, late.device.id).unwrap();
         assert_eq!(state, CloudState::Both { old: 1, new: 3 });
-        late.is_refused(&station);
+        late.refused_late(&station);
     }
 }
 
@@ -430,7 +430,7 @@ fn nothing_is_refused_before_the_cloud_has_answered() {
         station.sql().execute("UPDATE enrolment SET cloud_staged = ?1", [AT]).unwrap();
         if logged_in {
             late.log_in_with_the_new_key(&station);
-            late.is_acknowledged(&station);
+            late.acknowledged(&station);
         } else {
             // What the cloud finishes first is refused or not by the very message 3; the key goes with it.
             let mut late = late;
@@ -476,10 +476,10 @@ fn a_withdrawal_that_was_cut_short_is_finished_before_anybody_hears_of_the_key()
         let again = station.handle(late.device.id, &late.stale[0]).change;
         if logged_in {
             assert_eq!(again, Change::Nothing, "the cached answer of a key that counts");
-            late.is_acknowledged(&station);
+            late.acknowledged(&station);
         } else {
             assert_eq!(again, Change::CloudKeyIssued { ck_gen: 3 });
-            late.is_refused(&station);
+            late.refused_late(&station);
         }
     }
 }
