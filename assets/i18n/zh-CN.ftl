@@ -479,6 +479,67 @@ alarm-unit = 设备 { $unit }：{ $what }
 alarm-unit-serial = 设备 { $serial }（{ $unit }）：{ $what }
 alarm-order = 产品订单 { $name }：{ $what }
 
+## Settings
+
+header-settings = 设置
+header-settings-hint = 语言、颜色、工位（Ctrl+,）
+help-settings = 设置
+settings-window = 窗口
+settings-language = 语言
+settings-language-system = 跟随系统
+settings-theme = 颜色
+settings-theme-system = 跟随桌面
+settings-theme-light = 浅色
+settings-theme-dark = 深色
+settings-theme-contrast = 高对比度
+settings-text-size = 文字大小
+settings-text-size-hint = Ctrl+= 和 Ctrl+- 仅在窗口关闭前有效
+settings-station = 工位站
+settings-name = 站名称
+settings-name-hint = 写入每条记录
+settings-image = 公共固件镜像
+settings-image-hint = common-image.json 或其文件夹，相对于 station.toml
+settings-gray = 抽样间隔
+settings-gray-hint = 次通过后批次等待抽样检查；0 表示从不
+settings-timeout = 交换时限
+settings-timeout-hint = 秒，密钥交换允许停顿的时间
+settings-fixtures = 工位
+settings-no-fixtures = 未指定：启动时若能区分，则自动配对探针和串口
+settings-fixture-name = 工位 { $number }：名称
+settings-fixture-probe = 工位 { $number }：探针
+settings-fixture-port = 工位 { $number }：串口
+settings-fixture-remove = 移除工位 { $number }
+settings-fixture-add = 添加工位
+settings-fixture-hint = “keywright doctor”会列出已插入的探针和串口
+settings-clouds = 云平台
+settings-cloud = { $name }：{ $url }，{ $kind }
+settings-cloud-local = 本站内的消息服务器
+settings-cloud-mosquitto = Mosquitto 消息服务器
+settings-clouds-hint = 云平台在 station.toml 中以 [cloud.NAME] 手工填写
+settings-file = 文件
+settings-copy-path = 复制路径
+settings-file-hint = 可用任何编辑器打开 station.toml：以它为准，注释会保留，在那里的更改会重新读入
+settings-save = 保存
+settings-discard = 放弃更改
+settings-reload = 重新读取文件
+settings-close = 关闭
+settings-keys = Ctrl+S 保存，Esc 关闭
+settings-saved = 已保存到 station.toml
+settings-saved-restart = 语言、颜色和文字大小立即生效，其余在下次启动后生效
+settings-reread = station.toml 已在外部更改并重新读取
+settings-outside = station.toml 已在外部更改
+settings-outside-text = 您的更改尚未保存；请重新读取文件后再修改
+settings-unsaved = 有未保存的更改
+settings-unsaved-text = 请保存或放弃；Esc 继续编辑
+settings-refused = 设置仅供查看
+settings-fault-name = 1 到 64 个字符
+settings-fault-number = 须为 0 或更大的整数
+settings-fault-seconds = 5 到 3600 秒
+settings-fault-probe = 格式为 VID:PID:SERIAL，例如 0483:374b:066DFF3
+settings-fault-port = 须为串口，例如 /dev/ttyACM0 或 COM3
+settings-fault-twice = 其他工位已使用
+foot-keys-settings = Tab 下一项 · Ctrl+S 保存 · Esc 关闭
+
 ## Failures: by code, sentence and what to do
 
 failure-101 = 未找到调试探针

@@ -8,9 +8,46 @@ use crate::i18n::LanguageChoice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
+
+/// Text sizes of the window, in percent.
+pub const TEXT_SIZES: RangeInclusive<u32> = 80..=200;
+
+/// How long an exchange may stand still, in seconds.
+pub(crate) const EXCHANGE_SECONDS: RangeInclusive<u64> = 5..=3600;
+
+/// Colours of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Theme {
+    /// What the desktop says; dark if it says nothing.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+    /// White on black, every text at 7:1.
+    Contrast,
+}
+
+impl Theme {
+    /// Every theme.
+    pub const ALL: [Self; 4] = [Self::System, Self::Light, Self::Dark, Self::Contrast];
+
+    /// The word in station.toml.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "light",
+            Self::Dark => "dark",
+            Self::Contrast => "contrast",
+        }
+    }
+}
 
 /// The station's configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +68,10 @@ pub struct Config {
     pub language: LanguageChoice,
     /// Backups by the clock.
     pub backup: BackupConfig,
+    /// Colours of the window.
+    pub theme: Theme,
+    /// Text size of the window in percent.
+    pub text_size: u32,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
 }
@@ -126,6 +167,8 @@ impl Default for Config {
             clouds: vec![CloudConfig::local()],
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
+            theme: Theme::System,
+            text_size: 100,
             demo: false,
         }
     }
@@ -171,6 +214,8 @@ struct StationTable {
 #[serde(default, deny_unknown_fields)]
 struct WindowTable {
     language: LanguageChoice,
+    theme: Theme,
+    text_size: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -245,7 +290,7 @@ impl Config {
             }
             config.gray_release = station.gray_release.unwrap_or(0);
             if let Some(seconds) = station.exchange_timeout_seconds {
-                if !(5..=3600).contains(seconds.get_ref()) {
+                if !EXCHANGE_SECONDS.contains(seconds.get_ref()) {
                     return Err(at(
                         seconds.span().start,
                         "found a time out of range, expected 5 to 3600 seconds",
@@ -254,7 +299,6 @@ impl Config {
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
         }
-        config.language = file.window.unwrap_or_default().language;
         if let Some(backup) = file.backup {
             if let Some(folder) = backup.folder {
                 if folder.get_ref().as_os_str().is_empty() {
@@ -281,6 +325,16 @@ impl Config {
                 }
                 config.backup.keep = keep.into_inner();
             }
+        }
+        let window = file.window.unwrap_or_default();
+        (config.language, config.theme) = (window.language, window.theme);
+        if let Some(percent) = window.text_size {
+            if !TEXT_SIZES.contains(percent.get_ref()) {
+                let (least, most) = (TEXT_SIZES.start(), TEXT_SIZES.end());
+                let what = format!("found a text size out of range, expected {least} to {most} percent");
+                return Err(at(percent.span().start, &what));
+            }
+            config.text_size = percent.into_inner();
         }
         for table in file.fixture {
             let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;
@@ -329,9 +383,15 @@ impl Config {
     }
 }
 
+/// Whether this may be the name of a station or of a fixture.
+pub(crate) fn fits_name(name: &str) -> bool {
+    let name = name.trim();
+    !name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control)
+}
+
 fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
     let text = name.get_ref().trim();
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+    if !fits_name(text) {
         return Err(format!(
             "found {:?}, expected a {noun} name of 1 to 64 printable characters",
             name.get_ref()
@@ -396,7 +456,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-fn check_selector(selector: &str) -> Result<(), String> {
+pub(crate) fn check_selector(selector: &str) -> Result<(), String> {
     let mut parts = selector.splitn(3, ':');
     let hex16 =
         |s: Option<&str>| s.is_some_and(|s| (1..=4).contains(&s.len()) && u16::from_str_radix(s, 16).is_ok());

@@ -33,4 +33,5 @@ pub mod matrix;
 pub mod model;
 pub mod records;
 pub mod secrets;
+pub mod settings;
 pub mod station;

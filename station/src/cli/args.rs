@@ -550,8 +550,8 @@ pub enum Passphrase {
 #[cfg(feature = "gui")]
 #[derive(Debug, Default, Args)]
 pub struct Window {
-    /// light, dark or system
-    #[arg(long, default_value = "system", value_parser = ["system", "light", "dark"])]
+    /// light, dark, contrast or system [default: what station.toml says]
+    #[arg(long, value_parser = ["system", "light", "dark", "contrast"])]
     pub theme: Option<String>,
     /// Cover the whole screen
     #[arg(long)]

@@ -208,15 +208,19 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         theme: match args.theme.as_deref() {
             Some("light") => gui::Theme::Light,
             Some("dark") => gui::Theme::Dark,
-            _ => gui::Theme::System,
+            Some("contrast") => gui::Theme::Contrast,
+            Some(_) => gui::Theme::System,
+            None => station.config.theme,
         },
-        zoom: args.zoom.map_or(usual.zoom, |z| z.clamp(0.5, 3.0)),
+        zoom: args.zoom.map_or(station.config.text_size as f32 / 100.0, |z| z.clamp(0.5, 3.0)),
         size: args.size.unwrap_or(usual.size),
         fullscreen: args.fullscreen,
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
         language: station.config.language.language(),
+        file: Some(crate::settings::StationFile::new(options.config_path())),
+        settings: false,
     };
     gui::run(line, desk, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)

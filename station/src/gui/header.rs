@@ -242,17 +242,33 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if help.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-help-hint")).clicked() {
         view.help = !view.help;
     }
-    let dark = ui.ctx().theme() == egui::Theme::Dark;
-    let theme = Button {
-        text: "",
-        name: if dark { tr!("header-theme-light") } else { tr!("header-theme-dark") },
-        icon: Some(if dark { Icon::Sun } else { Icon::Moon }),
-        loud: Loud::Quiet,
-        enabled: true,
-        size: 14.0,
-    };
-    if theme.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-theme-hint")).clicked() {
-        view.toggle_theme(ui.ctx());
+    if view.has_settings {
+        let settings = Button {
+            text: "",
+            name: tr!("header-settings"),
+            icon: Some(Icon::Gear),
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 14.0,
+        };
+        if settings.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-settings-hint")).clicked() {
+            super::settings_view::toggle(view, out);
+        }
+    }
+    // Where there is room for one of the two, colours are among the settings.
+    if !(narrow && view.has_settings) {
+        let dark = ui.ctx().theme() == egui::Theme::Dark;
+        let theme = Button {
+            text: "",
+            name: if dark { tr!("header-theme-light") } else { tr!("header-theme-dark") },
+            icon: Some(if dark { Icon::Sun } else { Icon::Moon }),
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 14.0,
+        };
+        if theme.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-theme-hint")).clicked() {
+            view.toggle_theme(ui.ctx());
+        }
     }
     let who = if snapshot.operator.is_empty() { tr!("header-nobody") } else { snapshot.operator.as_str() };
     let operator = place(if narrow { 140.0 } else { 158.0 }, row.height());

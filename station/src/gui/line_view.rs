@@ -6,6 +6,7 @@
 use super::Theme;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::settings_view::SettingsState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
@@ -66,6 +67,12 @@ pub struct ViewState {
     pub units: UnitsState,
     /// What the window speaks.
     pub language: Language,
+    /// The settings, while they are shown.
+    pub settings: Option<SettingsState>,
+    /// There is a station.toml to show.
+    pub has_settings: bool,
+    /// Where it lies.
+    pub settings_path: String,
 }
 
 impl Default for ViewState {
@@ -84,6 +91,9 @@ impl Default for ViewState {
             alarms: false,
             units: UnitsState::default(),
             language: Language::English,
+            settings: None,
+            has_settings: false,
+            settings_path: String::new(),
         }
     }
 }
@@ -366,7 +376,7 @@ pub(super) fn keys(
     }
 }
 
-fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
+pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
     let p = palette(ui.ctx());
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);

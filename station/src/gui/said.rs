@@ -100,3 +100,88 @@ pub(super) fn alarm(alarm: &Alarm, serial: Option<&str>) -> String {
         (AlarmOf::ProductOrder(name), _) => tr!("alarm-order", name = name, what = what),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::Tab;
+    use super::super::line_view::tests::sized;
+    use super::super::scripted::{self, Scene, scene};
+    use crate::i18n::Language;
+    use crate::model::UnitState;
+    use egui::{Key, Modifiers, vec2};
+    use egui_kittest::kittest::{NodeT, Queryable};
+    use std::collections::BTreeSet;
+    use std::time::Instant;
+
+    /// Data: names, ids, files and what somebody typed. They are what they are in every language.
+    const DATA: &[&str] = &[
+        "Keywright",
+        "line-1",
+        "Ana Petrović",
+        "KW-GATEWAY-429",
+        "PO-2026-0417",
+        "station.toml",
+        "keywright",
+        "Tab",
+        "Enter",
+        "Esc",
+        "Ctrl",
+        "Space",
+    ];
+
+    /// English words in a label that has no Chinese in it.
+    fn english(label: &str) -> bool {
+        let mut label = label.to_owned();
+        for data in DATA {
+            label = label.replace(data, "");
+        }
+        let chinese = label.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+        let words = label.split(|c: char| !c.is_alphanumeric());
+        !chinese && words.filter(|w| w.len() >= 3 && w.chars().all(|c| c.is_ascii_lowercase())).count() > 0
+    }
+
+    #[test]
+    fn in_chinese_nothing_on_the_screen_is_english() {
+        let mut found = BTreeSet::new();
+        let scenes = [
+            Scene::Gallery,
+            Scene::Busy(32),
+            Scene::Ready(1),
+            Scene::NoBatch,
+            Scene::NoFixtures,
+            Scene::Closed,
+            Scene::Paused,
+            Scene::StationTrouble,
+        ];
+        for (i, which) in scenes.into_iter().enumerate() {
+            for tab in [Tab::Line, Tab::Units] {
+                let size = if i % 2 == 0 { vec2(1280.0, 800.0) } else { vec2(960.0, 600.0) };
+                let mut h = sized(scene(which, Instant::now()), size, egui::Theme::Light);
+                h.state_mut().view.language = Language::Chinese;
+                h.state_mut().view.tab = tab;
+                h.state_mut().desk = scripted::desk(UnitState::Passed);
+                h.run();
+                for key in [None, Some(Key::F1), Some(Key::F3), Some(Key::F4), Some(Key::B)] {
+                    match key {
+                        Some(Key::B) => h.key_press_modifiers(Modifiers::COMMAND, Key::B),
+                        Some(key) => h.key_press(key),
+                        None => {}
+                    }
+                    h.run();
+                    for node in h.query_all_by(|_| true) {
+                        let node = node.accesskit_node();
+                        for text in [node.label(), node.description()].into_iter().flatten() {
+                            if english(&text) {
+                                found.insert(text);
+                            }
+                        }
+                    }
+                    h.key_press(Key::Escape);
+                    h.run();
+                }
+            }
+        }
+        let found: Vec<_> = found.into_iter().collect();
+        assert!(found.is_empty(), "{} labels:\n{}", found.len(), found.join("\n"));
+    }
+}

@@ -7,6 +7,7 @@ use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::said;
+use super::settings_view::{self, Wish};
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
@@ -33,6 +34,8 @@ pub struct Asked {
     pub line: Vec<line::Command>,
     /// Of the desk.
     pub desk: Vec<desk::Command>,
+    /// Of the window, which holds the settings.
+    pub settings: Vec<Wish>,
 }
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
@@ -44,7 +47,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let all = ui.max_rect();
     ui.painter().rect_filled(all, 0.0, p.background);
 
-    let free = keys(ui, view);
+    let free = keys(ui, view, &mut out);
     let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(seen.line, view.tab)));
     let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
     let mut room = Rect::from_min_max(
@@ -53,6 +56,11 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     );
     line_view::notices(ui, &mut room, seen.line, view);
     match view.tab {
+        _ if view.settings.is_some() => {
+            header::show(ui, head, seen, view, &mut out);
+            settings_view::show(ui, room, seen, view, &mut out);
+            footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
+        }
         Tab::Line => {
             let plan = line_view::plan(ui, room, seen.line);
             if free {
@@ -99,7 +107,7 @@ pub fn turn_to(tab: Tab, view: &mut ViewState) {
 }
 
 /// Keys that work in both views; whether the view below may have the others.
-fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
+fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     let pressed = |key: Key| ui.input(|i| i.key_pressed(key));
     let command = |key: Key| ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, key));
     if command(Key::D) {
@@ -107,6 +115,14 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     }
     if view.units.form.is_some() {
         // A decision is made or left before anything else.
+        return false;
+    }
+    if command(Key::Comma) {
+        settings_view::toggle(view, out);
+        return false;
+    }
+    if view.settings.is_some() {
+        settings_view::keys(ui, view, out);
         return false;
     }
     let mut to = None;
@@ -278,7 +294,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 16] {
+fn key_help() -> [(&'static str, &'static str); 17] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
@@ -292,6 +308,7 @@ fn key_help() -> [(&'static str, &'static str); 16] {
         ("Ctrl+A", tr!("help-auto")),
         ("Ctrl+D", tr!("help-theme")),
         ("Ctrl+=  Ctrl+-  Ctrl+0", tr!("help-zoom")),
+        ("Ctrl+,", tr!("help-settings")),
         ("F11", tr!("help-f11")),
         ("Ctrl+Q", tr!("help-quit")),
         ("F12", tr!("help-f12")),

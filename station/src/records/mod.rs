@@ -23,7 +23,7 @@ mod vault;
 mod writer;
 
 pub(crate) use agent_store::{
-    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, StageCloudKey,
+    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, StageCloudKey,
 };
 pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
 pub use migrate::SCHEMA_VERSION;
