@@ -31,8 +31,9 @@ const SLICE: Duration = Duration::from_millis(2);
 const IDLE_SLICE: Duration = Duration::from_millis(50);
 /// The longest pause between two looks at what the unit says of itself.
 const LONGEST: Duration = Duration::from_secs(20);
-/// How long virtual time stands still for a broker's answer that may not come.
-const BROKER_PATIENCE: Duration = Duration::from_millis(250);
+/// How long virtual time stands still for a broker's answer that may not come. Nearly all come, within a millisecond, unless this
+/// machine has other things to do: then a unit that is kept waiting in its own time tries again, and everything takes longer still.
+const BROKER_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two looks whether it has answered. On a busy machine, whoever sleeps is woken sooner than whoever yields.
 const BROKER_BREATH: Duration = Duration::from_micros(50);
 
