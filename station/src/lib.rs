@@ -14,9 +14,11 @@
 
 pub mod agent;
 pub mod anchors;
+pub mod backup;
 pub mod cli;
 pub mod cloud;
 pub mod config;
+pub mod crash;
 pub mod desk;
 pub mod export;
 pub mod failure;
