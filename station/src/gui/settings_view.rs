@@ -203,14 +203,22 @@ fn heading(ui: &mut Ui, text: &str, p: &Palette) {
     ui.label(RichText::new(text).font(strong(17.0)).color(p.text));
 }
 
+/// Width of the names on the left.
+fn names(ui: &Ui) -> f32 {
+    (ui.available_width() * 0.25).clamp(120.0, 190.0)
+}
+
 /// A row: what it is, the control, and beside it what is wrong or what it means.
 fn row(ui: &mut Ui, name: &str, p: &Palette, add: impl FnOnce(&mut Ui, egui::Id)) {
-    ui.horizontal_wrapped(|ui| {
-        let (rect, _) = ui.allocate_exact_size(vec2(190.0, 36.0), egui::Sense::hover());
-        let label = ui.put(
-            rect,
-            egui::Label::new(RichText::new(name).font(regular(14.5)).color(p.muted)).halign(egui::Align::Min),
-        );
+    let width = names(ui);
+    ui.horizontal(|ui| {
+        let left = egui::Layout::left_to_right(egui::Align::Center);
+        let label = ui
+            .allocate_ui_with_layout(vec2(width, 36.0), left, |ui| {
+                ui.set_min_width(width);
+                ui.add(egui::Label::new(RichText::new(name).font(regular(14.5)).color(p.muted)).wrap())
+            })
+            .inner;
         add(ui, label.id);
     });
 }
@@ -221,7 +229,7 @@ fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette) {
         None => (hint, p.muted),
     };
     if !text.is_empty() {
-        ui.label(RichText::new(text).font(regular(13.5)).color(ink));
+        ui.add(egui::Label::new(RichText::new(text).font(regular(13.5)).color(ink)).wrap());
     }
 }
 
@@ -233,10 +241,12 @@ fn text_row(
     (fault, hint): (Option<Fault>, &str),
     p: &Palette,
 ) {
+    // What has no room beside the field stands below it.
+    let below = ui.available_width() - names(ui) - width < 230.0;
     row(ui, name, p, |ui, label| {
         let edit = egui::TextEdit::singleline(text)
             .char_limit(256)
-            .desired_width(width)
+            .desired_width(width.min(ui.available_width() - 24.0))
             .margin(vec2(10.0, 8.0))
             .show(ui)
             .response
@@ -248,18 +258,25 @@ fn text_row(
                 node.set_invalid(egui::accesskit::Invalid::True);
             });
         }
-        beside(ui, fault, hint, p);
+        if !below {
+            beside(ui, fault, hint, p);
+        }
     });
+    if below {
+        beside(ui, fault, hint, p);
+    }
 }
 
 fn window(ui: &mut Ui, draft: &mut Draft, p: &Palette) {
     heading(ui, tr!("settings-window"), p);
     row(ui, tr!("settings-language"), p, |ui, _| {
+        ui.spacing_mut().item_spacing.x = 14.0;
         for choice in LanguageChoice::ALL {
             ui.radio_value(&mut draft.language, choice, language_name(choice));
         }
     });
     row(ui, tr!("settings-theme"), p, |ui, _| {
+        ui.spacing_mut().item_spacing.x = 14.0;
         for theme in Theme::ALL {
             ui.radio_value(&mut draft.theme, theme, theme_name(theme));
         }

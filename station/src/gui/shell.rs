@@ -48,7 +48,13 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     ui.painter().rect_filled(all, 0.0, p.background);
 
     let free = keys(ui, view, &mut out);
-    let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(seen.line, view.tab)));
+    let head = Rect::from_min_size(
+        all.min,
+        vec2(
+            all.width(),
+            header::height(seen.line, if view.settings.is_some() { Tab::Units } else { view.tab }),
+        ),
+    );
     let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
     let mut room = Rect::from_min_max(
         pos2(all.left() + 16.0, head.bottom() + 12.0),
