@@ -25,9 +25,11 @@ pub mod gui;
 #[cfg(feature = "hardware")]
 pub mod hardware;
 pub mod image;
+pub mod label;
 pub mod line;
 pub mod matrix;
 pub mod model;
+pub mod orders;
 pub mod records;
 pub mod secrets;
 pub mod station;

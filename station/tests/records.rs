@@ -175,11 +175,13 @@ fn binding_gives_serials_and_refuses_strangers() {
     records.unit_event(unit_id(1), None, "quarantined", json!({}), Some(UnitState::Quarantined)).unwrap();
     assert_eq!(refusal(records.bind_unit(begin(), unit_id(1)).unwrap_err()), FailureCode::Quarantined);
     for state in [BatchState::Paused, BatchState::Closed] {
-        records.set_batch_state(station.batch.id, state).unwrap();
+        records.set_batch_state(station.batch.id, state, "qa", "").unwrap();
         let refused = records.begin_attempt(station.batch.id, "fixture-1", "op").unwrap_err();
         assert_eq!(refusal(refused), FailureCode::BatchClosed);
     }
-    records.set_batch_state(station.batch.id, BatchState::Open).unwrap();
+    let reopened = |reason| records.set_batch_state(station.batch.id, BatchState::Open, "qa", reason);
+    assert_eq!(refusal(reopened(" ").unwrap_err()), FailureCode::InvalidInput, "why?");
+    reopened("two boards were found").unwrap();
     begin();
 }
 

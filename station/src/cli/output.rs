@@ -54,6 +54,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::AlreadyEnrolled
         | C::AgentRefused
         | C::BatchClosed
+        | C::SampleDue
+        | C::SerialsSpent
+        | C::EnrolmentEnded
         | C::OtherBatch
         | C::Quarantined
         | C::Scrapped

@@ -11,6 +11,7 @@ use super::tile::{Act, Tile};
 use super::units_view::UnitsState;
 use super::widgets;
 use crate::line::{Command, Snapshot};
+use crate::model::LabelPolicy;
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 use std::time::Instant;
 
@@ -184,6 +185,7 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         seat: &view.seats[index],
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
+        labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
         density: grid.density,
         scale: grid.scale(),
         now: view.now,
