@@ -266,8 +266,9 @@ impl Config {
         }
         if let Some(table) = file.label {
             let begin = table.span().start;
-            config.label =
-                Some(label_of(table.into_inner(), begin, folder).map_err(|(offset, what)| at(offset, &what))?);
+            config.label = Some(
+                label_of(table.into_inner(), begin, folder).map_err(|(offset, what)| at(offset, &what))?,
+            );
         }
         Ok(config)
     }
@@ -294,7 +295,8 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
         }
         (Some(command), None) => {
             let words = command.get_ref();
-            let program = words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
+            let program =
+                words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
             if !program || !words.iter().any(|w| w.contains(crate::label::sink::FILE)) {
                 let what = "expected a program and its arguments, \"$file\" among them";
                 return Err((command.span().start, what.into()));
@@ -306,7 +308,10 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
                 !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)
             });
             if !fits {
-                return Err((tcp.span().start, format!("found {:?}, expected HOST:PORT such as \"zebra:9100\"", tcp.get_ref())));
+                return Err((
+                    tcp.span().start,
+                    format!("found {:?}, expected HOST:PORT such as \"zebra:9100\"", tcp.get_ref()),
+                ));
             }
             Sink::Tcp(tcp.into_inner())
         }
@@ -314,7 +319,10 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
     let mut timeout = Duration::from_secs(15);
     if let Some(seconds) = table.timeout_seconds {
         if !(1..=300).contains(seconds.get_ref()) {
-            return Err((seconds.span().start, "found a time out of range, expected 1 to 300 seconds".into()));
+            return Err((
+                seconds.span().start,
+                "found a time out of range, expected 1 to 300 seconds".into(),
+            ));
         }
         timeout = Duration::from_secs(seconds.into_inner());
     }
@@ -531,14 +539,21 @@ mod tests {
         let text = "[label]\ntemplate = \"label.zpl\"\ncommand = [\"lp\", \"-d\", \"zebra\", \"$file\"]\n";
         let label = parse(text).unwrap().label.unwrap();
         assert_eq!(label.template, Path::new("/home/op/label.zpl"));
-        assert_eq!((label.sink.to_string(), label.timeout), ("lp -d zebra $file".into(), Duration::from_secs(15)));
+        assert_eq!(
+            (label.sink.to_string(), label.timeout),
+            ("lp -d zebra $file".into(), Duration::from_secs(15))
+        );
         let text = "[label]\ntemplate = \"/x.zpl\"\ntcp = \"zebra:9100\"\ntimeout_seconds = 3\n";
         assert_eq!(parse(text).unwrap().label.unwrap().sink, Sink::Tcp("zebra:9100".into()));
         for (text, place, what) in [
             ("[label]\ntemplate = \"x\"\n", ":1:1:", "expected command"),
             ("[label]\ntemplate = \"x\"\ncommand = [\"lp\"]\n", ":3:11:", "$file"),
             ("[label]\ntemplate = \"x\"\ncommand = [\"$file\"]\n", ":3:11:", "a program"),
-            ("[label]\ntemplate = \"x\"\ncommand = [\"a\", \"$file\"]\ntcp = \"a:1\"\n", ":4:7:", "one of them"),
+            (
+                "[label]\ntemplate = \"x\"\ncommand = [\"a\", \"$file\"]\ntcp = \"a:1\"\n",
+                ":4:7:",
+                "one of them",
+            ),
             ("[label]\ntemplate = \"x\"\ntcp = \"zebra\"\n", ":3:7:", "HOST:PORT"),
             ("[label]\ntemplate = \"\"\ntcp = \"z:1\"\n", ":2:12:", "empty path"),
             ("[label]\ntemplate = \"x\"\ntcp = \"z:1\"\ntimeout_seconds = 0\n", ":4:19:", "1 to 300"),

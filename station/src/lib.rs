@@ -29,6 +29,7 @@ pub mod label;
 pub mod line;
 pub mod matrix;
 pub mod model;
+pub mod office;
 pub mod orders;
 pub mod records;
 pub mod secrets;

@@ -274,7 +274,10 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
         Some((_, url)) => url.clone(),
         None => {
             let names: Vec<_> = known.clouds.iter().map(|(name, _)| name.as_str()).collect();
-            c.fail(Field::Cloud, format!("station.toml names no cloud {cloud:?}; it has {}", names.join(", ")));
+            c.fail(
+                Field::Cloud,
+                format!("station.toml names no cloud {cloud:?}; it has {}", names.join(", ")),
+            );
             String::new()
         }
     };
@@ -296,7 +299,9 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     };
     let image_sha256 = match draft.get(Field::Image) {
         "" => None,
-        hash if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => Some(hash.to_ascii_lowercase()),
+        hash if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Some(hash.to_ascii_lowercase())
+        }
         _ => {
             c.fail(Field::Image, "64 hex digits: SHA-256 of common-image.json");
             None
@@ -364,10 +369,13 @@ fn batch_of(c: &mut Check<'_>, known: &Known, left: u32, usual: u32) -> NewBatch
         }
     } else {
         match Pattern::parse(&serial_pattern, &name, Day::at(known.now_ms)) {
-            Err(error) => c.fail(Field::SerialPattern, format!("character {}: {}", error.position, error.what)),
+            Err(error) => {
+                c.fail(Field::SerialPattern, format!("character {}: {}", error.position, error.what))
+            }
             Ok(pattern) => {
                 if pattern.room() < quantity {
-                    let what = format!("it has room for {} serials, the batch has {quantity} units", pattern.room());
+                    let what =
+                        format!("it has room for {} serials, the batch has {quantity} units", pattern.room());
                     c.fail(Field::SerialPattern, what);
                 } else if let Some(whose) = clash(&pattern, &pattern.to_string(), known) {
                     c.fail(Field::SerialPattern, format!("its serials could be those of {whose}"));
@@ -508,7 +516,11 @@ fn shadow_batch(new: &NewBatch, now_ms: i64) -> Batch {
         quantity: new.quantity,
         state: crate::model::BatchState::Open,
         terms: crate::model::BatchTerms {
-            serial_pattern: if new.serial_pattern.is_empty() { String::new() } else { pattern.unwrap_or_default() },
+            serial_pattern: if new.serial_pattern.is_empty() {
+                String::new()
+            } else {
+                pattern.unwrap_or_default()
+            },
             ..crate::model::BatchTerms::default()
         },
     }
@@ -600,8 +612,15 @@ mod tests {
     fn known() -> Known {
         Known {
             regions: vec![7, 8],
-            clouds: vec![("local".into(), "mqtt://local".into()), ("plant".into(), "mqtts://plant:8883".into())],
-            image: Some(StationImage { sha256: "ab".repeat(32), version: "0.1.0".into(), model: "KW-METER".into() }),
+            clouds: vec![
+                ("local".into(), "mqtt://local".into()),
+                ("plant".into(), "mqtts://plant:8883".into()),
+            ],
+            image: Some(StationImage {
+                sha256: "ab".repeat(32),
+                version: "0.1.0".into(),
+                model: "KW-METER".into(),
+            }),
             now_ms: 1_795_700_000_000,
             ..Known::default()
         }
@@ -657,7 +676,10 @@ mod tests {
             (Field::GrayRelease, "x", "0 to"),
         ] {
             let wrong = errors(&draft().with(Field::Batch, "W1").with(field, text));
-            assert!(matches!(&wrong[..], [(f, w)] if *f == field && w.contains(what)), "{field:?}: {wrong:?}");
+            assert!(
+                matches!(&wrong[..], [(f, w)] if *f == field && w.contains(what)),
+                "{field:?}: {wrong:?}"
+            );
         }
         let all = errors(&Draft::default());
         assert_eq!(all.len(), 4, "every fault at once: {all:?}");
@@ -681,7 +703,10 @@ mod tests {
         assert_eq!(wrong(&next.clone().with(Field::Batch, "W1")), "there is a batch W1 already");
         let same = next.clone().with(Field::SerialPattern, "W1-{n:5}{c}");
         assert_eq!(wrong(&same), "its serials could be those of batch W1");
-        assert!(wrong(&next.with(Field::SerialPattern, "W-{n:3}{c}").with(Field::BatchQuantity, 0)).contains("1 to"));
+        assert!(
+            wrong(&next.with(Field::SerialPattern, "W-{n:3}{c}").with(Field::BatchQuantity, 0))
+                .contains("1 to")
+        );
     }
 
     #[test]
@@ -701,19 +726,32 @@ mod tests {
         let head = "name,model,quantity,region,batch\n";
         let good = "PO-1,KW,5,7,W1\n";
         let told = |text: &str| list("a.csv", &format!("{head}{text}")).unwrap_err();
-        assert_eq!(told(&format!("{good}PO-1,KW,5,7,W2\n")), ["row 3, column name: there is an order PO-1 already"]);
-        assert_eq!(told(&format!("{good}PO-2,KW,5,7,W1\n"))[0], "row 3, column batch: there is a batch W1 already");
+        assert_eq!(
+            told(&format!("{good}PO-1,KW,5,7,W2\n")),
+            ["row 3, column name: there is an order PO-1 already"]
+        );
+        assert_eq!(
+            told(&format!("{good}PO-2,KW,5,7,W1\n"))[0],
+            "row 3, column batch: there is a batch W1 already"
+        );
         assert_eq!(told("PO-1,KW,x,9,W1\n").len(), 2, "quantity and region");
         assert_eq!(told("PO-1,KW,5\n"), ["row 2: it has 3 fields, the first line has 5"]);
         assert_eq!(told("\"PO\n1\",KW,5,7,\nPO-2,KW,0,7,\n").len(), 2, "a line inside a field counts");
         let unknown = list("a.csv", "name,modell\n").unwrap_err();
-        assert!(unknown[0].starts_with("row 1, column modell: it is not known; there are name, model"), "{unknown:?}");
+        assert!(
+            unknown[0].starts_with("row 1, column modell: it is not known; there are name, model"),
+            "{unknown:?}"
+        );
         assert_eq!(list("a.csv", head).unwrap_err(), ["it has no orders"]);
         assert!(list("a.csv", "\u{feff}name;model;quantity;region\r\nPO-1;KW;5;7\r\n").is_ok());
         assert!(list("a.json", "{}").unwrap_err()[0].contains("expected a list of objects"));
-        let nested = list("a.json", r#"[{"name": ["PO"], "model": "KW", "quantity": 5, "region": 7}]"#).unwrap_err();
+        let nested =
+            list("a.json", r#"[{"name": ["PO"], "model": "KW", "quantity": 5, "region": 7}]"#).unwrap_err();
         assert!(nested[0].starts_with("row 1, column name: expected a text"), "{nested:?}");
-        let failure = import_failure(Path::new("x.csv"), &vec![ImportError { row: 2, column: String::new(), what: "w".into() }; 12]);
+        let failure = import_failure(
+            Path::new("x.csv"),
+            &vec![ImportError { row: 2, column: String::new(), what: "w".into() }; 12],
+        );
         assert!(failure.sentence.ends_with("and 2 more"), "{failure}");
     }
 }

@@ -577,13 +577,7 @@ impl Records for Fakes {
         let book = self.0.lock().unwrap();
         book.batches.iter().find(|b| b.id == id).cloned().ok_or_else(|| no_such("batch"))
     }
-    fn set_batch_state(
-        &self,
-        id: BatchId,
-        state: BatchState,
-        _: &str,
-        _: &str,
-    ) -> Result<(), RecordsError> {
+    fn set_batch_state(&self, id: BatchId, state: BatchState, _: &str, _: &str) -> Result<(), RecordsError> {
         let mut book = self.0.lock().unwrap();
         book.batches.iter_mut().filter(|b| b.id == id).for_each(|b| b.state = state);
         Ok(())
@@ -906,7 +900,14 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = synthetic::write(dir.path(), MODEL).unwrap();
-        Self { board: Board::blank(), fakes: Fakes::new(), image, work: Work::Make, labels: LabelDesk::default(), dir }
+        Self {
+            board: Board::blank(),
+            fakes: Fakes::new(),
+            image,
+            work: Work::Make,
+            labels: LabelDesk::default(),
+            dir,
+        }
     }
 
     fn with(trouble: Trouble) -> Self {
@@ -1029,7 +1030,9 @@ fn a_bare_board_becomes_a_unit() {
         assert!(labels.contains(&label), "{label} in {labels:?}");
     }
     let Some(Event::Finished { step_seconds, seconds, serial, .. }) = events.last() else { panic!() };
-    assert!(step_seconds[..BARE.len()].iter().all(|s| *s > 0.0) && step_seconds.iter().sum::<f64>() <= *seconds);
+    assert!(
+        step_seconds[..BARE.len()].iter().all(|s| *s > 0.0) && step_seconds.iter().sum::<f64>() <= *seconds
+    );
     assert_eq!(serial.as_deref(), Some("S-1"));
     let order = world.fakes.product_order(PoId(1)).unwrap();
     assert!(order.image_sha256.is_some(), "the first flash pins the image");
@@ -1474,7 +1477,11 @@ impl World {
     fn labelled(policy: LabelPolicy, script: &str) -> Self {
         let mut world = Self::new();
         world.fakes.0.lock().unwrap().order.as_mut().unwrap().label = policy;
-        std::fs::write(world.dir.path().join("label.zpl"), "^XA^FH^FD$code^FS^FH^FD$serial $operator^FS^XZ\n").unwrap();
+        std::fs::write(
+            world.dir.path().join("label.zpl"),
+            "^XA^FH^FD$code^FS^FH^FD$serial $operator^FS^XZ\n",
+        )
+        .unwrap();
         world.labels = LabelDesk::new(Printer::open(&world.config(script)));
         world
     }
@@ -1486,7 +1493,12 @@ impl World {
             sink: Sink::Command(words),
             timeout: Duration::from_secs(20),
         };
-        Config { image: Some(self.image.clone()), name: "test".into(), label: Some(label), ..Config::default() }
+        Config {
+            image: Some(self.image.clone()),
+            name: "test".into(),
+            label: Some(label),
+            ..Config::default()
+        }
     }
 
     /// What came out of the printer.
@@ -1581,8 +1593,10 @@ fn a_unit_passes_when_its_own_label_was_read_back() {
         _ => Some(Said::Scan(code_of("S-1"))),
     });
     assert_eq!(outcome, Outcome::Pass);
-    let labels: Vec<u32> =
-        events.iter().filter_map(|e| if let Event::ScanWanted { labels, .. } = e { Some(*labels) } else { None }).collect();
+    let labels: Vec<u32> = events
+        .iter()
+        .filter_map(|e| if let Event::ScanWanted { labels, .. } = e { Some(*labels) } else { None })
+        .collect();
     assert_eq!(labels, [1, 1, 2]);
     assert_eq!(world.printed().lines().count(), 2);
     assert_eq!(world.fakes.kinds().last().unwrap(), "label-scanned");
@@ -1852,10 +1866,15 @@ fn the_gray_release_gate_shuts_until_a_sample_is_approved() {
     });
     let approve = Command::ApproveSample { operator: "Quality".into(), note: "three looked at".into() };
     line.send(approve);
-    // Passed before: it is proved again, and no new pass for the gate.
+    wait_for("the gate is open", || line.snapshot().sample.is_none() && line.snapshot().trouble.is_none());
+    {
+        let mut board = world.board.lock().unwrap();
+        board.chip.unit = OTHER;
+        board.erased();
+    }
     line.send(Command::Start(0));
     assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
-    wait_for("the gate is open", || line.snapshot().sample.is_none() && line.snapshot().trouble.is_none());
+    wait_for("the next sample is due", || line.snapshot().sample.is_some());
     line.send(Command::StopBatch { operator: "Quality".into(), reason: "a bent pin".into() });
     line.send(Command::Start(0));
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::BatchClosed));

@@ -233,11 +233,17 @@ fn image(config: &Config, orders: &[ProductOrder], running: &[PoId]) -> Check {
     let loaded: Vec<_> = orders.iter().map(|o| (o, CommonImage::load(path, o))).collect();
     // An order in work that is bound to another image makes no units here.
     let refused = loaded.iter().find(|(o, i)| {
-        let bound = |f: &Failure| matches!(f.code, FailureCode::ImageChanged | FailureCode::ImageWrongProduct);
+        let bound =
+            |f: &Failure| matches!(f.code, FailureCode::ImageChanged | FailureCode::ImageWrongProduct);
         running.contains(&o.id) && i.as_ref().is_err_and(bound)
     });
     if let Some((_, Err(failure))) = refused {
-        return Check::new(name, Status::Warn, format_args!("{} ({})", failure.sentence, failure.code), &failure.remedy);
+        return Check::new(
+            name,
+            Status::Warn,
+            format_args!("{} ({})", failure.sentence, failure.code),
+            &failure.remedy,
+        );
     }
     if let Some((order, image)) = loaded.iter().find_map(|(o, i)| Some((o, i.as_ref().ok()?))) {
         return Check::ok(

@@ -34,7 +34,11 @@ fn print(station: &Station, name: &str, out: Out) -> Done {
         "event": "label", "test": false, "sink": printer.place(), "uid": unit.id, "serial": unit.serial,
         "code": code.to_string(), "labels": labels,
     });
-    let again = if labels > 1 { format!(", its label number {labels}: take the old ones off") } else { String::new() };
+    let again = if labels > 1 {
+        format!(", its label number {labels}: take the old ones off")
+    } else {
+        String::new()
+    };
     out.say(&object, format_args!("the label of {} went to {}{again}", unit.serial, printer.place()));
     Ok(Exit::Pass)
 }

@@ -9,11 +9,11 @@
 
 pub mod args;
 pub mod doctor;
+mod label;
 pub mod line;
 pub mod logging;
-pub mod output;
-mod label;
 mod orders;
+pub mod output;
 mod qa;
 
 use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};

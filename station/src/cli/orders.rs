@@ -24,7 +24,10 @@ pub fn image_hash(image: &str, model: &str) -> Result<String, Failure> {
     if seen.model == model {
         Ok(seen.sha256)
     } else {
-        Err(Failure::new(FailureCode::ImageWrongProduct, format!("{image} is for {}, not for {model}", seen.model)))
+        Err(Failure::new(
+            FailureCode::ImageWrongProduct,
+            format!("{image} is for {}, not for {model}", seen.model),
+        ))
     }
 }
 
@@ -65,9 +68,14 @@ pub fn approve(station: &Station, name: &str, note: &str, yes: bool, out: Out) -
     let waiting = batch.terms.passed.saturating_sub(batch.terms.approved);
     out.say(
         &json!({ "event": "sample", "batch": name, "waiting": waiting, "serials": serials }),
-        format_args!("{waiting} units of batch {name} passed since the last sample; look at {}", serials.join(", ")),
+        format_args!(
+            "{waiting} units of batch {name} passed since the last sample; look at {}",
+            serials.join(", ")
+        ),
     );
-    if waiting > 0 && !qa::confirm(yes, out, &format!("The sample stands for {waiting} units of batch {name}."))? {
+    if waiting > 0
+        && !qa::confirm(yes, out, &format!("The sample stands for {waiting} units of batch {name}."))?
+    {
         return Err(qa::cancelled());
     }
     records.approve_sample(batch.id, &station.operator, note)?;
@@ -88,7 +96,13 @@ pub fn timeline(station: &Station, po: PoId, batch: Option<BatchId>, out: Out) -
                 "event": "order-event", "seq": e.seq, "at": Stamp(e.at_ms), "batch": e.batch, "kind": e.kind,
                 "operator": e.operator, "reason": e.reason, "detail": e.detail,
             });
-            (["at", "batch", "kind", "operator", "reason", "detail"].iter().map(|k| cell(&object, k)).collect(), object)
+            (
+                ["at", "batch", "kind", "operator", "reason", "detail"]
+                    .iter()
+                    .map(|k| cell(&object, k))
+                    .collect(),
+                object,
+            )
         })
         .collect();
     out.table(&["AT", "BATCH", "WHAT", "OPERATOR", "REASON", "DETAIL"], &rows);

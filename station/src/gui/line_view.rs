@@ -3,6 +3,7 @@
 //! Invariants: it reads a snapshot and returns commands, nothing else; nothing on the way from one board to the next
 //! opens a dialog; everything works without a mouse.
 
+use super::batches_view::BatchesState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::state::{self, Seat, State};
@@ -33,6 +34,8 @@ pub enum Tab {
     Line,
     /// One unit: what QA does with it.
     Units,
+    /// Orders and batches.
+    Batches,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -62,6 +65,10 @@ pub struct ViewState {
     pub alarms: bool,
     /// The Units view.
     pub units: UnitsState,
+    /// Orders and batches.
+    pub batches: BatchesState,
+    /// What a scanner has typed of a label so far.
+    pub scan: String,
 }
 
 impl Default for ViewState {
@@ -79,6 +86,8 @@ impl Default for ViewState {
             tab: Tab::Line,
             alarms: false,
             units: UnitsState::default(),
+            batches: BatchesState::default(),
+            scan: String::new(),
         }
     }
 }

@@ -3,9 +3,11 @@
 //! Invariants: it reads snapshots and returns commands, nothing else; everything works without a mouse; while a list, the help or a
 //! dialog is open, no key reaches the line.
 
+use super::batches_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
+use super::scan_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
@@ -51,8 +53,10 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     line_view::notices(ui, &mut room, seen.line, view);
     match view.tab {
         Tab::Line => {
+            scan_view::bars(ui, &mut room, seen.line, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
-            if free {
+            if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
             }
             header::show(ui, head, seen, view, &mut out);
@@ -75,7 +79,13 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             };
             footer(ui, foot, view, &says, "Enter finds the unit · Esc puts it away · F2 line · F1 help", p);
         }
+        Tab::Batches => {
+            header::show(ui, head, seen, view, &mut out);
+            batches_view::body(ui, room, seen, view, &mut out);
+            footer(ui, foot, view, "", "Ctrl+1 line · Ctrl+2 units · F1 help", p);
+        }
     }
+    batches_view::watch(view, &mut out);
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
     }
@@ -104,7 +114,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    if view.units.form.is_some() {
+    if view.units.form.is_some() || view.batches.is_asking() {
         // A decision is made or left before anything else.
         return false;
     }
@@ -114,6 +124,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     }
     if command(Key::Num2) {
         to = Some(Tab::Units);
+    }
+    if command(Key::Num3) {
+        to = Some(Tab::Batches);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -294,6 +307,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Esc", "cancel the fixture in focus, or all if none is"),
     ("Arrows, Tab", "move the focus"),
     ("F2", "to the units and back (Ctrl+2, Ctrl+1)"),
+    ("Ctrl+3", "orders and batches"),
     ("F3", "alarms"),
     ("F4", "what a power cut can do: the measured matrix"),
     ("Ctrl+B", "choose the batch"),

@@ -193,9 +193,18 @@ mod tests {
         assert_eq!(error(&good.replace('-', "ß")), CodeError::Serial { position: 7, found: "ß".into() });
         assert_eq!(error("KW1::"), CodeError::Serial { position: 5, found: ":".into() });
         assert_eq!(error(&good[..20]), CodeError::Anchor { position: 21, found: String::new() });
-        assert_eq!(error(&good.replace("0123", "01Z3")), CodeError::Anchor { position: 17, found: "Z".into() });
-        assert_eq!(error(&good[..good.len() - 1]), CodeError::Tail { position: good.len(), found: String::new() });
-        assert_eq!(error(&format!("{good}0")), CodeError::Tail { position: good.len() + 1, found: "0".into() });
+        assert_eq!(
+            error(&good.replace("0123", "01Z3")),
+            CodeError::Anchor { position: 17, found: "Z".into() }
+        );
+        assert_eq!(
+            error(&good[..good.len() - 1]),
+            CodeError::Tail { position: good.len(), found: String::new() }
+        );
+        assert_eq!(
+            error(&format!("{good}0")),
+            CodeError::Tail { position: good.len() + 1, found: "0".into() }
+        );
         let wrong = good.replace("00001", "00002");
         assert!(matches!(error(&wrong), CodeError::Check { position, .. } if position == good.len() - 3));
         assert!(LabelCode::new("B1-00001K", "abc").is_err() && LabelCode::new("", FINGERPRINT).is_err());

@@ -138,7 +138,8 @@ impl Turn {
                 return Ok(None);
             }
             let shared = &self.desk.0;
-            state = shared.changed.wait_timeout(state, LOOK.min(left)).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                shared.changed.wait_timeout(state, LOOK.min(left)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -173,7 +174,11 @@ mod tests {
             let (other, order) = (desk.clone(), order.clone());
             threads.push(std::thread::spawn(move || {
                 let turn = other.take_turn(&Cancel::default()).unwrap();
-                assert_eq!(turn.hear(Duration::ZERO, &Cancel::default()), Ok(None), "not what was said to the first");
+                assert_eq!(
+                    turn.hear(Duration::ZERO, &Cancel::default()),
+                    Ok(None),
+                    "not what was said to the first"
+                );
                 order.lock().unwrap().push(n);
             }));
             // In the queue before the next one comes.

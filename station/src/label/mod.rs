@@ -10,6 +10,8 @@
 
 pub mod code;
 pub mod desk;
+#[cfg(feature = "gui")]
+pub mod preview;
 pub mod sink;
 pub mod template;
 
@@ -105,7 +107,8 @@ pub fn code_of(facts: &LabelFacts) -> Result<LabelCode, Failure> {
 /// The values of a template's placeholders, by name.
 fn values(facts: &LabelFacts, operator: &str, now_ms: i64) -> Result<template::Values, Failure> {
     let code = code_of(facts)?;
-    let at = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    let at =
+        jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
     Ok(template::Values {
         serial: facts.serial.clone(),
         uid: facts.unit.to_string(),

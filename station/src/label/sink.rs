@@ -156,7 +156,9 @@ fn tcp(address: &str, label: &[u8], limit: Duration) -> Result<(), SinkError> {
     let (told, heard) = mpsc::channel();
     let name = address.to_owned();
     // The system's resolver has no time limit.
-    std::thread::spawn(move || drop(told.send(name.to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>))));
+    std::thread::spawn(move || {
+        drop(told.send(name.to_socket_addrs().map(Iterator::collect::<Vec<SocketAddr>>)))
+    });
     let addresses = match heard.recv_timeout(left()) {
         Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => return Err(SinkError::Name(error.to_string())),
@@ -178,7 +180,8 @@ fn tcp(address: &str, label: &[u8], limit: Duration) -> Result<(), SinkError> {
 }
 
 fn write_all(mut stream: TcpStream, label: &[u8], until: Instant, limit: Duration) -> Result<(), SinkError> {
-    let network = |error: std::io::Error| SinkError::Network { what: "it did not take the whole label", error };
+    let network =
+        |error: std::io::Error| SinkError::Network { what: "it did not take the whole label", error };
     let mut sent = 0;
     while sent < label.len() {
         let left = until.saturating_duration_since(Instant::now());
@@ -221,7 +224,9 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_says_what_it_said() {
-        let error = shell("echo first >&2; printf 'out of \\033labels\\n\\n' >&2; exit 3").send(b"x", LIMIT).unwrap_err();
+        let error = shell("echo first >&2; printf 'out of \\033labels\\n\\n' >&2; exit 3")
+            .send(b"x", LIMIT)
+            .unwrap_err();
         assert_eq!(error.to_string(), "exit status: 3: out of labels");
         let error = shell("kill -9 $$").send(b"x", LIMIT).unwrap_err();
         assert!(error.to_string().contains("signal: 9"), "{error}");
@@ -236,7 +241,10 @@ mod tests {
         // A child of the child holds the pipe; both must go.
         let script = format!("echo stuck >&2; sleep 600 & echo $! > {}; wait", pid.display());
         let error = shell(&script).send(b"x", Duration::from_secs(2)).unwrap_err();
-        assert!(matches!(&error, SinkError::Slow { stderr, .. } if stderr.is_empty() || stderr.contains("stuck")), "{error:?}");
+        assert!(
+            matches!(&error, SinkError::Slow { stderr, .. } if stderr.is_empty() || stderr.contains("stuck")),
+            "{error:?}"
+        );
         let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         let gone = || {
             // A killed process that nobody has waited for yet is a zombie: it runs no more.

@@ -122,7 +122,10 @@ impl Template {
                     ("FH", _) => {
                         let sign = rest.chars().nth(3);
                         if sign.is_some_and(|s| s != '_' && s != '^' && !s.is_whitespace()) {
-                            return Err(error(at, "^FH with another sign than _; values are escaped with _".into()));
+                            return Err(error(
+                                at,
+                                "^FH with another sign than _; values are escaped with _".into(),
+                            ));
                         }
                         Field::Outside { hex: true }
                     }
@@ -145,7 +148,10 @@ impl Template {
             }
             let braced = rest.starts_with("${");
             let begin = if braced { 2 } else { 1 };
-            let len = rest[begin..].bytes().take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_').count();
+            let len = rest[begin..]
+                .bytes()
+                .take_while(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_')
+                .count();
             let name = &rest[begin..begin + len];
             if braced && !rest[begin + len..].starts_with('}') {
                 return Err(error(at, "a ${ without its }".into()));
@@ -164,7 +170,8 @@ impl Template {
                 match field {
                     Field::Data { hex: true } => {}
                     Field::Data { hex: false } => {
-                        let what = "this field needs ^FH before its ^FD, so that no value can become a command";
+                        let what =
+                            "this field needs ^FH before its ^FD, so that no value can become a command";
                         return Err(error(at, what.into()));
                     }
                     Field::Outside { .. } => {
@@ -177,7 +184,10 @@ impl Template {
         }
         let template = Self { pieces, zpl };
         if !template.pieces.iter().any(|p| matches!(p, Piece::Value(Name::code | Name::serial))) {
-            return Err(error(text.len(), "it has neither $code nor $serial, so its labels are all alike".into()));
+            return Err(error(
+                text.len(),
+                "it has neither $code nor $serial, so its labels are all alike".into(),
+            ));
         }
         Ok(template)
     }
@@ -196,7 +206,9 @@ impl Template {
                 Piece::Value(name) => {
                     for c in values.get(*name).chars() {
                         match c {
-                            '^' | '~' | '_' if self.zpl => write!(out, "_{:02X}", c as u32).unwrap_or_default(),
+                            '^' | '~' | '_' if self.zpl => {
+                                write!(out, "_{:02X}", c as u32).unwrap_or_default()
+                            }
                             c if c.is_control() => out.push(' '),
                             c => out.push(c),
                         }
@@ -244,7 +256,11 @@ mod tests {
         let template = Template::parse("^XA^FO1,1^FH^FD$part_number ${serial}$$^FS^XZ").unwrap();
         assert_eq!(template.fill(&values()), "^XA^FO1,1^FH^FDa_5EFS_5EXZ_7EJA b  B_5F1-00001K$^FS^XZ");
         let plain = Template::parse("$serial;$part_number\n").unwrap();
-        assert_eq!(plain.fill(&values()), "B_1-00001K;a^FS^XZ~JA b \n", "another printer's language has no such signs");
+        assert_eq!(
+            plain.fill(&values()),
+            "B_1-00001K;a^FS^XZ~JA b \n",
+            "another printer's language has no such signs"
+        );
     }
 
     #[test]

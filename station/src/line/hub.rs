@@ -6,7 +6,10 @@
 use super::bench::{Bench, Cancel};
 use super::presence::{Presence, Seen};
 use super::worker::{Order, Timing, Worker, records_failure};
-use super::{Command, Event, FixtureView, LineHandle, ResultView, RunningView, SampleView, ScanView, Snapshot, Step, Work};
+use super::{
+    Command, Event, FixtureView, LineHandle, ResultView, RunningView, SampleView, ScanView, Snapshot, Step,
+    Work,
+};
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::failure::{Failure, FailureCode};
@@ -316,9 +319,14 @@ impl Hub {
                     let order = self.records.product_order(batch.po)?;
                     let counts = self.records.batch_counts(batch.id)?;
                     let sample = match batch.terms.sample_due(self.gray_release) {
-                        Some(waiting) if batch.terms.passed < batch.quantity => {
+                        Some(waiting)
+                            if batch.state == BatchState::Open && batch.terms.passed < batch.quantity =>
+                        {
                             let units = self.records.sample(batch.id, SAMPLE)?;
-                            Some(SampleView { waiting, serials: units.into_iter().map(|u| u.serial).collect() })
+                            Some(SampleView {
+                                waiting,
+                                serials: units.into_iter().map(|u| u.serial).collect(),
+                            })
                         }
                         _ => None,
                     };
@@ -571,11 +579,8 @@ impl Hub {
             }
             Event::ScanWanted { serial, labels, problem, .. } => {
                 if let Some(running) = &mut view.running {
-                    running.scan = Some(ScanView {
-                        serial: serial.clone(),
-                        labels: *labels,
-                        problem: problem.clone(),
-                    });
+                    running.scan =
+                        Some(ScanView { serial: serial.clone(), labels: *labels, problem: problem.clone() });
                 }
             }
             Event::Finished { unit, serial, outcome, failure, seconds, qa, .. } => {

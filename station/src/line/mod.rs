@@ -51,15 +51,8 @@ impl Work {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 7] = [
-        Self::Arrive,
-        Self::Flash,
-        Self::AgentKey,
-        Self::CloudKey,
-        Self::Prove,
-        Self::Lock,
-        Self::Label,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove, Self::Lock, Self::Label];
 }
 
 /// New keys for units that passed before.

@@ -2,8 +2,8 @@
 
 use super::serial::{Day, Pattern};
 use super::sqlite::{
-    BATCH_COLUMNS, Inner, PO_COLUMNS, UNIT_COLUMNS, batch_row, check_name, check_text, json, map_secrets, now, po_row,
-    product_key_seal, refused, unit_row,
+    BATCH_COLUMNS, Inner, PO_COLUMNS, UNIT_COLUMNS, batch_row, check_name, check_text, json, map_secrets,
+    now, po_row, product_key_seal, refused, unit_row,
 };
 use super::writer::Tx;
 use super::*;
@@ -169,9 +169,7 @@ fn insert_order(
         "product_key": if new.product_key.is_some() { "imported" } else { "drawn" }, "image_sha256": image,
     });
     append(tx, id, None, at, &Told { operator: &new.operator, kind: "created", reason: "", detail })?;
-    tx.connection
-        .query_row(&format!("{PO_COLUMNS} WHERE id = ?1"), [id], po_row)
-        .map_err(|e| tx.map(e))
+    tx.connection.query_row(&format!("{PO_COLUMNS} WHERE id = ?1"), [id], po_row).map_err(|e| tx.map(e))
 }
 
 /// What a batch's serials look like; empty: the usual form.
@@ -201,13 +199,12 @@ fn check_serials(tx: &Tx<'_>, new: &NewBatch, own: Option<&Pattern>) -> Result<(
         let theirs = if pattern.is_empty() {
             Pattern::usual(&batch)
         } else {
-            Pattern::parse(&pattern, "", Day::at(0)).map_err(|e| RecordsError::Corrupt {
-                path: tx.path.into(),
-                detail: e.to_string(),
-            })?
+            Pattern::parse(&pattern, "", Day::at(0))
+                .map_err(|e| RecordsError::Corrupt { path: tx.path.into(), detail: e.to_string() })?
         };
         if mine.meets(&theirs) {
-            let whose = if batch.is_empty() { format!("the pattern {pattern}") } else { format!("batch {batch}") };
+            let whose =
+                if batch.is_empty() { format!("the pattern {pattern}") } else { format!("batch {batch}") };
             return Err(refused(
                 FailureCode::InvalidInput,
                 format!("serials of batch {} could be those of {whose}; choose another pattern", new.name),
@@ -228,7 +225,12 @@ fn check_serials(tx: &Tx<'_>, new: &NewBatch, own: Option<&Pattern>) -> Result<(
     if left < i64::from(new.quantity) {
         return Err(refused(
             FailureCode::InvalidInput,
-            format!("the pattern {text} has room for {} more serials, batch {} has {} units; give {{n}} more digits", left.max(0), new.name, new.quantity),
+            format!(
+                "the pattern {text} has room for {} more serials, batch {} has {} units; give {{n}} more digits",
+                left.max(0),
+                new.name,
+                new.quantity
+            ),
         ));
     }
     Ok(())
@@ -256,7 +258,10 @@ fn insert_batch(tx: &Tx<'_>, new: &NewBatch, order: &ProductOrder, at: i64) -> R
     if i64::from(new.quantity) > left {
         return Err(refused(
             FailureCode::InvalidInput,
-            format!("order {} has {left} of {} units left, asked for {}", order.name, order.quantity, new.quantity),
+            format!(
+                "order {} has {left} of {} units left, asked for {}",
+                order.name, order.quantity, new.quantity
+            ),
         ));
     }
     check_serials(tx, new, pattern.as_ref())?;
@@ -272,10 +277,14 @@ fn insert_batch(tx: &Tx<'_>, new: &NewBatch, order: &ProductOrder, at: i64) -> R
     let detail = json!({
         "quantity": new.quantity, "serial_pattern": pattern, "gray_release": new.gray_release, "clone_of": new.clone_of,
     });
-    append(tx, order.id.0, Some(id), at, &Told { operator: &new.operator, kind: "created", reason: "", detail })?;
-    tx.connection
-        .query_row(&format!("{BATCH_COLUMNS} WHERE id = ?1"), [id], batch_row)
-        .map_err(|e| tx.map(e))
+    append(
+        tx,
+        order.id.0,
+        Some(id),
+        at,
+        &Told { operator: &new.operator, kind: "created", reason: "", detail },
+    )?;
+    tx.connection.query_row(&format!("{BATCH_COLUMNS} WHERE id = ?1"), [id], batch_row).map_err(|e| tx.map(e))
 }
 
 /// The serial of the next new unit of a batch, used up by asking.
@@ -303,7 +312,10 @@ pub(super) fn next_serial(tx: &Tx<'_>, batch: i64, name: &str, counter: u32) -> 
         .and_then(|mut s| s.query_row([&pattern], |r| r.get(0)))
         .map_err(|e| tx.map(e))?;
     own.serial(counter).ok_or_else(|| {
-        refused(FailureCode::SerialsSpent, format!("batch {name}, pattern {pattern}: {} were given out", own.room()))
+        refused(
+            FailureCode::SerialsSpent,
+            format!("batch {name}, pattern {pattern}: {} were given out", own.room()),
+        )
     })
 }
 
@@ -430,7 +442,11 @@ impl Inner {
         })
     }
 
-    pub(super) fn order_events(&self, po: PoId, batch: Option<BatchId>) -> Result<Vec<OrderEvent>, RecordsError> {
+    pub(super) fn order_events(
+        &self,
+        po: PoId,
+        batch: Option<BatchId>,
+    ) -> Result<Vec<OrderEvent>, RecordsError> {
         self.read(|c| {
             c.prepare_cached(
                 "SELECT e.seq, b.name, e.at_ms, e.operator, e.kind, e.reason, e.detail

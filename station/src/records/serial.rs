@@ -174,7 +174,9 @@ impl Pattern {
         while at < chars.len() {
             let c = chars[at];
             if c != '{' {
-                let fits = c.is_ascii_digit() || "-.".contains(c) || (c.is_ascii() && CHECK_ALPHABET.contains(&(c as u8)));
+                let fits = c.is_ascii_digit()
+                    || "-.".contains(c)
+                    || (c.is_ascii() && CHECK_ALPHABET.contains(&(c as u8)));
                 if !fits {
                     let why = if c.is_ascii_uppercase() {
                         format!("{c} looks like a digit or like another letter; use {}", alphabet())
@@ -224,7 +226,9 @@ impl Pattern {
                         _ => {
                             return Err(error(
                                 at + 1,
-                                format!("{{{name}}} is not known; there are {{n:5}} {{c}} {{batch}} {{yy}} {{ww}} {{mm}}"),
+                                format!(
+                                    "{{{name}}} is not known; there are {{n:5}} {{c}} {{batch}} {{yy}} {{ww}} {{mm}}"
+                                ),
                             ));
                         }
                     }
@@ -242,13 +246,19 @@ impl Pattern {
         let pattern = Self(parts);
         let long = pattern.places(pattern.widths().1).len();
         if long > LONGEST {
-            return Err(error(end, format!("serials would have {long} characters, {LONGEST} fit on a label")));
+            return Err(error(
+                end,
+                format!("serials would have {long} characters, {LONGEST} fit on a label"),
+            ));
         }
         Ok(pattern)
     }
 
     fn widths(&self) -> (usize, usize) {
-        self.0.iter().find_map(|p| if let Part::Counter(a, b) = p { Some((*a, *b)) } else { None }).unwrap_or((0, 0))
+        self.0
+            .iter()
+            .find_map(|p| if let Part::Counter(a, b) = p { Some((*a, *b)) } else { None })
+            .unwrap_or((0, 0))
     }
 
     /// The highest counter it has room for.
@@ -282,13 +292,11 @@ impl Pattern {
         (least..=most).any(|width| {
             let places = self.places(width);
             let Some(at) = places.iter().position(|p| matches!(p, Place::Letter)) else { return false };
-            places.len() == serial.len()
-                && places.iter().zip(serial.bytes()).all(|(p, b)| p.may_be(b))
-                && {
-                    let body = serial.bytes().enumerate().filter(|(i, _)| *i != at).map(|(_, b)| b);
-                    let body: Vec<u8> = body.collect();
-                    check_letter(body.into_iter()) as u32 == u32::from(serial.as_bytes()[at])
-                }
+            places.len() == serial.len() && places.iter().zip(serial.bytes()).all(|(p, b)| p.may_be(b)) && {
+                let body = serial.bytes().enumerate().filter(|(i, _)| *i != at).map(|(_, b)| b);
+                let body: Vec<u8> = body.collect();
+                check_letter(body.into_iter()) as u32 == u32::from(serial.as_bytes()[at])
+            }
         })
     }
 

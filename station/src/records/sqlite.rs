@@ -459,7 +459,12 @@ impl Inner {
         now(&self.clock)
     }
 
-    pub(super) fn missing(&self, what: &'static str, name: impl std::fmt::Display, list: &'static str) -> RecordsError {
+    pub(super) fn missing(
+        &self,
+        what: &'static str,
+        name: impl std::fmt::Display,
+        list: &'static str,
+    ) -> RecordsError {
         RecordsError::NotFound { what, name: name.to_string(), list }
     }
 }
