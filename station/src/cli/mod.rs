@@ -8,6 +8,7 @@
 //! - No command prints, logs or takes a secret as an argument (arguments show in the system's process list).
 
 pub mod args;
+mod backup;
 pub mod doctor;
 mod label;
 pub mod line;
@@ -72,16 +73,19 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: &Cli, out: Out) -> Done {
     let global = &cli.global;
     match &cli.command {
-        // These two need no station: a recipient of lists runs them anywhere.
+        // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
         Some(Command::Verify(args)) => return verify(args, out),
         Some(Command::ImportCheck(args)) => return import_check(args, out),
+        Some(Command::Backup(args::Backup { check: Some(file), .. })) => return backup::check(file, out),
         _ => {}
     }
     let options = options(global)?;
     // Doctor looks without touching: not even the log folder is made in a home that is not there.
     if !matches!(cli.command, Some(Command::Doctor)) {
         options.prepare_home()?;
-        logging::start(&options.home.join("logs"), global.verbose);
+        let logs = options.home.join("logs");
+        logging::start(&logs, global.verbose);
+        crate::crash::install(&logs);
     }
     if global.demo {
         let mut err = std::io::stderr().lock();
@@ -142,6 +146,8 @@ fn run(cli: &Cli, out: Out) -> Done {
             Ok(show_anchors(&station::show_anchors(&options)?, out))
         }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
+        Some(Command::Backup(args)) => backup::make(&Station::open(&options)?, args, out),
+        Some(Command::Restore(args)) => backup::restore(&options, args, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::DemoRecipient) => demo_recipient(&options, out),
         Some(Command::Verify(_) | Command::ImportCheck(_)) => Ok(Exit::Pass),
@@ -191,6 +197,7 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
     }
     let station = Station::open(options)?;
     let (line, desk) = station.start_window()?;
+    let _backups = station.keep_backups()?;
     line.send(Order::SetOperator(station.operator.clone()));
     // The batch that is open alone needs no picking.
     let open: Vec<_> =
@@ -212,6 +219,7 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
+        language: station.config.language.language(),
     };
     gui::run(line, desk, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)

@@ -8,6 +8,7 @@ use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, palette, regular, strong};
 use super::units_view;
 use crate::desk;
+use crate::i18n::{self, tr};
 use crate::label::preview::{self, Modules};
 use crate::label::{self, LabelCode};
 use crate::model::{Batch, BatchState, LabelPolicy, ProductOrder};
@@ -97,7 +98,7 @@ fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
 }
 
 fn operator(seen: Seen<'_>) -> Option<&'static str> {
-    seen.line.operator.is_empty().then_some("Say first who works here: Operator, in the header")
+    seen.line.operator.is_empty().then_some(tr!("need-operator"))
 }
 
 /// The view below the header.
@@ -109,31 +110,31 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
     let bar = Rect::from_min_size(room.min, vec2(room.width(), 40.0));
     ui.scope_builder(UiBuilder::new().max_rect(bar), |ui| {
         ui.horizontal_centered(|ui| {
-            ui.label(title("Orders and batches", 18.0, p));
+            ui.label(title(tr!("batches-title"), 18.0, p));
             ui.add_space(12.0);
-            if press(ui, "New order…", None) {
+            if press(ui, tr!("batches-new-order"), None) {
                 view.batches.wizard = Some(Wizard::default());
             }
-            let none = known.orders.is_empty().then_some("Enter a product order first");
-            if press(ui, "New batch…", none) {
+            let none = known.orders.is_empty().then_some(tr!("batches-no-order-yet"));
+            if press(ui, tr!("batches-new-batch"), none) {
                 let order = seen.desk.office.file.as_ref().map(|f| f.order.name.clone());
                 let order = order.or_else(|| known.orders.first().map(|o| o.name.clone()));
                 view.batches.wizard = Some(Wizard { order, ..Wizard::default() });
             }
-            if press(ui, "Import orders…", None) {
+            if press(ui, tr!("batches-import"), None) {
                 view.batches.import = Some(String::new());
             }
             let printer = seen.desk.office.printer.as_ref();
             let off = match printer {
-                Some(Err(failure)) => Some(failure.sentence.as_str()),
+                Some(Err(_)) => Some(tr!("batches-no-printer")),
                 _ => operator(seen),
             };
-            if press(ui, "Print a test label", off) {
+            if press(ui, tr!("batches-test-label"), off) {
                 office(out, Command::TestLabel { operator: seen.line.operator.clone() });
             }
             let place = match printer {
-                Some(Ok(place)) => format!("Labels: {place}"),
-                Some(Err(failure)) => format!("Labels: {}", failure.sentence),
+                Some(Ok(place)) => tr!("batches-printer", place = place.as_str()),
+                Some(Err(failure)) => tr!("batches-printer", place = i18n::failure(failure).0),
                 None => String::new(),
             };
             ui.label(muted(place, p));
@@ -147,12 +148,8 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
     card(ui, right, p, |ui| match &seen.desk.office.file {
         Some(file) => batch(ui, file, seen, view, p),
         None => {
-            ui.label(title("No batch is chosen", 16.0, p));
-            let text = if known.orders.is_empty() {
-                "A product order says what the vendor ordered; its units are made in batches. Begin with “New order…”, or import a list"
-            } else {
-                "Choose a batch on the left to see its counts and who decided what about it"
-            };
+            ui.label(title(tr!("batches-none-chosen"), 16.0, p));
+            let text = if known.orders.is_empty() { tr!("batches-empty") } else { tr!("batches-choose") };
             ui.label(muted(text, p));
         }
     });
@@ -179,36 +176,37 @@ fn list(ui: &mut Ui, seen: Seen<'_>, out: &mut Asked, p: &Palette) {
     let office_view = &seen.desk.office;
     let chosen = office_view.file.as_ref().map(|f| f.batch.name.as_str());
     if office_view.known.orders.is_empty() {
-        ui.label(title("No orders yet", 16.0, p));
+        ui.label(title(tr!("batches-no-orders"), 16.0, p));
     }
     for order in &office_view.known.orders {
         ui.label(title(&order.name, 15.0, p));
-        let key = if order.key_invalid_at_ms.is_some() { ", its product key counts for nothing" } else { "" };
-        let facts = format!(
-            "{} × {} rev. {}, region {}, label {}{key}",
-            order.quantity,
-            order.model,
-            order.hw_revision,
-            order.region,
-            order.label.as_str()
+        let key = if order.key_invalid_at_ms.is_some() { tr!("batches-key-dead") } else { "" };
+        let facts = tr!(
+            "batches-order-facts",
+            quantity = i18n::number(order.quantity),
+            model = order.model.as_str(),
+            revision = order.hw_revision.as_str(),
+            region = order.region.to_string(),
+            label = policy_word(order.label),
+            key = key
         );
         ui.label(muted(facts, p));
         let mut any = false;
         for batch in office_view.known.batches.iter().filter(|b| b.po == order.id) {
             any = true;
-            let text = format!(
-                "Batch {}, {}, {} of {} passed",
-                batch.name,
-                batch.state.as_str(),
-                batch.terms.passed,
-                batch.quantity
+            let text = tr!(
+                "batches-row",
+                name = batch.name.as_str(),
+                state = super::header::batch_word(batch.state),
+                passed = i18n::number(batch.terms.passed),
+                quantity = i18n::number(batch.quantity)
             );
             if ui.selectable_label(chosen == Some(batch.name.as_str()), words(text, p)).clicked() {
                 office(out, Command::Choose(Some(batch.name.clone())));
             }
         }
         if !any {
-            ui.label(muted("No batch yet", p));
+            ui.label(muted(tr!("batches-no-batch"), p));
         }
         ui.add_space(8.0);
     }
@@ -216,11 +214,19 @@ fn list(ui: &mut Ui, seen: Seen<'_>, out: &mut Asked, p: &Palette) {
 
 fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     let (batch, order, c) = (&file.batch, &file.order, &file.counts);
-    ui.label(title(format!("Batch {}, {}", batch.name, batch.state.as_str()), 20.0, p));
+    ui.label(title(
+        tr!("batches-head", name = batch.name.as_str(), state = super::header::batch_word(batch.state)),
+        20.0,
+        p,
+    ));
     let open = c.open();
-    let balance = format!(
-        "{} planned = {} passed + {} failed + {} scrapped + {open} open",
-        c.planned, c.passed, c.failed, c.scrapped
+    let balance = tr!(
+        "batches-balance",
+        planned = i18n::number(c.planned),
+        passed = i18n::number(c.passed),
+        failed = i18n::number(c.failed),
+        scrapped = i18n::number(c.scrapped),
+        open = i18n::number(open)
     );
     ui.label(title(balance, 15.0, p));
     ui.horizontal_wrapped(|ui| {
@@ -231,28 +237,28 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
         };
         match batch.state {
             BatchState::Open => {
-                if press(ui, "Pause…", off) {
+                if press(ui, tr!("batches-pause"), off) {
                     want(BatchState::Paused);
                 }
-                if press(ui, "Close…", off) {
+                if press(ui, tr!("batches-close"), off) {
                     want(BatchState::Closed);
                 }
             }
             BatchState::Paused => {
-                if press(ui, "Resume…", off) {
+                if press(ui, tr!("batches-resume"), off) {
                     want(BatchState::Open);
                 }
-                if press(ui, "Close…", off) {
+                if press(ui, tr!("batches-close"), off) {
                     want(BatchState::Closed);
                 }
             }
             BatchState::Closed => {
-                if press(ui, "Open again…", off) {
+                if press(ui, tr!("batches-reopen"), off) {
                     want(BatchState::Open);
                 }
             }
         }
-        if press(ui, "Clone batch…", None) {
+        if press(ui, tr!("batches-clone"), None) {
             view.batches.wizard = Some(Wizard {
                 order: Some(order.name.clone()),
                 clone_of: Some(batch.name.clone()),
@@ -260,7 +266,7 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
                 key_file: String::new(),
             });
         }
-        if press(ui, "Clone order…", None) {
+        if press(ui, tr!("batches-clone-order"), None) {
             let draft = Draft::like(order, &seen.desk.office.known.clouds);
             view.batches.wizard =
                 Some(Wizard { clone_of: Some(order.name.clone()), draft, ..Wizard::default() });
@@ -270,28 +276,35 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
     ui.horizontal_top(|ui| {
         ui.vertical(|ui| {
             let gray = match batch.terms.gray_release {
-                0 => "as the station says".to_owned(),
-                n => format!("after each {n} passes"),
+                0 => tr!("batches-gray-station").to_owned(),
+                n => tr!("batches-gray", n = i18n::number(n)),
             };
             let image = order
                 .image_sha256
                 .as_deref()
-                .map_or("bound by the first flash".to_owned(), |h| format!("{}…", &h[..16.min(h.len())]));
+                .map_or(tr!("batches-image-later").to_owned(), |h| format!("{}…", &h[..16.min(h.len())]));
             let pattern = match batch.terms.serial_pattern.as_str() {
-                "" => format!("{}-00001 and a check letter", batch.name),
+                "" => tr!("batches-usual-serials", batch = batch.name.as_str()),
                 own => own.to_owned(),
             };
             egui::Grid::new("batch facts").num_columns(2).spacing([16.0, 4.0]).show(ui, |ui| {
                 for (name, value) in [
-                    ("Product order", format!("{}, {} rev. {}", order.name, order.model, order.hw_revision)),
-                    ("Serials", pattern),
-                    ("Sample", gray),
-                    ("Label", order.label.as_str().to_owned()),
-                    ("Image", image),
                     (
-                        "Product key",
-                        if batch.state == BatchState::Closed { "enrols no unit any more" } else { "enrols" }
-                            .into(),
+                        tr!("batches-fact-order"),
+                        format!("{}, {} rev. {}", order.name, order.model, order.hw_revision),
+                    ),
+                    (tr!("batches-fact-serials"), pattern),
+                    (tr!("batches-fact-sample"), gray),
+                    (tr!("batches-fact-label"), policy_word(order.label).to_owned()),
+                    (tr!("batches-fact-image"), image),
+                    (
+                        tr!("batches-fact-key"),
+                        if batch.state == BatchState::Closed {
+                            tr!("batches-key-ended")
+                        } else {
+                            tr!("batches-key-enrols")
+                        }
+                        .into(),
                     ),
                 ] {
                     ui.label(muted(name, p));
@@ -304,22 +317,28 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
             && let Some(modules) = code.as_ref().and_then(|c| preview::data_matrix(&c.to_string()))
         {
             ui.vertical(|ui| {
-                square(ui, &modules, &format!("Preview of a label's code: {serial}"));
+                square(ui, &modules, &tr!("batches-preview-name", serial = serial.as_str()));
                 ui.label(RichText::new(serial).font(mono(12.0)).color(p.text));
-                ui.label(muted("preview, anchor 0000…", p));
+                ui.label(muted(tr!("batches-preview"), p));
             });
         }
     });
     ui.add_space(6.0);
-    ui.label(title(format!("Timeline ({})", file.events.len()), 15.0, p));
+    ui.label(title(tr!("batches-timeline", count = file.events.len().to_string()), 15.0, p));
     egui::Grid::new("timeline").num_columns(5).striped(true).spacing([16.0, 4.0]).show(ui, |ui| {
-        for head in ["When", "About", "What", "Who", "Why"] {
+        for head in [
+            tr!("timeline-when"),
+            tr!("timeline-about"),
+            tr!("timeline-what"),
+            tr!("timeline-who"),
+            tr!("timeline-why"),
+        ] {
             ui.label(muted(head, p));
         }
         ui.end_row();
         for event in &file.events {
             let about = event.batch.clone().unwrap_or_else(|| order.name.clone());
-            for cell in [units_view::local(event.at_ms), about, event.kind.replace('-', " ")] {
+            for cell in [i18n::date_time(event.at_ms), about, event_word(&event.kind)] {
                 ui.label(words(cell, p));
             }
             ui.label(words(&event.operator, p));
@@ -373,37 +392,59 @@ fn dialog(ui: &Ui, name: &str, width: f32, p: &Palette, add: impl FnOnce(&mut Ui
     modal.should_close()
 }
 
+/// What an order wants of labels, in words.
+fn policy_word(policy: LabelPolicy) -> &'static str {
+    match policy {
+        LabelPolicy::None => tr!("label-policy-none"),
+        LabelPolicy::Print => tr!("label-policy-print"),
+        LabelPolicy::ScanBack => tr!("label-policy-scan"),
+    }
+}
+
+/// What was decided, in words.
+fn event_word(kind: &str) -> String {
+    match kind {
+        "created" => tr!("timeline-created").into(),
+        "paused" => tr!("timeline-paused").into(),
+        "resumed" => tr!("timeline-resumed").into(),
+        "closed" => tr!("timeline-closed").into(),
+        "reopened" => tr!("timeline-reopened").into(),
+        "sample-approved" => tr!("timeline-sample-approved").into(),
+        other => other.replace('-', " "),
+    }
+}
+
 fn field_name(field: Field) -> &'static str {
     match field {
-        Field::Name => "Name",
-        Field::Model => "Model",
-        Field::HwRevision => "Hardware revision",
-        Field::PartNumber => "Part number",
-        Field::Quantity => "Units ordered",
-        Field::Region => "Region",
-        Field::Suite => "Suite",
-        Field::Cloud => "Cloud",
-        Field::Lock => "Lock units",
-        Field::PerHour => "Enrolments an hour",
-        Field::Label => "Label",
-        Field::Image => "Firmware image",
-        Field::Batch => "Batch",
-        Field::BatchQuantity => "Units of the batch",
-        Field::SerialPattern => "Serial pattern",
-        Field::GrayRelease => "Sample after",
+        Field::Name => tr!("field-name"),
+        Field::Model => tr!("field-model"),
+        Field::HwRevision => tr!("field-hw-revision"),
+        Field::PartNumber => tr!("field-part-number"),
+        Field::Quantity => tr!("field-quantity"),
+        Field::Region => tr!("field-region"),
+        Field::Suite => tr!("field-suite"),
+        Field::Cloud => tr!("field-cloud"),
+        Field::Lock => tr!("field-lock"),
+        Field::PerHour => tr!("field-per-hour"),
+        Field::Label => tr!("field-label"),
+        Field::Image => tr!("field-image"),
+        Field::Batch => tr!("field-batch"),
+        Field::BatchQuantity => tr!("field-batch-quantity"),
+        Field::SerialPattern => tr!("field-serial-pattern"),
+        Field::GrayRelease => tr!("field-gray-release"),
     }
 }
 
 fn hint(field: Field) -> &'static str {
     match field {
         Field::HwRevision => "A",
-        Field::PartNumber => "as the model",
-        Field::PerHour => "not said",
-        Field::Image => "bound by the first flash",
-        Field::Batch => "no batch yet",
-        Field::BatchQuantity => "all that is left",
+        Field::PartNumber => tr!("hint-part-number"),
+        Field::PerHour => tr!("hint-per-hour"),
+        Field::Image => tr!("hint-image"),
+        Field::Batch => tr!("hint-batch"),
+        Field::BatchQuantity => tr!("hint-batch-quantity"),
         Field::SerialPattern => "KW-{yy}{ww}-{n:5}-{c}",
-        Field::GrayRelease => "as the station says",
+        Field::GrayRelease => tr!("hint-gray-release"),
         _ => "",
     }
 }
@@ -437,15 +478,17 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
     let room = ui.max_rect().height();
     let closed = dialog(ui, "wizard", 820.0, p, |ui| {
         let what = match (&form.order, &form.clone_of) {
-            (Some(order), Some(other)) => format!("New batch like {other}, under {order}"),
-            (Some(order), None) => format!("New batch under {order}"),
-            (None, Some(other)) => format!("New order like {other}"),
-            (None, None) => "New product order".to_owned(),
+            (Some(order), Some(other)) => {
+                tr!("wizard-batch-like", other = other.as_str(), order = order.as_str())
+            }
+            (Some(order), None) => tr!("wizard-batch", order = order.as_str()),
+            (None, Some(other)) => tr!("wizard-order-like", other = other.as_str()),
+            (None, None) => tr!("wizard-order").to_owned(),
         };
         ui.label(title(what, 20.0, p));
         if form.order.is_some() && form.clone_of.is_none() {
             ui.horizontal_wrapped(|ui| {
-                ui.label(muted("Product order", p));
+                ui.label(muted(tr!("batches-fact-order"), p));
                 for order in &known.orders {
                     let chosen = form.order.as_ref() == Some(&order.name);
                     if ui.selectable_label(chosen, words(&order.name, p)).clicked() {
@@ -470,12 +513,12 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
                             ui.end_row();
                         }
                         if form.order.is_none() {
-                            let label = ui.label(muted("Product key", p));
+                            let label = ui.label(muted(tr!("batches-fact-key"), p));
                             let edit = egui::TextEdit::singleline(&mut form.key_file)
-                                .hint_text("drawn here; or the vendor's encrypted file")
+                                .hint_text(tr!("wizard-key-hint"))
                                 .desired_width(280.0);
                             ui.add(edit).labelled_by(label.id);
-                            ui.label(muted("encrypted to: keywright po key-recipient", p));
+                            ui.label(muted(tr!("wizard-key-how"), p));
                             ui.end_row();
                         }
                     });
@@ -484,19 +527,23 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
         ui.add_space(4.0);
         let wrong = match errors.len() {
             0 => None,
-            1 => Some(format!("{}: {}", field_name(errors[0].field), errors[0].what)),
-            n => Some(format!(
-                "{n} fields are wrong: first {}, {}",
-                field_name(errors[0].field),
-                errors[0].what
+            1 => {
+                Some(tr!("wizard-wrong", field = field_name(errors[0].field), what = errors[0].what.as_str()))
+            }
+            n => Some(tr!(
+                "wizard-wrong-many",
+                n = n.to_string(),
+                field = field_name(errors[0].field),
+                what = errors[0].what.as_str()
             )),
         };
         let off = operator(seen).map(str::to_owned).or(wrong);
-        ui.label(muted(off.clone().unwrap_or_else(|| "All fields are right".into()), p));
+        ui.label(muted(off.clone().unwrap_or_else(|| tr!("wizard-right").to_owned()), p));
         ui.horizontal(|ui| {
-            let word = if form.order.is_some() { "Create the batch" } else { "Create the order" };
+            let word =
+                if form.order.is_some() { tr!("wizard-create-batch") } else { tr!("wizard-create-order") };
             create = press(ui, word, off.as_deref());
-            leave = press(ui, "Leave it", None);
+            leave = press(ui, tr!("dialog-leave"), None);
         });
     });
     if create {
@@ -527,7 +574,7 @@ fn entry(ui: &mut Ui, field: Field, draft: &mut Draft, known: &Known, p: &Palett
             if field == Field::Image
                 && let Some(image) = &known.image
             {
-                let text = format!("Bind to {} {}", image.model, image.version);
+                let text = tr!("wizard-bind", model = image.model.as_str(), version = image.version.as_str());
                 if ui.button(RichText::new(text).font(regular(13.0))).clicked() {
                     *draft.text(field) = image.sha256.clone();
                 }
@@ -558,47 +605,43 @@ fn ask(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palet
     };
     let c = &file.counts;
     let name = &question.batch;
-    let numbers = format!(
-        "{} passed, {} failed, {} scrapped, {} in work, {} not begun",
-        c.passed,
-        c.failed,
-        c.scrapped,
-        c.in_progress,
-        c.open().saturating_sub(c.in_progress)
+    let numbers = tr!(
+        "ask-numbers",
+        passed = i18n::number(c.passed),
+        failed = i18n::number(c.failed),
+        scrapped = i18n::number(c.scrapped),
+        running = i18n::number(c.in_progress),
+        left = i18n::number(c.open().saturating_sub(c.in_progress))
     );
     let again = file.batch.state == BatchState::Closed;
     let (head, text, word) = match question.state {
         BatchState::Closed => (
-            format!("Close batch {name}?"),
-            format!(
-                "{numbers}. No unit of it starts any more, and the product key enrols none of its units any more"
-            ),
-            "Close the batch",
+            tr!("ask-close", name = name.as_str()),
+            tr!("ask-close-text", numbers = numbers),
+            tr!("ask-close-go"),
         ),
         BatchState::Paused => (
-            format!("Pause batch {name}?"),
-            format!("{numbers}. No unit of it starts until it is resumed"),
-            "Pause the batch",
+            tr!("ask-pause", name = name.as_str()),
+            tr!("ask-pause-text", numbers = numbers),
+            tr!("ask-pause-go"),
         ),
         BatchState::Open if again => (
-            format!("Open batch {name} again?"),
-            format!("{numbers}. The product key enrols its units again, {} at most", c.open()),
-            "Open it again",
+            tr!("ask-reopen", name = name.as_str()),
+            tr!("ask-reopen-text", numbers = numbers, open = i18n::number(c.open())),
+            tr!("ask-reopen-go"),
         ),
-        BatchState::Open => (format!("Resume batch {name}?"), numbers, "Resume the batch"),
+        BatchState::Open => (tr!("ask-resume", name = name.as_str()), numbers, tr!("ask-resume-go")),
     };
     let off = match operator(seen) {
         Some(why) => Some(why),
-        None if again && question.reason.trim().is_empty() => {
-            Some("Say why; it stands in the batch's timeline")
-        }
+        None if again && question.reason.trim().is_empty() => Some(tr!("ask-why")),
         None => None,
     };
     let (mut go, mut leave) = (false, false);
     let closed = dialog(ui, "ask about a batch", 560.0, p, |ui| {
         ui.label(title(head, 20.0, p));
         ui.label(words(text, p));
-        let label = ui.label(muted(if again { "Reason" } else { "Reason (may stay empty)" }, p));
+        let label = ui.label(muted(if again { tr!("ask-reason") } else { tr!("ask-reason-optional") }, p));
         let edit =
             egui::TextEdit::singleline(&mut question.reason).char_limit(500).desired_width(f32::INFINITY);
         ui.add(edit).labelled_by(label.id);
@@ -607,7 +650,7 @@ fn ask(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palet
         }
         ui.horizontal(|ui| {
             go = press(ui, word, off);
-            leave = press(ui, "Leave it", None);
+            leave = press(ui, tr!("dialog-leave"), None);
         });
     });
     if go {
@@ -623,16 +666,13 @@ fn import(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
     let read = seen.desk.office.list.as_ref();
     let (mut done, mut leave) = (false, false);
     let closed = dialog(ui, "import orders", 760.0, p, |ui| {
-        ui.label(title("Import orders", 20.0, p));
-        ui.label(muted(
-            "CSV or JSON with the columns of docs/formats/orders.sample.csv; all of it is taken or nothing",
-            p,
-        ));
+        ui.label(title(tr!("import-title"), 20.0, p));
+        ui.label(muted(tr!("import-how"), p));
         ui.horizontal(|ui| {
-            let label = ui.label(muted("File", p));
+            let label = ui.label(muted(tr!("import-file"), p));
             ui.add(egui::TextEdit::singleline(&mut path).desired_width(520.0)).labelled_by(label.id);
-            let off = path.trim().is_empty().then_some("Name the file");
-            if press(ui, "Read it", off) {
+            let off = path.trim().is_empty().then_some(tr!("import-name"));
+            if press(ui, tr!("import-read"), off) {
                 office(out, Command::ReadList(PathBuf::from(path.trim())));
             }
         });
@@ -640,14 +680,15 @@ fn import(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
             shown(ui, list, p);
         }
         let off = match read {
-            None => Some("Read the file first"),
-            Some(list) if !list.errors.is_empty() => Some("Correct the list first"),
+            None => Some(tr!("import-first")),
+            Some(list) if !list.errors.is_empty() => Some(tr!("import-correct")),
             Some(_) => operator(seen),
         };
-        let word = read.map_or("Take the orders".to_owned(), |l| format!("Take {} orders", l.orders));
+        let word =
+            read.map_or(tr!("import-take").to_owned(), |l| tr!("import-take-n", n = l.orders.to_string()));
         ui.horizontal(|ui| {
             done = press(ui, &word, off);
-            leave = press(ui, "Leave it", None);
+            leave = press(ui, tr!("dialog-leave"), None);
         });
     });
     if done {
@@ -663,9 +704,19 @@ fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
     ui.label(muted(list.file.display().to_string(), p));
     egui::ScrollArea::vertical().max_height(300.0).auto_shrink([false, true]).show(ui, |ui| {
         if list.errors.is_empty() {
-            ui.label(title(format!("{} orders, {} batches", list.orders, list.batches), 15.0, p));
+            ui.label(title(
+                tr!("import-counts", orders = list.orders.to_string(), batches = list.batches.to_string()),
+                15.0,
+                p,
+            ));
             egui::Grid::new("list").num_columns(5).striped(true).spacing([16.0, 4.0]).show(ui, |ui| {
-                for head in ["Order", "Model", "Units", "Region", "Batch"] {
+                for head in [
+                    tr!("batches-fact-order"),
+                    tr!("field-model"),
+                    tr!("field-quantity"),
+                    tr!("field-region"),
+                    tr!("field-batch"),
+                ] {
                     ui.label(muted(head, p));
                 }
                 ui.end_row();
@@ -677,7 +728,7 @@ fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
                 }
             });
         } else {
-            ui.label(title(format!("{} faults; nothing will be taken", list.errors.len()), 15.0, p));
+            ui.label(title(tr!("import-faults", n = list.errors.len().to_string()), 15.0, p));
             for error in &list.errors {
                 ui.label(RichText::new(error).font(regular(13.5)).color(p.fail.ink));
             }

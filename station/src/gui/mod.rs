@@ -17,6 +17,7 @@ mod header;
 mod icons;
 mod layout;
 mod line_view;
+mod said;
 mod scan_view;
 pub mod scripted;
 mod shell;
@@ -35,6 +36,7 @@ pub use theme::{fonts, install};
 pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
+use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
@@ -72,6 +74,8 @@ pub enum Theme {
     Light,
     /// Dark.
     Dark,
+    /// White on black, every text at 7:1.
+    Contrast,
 }
 
 impl From<Theme> for egui::ThemePreference {
@@ -79,7 +83,7 @@ impl From<Theme> for egui::ThemePreference {
         match theme {
             Theme::System => Self::System,
             Theme::Light => Self::Light,
-            Theme::Dark => Self::Dark,
+            Theme::Dark | Theme::Contrast => Self::Dark,
         }
     }
 }
@@ -112,6 +116,8 @@ pub struct Options {
     pub pictures: PathBuf,
     /// What is shown first.
     pub tab: Tab,
+    /// What the window speaks.
+    pub language: Language,
 }
 
 impl Default for Options {
@@ -125,6 +131,7 @@ impl Default for Options {
             screenshot: None,
             pictures: PathBuf::from("."),
             tab: Tab::Line,
+            language: Language::English,
         }
     }
 }
@@ -242,7 +249,7 @@ impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
     pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
-        ctx.set_theme(egui::ThemePreference::from(options.theme));
+        theme::choose(ctx, options.theme);
         ctx.options_mut(|o| {
             // Zoom is ours: it multiplies the one that follows the window's size.
             o.zoom_with_keyboard = false;
@@ -267,7 +274,7 @@ impl Window {
             file: desk.snapshot(),
             line,
             desk,
-            view: ViewState::opening(options.tab),
+            view: ViewState { language: options.language, ..ViewState::opening(options.tab) },
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
             pending: options.screenshot,
@@ -282,14 +289,15 @@ impl Window {
 
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
+        let _spoken = i18n::using(self.view.language);
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
-                Ok(()) => format!("Saved {}", path.display()),
-                Err(e) => format!("The picture can't be saved as {}: {e}", path.display()),
+                Ok(()) => tr!("picture-saved", path = path.display().to_string()),
+                Err(e) => tr!("picture-not-saved", path = path.display().to_string(), error = e),
             });
             if close {
                 ctx.send_viewport_cmd(ViewportCommand::Close);

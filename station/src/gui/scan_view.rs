@@ -6,6 +6,7 @@ use super::icons::{self, Icon};
 use super::line_view::ViewState;
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
+use crate::i18n::{self, tr};
 use crate::line::{Command, ScanView, Snapshot};
 use egui::{Align2, Key, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -55,34 +56,33 @@ pub fn keys(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState, out: &mut Ve
 pub fn bars(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) {
     let p = palette(ui.ctx());
     if let Some((fixture, scan)) = wanted(snapshot) {
-        let title = format!("Scan the label of {}", scan.serial);
-        let mut text = format!("{fixture}: stick it on, then scan it");
+        let title = tr!("scan-title", serial = scan.serial.as_str());
+        let mut text = tr!("scan-text", fixture = fixture);
         if let Some(problem) = &scan.problem {
-            text = format!("{}; scan the label of {fixture} again", problem.sentence);
+            text = tr!("scan-problem", problem = i18n::failure(problem).0, fixture = fixture);
         } else if scan.labels > 1 {
-            text = format!("{text} (label {}: take the old ones off)", scan.labels);
+            text = tr!("scan-text-again", fixture = fixture, labels = scan.labels.to_string());
         }
         if !view.scan.is_empty() {
             text = format!("{fixture}: {}", view.scan);
         }
-        let name = format!("Print the label of {} again", scan.serial);
-        let again = button("Print again", &name, Loud::Quiet, true);
+        let name = tr!("scan-print-again-name", serial = scan.serial.as_str());
+        let again = button(tr!("scan-print-again"), &name, Loud::Quiet, true);
         let pressed = bar(ui, room, p.running, Icon::Search, (&title, &text), &[again], p);
         if pressed == Some(0) {
             out.push(Command::PrintAgain);
         }
     }
     if let (Some(sample), Some((batch, _))) = (&snapshot.sample, &snapshot.batch) {
-        let title = format!("Check a sample: {} units passed", sample.waiting);
-        let text =
-            format!("Look at {}; no unit of {} starts until then", sample.serials.join(", "), batch.name);
+        let title = tr!("sample-title", waiting = i18n::number(sample.waiting));
+        let text = tr!("sample-text", serials = sample.serials.join(", "), batch = batch.name.as_str());
         let named = !snapshot.operator.is_empty();
-        let stop = button("Stop the batch", "Stop the batch: the sample is not good", Loud::Danger, named);
-        let approve = button("Approve", "Approve the sample", Loud::Primary, named);
+        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, named);
+        let approve = button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, named);
         match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[stop, approve], p) {
             Some(0) => out.push(Command::StopBatch {
                 operator: snapshot.operator.clone(),
-                reason: "the sample is not good".into(),
+                reason: tr!("sample-not-good").into(),
             }),
             Some(_) => {
                 out.push(Command::ApproveSample {
@@ -123,7 +123,7 @@ fn bar(
             pressed = Some(n);
         }
         if !button.enabled {
-            response.on_hover_text("Say first who works here: Operator, in the header");
+            response.on_hover_text(tr!("need-operator"));
         }
         right = place.left() - 8.0;
     }

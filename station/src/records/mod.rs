@@ -20,6 +20,7 @@ mod order_store;
 mod qa_store;
 mod readers;
 pub mod serial;
+mod snapshot;
 mod sqlite;
 mod vault;
 mod writer;
@@ -32,6 +33,8 @@ pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
 pub use order_store::{NewBatch, OrderEvent};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub(crate) use snapshot::keep_out;
+pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
