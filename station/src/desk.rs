@@ -10,6 +10,7 @@
 
 use crate::agent::{EmbeddedAgent, Standing};
 use crate::failure::{Failure, FailureCode};
+use crate::label::LabelCode;
 use crate::line::{self, Event, Work};
 use crate::model::*;
 use crate::office::{self, Office};
@@ -193,12 +194,13 @@ pub trait DeskHandle: Send {
 /// The line and the desk, as the window holds them.
 pub type Handles = (Box<dyn line::LineHandle>, Box<dyn DeskHandle>);
 
-/// The unit that a person or a scanner names: by hardware id or by serial.
+/// The unit that a person or a scanner names: by hardware id, by serial, or by the square code on its label.
 ///
 /// # Errors
 /// Those of the records.
 pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsError> {
-    let name = name.trim();
+    let code = name.parse::<LabelCode>().ok();
+    let name = code.as_ref().map_or(name.trim(), LabelCode::serial);
     if let Ok(id) = name.parse::<UnitId>()
         && let Some(unit) = records.unit(id)?
     {

@@ -1,10 +1,12 @@
 //! Product orders and batches as people enter them: the fields of the wizard, what each may hold, and lists of orders from files.
 //!
 //! The window's wizard, the command line and the import check the same [`Draft`] with the same functions, so that what one takes the
-//! others take. The records check again what only they can know.
+//! others take. The records check again what only they can know. What is wrong is said in the language of the thread that asks: the
+//! window's own, English everywhere else.
 
 use crate::config::Config;
 use crate::failure::{Failure, FailureCode};
+use crate::i18n::tr;
 use crate::image::CommonImage;
 use crate::model::{Batch, LabelPolicy, PoId, ProductOrder};
 use crate::records::serial::{Day, Pattern};
@@ -211,7 +213,7 @@ impl Check<'_> {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
             && !text.starts_with(['.', '-']);
         if !fits {
-            self.fail(field, format!("1 to {longest} letters, digits, '.', '_' or '-'"));
+            self.fail(field, tr!("entry-name", longest = longest.to_string()));
         }
         text.to_owned()
     }
@@ -219,7 +221,7 @@ impl Check<'_> {
     fn words(&mut self, field: Field, otherwise: &str) -> String {
         let text = self.draft.get(field);
         if text.len() > 64 || text.chars().any(char::is_control) {
-            self.fail(field, "at most 64 printable characters");
+            self.fail(field, tr!("entry-words"));
         }
         if text.is_empty() { otherwise.to_owned() } else { text.to_owned() }
     }
@@ -232,7 +234,7 @@ impl Check<'_> {
         match text.parse() {
             Ok(number) if number >= least => number,
             _ => {
-                self.fail(field, format!("a whole number, {least} to {}", u32::MAX));
+                self.fail(field, tr!("entry-number", least = least.to_string(), most = u32::MAX.to_string()));
                 0
             }
         }
@@ -247,7 +249,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     let mut c = Check { draft, errors: Vec::new() };
     let name = c.name(Field::Name, 16);
     if known.orders.iter().any(|o| o.name == name) {
-        c.fail(Field::Name, format!("there is an order {name} already"));
+        c.fail(Field::Name, tr!("entry-order-taken", name = name.as_str()));
     }
     let model = c.name(Field::Model, 16);
     let hw_revision = c.words(Field::HwRevision, "A");
@@ -256,13 +258,13 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     let region = c.number(Field::Region, 1, None);
     if region > 0 && !known.regions.is_empty() && !known.regions.contains(&region) {
         let here: Vec<_> = known.regions.iter().map(u32::to_string).collect();
-        c.fail(Field::Region, format!("its keys are not on this station; here are {}", here.join(", ")));
+        c.fail(Field::Region, tr!("entry-region", here = here.join(", ")));
     }
     let suite = match draft.get(Field::Suite) {
         "" | "2" => 2,
         "1" => 1,
         _ => {
-            c.fail(Field::Suite, "2 (hardened) or 1 (legacy)");
+            c.fail(Field::Suite, tr!("entry-suite"));
             0
         }
     };
@@ -276,7 +278,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
             let names: Vec<_> = known.clouds.iter().map(|(name, _)| name.as_str()).collect();
             c.fail(
                 Field::Cloud,
-                format!("station.toml names no cloud {cloud:?}; it has {}", names.join(", ")),
+                tr!("entry-cloud", cloud = cloud, names = names.join(", ")),
             );
             String::new()
         }
@@ -285,7 +287,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
         "" | "yes" | "true" => true,
         "no" | "false" => false,
         _ => {
-            c.fail(Field::Lock, "yes or no");
+            c.fail(Field::Lock, tr!("entry-lock"));
             true
         }
     };
@@ -293,7 +295,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     let label = match draft.get(Field::Label) {
         "" => LabelPolicy::None,
         word => word.parse().unwrap_or_else(|_| {
-            c.fail(Field::Label, "none, print or print+scan-back");
+            c.fail(Field::Label, tr!("entry-label"));
             LabelPolicy::None
         }),
     };
@@ -303,7 +305,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
             Some(hash.to_ascii_lowercase())
         }
         _ => {
-            c.fail(Field::Image, "64 hex digits: SHA-256 of common-image.json");
+            c.fail(Field::Image, tr!("entry-image"));
             None
         }
     };
@@ -311,7 +313,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
         && *hash == image.sha256
         && image.model != model
     {
-        c.fail(Field::Image, format!("that image is for model {}", image.model));
+        c.fail(Field::Image, tr!("entry-image-model", model = image.model.as_str()));
     }
     let batch = if Field::BATCH.iter().all(|f| draft.get(*f).is_empty()) {
         None
@@ -355,30 +357,30 @@ pub fn check_batch(draft: &Draft, order: &ProductOrder, known: &Known) -> Result
 fn batch_of(c: &mut Check<'_>, known: &Known, left: u32, usual: u32) -> NewBatch {
     let name = c.name(Field::Batch, 32);
     if known.batches.iter().any(|b| b.name == name) {
-        c.fail(Field::Batch, format!("there is a batch {name} already"));
+        c.fail(Field::Batch, tr!("entry-batch-taken", name = name.as_str()));
     }
     let quantity = c.number(Field::BatchQuantity, 1, Some(usual).filter(|n| *n > 0));
     if quantity > left {
-        c.fail(Field::BatchQuantity, format!("the order has {left} units left"));
+        c.fail(Field::BatchQuantity, tr!("entry-left", left = left.to_string()));
     }
     let serial_pattern = c.draft.get(Field::SerialPattern).to_owned();
     if serial_pattern.is_empty() {
         let usual = Pattern::usual(&name);
         if let Some(whose) = clash(&usual, "", known) {
-            c.fail(Field::Batch, format!("its serials could be those of {whose}"));
+            c.fail(Field::Batch, tr!("entry-serials", batch = whose.as_str()));
         }
     } else {
         match Pattern::parse(&serial_pattern, &name, Day::at(known.now_ms)) {
             Err(error) => {
-                c.fail(Field::SerialPattern, format!("character {}: {}", error.position, error.what))
+                c.fail(Field::SerialPattern, tr!("entry-pattern", position = error.position.to_string(), what = error.what.as_str()))
             }
             Ok(pattern) => {
                 if pattern.room() < quantity {
                     let what =
-                        format!("it has room for {} serials, the batch has {quantity} units", pattern.room());
+                        tr!("entry-room", room = pattern.room().to_string(), quantity = quantity.to_string());
                     c.fail(Field::SerialPattern, what);
                 } else if let Some(whose) = clash(&pattern, &pattern.to_string(), known) {
-                    c.fail(Field::SerialPattern, format!("its serials could be those of {whose}"));
+                    c.fail(Field::SerialPattern, tr!("entry-serials", batch = whose.as_str()));
                 }
             }
         }
@@ -399,7 +401,7 @@ fn clash(pattern: &Pattern, text: &str, known: &Known) -> Option<String> {
         } else {
             Pattern::parse(theirs, "", Day::at(0)).ok()?
         };
-        pattern.meets(&other).then(|| format!("batch {}", b.name))
+        pattern.meets(&other).then(|| b.name.clone())
     })
 }
 
