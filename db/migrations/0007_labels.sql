@@ -7,6 +7,8 @@ BEGIN SELECT RAISE(ABORT, 'a product order keeps its label policy'); END;
 
 -- How the batch's serials look, dates and batch filled in; '' = <batch>-<counter><check>.
 ALTER TABLE batch ADD COLUMN serial_pattern TEXT NOT NULL DEFAULT '';
+-- The same as it was entered, for a copy of the batch.
+ALTER TABLE batch ADD COLUMN serial_form TEXT NOT NULL DEFAULT '';
 -- After so many passes the batch waits until somebody has approved a sample; 0 = what the station says.
 ALTER TABLE batch ADD COLUMN gray_release INTEGER NOT NULL DEFAULT 0 CHECK (gray_release BETWEEN 0 AND 4294967295);
 -- Units that passed when they were made, ever, and how many of them an approved sample stands for.

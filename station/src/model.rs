@@ -292,6 +292,8 @@ pub struct Batch {
 pub struct BatchTerms {
     /// Pattern of its serials, dates and batch filled in; empty: `<batch>-<counter><check>`.
     pub serial_pattern: String,
+    /// The same as it was entered.
+    pub serial_form: String,
     /// After so many passes it waits until a sample is approved; 0 = what the station says.
     pub gray_release: u32,
     /// Units that passed when they were made, ever.

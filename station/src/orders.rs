@@ -133,7 +133,7 @@ impl Draft {
         let gray = batch.terms.gray_release;
         Self::default()
             .with(Field::BatchQuantity, batch.quantity)
-            .with(Field::SerialPattern, &batch.terms.serial_pattern)
+            .with(Field::SerialPattern, &batch.terms.serial_form)
             .with(Field::GrayRelease, if gray > 0 { gray.to_string() } else { String::new() })
     }
 }
@@ -276,10 +276,7 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
         Some((_, url)) => url.clone(),
         None => {
             let names: Vec<_> = known.clouds.iter().map(|(name, _)| name.as_str()).collect();
-            c.fail(
-                Field::Cloud,
-                tr!("entry-cloud", cloud = cloud, names = names.join(", ")),
-            );
+            c.fail(Field::Cloud, tr!("entry-cloud", cloud = cloud, names = names.join(", ")));
             String::new()
         }
     };
@@ -371,9 +368,10 @@ fn batch_of(c: &mut Check<'_>, known: &Known, left: u32, usual: u32) -> NewBatch
         }
     } else {
         match Pattern::parse(&serial_pattern, &name, Day::at(known.now_ms)) {
-            Err(error) => {
-                c.fail(Field::SerialPattern, tr!("entry-pattern", position = error.position.to_string(), what = error.what.as_str()))
-            }
+            Err(error) => c.fail(
+                Field::SerialPattern,
+                tr!("entry-pattern", position = error.position.to_string(), what = error.what.as_str()),
+            ),
             Ok(pattern) => {
                 if pattern.room() < quantity {
                     let what =
@@ -396,11 +394,7 @@ fn clash(pattern: &Pattern, text: &str, known: &Known) -> Option<String> {
         if !text.is_empty() && theirs == text {
             return None;
         }
-        let other = if theirs.is_empty() {
-            Pattern::usual(&b.name)
-        } else {
-            Pattern::parse(theirs, "", Day::at(0)).ok()?
-        };
+        let other = if theirs.is_empty() { Pattern::usual(&b.name) } else { Pattern::read(theirs).ok()? };
         pattern.meets(&other).then(|| b.name.clone())
     })
 }

@@ -321,7 +321,12 @@ fn the_office_enters_orders_decides_about_batches_and_takes_lists() {
     ask(Ask::NewOrder { draft, product_key: None, operator: operator() });
     told("there is an order PO-W already");
     let clone = Draft::like_batch(&file.batch).with(Field::Batch, "W-2");
-    ask(Ask::NewBatch { order: "PO-W".into(), draft: clone, clone_of: Some("W-1".into()), operator: operator() });
+    ask(Ask::NewBatch {
+        order: "PO-W".into(),
+        draft: clone,
+        clone_of: Some("W-1".into()),
+        operator: operator(),
+    });
     told("Batch W-2 is open");
     let set = |state, reason: &str| {
         ask(Ask::SetState { batch: "W-2".into(), state, operator: operator(), reason: reason.into() });
@@ -339,7 +344,10 @@ fn the_office_enters_orders_decides_about_batches_and_takes_lists() {
     std::fs::write(&list, rows).unwrap();
     ask(Ask::ReadList(list.clone()));
     let seen = until("the list", &|s| s.office.list.is_some());
-    assert_eq!(seen.office.list.as_ref().unwrap().errors, ["row 3, column name: there is an order PO-W already"]);
+    assert_eq!(
+        seen.office.list.as_ref().unwrap().errors,
+        ["row 3, column name: there is an order PO-W already"]
+    );
     std::fs::write(&list, rows.replace("PO-W", "PO-Y")).unwrap();
     ask(Ask::ReadList(list));
     until("the list", &|s| s.office.list.as_ref().is_some_and(|l| l.errors.is_empty() && l.orders == 2));

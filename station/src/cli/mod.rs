@@ -301,7 +301,7 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
                 po: old.po,
                 name: name.clone(),
                 quantity: quantity.unwrap_or(old.quantity),
-                serial_pattern: old.terms.serial_pattern,
+                serial_pattern: old.terms.serial_form,
                 gray_release: old.terms.gray_release,
                 operator: station.operator.clone(),
                 clone_of: Some(from.clone()),

@@ -14,7 +14,7 @@ use crate::label::{self, LabelCode};
 use crate::model::{Batch, BatchState, LabelPolicy, ProductOrder};
 use crate::office::{BatchFile, Command, ListView};
 use crate::orders::{self, Draft, Field, FieldError, Known};
-use crate::records::serial::{Day, Pattern};
+use crate::records::serial::Pattern;
 use egui::{Color32, Rect, RichText, Sense, Stroke, Ui, UiBuilder, Vec2, pos2, vec2};
 use std::path::PathBuf;
 
@@ -350,7 +350,7 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
 
 /// What the square code of the batch's first unit would look like, with an anchor of zeros.
 fn sample_label(batch: &Batch, order: &ProductOrder) -> (Option<LabelCode>, String) {
-    let own = Pattern::parse(&batch.terms.serial_pattern, &batch.name, Day::at(0));
+    let own = Pattern::read(&batch.terms.serial_pattern);
     let serial = own.unwrap_or_else(|_| Pattern::usual(&batch.name)).serial(1).unwrap_or_default();
     let facts = crate::records::LabelFacts {
         serial: serial.clone(),

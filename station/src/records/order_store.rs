@@ -199,7 +199,7 @@ fn check_serials(tx: &Tx<'_>, new: &NewBatch, own: Option<&Pattern>) -> Result<(
         let theirs = if pattern.is_empty() {
             Pattern::usual(&batch)
         } else {
-            Pattern::parse(&pattern, "", Day::at(0))
+            Pattern::read(&pattern)
                 .map_err(|e| RecordsError::Corrupt { path: tx.path.into(), detail: e.to_string() })?
         };
         if mine.meets(&theirs) {
@@ -268,9 +268,9 @@ fn insert_batch(tx: &Tx<'_>, new: &NewBatch, order: &ProductOrder, at: i64) -> R
     let pattern = pattern.map(|p| p.to_string()).unwrap_or_default();
     tx.connection
         .execute(
-            "INSERT INTO batch (name, po, quantity, state, created_at_ms, serial_pattern, gray_release)
-             VALUES (?1, ?2, ?3, 'open', ?4, ?5, ?6)",
-            (&new.name, order.id.0, new.quantity, at, &pattern, new.gray_release),
+            "INSERT INTO batch (name, po, quantity, state, created_at_ms, serial_pattern, serial_form, gray_release)
+             VALUES (?1, ?2, ?3, 'open', ?4, ?5, ?6, ?7)",
+            (&new.name, order.id.0, new.quantity, at, &pattern, new.serial_pattern.trim(), new.gray_release),
         )
         .map_err(|e| tx.map(e))?;
     let id = tx.connection.last_insert_rowid();
@@ -301,7 +301,7 @@ pub(super) fn next_serial(tx: &Tx<'_>, batch: i64, name: &str, counter: u32) -> 
             .map_err(|e| tx.map(e))?;
         return Ok(serial::format(name, counter));
     }
-    let own = Pattern::parse(&pattern, "", Day::at(0))
+    let own = Pattern::read(&pattern)
         .map_err(|e| RecordsError::Corrupt { path: tx.path.into(), detail: e.to_string() })?;
     let counter: u32 = tx
         .connection

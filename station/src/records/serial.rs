@@ -154,11 +154,23 @@ impl Pattern {
         Self(vec![Part::Text(format!("{batch}-")), Part::Counter(5, 10), Part::Check])
     }
 
-    /// Reads a pattern and fills in batch and dates. What [`Pattern`] displays is read back as itself.
+    /// Reads a pattern that somebody entered and fills in batch and dates.
     ///
     /// # Errors
     /// The place, and what may stand there.
     pub fn parse(text: &str, batch: &str, day: Day) -> Result<Self, PatternError> {
+        Self::parse_with(text, Some((batch, day)))
+    }
+
+    /// Reads back what a pattern displays: all is filled in, and batches may have names with other letters.
+    ///
+    /// # Errors
+    /// As [`Pattern::parse`].
+    pub fn read(text: &str) -> Result<Self, PatternError> {
+        Self::parse_with(text, None)
+    }
+
+    fn parse_with(text: &str, fill: Option<(&str, Day)>) -> Result<Self, PatternError> {
         let error = |position: usize, what: String| PatternError { pattern: text.into(), position, what };
         let mut parts: Vec<Part> = Vec::new();
         let (mut counters, mut checks, mut iso) = (0, 0, false);
@@ -174,7 +186,8 @@ impl Pattern {
         while at < chars.len() {
             let c = chars[at];
             if c != '{' {
-                let fits = c.is_ascii_digit()
+                let fits = (fill.is_none() && !"{}".contains(c))
+                    || c.is_ascii_digit()
                     || "-.".contains(c)
                     || (c.is_ascii() && CHECK_ALPHABET.contains(&(c as u8)));
                 if !fits {
@@ -195,21 +208,21 @@ impl Pattern {
                 return Err(error(at + 1, "a { without its }".into()));
             };
             let name: String = chars[at + 1..at + len].iter().collect();
-            match name.as_str() {
-                "c" => {
+            match (name.as_str(), fill) {
+                ("c", _) => {
                     checks += 1;
                     if checks > 1 {
                         return Err(error(at + 1, "a second {c}; one check character is enough".into()));
                     }
                     parts.push(Part::Check);
                 }
-                "batch" => add(&mut parts, batch),
-                "yy" => {
+                ("batch", Some((batch, _))) => add(&mut parts, batch),
+                ("yy", Some((_, day))) => {
                     let year = if iso { day.week_year } else { day.year };
                     add(&mut parts, &format!("{:02}", year.rem_euclid(100)));
                 }
-                "ww" => add(&mut parts, &format!("{:02}", day.week)),
-                "mm" => add(&mut parts, &format!("{:02}", day.month)),
+                ("ww", Some((_, day))) => add(&mut parts, &format!("{:02}", day.week)),
+                ("mm", Some((_, day))) => add(&mut parts, &format!("{:02}", day.month)),
                 _ => {
                     let width = name.strip_prefix("n:").and_then(|w| w.parse::<usize>().ok());
                     match width {
@@ -245,7 +258,7 @@ impl Pattern {
         }
         let pattern = Self(parts);
         let long = pattern.places(pattern.widths().1).len();
-        if long > LONGEST {
+        if long > LONGEST && fill.is_some() {
             return Err(error(
                 end,
                 format!("serials would have {long} characters, {LONGEST} fit on a label"),
@@ -401,7 +414,9 @@ mod tests {
     fn patterns_count_check_and_know_their_own() {
         let p = pattern("KW-{yy}{ww}-{n:5}-{c}");
         assert_eq!(p.to_string(), "KW-2648-{n:5}-{c}");
-        assert_eq!(Pattern::parse(&p.to_string(), "other", Day::at(0)), Ok(p.clone()), "filled in once");
+        for pattern in [&p, &pattern("{batch}-{n:6}{c}")] {
+            assert_eq!(Pattern::read(&pattern.to_string()).as_ref(), Ok(pattern), "filled in once");
+        }
         let serial = p.serial(42).unwrap();
         assert!(serial.starts_with("KW-2648-00042-"), "{serial}");
         assert!(p.fits(&serial));

@@ -569,7 +569,7 @@ pub(super) fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
     })
 }
 
-pub(super) const BATCH_COLUMNS: &str = "SELECT id, name, po, quantity, state, serial_pattern, gray_release, passed, approved, closed_reason FROM batch";
+pub(super) const BATCH_COLUMNS: &str = "SELECT id, name, po, quantity, state, serial_pattern, gray_release, passed, approved, closed_reason, serial_form FROM batch";
 
 pub(super) fn batch_state(text: &str, at: usize) -> rusqlite::Result<BatchState> {
     match text {
@@ -597,6 +597,7 @@ pub(super) fn batch_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Batch> {
             passed: r.get(7)?,
             approved: r.get(8)?,
             closed_reason: r.get(9)?,
+            serial_form: r.get(10)?,
         },
     })
 }

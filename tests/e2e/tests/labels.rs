@@ -43,7 +43,8 @@ fn a_board_passes_with_its_own_label_and_with_no_other() {
     let address = printer.local_addr().expect("an address");
     text += &format!("\n[label]\ntemplate = \"label.zpl\"\ntcp = \"{address}\"\n");
     std::fs::write(&config, text).expect("written");
-    std::fs::write(factory.home().join("label.zpl"), "^XA^FH^FD$code^FS^FH^FD$serial^FS^XZ").expect("written");
+    std::fs::write(factory.home().join("label.zpl"), "^XA^FH^FD$code^FS^FH^FD$serial^FS^XZ")
+        .expect("written");
     let (out, labels) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in printer.incoming() {
@@ -57,8 +58,20 @@ fn a_board_passes_with_its_own_label_and_with_no_other() {
     let order = ["po", "new", "PO-L", "--model", "KW-GATEWAY-429", "--region", "7", "--quantity", "1"];
     factory.ok(&[&order[..], &["--no-lock", "--label", "print+scan-back"]].concat());
     assert_ne!(ORDER, "PO-L");
-    factory.ok(&["batch", "new", "B-L", "--po", "PO-L", "--quantity", "1", "--serial-pattern", "KW-{n:5}-{c}"]);
-    let read = |label: &str| label.split("^FD").nth(1).expect("a code").split('^').next().expect("its end").to_owned();
+    factory.ok(&[
+        "batch",
+        "new",
+        "B-L",
+        "--po",
+        "PO-L",
+        "--quantity",
+        "1",
+        "--serial-pattern",
+        "KW-{n:5}-{c}",
+    ]);
+    let read = |label: &str| {
+        label.split("^FD").nth(1).expect("a code").split('^').next().expect("its end").to_owned()
+    };
 
     // The label of a unit that is not there.
     let other = keywright::label::LabelCode::new("KW-00002-A", &"ab".repeat(32)).expect("a code").to_string();
@@ -76,7 +89,10 @@ fn a_board_passes_with_its_own_label_and_with_no_other() {
     assert_eq!(finished(&events), ("PASS", "none"), "{events:#?}");
     let wanted: Vec<_> = events.iter().filter(|e| e["event"] == "scan-wanted").collect();
     assert_eq!(wanted.len(), 2, "{events:#?}");
-    assert_eq!((wanted[1]["problem"]["code"].as_str(), &wanted[1]["labels"]), (Some("LabelUnreadable"), &1.into()));
+    assert_eq!(
+        (wanted[1]["problem"]["code"].as_str(), &wanted[1]["labels"]),
+        (Some("LabelUnreadable"), &1.into())
+    );
     assert!(labels.try_recv().is_err(), "one label is enough");
     assert_eq!(count(keys), issued, "printing and scanning touch no key");
     let unit: String = factory.ok(&["label", "check", &read(&label), "--json"]);
