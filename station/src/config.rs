@@ -5,6 +5,7 @@
 
 use crate::failure::{Failure, FailureCode};
 use crate::i18n::LanguageChoice;
+use crate::label::{LabelConfig, Sink};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -64,6 +65,8 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// The clouds that units may be sent to; never empty.
     pub clouds: Vec<CloudConfig>,
+    /// The label printer, if there is one.
+    pub label: Option<LabelConfig>,
     /// What the window speaks; the command line speaks English.
     pub language: LanguageChoice,
     /// Backups by the clock.
@@ -165,6 +168,7 @@ impl Default for Config {
             gray_release: 0,
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
+            label: None,
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
             theme: Theme::System,
@@ -184,6 +188,16 @@ struct File {
     fixture: Vec<FixtureTable>,
     #[serde(default)]
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
+    label: Option<Spanned<LabelTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelTable {
+    template: Spanned<PathBuf>,
+    command: Option<Spanned<Vec<String>>>,
+    tcp: Option<Spanned<String>>,
+    timeout_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -379,6 +393,12 @@ impl Config {
             config.clouds.retain(|c| c.name != cloud.name);
             config.clouds.push(cloud);
         }
+        if let Some(table) = file.label {
+            let begin = table.span().start;
+            config.label = Some(
+                label_of(table.into_inner(), begin, folder).map_err(|(offset, what)| at(offset, &what))?,
+            );
+        }
         Ok(config)
     }
 }
@@ -398,6 +418,53 @@ fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfig, (usize, String)> {
+    let sink = match (table.command, table.tcp) {
+        (Some(_), Some(tcp)) => {
+            return Err((tcp.span().start, "found command and tcp, expected one of them".into()));
+        }
+        (None, None) => {
+            return Err((begin, "expected command = [\"lp\", …, \"$file\"] or tcp = \"HOST:9100\"".into()));
+        }
+        (Some(command), None) => {
+            let words = command.get_ref();
+            let program =
+                words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
+            if !program || !words.iter().any(|w| w.contains(crate::label::sink::FILE)) {
+                let what = "expected a program and its arguments, \"$file\" among them";
+                return Err((command.span().start, what.into()));
+            }
+            Sink::Command(command.into_inner())
+        }
+        (None, Some(tcp)) => {
+            let fits = tcp.get_ref().rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)
+            });
+            if !fits {
+                return Err((
+                    tcp.span().start,
+                    format!("found {:?}, expected HOST:PORT such as \"zebra:9100\"", tcp.get_ref()),
+                ));
+            }
+            Sink::Tcp(tcp.into_inner())
+        }
+    };
+    let mut timeout = Duration::from_secs(15);
+    if let Some(seconds) = table.timeout_seconds {
+        if !(1..=300).contains(seconds.get_ref()) {
+            return Err((
+                seconds.span().start,
+                "found a time out of range, expected 1 to 300 seconds".into(),
+            ));
+        }
+        timeout = Duration::from_secs(seconds.into_inner());
+    }
+    if table.template.get_ref().as_os_str().is_empty() {
+        return Err((table.template.span().start, "found an empty path, expected that of a template".into()));
+    }
+    Ok(LabelConfig { template: folder.join(table.template.into_inner()), sink, timeout })
 }
 
 fn cloud_of(name: &str, table: &CloudTable, folder: &Path) -> Result<CloudConfig, String> {
@@ -599,6 +666,38 @@ mod tests {
         assert_eq!(config.fixtures[1].serial, "COM3");
         assert_eq!(Config::parse("", Path::new("x")).unwrap(), Config::default());
         assert_eq!(Config::load(Path::new("/nonexistent/station.toml")).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_label_printer_is_a_command_or_an_address() {
+        let parse = |text: &str| Config::parse(text, Path::new("/home/op/station.toml"));
+        let text = "[label]\ntemplate = \"label.zpl\"\ncommand = [\"lp\", \"-d\", \"zebra\", \"$file\"]\n";
+        let label = parse(text).unwrap().label.unwrap();
+        assert_eq!(label.template, Path::new("/home/op/label.zpl"));
+        assert_eq!(
+            (label.sink.to_string(), label.timeout),
+            ("lp -d zebra $file".into(), Duration::from_secs(15))
+        );
+        let text = "[label]\ntemplate = \"/x.zpl\"\ntcp = \"zebra:9100\"\ntimeout_seconds = 3\n";
+        assert_eq!(parse(text).unwrap().label.unwrap().sink, Sink::Tcp("zebra:9100".into()));
+        for (text, place, what) in [
+            ("[label]\ntemplate = \"x\"\n", ":1:1:", "expected command"),
+            ("[label]\ntemplate = \"x\"\ncommand = [\"lp\"]\n", ":3:11:", "$file"),
+            ("[label]\ntemplate = \"x\"\ncommand = [\"$file\"]\n", ":3:11:", "a program"),
+            (
+                "[label]\ntemplate = \"x\"\ncommand = [\"a\", \"$file\"]\ntcp = \"a:1\"\n",
+                ":4:7:",
+                "one of them",
+            ),
+            ("[label]\ntemplate = \"x\"\ntcp = \"zebra\"\n", ":3:7:", "HOST:PORT"),
+            ("[label]\ntemplate = \"\"\ntcp = \"z:1\"\n", ":2:12:", "empty path"),
+            ("[label]\ntemplate = \"x\"\ntcp = \"z:1\"\ntimeout_seconds = 0\n", ":4:19:", "1 to 300"),
+            ("[label]\ntcp = \"z:1\"\n", ":", "template"),
+            ("[label]\ntemplate = \"x\"\ntcp = \"z:1\"\nprinter = 1\n", ":4:1:", "printer"),
+        ] {
+            let sentence = refused(text);
+            assert!(sentence.contains(place) && sentence.contains(what), "{sentence}");
+        }
     }
 
     #[test]

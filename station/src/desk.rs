@@ -10,8 +10,10 @@
 
 use crate::agent::{EmbeddedAgent, Standing};
 use crate::failure::{Failure, FailureCode};
+use crate::label::LabelCode;
 use crate::line::{self, Event, Work};
 use crate::model::*;
+use crate::office::{self, Office};
 use crate::records::{
     Alarm, AlarmOf, Attempt, NewReprovision, Records, RecordsError, Reprovision, ReprovisionKind, UnitEvent,
     serial,
@@ -89,6 +91,8 @@ pub enum Command {
     Leave,
     /// Carry out a decision.
     Decide(Decision),
+    /// Orders and batches.
+    Office(office::Command),
     /// Somebody looked at an alarm.
     SeeAlarm {
         /// Its row.
@@ -173,6 +177,8 @@ pub struct Snapshot {
     pub regions: Vec<u32>,
     /// What runs for QA.
     pub job: Option<Job>,
+    /// Orders and batches.
+    pub office: office::Snapshot,
 }
 
 /// What the window holds of the desk. Nothing here blocks.
@@ -188,12 +194,13 @@ pub trait DeskHandle: Send {
 /// The line and the desk, as the window holds them.
 pub type Handles = (Box<dyn line::LineHandle>, Box<dyn DeskHandle>);
 
-/// The unit that a person or a scanner names: by hardware id or by serial.
+/// The unit that a person or a scanner names: by hardware id, by serial, or by the square code on its label.
 ///
 /// # Errors
 /// Those of the records.
 pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsError> {
-    let name = name.trim();
+    let code = name.parse::<LabelCode>().ok();
+    let name = code.as_ref().map_or(name.trim(), LabelCode::serial);
     if let Ok(id) = name.parse::<UnitId>()
         && let Some(unit) = records.unit(id)?
     {
@@ -256,6 +263,21 @@ impl Desk {
         start: impl Fn(line::Command) + Send + 'static,
         events: Receiver<Event>,
     ) -> Result<Self, Failure> {
+        Self::with_office(records, agent, fixtures, start, events, None)
+    }
+
+    /// As [`Desk::new`], with orders and batches to enter and to decide about.
+    ///
+    /// # Errors
+    /// `StationFault` if threads can't be started.
+    pub fn with_office(
+        records: Arc<dyn Records>,
+        agent: Arc<EmbeddedAgent>,
+        fixtures: Vec<String>,
+        start: impl Fn(line::Command) + Send + 'static,
+        events: Receiver<Event>,
+        office: Option<Office>,
+    ) -> Result<Self, Failure> {
         let no_thread =
             |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
         let (messages, inbox) = mpsc::channel();
@@ -280,6 +302,7 @@ impl Desk {
             agent,
             fixtures,
             start: Box::new(start),
+            office,
             view: first,
             shown: snapshot.clone(),
             wakers: Vec::new(),
@@ -321,6 +344,7 @@ struct Clerk {
     agent: Arc<EmbeddedAgent>,
     fixtures: Vec<String>,
     start: Box<dyn Fn(line::Command) + Send>,
+    office: Option<Office>,
     view: Snapshot,
     shown: Arc<Mutex<Arc<Snapshot>>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
@@ -369,6 +393,20 @@ impl Clerk {
 
     /// Alarms, and the open unit if it has more history than is shown; true if anything changed.
     fn look_around(&mut self) -> bool {
+        let office = match self.office.as_ref().map(|o| o.look(&mut self.view.office)) {
+            None => false,
+            Some(Ok(changed)) => changed,
+            Some(Err(failure)) => {
+                let told = Told::Failed(failure);
+                let new = self.view.told != told;
+                self.view.told = told;
+                new
+            }
+        };
+        self.look_at_units() || office
+    }
+
+    fn look_at_units(&mut self) -> bool {
         let read = || -> Result<_, RecordsError> {
             let mut alarms = Vec::new();
             for alarm in self.records.list_alarms(false)? {
@@ -465,6 +503,18 @@ impl Clerk {
                 if self.view.file.as_ref().is_some_and(|f| f.unit.id == decision.unit) {
                     self.open(decision.unit);
                 }
+            }
+            Command::Office(command) => {
+                let Some(office) = &mut self.office else { return };
+                let told = match office.carry_out(command, &mut self.view.office) {
+                    Ok(Told::Nothing) => None,
+                    Ok(told) => Some(told),
+                    Err(failure) => Some(Told::Failed(failure)),
+                };
+                if let Some(told) = told {
+                    self.view.told = told;
+                }
+                self.look_around();
             }
             Command::SeeAlarm { id, operator } => {
                 if let Err(error) = self.records.see_alarm(id, &operator) {

@@ -656,6 +656,42 @@ fn refusals_name_their_reason_and_stay_silent_on_the_wire() {
     assert_eq!(station.count("SELECT count(*) FROM key_assignment"), 0, "nothing was issued");
 }
 
+/// Closing a batch ends the product key's right to enrol its units. What was issued while it was open may be confirmed, and units that
+/// have their keys renew them.
+#[test]
+fn a_closed_batch_enrols_nobody_and_one_opened_again_does() {
+    let station = Station::new(4, 2);
+    let mut active = arrived(&station, 1, Suite::Hardened);
+    station.complete(&mut active);
+    // Its first message was answered, and the answer is lost; another one took its answer.
+    let mut lost = arrived(&station, 2, Suite::Hardened);
+    let asked = lost.tick().unwrap();
+    station.handle(lost.id, &asked).reply.expect("an answer while it is open");
+    let mut took = arrived(&station, 3, Suite::Hardened);
+    station.round(&mut took);
+    let mut late = arrived(&station, 4, Suite::Hardened);
+    let set =
+        |state, reason| station.records.set_batch_state(station.batch.id, state, "Ana", reason).unwrap();
+    set(BatchState::Closed, "delivered");
+    for (device, frame) in [(lost.id, asked), (late.id, late.tick().unwrap())] {
+        let handled = station.handle(device, &frame);
+        assert!(handled.reply.is_none(), "silent on the wire");
+        let Change::Refused(failure) = handled.change else { panic!("{:?}", handled.change) };
+        assert_eq!(failure.code, FailureCode::EnrolmentEnded);
+        assert!(failure.sentence.contains("batch B1"), "{failure}");
+    }
+    station.complete(&mut took);
+    station.assert_same_keys(&took);
+    active.goal.push(Purpose::AgentKeyUpdate);
+    station.complete(&mut active);
+    // Paused is not closed: a unit that is on its way finishes.
+    set(BatchState::Open, "two more were found");
+    set(BatchState::Paused, "");
+    station.complete(&mut lost);
+    station.complete(&mut late);
+    station.assert_same_keys(&late);
+}
+
 #[test]
 fn the_agent_holds_the_quota_by_itself() {
     let station = Station::new(2, 2);

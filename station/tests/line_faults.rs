@@ -46,6 +46,7 @@ const PATIENT: Timing = Timing {
     pause: Duration::from_millis(1),
     cloud: LONG,
     power: LONG,
+    scan: LONG,
 };
 /// For attempts that can't pass while the fault lasts. The unit lives fifty times as fast.
 const HASTY: Timing = Timing { cloud: Duration::from_secs(3), ..PATIENT };
@@ -253,6 +254,7 @@ impl Station<'_> {
             agent: self.agent.clone(),
             image: Some(self.plant.image.clone()),
             timing,
+            labels: keywright::label::LabelDesk::default(),
             events: Box::new(move |event| {
                 if let Event::Progress { label, .. } = &event
                     && moment(label)

@@ -383,14 +383,21 @@ impl EmbeddedAgent {
             self.alarm(context, "invalid-product-key", json!({ "order": order.po.name }))?;
             return Err(Stop::Tell(Failure::new(FailureCode::ProductKeyInvalid, &order.po.name)));
         }
+        // Closing a batch ends the product key's right to enrol, whatever was answered before. What a unit confirms was issued while
+        // the batch was open, and what QA lets start anew was enrolled then.
+        let enrolled = view.enrolment.as_ref().is_some_and(|e| e.active);
+        if view.batch_state == BatchState::Closed && !enrolled && !self.may_start_anew(unit)? {
+            let batch = self.records.batch(view.batch)?.name;
+            return Err(Stop::Tell(Failure::new(
+                FailureCode::EnrolmentEnded,
+                format!("unit {unit}, batch {batch}"),
+            )));
+        }
         if let Some(handled) = self.cached(view, &request)? {
             return Ok(handled);
         }
         let identity = request.identity();
         match &view.enrolment {
-            None if view.batch_state == BatchState::Closed => {
-                return Err(Stop::Tell(Failure::new(FailureCode::BatchClosed, format!("unit {unit}"))));
-            }
             Some(enrolment) if enrolment.active => {
                 // A2: ACTIVE is sticky; only the unit's own registered identity may ask again.
                 let same = identity.is_some() && identity.map(|k| k.0) == enrolment.dik_pub;
@@ -411,6 +418,12 @@ impl EmbeddedAgent {
             _ => {}
         }
         self.issue_agent_key(context, view, order, &request, &order.base)
+    }
+
+    /// QA ordered a new start, and the old identity is dead everywhere.
+    fn may_start_anew(&self, unit: UnitId) -> Result<bool, Stop> {
+        let orders = self.records.reprovisions(unit)?;
+        Ok(orders.iter().any(|o| o.ended_at_ms.is_none() && o.revoked))
     }
 
     fn update_request(

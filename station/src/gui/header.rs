@@ -139,10 +139,11 @@ fn two_lines(
 /// Which view is shown; pressed to show the other.
 fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let half = rect.width() / 2.0;
+    let half = rect.width() / 3.0;
     for (i, (tab, name, hint)) in [
         (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint")),
         (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint")),
+        (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint")),
     ]
     .into_iter()
     .enumerate()
@@ -209,7 +210,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
         left += 110.0;
     }
-    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(136.0, 38.0));
+    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(216.0, 38.0));
     tabs(ui, choice, view, p);
     left = choice.right() + 12.0;
 

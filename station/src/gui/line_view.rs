@@ -4,6 +4,7 @@
 //! opens a dialog; everything works without a mouse.
 
 use super::Theme;
+use super::batches_view::BatchesState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::settings_view::SettingsState;
@@ -14,7 +15,7 @@ use super::units_view::UnitsState;
 use super::widgets;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
-use crate::model::BatchState;
+use crate::model::{BatchState, LabelPolicy};
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 use std::time::Instant;
 
@@ -36,6 +37,8 @@ pub enum Tab {
     Line,
     /// One unit: what QA does with it.
     Units,
+    /// Orders and batches.
+    Batches,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -65,6 +68,10 @@ pub struct ViewState {
     pub alarms: bool,
     /// The Units view.
     pub units: UnitsState,
+    /// Orders and batches.
+    pub batches: BatchesState,
+    /// What a scanner has typed of a label so far.
+    pub scan: String,
     /// What the window speaks.
     pub language: Language,
     /// The settings, while they are shown.
@@ -90,6 +97,8 @@ impl Default for ViewState {
             tab: Tab::Line,
             alarms: false,
             units: UnitsState::default(),
+            batches: BatchesState::default(),
+            scan: String::new(),
             language: Language::English,
             settings: None,
             has_settings: false,
@@ -198,6 +207,7 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         seat: &view.seats[index],
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
+        labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
         density: grid.density,
         scale: grid.scale(),
         now: view.now,

@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `units_view` the units that come back, `decision` what QA decides about them. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -11,12 +11,14 @@
 //! - A frame is painted because something changed, a key was pressed, or a clock on the screen moved on; an idle
 //!   window paints nothing.
 
+mod batches_view;
 mod decision;
 mod header;
 mod icons;
 mod layout;
 mod line_view;
 mod said;
+mod scan_view;
 pub mod scripted;
 mod settings_view;
 mod shell;
@@ -27,6 +29,7 @@ mod units_view;
 mod widgets;
 
 pub use crate::config::Theme;
+pub use batches_view::BatchesState;
 pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use settings_view::{Came, SettingsState, Wish};

@@ -104,6 +104,9 @@ pub(super) fn label(label: &str) -> Cow<'_, str> {
         "trying its old keys" => tr!("label-trying-its-old-keys"),
         "reading the option bytes" => tr!("label-reading-the-option-bytes"),
         "setting the option bytes" => tr!("label-setting-the-option-bytes"),
+        "waiting for its turn at the printer" => tr!("label-turn"),
+        "printing the label" => tr!("label-print"),
+        "stick the label on and scan it" => tr!("label-scan"),
         "trying to read its flash" => tr!("label-trying-to-read-its-flash"),
         other => {
             return match numbered(other) {

@@ -3,10 +3,12 @@
 //! Invariants: it reads snapshots and returns commands, nothing else; everything works without a mouse; while a list, the help or a
 //! dialog is open, no key reaches the line.
 
+use super::batches_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::said;
+use super::scan_view;
 use super::settings_view::{self, Wish};
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
@@ -68,8 +70,10 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
         }
         Tab::Line => {
+            scan_view::bars(ui, &mut room, seen.line, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
-            if free {
+            if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
             }
             header::show(ui, head, seen, view, &mut out);
@@ -90,7 +94,13 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             };
             footer(ui, foot, view, &says, tr!("foot-keys-units"), p);
         }
+        Tab::Batches => {
+            header::show(ui, head, seen, view, &mut out);
+            batches_view::body(ui, room, seen, view, &mut out);
+            footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
+        }
     }
+    batches_view::watch(view, &mut out);
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
     }
@@ -119,7 +129,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    if view.units.form.is_some() {
+    if view.units.form.is_some() || view.batches.is_asking() {
         // A decision is made or left before anything else.
         return false;
     }
@@ -137,6 +147,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     }
     if command(Key::Num2) {
         to = Some(Tab::Units);
+    }
+    if command(Key::Num3) {
+        to = Some(Tab::Batches);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -308,6 +321,7 @@ fn key_help() -> [(&'static str, &'static str); 17] {
         ("Esc", tr!("help-esc")),
         (tr!("help-arrows-key"), tr!("help-arrows")),
         ("F2", tr!("help-f2")),
+        ("Ctrl+3", tr!("help-batches")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

@@ -42,6 +42,8 @@ pub struct Tile<'a> {
     pub startable: bool,
     /// Whether units are locked here.
     pub locks: bool,
+    /// Whether they get labels.
+    pub labels: bool,
     /// How much room there is.
     pub density: Density,
     /// Scale of its words.
@@ -59,6 +61,7 @@ pub fn step_name(step: Step) -> &'static str {
         Step::CloudKey => tr!("step-cloud-key"),
         Step::Prove => tr!("step-prove"),
         Step::Lock => tr!("step-lock"),
+        Step::Label => tr!("step-label"),
     }
 }
 
@@ -379,7 +382,14 @@ impl<'a> Tile<'a> {
         let passed = State::of(self.fixture) == State::Done(Outcome::Pass);
         let at = self.fixture.running.as_ref().map(|r| r.step).or(self.seat.step);
         // A step that this order does not take is not shown: it would look done.
-        let steps: Vec<Step> = Step::ALL.into_iter().filter(|s| self.locks || *s != Step::Lock).collect();
+        let steps: Vec<Step> = Step::ALL
+            .into_iter()
+            .filter(|s| match s {
+                Step::Lock => self.locks,
+                Step::Label => self.labels,
+                _ => true,
+            })
+            .collect();
         let cell = rect.width() / steps.len() as f32;
         let y = rect.top() + 11.0 * s;
         let mark_of = |step: Step| match at {
@@ -710,6 +720,7 @@ mod tests {
                     seat: &seat,
                     startable: true,
                     locks: true,
+                    labels: false,
                     density,
                     scale: 1.0,
                     now,

@@ -172,7 +172,8 @@ fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut As
     }
 }
 
-fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
+/// The newest word of the desk, above what it is about.
+pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let turn = (ui.input(|i| i.time) as f32 * 0.5).fract();
     let (tone, icon, title, text) = match told {
         Told::Nothing => return,

@@ -66,6 +66,7 @@ pub fn new_order(name: &str, quantity: u32, suite: u8) -> NewProductOrder {
         cloud_url: AT.into(),
         lock: false,
         per_hour: 0,
+        ..NewProductOrder::default()
     }
 }
 

@@ -80,6 +80,7 @@ impl Rig {
             cloud_url: PLACES[0].into(),
             lock: false,
             per_hour: 0,
+            ..NewProductOrder::default()
         })?;
         let batch = records.create_batch(order.id, "TORTURE", order.quantity)?;
         let clouds = PLACES.map(|url| CloudConfig {
