@@ -313,7 +313,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 17] {
+fn key_help() -> [(&'static str, &'static str); 18] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
