@@ -315,7 +315,9 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     let batch = if Field::BATCH.iter().all(|f| draft.get(*f).is_empty()) {
         None
     } else {
-        Some(batch_of(&mut c, known, quantity, quantity))
+        // A wrong number of units ordered is said once.
+        let left = if quantity == 0 { u32::MAX } else { quantity };
+        Some(batch_of(&mut c, known, left, quantity))
     };
     if c.errors.is_empty() {
         let order = NewProductOrder {
@@ -356,7 +358,7 @@ fn batch_of(c: &mut Check<'_>, known: &Known, left: u32, usual: u32) -> NewBatch
     if known.batches.iter().any(|b| b.name == name) {
         c.fail(Field::Batch, tr!("entry-batch-taken", name = name.as_str()));
     }
-    let quantity = c.number(Field::BatchQuantity, 1, Some(usual).filter(|n| *n > 0));
+    let quantity = c.number(Field::BatchQuantity, 1, Some(usual.max(1)));
     if quantity > left {
         c.fail(Field::BatchQuantity, tr!("entry-left", left = left.to_string()));
     }

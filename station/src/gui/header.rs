@@ -210,7 +210,10 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
         left += 110.0;
     }
-    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(216.0, 38.0));
+    let choice = Rect::from_min_size(
+        pos2(left, row.center().y - 19.0),
+        vec2(if narrow { 190.0 } else { 216.0 }, 38.0),
+    );
     tabs(ui, choice, view, p);
     left = choice.right() + 12.0;
 

@@ -176,7 +176,7 @@ mod tests {
     fn golden() {
         // The promise to whoever reads labels elsewhere.
         let code = LabelCode::new("KW-2648-00042-K", FINGERPRINT).unwrap();
-        assert_eq!(code.to_string(), "KW1:KW-2648-00042-K:0123456789ABCDEF:GOLD");
+        assert_eq!(code.to_string(), "KW1:KW-2648-00042-K:0123456789ABCDEF:8696");
         assert_eq!(code.to_string().to_lowercase().parse::<LabelCode>().unwrap().anchor(), code.anchor());
         assert_eq!(format!(" {code}\r\n").parse(), Ok(code));
     }
