@@ -145,19 +145,24 @@ impl BytePort for Port {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), LinkFull> {
-        with_rings(|rings| {
-            if TX_LEN - rings.tx.len() < bytes.len() {
-                return Err(LinkFull);
-            }
-            for &byte in bytes {
-                // Cannot fail: room was checked in the same critical section.
-                let _ = rings.tx.push_back(byte);
-            }
-            // The interrupt fires at once if the data register is empty.
-            rings.usart.set(CR1, CR1_TXEIE);
-            Ok(())
-        })
-        .unwrap_or(Err(LinkFull))
+        // Room never shrinks between two critical sections: the interrupt only takes, and only this, by `&mut`, adds. They are
+        // short, because a byte that arrives waits for at most one more: what is received while a long packet is queued was lost.
+        let room = with_rings(|rings| TX_LEN - rings.tx.len()).ok_or(LinkFull)?;
+        if room < bytes.len() {
+            return Err(LinkFull);
+        }
+        for part in bytes.chunks(16) {
+            with_rings(|rings| {
+                for &byte in part {
+                    // Cannot fail: there is room.
+                    let _ = rings.tx.push_back(byte);
+                }
+                // The interrupt fires at once if the data register is empty.
+                rings.usart.set(CR1, CR1_TXEIE);
+            })
+            .ok_or(LinkFull)?;
+        }
+        Ok(())
     }
 }
 

@@ -283,13 +283,16 @@ impl Torture {
         if asked != Ended::Done {
             return Ok(asked);
         }
-        let request = subject.kept.remove(0);
-        subject.forward(&request)?;
-        // It commits, and shows that it did.
-        let shown = subject
-            .run(TRANSITION, |s| s.kept.iter().any(|frame| frame.get(4).is_some_and(|b| b & 0xF == 3)))?;
-        if shown != Ended::Done {
-            return Ok(shown);
+        // It commits, and shows that it did. A unit that was busy while the answer came asks again.
+        while let Some(frame) = (!subject.kept.is_empty()).then(|| subject.kept.remove(0)) {
+            if frame.get(4).is_some_and(|b| b & 0xF == 3) {
+                break;
+            }
+            subject.forward(&frame)?;
+            let shown = subject.run(TRANSITION, |s| !s.kept.is_empty())?;
+            if shown != Ended::Done {
+                return Ok(shown);
+            }
         }
         for frame in stale.iter().filter_map(|frames| frames.first()) {
             subject.replay(frame)?;
