@@ -26,6 +26,8 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// The clouds that units may be sent to; never empty.
     pub clouds: Vec<CloudConfig>,
+    /// After how much idleness the window locks itself; zero = never.
+    pub auto_lock: Duration,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
 }
@@ -95,6 +97,7 @@ impl Default for Config {
             gray_release: 0,
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
+            auto_lock: Duration::from_secs(10 * 60),
             demo: false,
         }
     }
@@ -108,6 +111,13 @@ struct File {
     fixture: Vec<FixtureTable>,
     #[serde(default)]
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
+    people: Option<PeopleTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeopleTable {
+    auto_lock_minutes: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -206,6 +216,15 @@ impl Config {
                 }
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
+        }
+        if let Some(minutes) = file.people.and_then(|people| people.auto_lock_minutes) {
+            if *minutes.get_ref() > 24 * 60 {
+                return Err(at(
+                    minutes.span().start,
+                    "found a time out of range, expected 1 to 1440 minutes, or 0 for never",
+                ));
+            }
+            config.auto_lock = Duration::from_secs(minutes.into_inner() * 60);
         }
         for table in file.fixture {
             let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;
@@ -509,6 +528,8 @@ mod tests {
         let cases: &[(String, &str, &[&str])] = &[
             ("[station]\nname = \"a\"\nimages = \"x\"\n".into(), ":3:1:", &["images", "expected", "image"]),
             ("[station]\nname = 7\n".into(), ":2:8:", &["7", "expected a string"]),
+            ("[people]\nauto_lock_minutes = 1441\n".into(), ":2:21:", &["out of range", "0 for never"]),
+            ("[people]\nauto_lock = 1\n".into(), ":2:1:", &["auto_lock_minutes"]),
             ("[station]\ngray_release = -1\n".into(), ":2:16:", &["-1", "expected u32"]),
             ("[station]\ngray_release = \"many\"\n".into(), ":2:16:", &["many", "expected u32"]),
             ("[station]\nexchange_timeout_seconds = 1\n".into(), ":2:28:", &["5 to 3600"]),

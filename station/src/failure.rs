@@ -147,6 +147,8 @@ failure_codes! {
     UpdateRefused = 615, Fail, retry, "The unit does not start an update", "Try again in a minute; if it happens again hand it to QA";
     TooManyFailed = 616, Error, permanent, "Too many units failed, so the release was stopped", "Find out why the failed units failed, then start the release again: it goes on where it stopped";
 
+    HistoryBroken = 620, Error, permanent, "The history was changed behind the station's back", "Keep the files as they are, restore the last backup, and find out who had access to this PC";
+
     OtherUnit = 617, Fail, retry, "Another unit lies in the fixture than the one that was ordered", "Put the right unit in, then start it again";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
@@ -155,6 +157,10 @@ failure_codes! {
     StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
 
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
+    NotAllowed = 810, Error, permanent, "This person may not do that", "Ask somebody who may";
+    LoginNeeded = 811, Error, retry, "Nobody is logged in", "Say who works here: --person NAME and the PIN, or log in at the window";
+    LoginFailed = 812, Error, retry, "Name, PIN or badge is wrong", "Try again; an admin gives a new PIN with keywright people pin NAME";
+    LockedOut = 813, Error, retry, "Too many wrong tries", "Wait, or ask an admin: keywright people unlock NAME";
 }
 
 impl std::fmt::Display for FailureCode {

@@ -482,14 +482,16 @@ pub(crate) mod tests {
     use crate::failure::FailureCode;
     use crate::line::{FixtureView, Step};
     use crate::model::Outcome;
+    use crate::people::office;
     use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
 
     /// The view over one snapshot, with what it asked for.
     pub(crate) struct World {
         pub(crate) snapshot: Snapshot,
         pub(crate) desk: desk::Snapshot,
+        pub(crate) people: office::Snapshot,
         pub(crate) view: ViewState,
-        asked: Asked,
+        pub(crate) asked: Asked,
     }
 
     impl World {
@@ -506,6 +508,7 @@ pub(crate) mod tests {
         let world = World {
             snapshot,
             desk: desk::Snapshot::default(),
+            people: office::Snapshot::default(),
             view: ViewState::default(),
             asked: Asked::default(),
         };
@@ -517,10 +520,12 @@ pub(crate) mod tests {
             .with_context_setup(theme::install)
             .build_ui_state(
                 |ui, world: &mut World| {
-                    let seen = Seen { line: &world.snapshot, desk: &world.desk };
+                    let seen = Seen { line: &world.snapshot, desk: &world.desk, people: &world.people };
                     let asked = window_view(ui, seen, &mut world.view);
                     world.asked.line.extend(asked.line);
                     world.asked.desk.extend(asked.desk);
+                    world.asked.people.extend(asked.people);
+                    world.asked.touched |= asked.touched;
                 },
                 world,
             );

@@ -33,6 +33,7 @@ pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::line::{Command, LineHandle, Snapshot};
+use crate::people::office::{self, PeopleHandle};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,7 +159,7 @@ pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
 ///
 /// # Errors
 /// See [`GuiError`]; nothing was sent to the line then.
-pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Options) -> Result<(), GuiError> {
+pub fn run(handles: Handles, people: Option<Box<dyn PeopleHandle>>, options: Options) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
         return Err(GuiError::NoDisplay);
     }
@@ -182,7 +183,8 @@ pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Option
                 .as_ref()
                 .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
-            Ok(Box::new(Window::new(&creation.egui_ctx, (line, desk), options, rhythm)))
+            let ctx = &creation.egui_ctx;
+            Ok(Box::new(Window::new(ctx, handles, options, rhythm).with_people(ctx, people)))
         }),
     )
     .map_err(|error| match error {
@@ -204,8 +206,10 @@ const ICON: &[u8] = include_bytes!("../../../assets/icons/keywright.png");
 pub struct Window {
     line: Box<dyn LineHandle>,
     desk: Box<dyn DeskHandle>,
+    people: Option<Box<dyn PeopleHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
+    office: Arc<office::Snapshot>,
     view: ViewState,
     zoom: f32,
     pictures: PathBuf,
@@ -235,6 +239,18 @@ impl FrameClock {
     }
 }
 
+/// Asks for a frame from another thread, at the window's rhythm.
+fn waker(ctx: &Context, clock: &Arc<FrameClock>, rhythm: Rhythm) -> Box<dyn Fn() + Send + Sync> {
+    let (ctx, clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(clock));
+    Box::new(move || {
+        let Some(clock) = clock.upgrade() else { return };
+        match rhythm.frame.checked_sub(clock.since_last()) {
+            Some(wait) if !wait.is_zero() => ctx.request_repaint_after(wait),
+            _ => ctx.request_repaint(),
+        }
+    })
+}
+
 impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
     pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
@@ -246,24 +262,17 @@ impl Window {
             o.fallback_theme = egui::Theme::Dark;
         });
         let clock = Arc::new(FrameClock { start: Instant::now(), last: AtomicU64::new(0) });
-        let waker = || {
-            let (ctx, clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(&clock));
-            Box::new(move || {
-                let Some(clock) = clock.upgrade() else { return };
-                match rhythm.frame.checked_sub(clock.since_last()) {
-                    Some(wait) if !wait.is_zero() => ctx.request_repaint_after(wait),
-                    _ => ctx.request_repaint(),
-                }
-            })
-        };
-        line.on_change(waker());
-        desk.on_change(waker());
+        let waker = |clock: &Arc<FrameClock>| waker(ctx, clock, rhythm);
+        line.on_change(waker(&clock));
+        desk.on_change(waker(&clock));
         let (writer, written) = channel();
         Self {
             snapshot: line.snapshot(),
             file: desk.snapshot(),
             line,
             desk,
+            people: None,
+            office: Arc::default(),
             view: ViewState::opening(options.tab),
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
@@ -277,11 +286,24 @@ impl Window {
         }
     }
 
+    /// The same with people: a lock screen, and views for those who look after the station.
+    pub fn with_people(mut self, ctx: &Context, people: Option<Box<dyn PeopleHandle>>) -> Self {
+        if let Some(people) = &people {
+            people.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.office = people.snapshot();
+        }
+        self.people = people;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
+        if let Some(people) = &self.people {
+            self.office = people.snapshot();
+        }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -332,10 +354,16 @@ impl Window {
         if ctx.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, Key::Q)) {
             ctx.send_viewport_cmd(ViewportCommand::Close);
         }
-        let seen = Seen { line: &self.snapshot, desk: &self.file };
+        let seen = Seen { line: &self.snapshot, desk: &self.file, people: &self.office };
         let asked = window_view(ui, seen, &mut self.view);
         asked.line.into_iter().for_each(|command| self.line.send(command));
         asked.desk.into_iter().for_each(|command| self.desk.send(command));
+        if let Some(people) = &self.people {
+            if asked.touched {
+                people.touch();
+            }
+            asked.people.into_iter().for_each(|command| people.send(command));
+        }
         if ctx.input(|i| i.key_pressed(Key::F12)) {
             let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });

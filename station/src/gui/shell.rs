@@ -12,6 +12,7 @@ use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
 use crate::line;
+use crate::people::office;
 use crate::records::AlarmOf;
 use egui::{Align2, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -22,6 +23,8 @@ pub struct Seen<'a> {
     pub line: &'a line::Snapshot,
     /// QA's desk.
     pub desk: &'a desk::Snapshot,
+    /// Who works here.
+    pub people: &'a office::Snapshot,
 }
 
 /// What the operator asked for.
@@ -31,6 +34,10 @@ pub struct Asked {
     pub line: Vec<line::Command>,
     /// Of the desk.
     pub desk: Vec<desk::Command>,
+    /// Of the office.
+    pub people: Vec<office::Command>,
+    /// A key was pressed or the mouse was moved.
+    pub touched: bool,
 }
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
