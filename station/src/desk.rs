@@ -585,7 +585,8 @@ impl Clerk {
         self.tell(Told::Working(format!("Ordering for {serial}…")));
         let new = NewReprovision { kind, reason: reason.clone(), operator: operator.clone(), region };
         let detail = json!({ "kind": kind, "region": region, "reason": reason, "fixture": name });
-        let order = self.gate(act.right(), (act.audit(), serial), detail, || agent.reprovision(*unit, new))?;
+        let order =
+            self.gate(act.right(), (act.audit(), serial), detail, || agent.reprovision(*unit, new))?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;
         self.view.job = Some(Job { unit: *unit, serial: serial.clone(), fixture, order: order.id });
         let work = Work::reprovision(*unit, kind);

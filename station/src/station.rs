@@ -17,13 +17,13 @@ use crate::anchors::{Anchors, AnchorsError, Shown};
 use crate::config::{Config, Fixture};
 #[cfg(feature = "hardware")]
 use crate::desk::Desk;
-#[cfg(feature = "hardware")]
-use crate::people::office::Tools;
 use crate::desk::Handles;
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Event, LineHandle};
 use crate::model::ProductOrder;
+#[cfg(feature = "hardware")]
+use crate::people::office::Tools;
 use crate::people::{Office, People};
 use crate::records::{Attempt, Records, RecordsError, SqliteRecords, Verified};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
@@ -360,7 +360,8 @@ impl Station {
         let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
         let gate = Some(self.people.clone());
-        let desk = Desk::behind(self.records.clone(), agent, fixtures, line.commands(), line.subscribe(), gate)?;
+        let desk =
+            Desk::behind(self.records.clone(), agent, fixtures, line.commands(), line.subscribe(), gate)?;
         let (home, key) = (self.home.clone(), self.records.station_key());
         let tools = Tools {
             line: Box::new(line.commands()),
@@ -399,12 +400,14 @@ fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure>
     let file = SealedFile::at(folder.join("export.sealed"));
     let seed = if file.path().exists() {
         let bytes = file.read(key).map_err(secrets_failure)?;
-        Secret::<32>::from_slice(&bytes)
-            .ok_or_else(|| secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() }))?
+        Secret::<32>::from_slice(&bytes).ok_or_else(|| {
+            secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() })
+        })?
     } else {
         let seed = Secret::<32>::random().map_err(secrets_failure)?;
-        std::fs::create_dir_all(&folder)
-            .map_err(|source| secrets_failure(SecretsError::File { path: folder.display().to_string(), source }))?;
+        std::fs::create_dir_all(&folder).map_err(|source| {
+            secrets_failure(SecretsError::File { path: folder.display().to_string(), source })
+        })?;
         file.write(key, seed.expose()).map_err(secrets_failure)?;
         seed
     };
@@ -498,15 +501,16 @@ pub fn preflight(options: &Options) -> Preflight {
         }
         Err(error) => return unopened(records_failure(error), None, unknown("the database does not open")),
     };
-    let database = records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
-        Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
-        None => Ok(format!(
-            "{}: sound, {} events and {} audit rows, histories unbroken",
-            options.records_path().display(),
-            found.events,
-            found.audit
-        )),
-    });
+    let database =
+        records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
+            Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
+            None => Ok(format!(
+                "{}: sound, {} events and {} audit rows, histories unbroken",
+                options.records_path().display(),
+                found.events,
+                found.audit
+            )),
+        });
     let newest_ms = records.list_batches().ok().and_then(|batches| {
         batches
             .iter()

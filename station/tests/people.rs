@@ -120,7 +120,11 @@ fn pins_and_badges_let_in_their_person_and_the_newest_login_counts() {
     assert_eq!(people.login(&badge("EMP-0042")).unwrap().name, "Tom");
     assert_eq!(people.login(&badge("EMP-0043")).unwrap_err().code, FailureCode::LoginFailed);
     assert_eq!(people.login(&pin("Nobody", "2580")).unwrap_err().code, FailureCode::LoginFailed);
-    assert_eq!(people.login(&pin("Tom", "EMP-0042")).unwrap_err().code, FailureCode::LoginFailed, "a badge is no PIN");
+    assert_eq!(
+        people.login(&pin("Tom", "EMP-0042")).unwrap_err().code,
+        FailureCode::LoginFailed,
+        "a badge is no PIN"
+    );
     assert_eq!(people.login(&badge("2580")).unwrap_err().code, FailureCode::LoginFailed);
     assert_eq!(people.operator(), "Tom", "a failed try puts nobody out");
     people.login(&pin("Ana Petrović", "729450")).unwrap();
@@ -176,7 +180,10 @@ fn many_wrong_names_stop_all_tries_for_a_minute() {
     let place = Place::new();
     let people = staffed(&place);
     for n in 0..20 {
-        assert_eq!(people.login(&pin(&format!("name {n}"), "2580")).unwrap_err().code, FailureCode::LoginFailed);
+        assert_eq!(
+            people.login(&pin(&format!("name {n}"), "2580")).unwrap_err().code,
+            FailureCode::LoginFailed
+        );
     }
     assert_eq!(people.login(&pin("Tom", "2580")).unwrap_err().code, FailureCode::LockedOut);
     place.later(61);
@@ -191,7 +198,10 @@ fn people_are_looked_after_by_admins_and_the_last_admin_stays() {
         people.set_role("Ana Petrović", Role::Qa, None).unwrap_err(),
         people.set_active("Ana Petrović", false).unwrap_err(),
     ] {
-        assert!(failed.code == FailureCode::InvalidInput && failed.sentence.contains("last admin"), "{failed}");
+        assert!(
+            failed.code == FailureCode::InvalidInput && failed.sentence.contains("last admin"),
+            "{failed}"
+        );
     }
     let longer = people.set_role("Tom", Role::Qa, None).unwrap_err();
     assert!(longer.remedy.contains("6 characters"), "{longer}");
@@ -205,7 +215,10 @@ fn people_are_looked_after_by_admins_and_the_last_admin_stays() {
     people.login(&pin("Quin", "quality7")).unwrap();
     // Everybody may change their own PIN, and nobody else's.
     people.set_pin("Quin", &Pin::new("quality9".to_owned())).unwrap();
-    assert_eq!(people.set_pin("Tom", &Pin::new("quality9".to_owned())).unwrap_err().code, FailureCode::NotAllowed);
+    assert_eq!(
+        people.set_pin("Tom", &Pin::new("quality9".to_owned())).unwrap_err().code,
+        FailureCode::NotAllowed
+    );
     assert_eq!(people.add(&person("Eve", Role::Admin, "evil00l")).unwrap_err().code, FailureCode::NotAllowed);
     assert!(people.login(&pin("Quin", "quality7")).is_err());
     people.login(&pin("Quin", "quality9")).unwrap();
@@ -256,7 +269,13 @@ fn the_station_locks_itself_and_the_person_stays() {
     let told = actions(&people);
     assert_eq!(
         told[told.len() - 5..],
-        ["Tom login Tom", "Tom locked ", "Quin login Quin", "Quin locked ", "Ana Petrović login Ana Petrović"]
+        [
+            "Tom login Tom",
+            "Tom locked ",
+            "Quin login Quin",
+            "Quin locked ",
+            "Ana Petrović login Ana Petrović"
+        ]
     );
 }
 
@@ -285,8 +304,12 @@ fn every_act_has_its_row_before_it_and_a_failure_another() {
     let scraps = of(AuditFilter { action: "SCRAP".into(), ..AuditFilter::default() });
     assert_eq!(scraps.len(), 2);
     assert_eq!(scraps[0].detail, json!({ "failed": "K604" }));
-    let refused = of(AuditFilter { person: "tom".into(), action: "refused".into(), ..AuditFilter::default() });
-    assert_eq!((refused.len(), refused[0].subject.as_str(), refused[0].role.as_str()), (1, "B1-2", "technician"));
+    let refused =
+        of(AuditFilter { person: "tom".into(), action: "refused".into(), ..AuditFilter::default() });
+    assert_eq!(
+        (refused.len(), refused[0].subject.as_str(), refused[0].role.as_str()),
+        (1, "B1-2", "technician")
+    );
     assert_eq!(refused[0].detail["right"], "scrap units");
     let page = of(AuditFilter { before: refused[0].seq, limit: 2, ..AuditFilter::default() });
     assert_eq!(page.iter().map(|e| e.seq).collect::<Vec<_>>(), [refused[0].seq - 1, refused[0].seq - 2]);
@@ -303,7 +326,11 @@ fn a_touched_audit_row_is_named_with_its_place() {
         ("subject", "UPDATE audit SET subject = 'B-9' WHERE seq = 4", 4),
         ("detail", "UPDATE audit SET detail = '{}' WHERE seq = 4", 4),
         ("chain", "UPDATE audit SET chain = zeroblob(32) WHERE seq = 4", 4),
-        ("a text moved to the next column", "UPDATE audit SET action = action || subject, subject = '' WHERE seq = 4", 4),
+        (
+            "a text moved to the next column",
+            "UPDATE audit SET action = action || subject, subject = '' WHERE seq = 4",
+            4,
+        ),
         ("number", "UPDATE audit SET seq = 99 WHERE seq = 7", 99),
         ("removed", "DELETE FROM audit WHERE seq = 4", 5),
         (
@@ -329,7 +356,11 @@ fn a_touched_audit_row_is_named_with_its_place() {
         place.sql().execute_batch("DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete").unwrap();
         place.sql().execute_batch(sql).unwrap();
         let broken = place_broken(&people);
-        assert_eq!((broken.len(), broken[0].table, broken[0].row), (1, "audit", place_of), "{what}: {broken:?}");
+        assert_eq!(
+            (broken.len(), broken[0].table, broken[0].row),
+            (1, "audit", place_of),
+            "{what}: {broken:?}"
+        );
         assert!(broken[0].at_ms.is_some_and(|t| t == at || t == at + 1), "{what}: {broken:?}");
     }
 }
@@ -386,7 +417,10 @@ fn the_units_history_has_a_sealed_end_too() {
 fn a_station_from_before_there_were_people_is_open() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("station.db");
-    rusqlite::Connection::open(&path).unwrap().execute_batch(include_str!("../../db/fixtures/schema-5.sql")).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(include_str!("../../db/fixtures/schema-5.sql"))
+        .unwrap();
     let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
     let found = records.verify_all().unwrap();
     assert_eq!((found.broken.len(), found.events, found.audit), (0, 15, 0));
@@ -432,7 +466,10 @@ impl Program<'_> {
         let mut command = Command::new("setsid");
         // Without a controlling terminal nobody can be asked.
         command.arg("--wait").arg(env!("CARGO_BIN_EXE_keywright"));
-        command.args(["--home", self.0.to_str().unwrap(), "--demo", "--json"]).args(args).stdin(Stdio::null());
+        command
+            .args(["--home", self.0.to_str().unwrap(), "--demo", "--json"])
+            .args(args)
+            .stdin(Stdio::null());
         for name in ["HOME", "OPERATOR", "PERSON", "PIN", "BADGE", "NEW_PIN", "NEW_BADGE"] {
             command.env_remove(format!("KEYWRIGHT_{name}"));
         }
@@ -460,11 +497,15 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     let program = Program(home.path());
     let open = |args: &[&str]| program.run(None, &[], args);
     open(&["--operator", "Ada", "anchors", "init", "--region", "7"]).ok();
-    open(&["people", "add", "Tom", "--role", "technician", "--new-pin-file", "/nonexistent"]).error(2, "K608");
-    let weak = program.run(None, &[("KEYWRIGHT_NEW_PIN", "123456")], &["people", "add", "Ana", "--role", "admin"]);
+    open(&["people", "add", "Tom", "--role", "technician", "--new-pin-file", "/nonexistent"])
+        .error(2, "K608");
+    let weak =
+        program.run(None, &[("KEYWRIGHT_NEW_PIN", "123456")], &["people", "add", "Ana", "--role", "admin"]);
     weak.error(2, "K608");
     assert!(!weak.out.contains("123456") && !weak.err.contains("123456"));
-    let first = program.run(None, &[("KEYWRIGHT_NEW_PIN", "729450")], &["people", "add", "Ana", "--role", "admin"]).ok();
+    let first = program
+        .run(None, &[("KEYWRIGHT_NEW_PIN", "729450")], &["people", "add", "Ana", "--role", "admin"])
+        .ok();
     assert_eq!(first.of("person")[0]["role"], "admin");
     // From now on nothing goes without a person, but looking does.
     let order = ["po", "new", "PO-1", "--model", "KW-GATEWAY-429", "--quantity", "5", "--region", "7"];
@@ -490,7 +531,9 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     program.run(VERA, &[], &["batch", "close", "B-1"]).ok();
     program.run(VERA, &[], &["anchors", "init", "--region", "8"]).error(5, "K810");
     // A PIN from a file, a badge from the environment, and wrong ones.
-    program.run(None, &[], &["--person", "Tom", "--pin-file", file, "line", "run", "--batch", "B-1"]).error(5, "K601");
+    program
+        .run(None, &[], &["--person", "Tom", "--pin-file", file, "line", "run", "--batch", "B-1"])
+        .error(5, "K601");
     program.run(None, &[("KEYWRIGHT_BADGE", "EMP-0042")], &["unit", "show", "X"]).error(5, "K810");
     let wrong = program.run(Some(("Tom", "9999")), &[], &["line", "run", "--batch", "B-1"]);
     assert!(wrong.error(5, "K812")["message"].as_str().unwrap().contains("4 tries are left"));
@@ -502,11 +545,15 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     program.run(TOM, &[("KEYWRIGHT_NEW_PIN", "7391")], &["people", "pin", "Tom"]).ok();
     program.run(TOM, &[], &["people", "list"]).error(5, "K812");
     let listed = program.run(ANA, &[], &["people", "list"]).ok().of("person");
-    assert_eq!(listed.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(), ["Ana", "Tom", "Vera"]);
+    assert_eq!(
+        listed.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["Ana", "Tom", "Vera"]
+    );
     program.run(ANA, &[], &["people", "deactivate", "Ana"]).error(2, "K608");
     // Who did what.
     let rows = program.run(VERA, &[], &["audit", "list", "--by", "Vera"]).ok().of("audit");
-    let told: Vec<_> = rows.iter().map(|r| (r["action"].as_str().unwrap(), r["subject"].as_str().unwrap())).collect();
+    let told: Vec<_> =
+        rows.iter().map(|r| (r["action"].as_str().unwrap(), r["subject"].as_str().unwrap())).collect();
     assert!(told.contains(&("batch-created", "B-1")) && told.contains(&("po-created", "PO-1")), "{told:?}");
     assert!(told.contains(&("refused", "region 8")), "{told:?}");
     let failed = program.run(ANA, &[], &["audit", "list", "--action", "locked-out"]).ok().of("audit");
@@ -516,7 +563,10 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     let export = ["audit", "export", "--out", out.to_str().unwrap()];
     program.run(VERA, &[], &export).error(5, "K810");
     let exported = program.run(ANA, &[], &export).ok().of("audit-export").remove(0);
-    assert_eq!(exported["rows"].as_u64().unwrap(), std::fs::read_to_string(&out).unwrap().lines().count() as u64);
+    assert_eq!(
+        exported["rows"].as_u64().unwrap(),
+        std::fs::read_to_string(&out).unwrap().lines().count() as u64
+    );
     let key = home.path().join("export.pub.pem");
     open(&["verify", out.to_str().unwrap(), "--key", key.to_str().unwrap()]).ok();
     let text = std::fs::read_to_string(&out).unwrap();

@@ -140,7 +140,9 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Unit(args::Unit::Scrap(args)) => qa::scrap(station, args, out),
         Command::Alarms(args) => qa::alarms(station, args, out),
         Command::Export(args) => export_batch(station, args, out),
-        Command::Anchors(args::Anchors::Init { region }) => Ok(show_anchors(&station.init_anchors(*region)?, out)),
+        Command::Anchors(args::Anchors::Init { region }) => {
+            Ok(show_anchors(&station.init_anchors(*region)?, out))
+        }
         Command::People(command) => people::people(station, command, out),
         Command::Audit(command) => people::audit(station, command, out),
         // The rest needs no station, and was done before.
@@ -217,7 +219,8 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
     };
-    gui::run((line, desk), Some(Box::new(office)), window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
+    gui::run((line, desk), Some(Box::new(office)), window)
+        .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
 

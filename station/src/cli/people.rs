@@ -29,10 +29,16 @@ enum Need {
 
 fn need(command: &Command) -> Need {
     use args::{Anchors, Audit, Batch, Line, Po, Unit};
-    let act = |right, action, subject: &str, detail| Need::Act(right, action, subject.trim().to_owned(), detail);
+    let act =
+        |right, action, subject: &str, detail| Need::Act(right, action, subject.trim().to_owned(), detail);
     let campaign = |c: &args::Campaign| json!({ "count": c.count, "fixtures": c.fixture });
     let qa = |act: Act, decision: &args::Decision| {
-        Need::Act(act.right(), act.audit(), decision.unit.trim().to_owned(), json!({ "reason": decision.reason }))
+        Need::Act(
+            act.right(),
+            act.audit(),
+            decision.unit.trim().to_owned(),
+            json!({ "reason": decision.reason }),
+        )
     };
     match command {
         Command::Line(Line::Run(args)) => act(
@@ -63,7 +69,9 @@ fn need(command: &Command) -> Need {
             json!({ "since": args.since.to_string(), "reason": args.reason }),
         ),
         Command::Unit(Unit::Show { .. }) => Need::Look(Right::SeeUnits),
-        Command::Unit(Unit::Rekey { campaign: c, .. }) => act(Right::Reprovision, "units-rekeyed", &c.batch, campaign(c)),
+        Command::Unit(Unit::Rekey { campaign: c, .. }) => {
+            act(Right::Reprovision, "units-rekeyed", &c.batch, campaign(c))
+        }
         Command::Unit(Unit::Move { cloud, campaign: c }) => {
             let mut detail = campaign(c);
             detail["cloud"] = json!(cloud);
@@ -115,9 +123,9 @@ pub fn through_gate(options: &station::Options, global: &Global, command: &Comma
             station.people.demand(right, "looked", "")?;
             super::carry_out(&station, command, out)
         }
-        Need::Act(right, action, subject, detail) => station
-            .people
-            .act(right, (action, &subject), detail, || super::carry_out(&station, command, out)),
+        Need::Act(right, action, subject, detail) => {
+            station.people.act(right, (action, &subject), detail, || super::carry_out(&station, command, out))
+        }
     }
 }
 
@@ -224,7 +232,9 @@ pub fn people(station: &Station, command: &args::People, out: Out) -> Done {
         args::People::List => {
             let rows: Vec<_> = people.list()?.iter().map(row).collect();
             if rows.is_empty() {
-                out.text("nobody works here by name: this station is open. keywright people add NAME --role admin");
+                out.text(
+                    "nobody works here by name: this station is open. keywright people add NAME --role admin",
+                );
             } else {
                 out.table(&PERSON_HEAD, &rows);
             }
@@ -277,8 +287,12 @@ pub fn people(station: &Station, command: &args::People, out: Out) -> Done {
             let person = people.set_badge(name, badge.as_ref())?;
             say(&person, format_args!("has {}", if person.badge { "a new badge" } else { "no badge" }))
         }
-        args::People::Deactivate { name } => say(&people.set_active(name, false)?, format_args!("is switched off")),
-        args::People::Activate { name } => say(&people.set_active(name, true)?, format_args!("can log in again")),
+        args::People::Deactivate { name } => {
+            say(&people.set_active(name, false)?, format_args!("is switched off"))
+        }
+        args::People::Activate { name } => {
+            say(&people.set_active(name, true)?, format_args!("can log in again"))
+        }
         args::People::Unlock { name } => say(&people.unlock(name)?, format_args!("can try again")),
     }
 }

@@ -49,6 +49,9 @@ pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) 
     if state == UnitState::Scrapped {
         return Some("It was scrapped; it never comes back".into());
     }
+    if let Some(why) = seen.people.refusal(act.right()) {
+        return Some(why);
+    }
     if seen.line.operator.is_empty() {
         return Some("Say first who works here: Operator, in the header".into());
     }

@@ -2,12 +2,14 @@
 
 use super::icons::{self, Icon};
 use super::line_view::{Picker, Tab, ViewState};
+use super::lock_screen;
 use super::shell::{self, Asked, Seen};
 use super::state;
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::line::{Command, Snapshot};
 use crate::model::{Batch, BatchState};
+use crate::people::Right;
 use egui::{
     Align2, Color32, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
 };
@@ -133,7 +135,7 @@ fn two_lines(
 }
 
 /// Which view is shown; pressed to show the other.
-fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
+fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let half = rect.width() / 2.0;
     for (i, (tab, name, hint)) in [
@@ -145,24 +147,26 @@ fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
     {
         let place =
             Rect::from_min_size(pos2(rect.left() + half * i as f32, rect.top()), vec2(half, rect.height()));
-        let response = ui.interact(place, ui.scope_id().with(("tab", name)), Sense::click());
+        let off = if tab == Tab::Units { seen.people.refusal(Right::SeeUnits) } else { None };
+        let sense = if off.is_none() { Sense::click() } else { Sense::hover() };
+        let response = ui.interact(place, ui.scope_id().with(("tab", name)), sense);
         let shown = view.tab == tab;
-        response.widget_info(|| WidgetInfo::selected(Role::Tab, true, shown, name));
+        response.widget_info(|| WidgetInfo::selected(Role::Tab, off.is_none(), shown, name));
         let knob = place.shrink(3.0);
         let ink = if shown {
             ui.painter().rect_filled(knob, 7.0, p.running.solid);
             p.running.on_solid
         } else {
-            if response.hovered() {
+            if response.hovered() && off.is_none() {
                 ui.painter().rect_filled(knob, 7.0, p.hover);
             }
-            p.text
+            if off.is_none() { p.text } else { p.muted }
         };
         ui.painter().text(place.center(), Align2::CENTER_CENTER, name, strong(14.5), ink);
         if response.has_focus() {
             widgets::focus_ring(ui, knob, 7.0, p);
         }
-        if response.on_hover_text(hint).clicked() {
+        if response.on_hover_text(off.as_deref().unwrap_or(hint)).clicked() {
             shell::turn_to(tab, view);
         }
     }
@@ -200,7 +204,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         left += 110.0;
     }
     let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(136.0, 38.0));
-    tabs(ui, choice, view, p);
+    tabs(ui, choice, seen, view, p);
     left = choice.right() + 12.0;
 
     let batch =
@@ -247,10 +251,12 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if theme.show(ui, place(42.0, 36.0)).on_hover_text("Light or dark (Ctrl+D)").clicked() {
         view.toggle_theme(ui.ctx());
     }
-    let who = if snapshot.operator.is_empty() { "Nobody yet" } else { snapshot.operator.as_str() };
+    let (what, who, role) = lock_screen::chip(seen);
     let operator = place(if narrow { 140.0 } else { 158.0 }, row.height());
-    let response = two_lines(ui, operator, "Operator", who, "Operator", Some(Icon::Person), p);
-    if response.clicked() {
+    let response = two_lines(ui, operator, what, &who, &role, Some(Icon::Person), p);
+    if response.clicked() && seen.people.who().is_some() {
+        view.people.menu = !view.people.menu;
+    } else if response.clicked() {
         view.operator = if view.operator.is_none() { Some(snapshot.operator.clone()) } else { None };
     }
     right_of(&mut right, 6.0);
@@ -294,13 +300,23 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if view.operator.is_some() {
         name_operator(ui, operator, view, &mut out.line, p);
     }
+    if view.people.menu {
+        lock_screen::menu(ui, operator, seen, view, out, p);
+    }
 }
 
 fn right_of(right: &mut f32, gap: f32) {
     *right -= gap;
 }
 
-fn popup(ui: &Ui, name: &str, at: egui::Pos2, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> Rect {
+pub(super) fn popup(
+    ui: &Ui,
+    name: &str,
+    at: egui::Pos2,
+    width: f32,
+    p: &Palette,
+    add: impl FnOnce(&mut Ui),
+) -> Rect {
     egui::Area::new(Id::unique(name))
         .order(egui::Order::Foreground)
         .fade_in(false)
@@ -328,7 +344,7 @@ fn popup(ui: &Ui, name: &str, at: egui::Pos2, width: f32, p: &Palette, add: impl
 }
 
 /// Whether a press landed outside the popup and outside what opened it.
-fn pressed_outside(ui: &Ui, popup: Rect, opener: Rect) -> bool {
+pub(super) fn pressed_outside(ui: &Ui, popup: Rect, opener: Rect) -> bool {
     ui.input(|i| {
         i.pointer.any_pressed()
             && i.pointer.interact_pos().is_some_and(|at| !popup.contains(at) && !opener.contains(at))

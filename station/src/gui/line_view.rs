@@ -5,6 +5,7 @@
 
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::people_view::PeopleState;
 use super::state::{self, Seat, State};
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
@@ -32,6 +33,10 @@ pub enum Tab {
     Line,
     /// One unit: what QA does with it.
     Units,
+    /// Who works here.
+    People,
+    /// What people did.
+    Audit,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -61,6 +66,8 @@ pub struct ViewState {
     pub alarms: bool,
     /// The Units view.
     pub units: UnitsState,
+    /// Lock screen, people and audit log.
+    pub people: PeopleState,
 }
 
 impl Default for ViewState {
@@ -78,6 +85,7 @@ impl Default for ViewState {
             tab: Tab::Line,
             alarms: false,
             units: UnitsState::default(),
+            people: PeopleState::default(),
         }
     }
 }

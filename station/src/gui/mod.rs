@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `units_view` the units that come back, `decision` what QA decides about them. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -11,11 +11,14 @@
 //! - A frame is painted because something changed, a key was pressed, or a clock on the screen moved on; an idle
 //!   window paints nothing.
 
+mod audit_view;
 mod decision;
 mod header;
 mod icons;
 mod layout;
 mod line_view;
+mod lock_screen;
+mod people_view;
 pub mod scripted;
 mod shell;
 mod state;
@@ -24,8 +27,11 @@ mod tile;
 mod units_view;
 mod widgets;
 
+pub use audit_view::AuditState;
 pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
+pub use lock_screen::LockState;
+pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
@@ -159,7 +165,11 @@ pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
 ///
 /// # Errors
 /// See [`GuiError`]; nothing was sent to the line then.
-pub fn run(handles: Handles, people: Option<Box<dyn PeopleHandle>>, options: Options) -> Result<(), GuiError> {
+pub fn run(
+    handles: Handles,
+    people: Option<Box<dyn PeopleHandle>>,
+    options: Options,
+) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
         return Err(GuiError::NoDisplay);
     }

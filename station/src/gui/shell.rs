@@ -3,16 +3,20 @@
 //! Invariants: it reads snapshots and returns commands, nothing else; everything works without a mouse; while a list, the help or a
 //! dialog is open, no key reaches the line.
 
+use super::audit_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
+use super::lock_screen;
+use super::people_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
 use crate::line;
-use crate::people::office;
+use crate::people::Right;
+use crate::people::office::{self, Gate};
 use crate::records::AlarmOf;
 use egui::{Align2, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -42,13 +46,39 @@ pub struct Asked {
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
 pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
-    let mut out = Asked::default();
+    let mut out = Asked { touched: lock_screen::is_touched(ui), ..Asked::default() };
     view.observe(seen.line);
+    lock_screen::observe(seen, view);
+    if seen.people.is_locked() {
+        lock_screen::show(ui, seen, view, &mut out);
+        return out;
+    }
+    let free = keys(ui, view) && !lock_screen::keys(ui, seen, view, &mut out);
+    framed(ui, seen, view, free, &mut out);
     let p = palette(ui.ctx());
-    let all = ui.max_rect();
-    ui.painter().rect_filled(all, 0.0, p.background);
+    if view.alarms {
+        alarms(ui, seen, view, &mut out, p);
+    }
+    if view.matrix {
+        matrix(ui, view, p);
+    }
+    if view.help {
+        help(ui, view, p);
+    }
+    people_view::form(ui, seen, view, &mut out, p);
+    out
+}
 
-    let free = keys(ui, view);
+/// Header, view and footer; `free`: the view may have the keys.
+pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bool, out: &mut Asked) {
+    let p = palette(ui.ctx());
+    let mut all = ui.max_rect();
+    ui.painter().rect_filled(all, 0.0, p.background);
+    if seen.people.gate == Gate::Open {
+        let banner = Rect::from_min_size(all.min, vec2(all.width(), lock_screen::BANNER));
+        lock_screen::banner(ui, banner, view, p);
+        all.min.y = banner.bottom();
+    }
     let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(seen.line, view.tab)));
     let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
     let mut room = Rect::from_min_max(
@@ -62,18 +92,32 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             if free {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
             }
-            header::show(ui, head, seen, view, &mut out);
+            header::show(ui, head, seen, view, out);
             line_view::body(ui, &plan, seen.line, view, &mut out.line);
             let says = line_view::foot(seen.line, view, &plan);
             let keys = "1–9 start a fixture · Esc cancel · Ctrl+B batch · F2 units · F1 help";
             footer(ui, foot, view, &says, keys, p);
         }
+        Tab::Units if seen.people.refusal(Right::SeeUnits).is_some() => {
+            header::show(ui, head, seen, view, out);
+            let why = seen.people.refusal(Right::SeeUnits).unwrap_or_default();
+            people_view::not_for(ui, room, "Units that come back", &why, p);
+            footer(ui, foot, view, "", "F2 line · F1 help", p);
+        }
+        Tab::People | Tab::Audit => {
+            header::show(ui, head, seen, view, out);
+            match view.tab {
+                Tab::People => people_view::body(ui, room, seen, view, out, p),
+                _ => audit_view::body(ui, room, seen, view, out, p),
+            }
+            footer(ui, foot, view, "", "F2 line · F8 switch person · F9 lock · F1 help", p);
+        }
         Tab::Units => {
             if free {
-                units_view::keys(ui, seen, view, &mut out);
+                units_view::keys(ui, seen, view, out);
             }
-            header::show(ui, head, seen, view, &mut out);
-            units_view::body(ui, room, seen, view, free, &mut out);
+            header::show(ui, head, seen, view, out);
+            units_view::body(ui, room, seen, view, free, out);
             let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();
             let says = match running {
                 0 => String::new(),
@@ -83,16 +127,6 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             footer(ui, foot, view, &says, "Enter finds the unit · Esc puts it away · F2 line · F1 help", p);
         }
     }
-    if view.alarms {
-        alarms(ui, seen, view, &mut out, p);
-    }
-    if view.matrix {
-        matrix(ui, view, p);
-    }
-    if view.help {
-        help(ui, view, p);
-    }
-    out
 }
 
 /// Shows the other view.
@@ -111,7 +145,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    if view.units.form.is_some() {
+    if view.units.form.is_some() || view.people.form.is_some() || view.people.menu {
         // A decision is made or left before anything else.
         return false;
     }
@@ -224,12 +258,13 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                 sentence[..1].make_ascii_uppercase();
                 let top = Rect::from_min_max(words.min, pos2(words.right(), words.bottom() - 34.0));
                 widgets::block(ui, top, Align2::LEFT_TOP, &sentence, strong(14.5), p.text, 2);
+                let not_for = seen.people.refusal(Right::SeeUnits);
                 let seen_button = Button {
                     text: "I looked at it",
                     name: &format!("I looked at it: {sentence}"),
                     icon: None,
                     loud: Loud::Quiet,
-                    enabled: !seen.line.operator.is_empty(),
+                    enabled: !seen.line.operator.is_empty() && not_for.is_none(),
                     size: 13.5,
                 };
                 let w = seen_button.width(ui);
@@ -240,7 +275,9 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                     let operator = seen.line.operator.clone();
                     out.desk.push(desk::Command::SeeAlarm { id: alarm.id, operator });
                 }
-                if seen.line.operator.is_empty() {
+                if let Some(why) = not_for {
+                    pressed.on_hover_text(why);
+                } else if seen.line.operator.is_empty() {
                     pressed.on_hover_text("Say first who works here: Operator, in the header");
                 }
                 let mut right = place.left() - 8.0;
@@ -307,6 +344,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Ctrl+A", "auto-start on or off"),
     ("Ctrl+D", "light or dark"),
     ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
+    ("F8  F9", "another person, lock"),
     ("F11", "cover the whole screen or not"),
     ("Ctrl+Q", "close, once the running units are done"),
     ("F12", "save a picture of the window"),

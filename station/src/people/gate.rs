@@ -12,7 +12,9 @@ use super::session::{
 use super::{Right, Role};
 use crate::export::ExportSigner;
 use crate::failure::{Failure, FailureCode};
-use crate::records::{AuditEntry, AuditFilter, NewAudit, Person, PersonChange, PersonRow, RecordsError, SqliteRecords, Verified};
+use crate::records::{
+    AuditEntry, AuditFilter, NewAudit, Person, PersonChange, PersonRow, RecordsError, SqliteRecords, Verified,
+};
 use crate::secrets::write_atomically;
 use crate::station::{records_failure, secrets_failure};
 use serde_json::{Value, json};
@@ -111,7 +113,12 @@ impl People {
     ///
     /// # Errors
     /// As [`People::new`].
-    pub fn with(records: SqliteRecords, operator: &str, cost: PinCost, ticks: Ticks) -> Result<Self, Failure> {
+    pub fn with(
+        records: SqliteRecords,
+        operator: &str,
+        cost: PinCost,
+        ticks: Ticks,
+    ) -> Result<Self, Failure> {
         let open = !records.0.has_people().map_err(records_failure)?;
         let state = State { open, operator: operator.to_owned(), session: Session::new(Duration::ZERO) };
         Ok(Self { records, cost, ticks, state: Mutex::new(state), tries: Mutex::default() })
@@ -130,7 +137,11 @@ impl People {
     /// Who works here, for the records; empty while nobody does.
     pub fn operator(&self) -> String {
         let state = self.state();
-        if state.open { state.operator.clone() } else { state.session.who().map(|w| w.name.clone()).unwrap_or_default() }
+        if state.open {
+            state.operator.clone()
+        } else {
+            state.session.who().map(|w| w.name.clone()).unwrap_or_default()
+        }
     }
 
     /// Another name on an open station; on any other the name is that of who is logged in.
@@ -218,7 +229,11 @@ impl People {
     /// As [`People::permit`].
     pub fn demand(&self, right: Right, action: &str, subject: &str) -> Result<(), Failure> {
         self.permit(Some(right)).inspect_err(|failure| {
-            self.note("refused", subject, json!({ "action": action, "right": right.words(), "code": failure.code.to_string() }));
+            self.note(
+                "refused",
+                subject,
+                json!({ "action": action, "right": right.words(), "code": failure.code.to_string() }),
+            );
         })
     }
 
@@ -268,7 +283,9 @@ impl People {
         let row = match credential {
             _ if shown.is_too_long() || shown.is_empty() => None,
             Credential::Pin { name, .. } => records.person_named(name).map_err(records_failure)?,
-            Credential::Badge(badge) => records.person_of_badge(&badge.badge_mark(&key)).map_err(records_failure)?,
+            Credential::Badge(badge) => {
+                records.person_of_badge(&badge.badge_mark(&key)).map_err(records_failure)?
+            }
         };
         let Some(row) = row.filter(|row| row.person.active) else {
             self.cost.pretend();
@@ -316,7 +333,8 @@ impl People {
             let left = tries_left(tried);
             self.outsider(&name, json!({ "by": by, "tries_left": left }))?;
             if out.is_zero() {
-                let tries = if left == 1 { "1 try is left".to_owned() } else { format!("{left} tries are left") };
+                let tries =
+                    if left == 1 { "1 try is left".to_owned() } else { format!("{left} tries are left") };
                 return Err(Failure::new(FailureCode::LoginFailed, tries));
             }
             self.write(NewAudit {
@@ -379,8 +397,11 @@ impl People {
         let badge = new.badge.as_ref().map(|badge| self.kept_badge(name, badge)).transpose()?;
         let pin = new.pin.keep(&self.records.station_key(), name, self.cost)?;
         let entry = self.entry("person-added", name, json!({ "role": new.role, "badge": badge.is_some() }));
-        let person =
-            self.records.0.add_person((name.to_owned(), new.role), pin, badge, entry).map_err(records_failure)?;
+        let person = self
+            .records
+            .0
+            .add_person((name.to_owned(), new.role), pin, badge, entry)
+            .map_err(records_failure)?;
         if open {
             let ticks = (self.ticks)();
             let mut state = self.state();
@@ -399,11 +420,20 @@ impl People {
     fn find(&self, name: &str) -> Result<PersonRow, Failure> {
         let found = self.records.0.person_named(name).map_err(records_failure)?;
         found.ok_or_else(|| {
-            records_failure(RecordsError::NotFound { what: "person", name: name.trim().into(), list: "people list" })
+            records_failure(RecordsError::NotFound {
+                what: "person",
+                name: name.trim().into(),
+                list: "people list",
+            })
         })
     }
 
-    fn change(&self, person: &Person, change: PersonChange, (action, detail): (&str, Value)) -> Result<Person, Failure> {
+    fn change(
+        &self,
+        person: &Person,
+        change: PersonChange,
+        (action, detail): (&str, Value),
+    ) -> Result<Person, Failure> {
         let entry = self.entry(action, &person.name, detail);
         let now = self.records.0.change_person(person.id, change, Some(entry)).map_err(records_failure)?;
         let who = now.active.then(|| Who { id: now.id, name: now.name.clone(), role: now.role });
@@ -440,7 +470,8 @@ impl People {
     /// # Errors
     /// `NotAllowed`, `InvalidInput`.
     pub fn set_pin(&self, name: &str, pin: &Pin) -> Result<Person, Failure> {
-        let own = self.permit(None).is_ok() && self.session().0.is_some_and(|w| w.name.eq_ignore_ascii_case(name.trim()));
+        let own = self.permit(None).is_ok()
+            && self.session().0.is_some_and(|w| w.name.eq_ignore_ascii_case(name.trim()));
         if !own {
             self.demand(Right::ManagePeople, "pin-changed", name)?;
         }
@@ -516,8 +547,9 @@ impl People {
         rows.reverse();
         let mut text = Vec::new();
         for row in &rows {
-            let line = serde_json::to_vec(row)
-                .map_err(|e| Failure::new(FailureCode::StationFault, format!("audit row {}: {e}", row.seq)))?;
+            let line = serde_json::to_vec(row).map_err(|e| {
+                Failure::new(FailureCode::StationFault, format!("audit row {}: {e}", row.seq))
+            })?;
             text.extend_from_slice(&line);
             text.push(b'\n');
         }

@@ -170,7 +170,8 @@ mod tests {
     /// `docs/people.md` shows this table; the test keeps it true.
     #[test]
     fn the_table_of_rights_is_the_documented_one() {
-        let mut table = String::from("| may | Technician | QA | Vendor engineer | Admin |\n|---|---|---|---|---|\n");
+        let mut table =
+            String::from("| may | Technician | QA | Vendor engineer | Admin |\n|---|---|---|---|---|\n");
         for right in Right::ALL {
             let cells = Role::ALL.map(|role| if allows(role, *right) { "yes" } else { "–" });
             table += &format!("| {} | {} |\n", right.words(), cells.join(" | "));

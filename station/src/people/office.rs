@@ -275,9 +275,12 @@ impl LineHandle for Guarded {
             C::Shutdown | C::AutoStart(false) => None,
             C::StartFor { .. } | C::SetWork(_) => Some(Right::Reprovision),
             C::SetOperator(_) if !self.people.is_open() => return,
-            C::SelectBatch(_) | C::SetOperator(_) | C::Start(_) | C::StartAll | C::Cancel(_) | C::AutoStart(true) => {
-                Some(Right::RunLine)
-            }
+            C::SelectBatch(_)
+            | C::SetOperator(_)
+            | C::Start(_)
+            | C::StartAll
+            | C::Cancel(_)
+            | C::AutoStart(true) => Some(Right::RunLine),
         };
         if let Some(right) = right
             && let Err(failure) = self.people.permit(Some(right))
@@ -366,8 +369,10 @@ impl Clerk {
         self.view.gate = if self.people.is_open() { Gate::Open } else { Gate::People { who, locked } };
         match self.people.list() {
             Ok(persons) => {
-                self.view.names = persons.iter().filter(|p| p.active).map(|p| (p.name.clone(), p.role)).collect();
-                let sees = self.view.gate != Gate::Open && self.people.permit(Some(Right::ManagePeople)).is_ok();
+                self.view.names =
+                    persons.iter().filter(|p| p.active).map(|p| (p.name.clone(), p.role)).collect();
+                let sees =
+                    self.view.gate != Gate::Open && self.people.permit(Some(Right::ManagePeople)).is_ok();
                 self.view.persons = if sees { persons } else { Vec::new() };
             }
             Err(failure) => self.view.told = Told::Failed(failure),
@@ -389,7 +394,9 @@ impl Clerk {
                         (self.tools.line)(line::Command::SetOperator(who.name));
                     }
                     Err(failure) => {
-                        if let (FailureCode::LockedOut, Credential::Pin { name, .. }) = (failure.code, &credential) {
+                        if let (FailureCode::LockedOut, Credential::Pin { name, .. }) =
+                            (failure.code, &credential)
+                        {
                             self.view.wait_until = self.locked_until(name);
                         }
                         return Err(failure);
@@ -420,7 +427,11 @@ impl Clerk {
             }
             Command::SetBadge { name, badge } => {
                 let person = people.set_badge(&name, badge.as_ref())?;
-                Ok(Told::Done(format!("{} has {}", person.name, if person.badge { "a new badge" } else { "no badge" })))
+                Ok(Told::Done(format!(
+                    "{} has {}",
+                    person.name,
+                    if person.badge { "a new badge" } else { "no badge" }
+                )))
             }
             Command::SetActive { name, active } => {
                 let person = people.set_active(&name, active)?;
@@ -465,7 +476,8 @@ impl Clerk {
     }
 
     fn locked_until(&self, name: &str) -> Option<Instant> {
-        let person = self.people.list().ok()?.into_iter().find(|p| p.name.eq_ignore_ascii_case(name.trim()))?;
+        let person =
+            self.people.list().ok()?.into_iter().find(|p| p.name.eq_ignore_ascii_case(name.trim()))?;
         let left = left_of_lock_out(person.failures, person.locked_until_ms, crate::station::now_ms());
         (!left.is_zero()).then(|| Instant::now() + left)
     }

@@ -73,10 +73,7 @@ impl Pin {
             );
         }
         if self.is_too_long() || chars.iter().any(|c| c.is_control()) {
-            return refuse(
-                "The PIN can't be used".into(),
-                "Choose one of at most 128 printable characters",
-            );
+            return refuse("The PIN can't be used".into(), "Choose one of at most 128 printable characters");
         }
         if is_weak(&chars) || (chars.len() >= 4 && name.to_lowercase() == self.0.to_lowercase()) {
             return refuse(
@@ -152,13 +149,20 @@ fn is_weak(chars: &[char]) -> bool {
     let step = |by: i32| chars.windows(2).all(|w| w[1] as i32 - w[0] as i32 == by);
     // 7890 and 0987 are runs on a keypad.
     let digits: Option<Vec<u32>> = chars.iter().map(|c| c.to_digit(10)).collect();
-    let wraps = |by: u32| {
-        digits.as_ref().is_some_and(|d| d.windows(2).all(|w| (w[0] + by) % 10 == w[1]))
-    };
+    let wraps = |by: u32| digits.as_ref().is_some_and(|d| d.windows(2).all(|w| (w[0] + by) % 10 == w[1]));
     let piece = |n: usize| chars.len() > n && chars.iter().enumerate().all(|(i, c)| *c == chars[i % n]);
     let text: String = chars.iter().collect::<String>().to_lowercase();
     const WORDS: [&str; 10] = [
-        "password", "passwort", "keywright", "qwerty", "qwertz", "azerty", "letmein", "welcome", "admin1", "147258",
+        "password",
+        "passwort",
+        "keywright",
+        "qwerty",
+        "qwertz",
+        "azerty",
+        "letmein",
+        "welcome",
+        "admin1",
+        "147258",
     ];
     [-1, 0, 1].into_iter().any(step)
         || wraps(1)
@@ -184,7 +188,8 @@ impl PinCost {
 
     fn hash(self, input: &[u8]) -> Result<String, Failure> {
         let failed = |detail: String| secrets_failure(SecretsError::Parameters { detail });
-        let params = argon2::Params::new(self.memory_kib, self.passes, 1, Some(32)).map_err(|e| failed(e.to_string()))?;
+        let params = argon2::Params::new(self.memory_kib, self.passes, 1, Some(32))
+            .map_err(|e| failed(e.to_string()))?;
         let salt: [u8; 16] = random().map_err(secrets_failure)?;
         argon2::Argon2::default()
             .hash_password_customized(input, &salt, Some("argon2id"), None, params)
@@ -219,7 +224,20 @@ mod tests {
     #[test]
     fn short_and_trivial_pins_are_refused_with_what_to_do() {
         for weak in [
-            "", "123", "0000", "1234", "4321", "9876", "7890", "0987", "1212", "123123", "abcd", "password1", "Qwerty", "147258",
+            "",
+            "123",
+            "0000",
+            "1234",
+            "4321",
+            "9876",
+            "7890",
+            "0987",
+            "1212",
+            "123123",
+            "abcd",
+            "password1",
+            "Qwerty",
+            "147258",
         ] {
             let failure = pin(weak).check_new("Ada", Role::Technician).unwrap_err();
             assert_eq!(failure.code, FailureCode::InvalidInput);

@@ -115,7 +115,9 @@ impl Session {
     /// `LoginNeeded`, `NotAllowed`.
     pub fn permit(&self, right: Option<Right>) -> Result<Who, Failure> {
         match (&self.who, right) {
-            (Some(_), _) if self.locked => Err(Failure::new(FailureCode::LoginNeeded, "the station is locked")),
+            (Some(_), _) if self.locked => {
+                Err(Failure::new(FailureCode::LoginNeeded, "the station is locked"))
+            }
             (None, _) => Err(Failure::new(FailureCode::LoginNeeded, "")),
             (Some(who), Some(right)) if !allows(who.role, right) => Err(not_allowed(who, right)),
             (Some(who), _) => Ok(who.clone()),

@@ -41,11 +41,9 @@ pub(super) fn to_latest(
         }
         _ => M::up(sql),
     });
-    Migrations::new(steps.collect()).to_latest(connection).map_err(|e| {
-        match e {
-            rusqlite_migration::Error::RusqliteError { err, .. } => super::sqlite::map_error(path, err),
-            other => RecordsError::Other { path: path.into(), detail: other.to_string() },
-        }
+    Migrations::new(steps.collect()).to_latest(connection).map_err(|e| match e {
+        rusqlite_migration::Error::RusqliteError { err, .. } => super::sqlite::map_error(path, err),
+        other => RecordsError::Other { path: path.into(), detail: other.to_string() },
     })
 }
 

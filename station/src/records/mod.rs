@@ -27,8 +27,8 @@ pub(crate) use agent_store::{
 };
 pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
 pub use migrate::SCHEMA_VERSION;
-pub(crate) use people_store::{PersonChange, PersonRow};
 pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
+pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};

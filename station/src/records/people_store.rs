@@ -9,10 +9,10 @@
 //! Heads are written in the transaction that moves the end, so an end that is not where its head says was moved by somebody else.
 //! When a station opens on such an end it says so in the audit log itself, where it stays.
 
-use super::sqlite::{Inner, SqliteRecords, map_error, now, refused};
-use super::writer::Tx;
 use super::RecordsError;
 use super::qa_store::run;
+use super::sqlite::{Inner, SqliteRecords, map_error, now, refused};
+use super::writer::Tx;
 use crate::failure::{Failure, FailureCode};
 use crate::people::Role;
 use crate::secrets::StationKey;
@@ -180,8 +180,7 @@ pub struct Verified {
     pub broken: Vec<Broken>,
 }
 
-const PERSONS: &str =
-    "SELECT id, name, role, pin, badge, badge_mark, active, failures, locked_until_ms, created_at_ms, seal FROM person";
+const PERSONS: &str = "SELECT id, name, role, pin, badge, badge_mark, active, failures, locked_until_ms, created_at_ms, seal FROM person";
 
 fn person_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<PersonRow> {
     let badge: Option<String> = r.get(4)?;
@@ -273,13 +272,21 @@ impl End {
 }
 
 fn put(c: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
-    c.prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")?
-        .execute((key, value))
-        .map(drop)
+    c.prepare_cached(
+        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )?
+    .execute((key, value))
+    .map(drop)
 }
 
 /// Writes a head: where a chain ends, and for the audit log how many people there are.
-fn put_head(c: &Connection, key: &StationKey, name: &str, end: End, people: Option<i64>) -> rusqlite::Result<()> {
+fn put_head(
+    c: &Connection,
+    key: &StationKey,
+    name: &str,
+    end: End,
+    people: Option<i64>,
+) -> rusqlite::Result<()> {
     let mut head = end.seq.to_be_bytes().to_vec();
     head.extend_from_slice(&end.chain);
     if let Some(people) = people {
@@ -292,8 +299,10 @@ fn put_head(c: &Connection, key: &StationKey, name: &str, end: End, people: Opti
 
 /// Reads a head; `None` if it is missing or was not written by this station.
 fn head(c: &Connection, key: &StationKey, name: &str) -> rusqlite::Result<Option<(End, i64)>> {
-    let value: Option<Vec<u8>> =
-        c.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([name], |r| r.get(0)).optional()?;
+    let value: Option<Vec<u8>> = c
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([name], |r| r.get(0))
+        .optional()?;
     let read = || {
         let value = value?;
         let (body, mac) = value.split_last_chunk::<32>()?;
@@ -339,21 +348,35 @@ fn append(c: &Connection, key: &StationKey, at_ms: i64, new: &NewAudit) -> rusql
 }
 
 /// What the end of a table says against its head; `None`: it is where it should be.
-fn end_broken(c: &Connection, key: &StationKey, table: &'static str, name: &str) -> rusqlite::Result<Option<Broken>> {
+fn end_broken(
+    c: &Connection,
+    key: &StationKey,
+    table: &'static str,
+    name: &str,
+) -> rusqlite::Result<Option<Broken>> {
     let end = End::of(c, table)?;
     let at = |seq: i64| -> rusqlite::Result<Option<i64>> {
-        c.prepare_cached(&format!("SELECT at_ms FROM {table} WHERE seq = ?1"))?.query_row([seq], |r| r.get(0)).optional()
+        c.prepare_cached(&format!("SELECT at_ms FROM {table} WHERE seq = ?1"))?
+            .query_row([seq], |r| r.get(0))
+            .optional()
     };
     let what = match head(c, key, name)? {
         None => "the seal of the table's end is missing or was not made by this station".to_owned(),
         Some((kept, _)) if kept == end => return Ok(None),
         Some((kept, _)) if kept.seq > end.seq => {
-            format!("the table ended with row {}; rows {} to {} were removed from its end", kept.seq, end.seq + 1, kept.seq)
+            format!(
+                "the table ended with row {}; rows {} to {} were removed from its end",
+                kept.seq,
+                end.seq + 1,
+                kept.seq
+            )
         }
         Some((kept, _)) if kept.seq < end.seq => {
             format!("the table ended with row {}; what follows was not written by this station", kept.seq)
         }
-        Some(_) => "the end is not the one that this station wrote; a row up to here was rewritten".to_owned(),
+        Some(_) => {
+            "the end is not the one that this station wrote; a row up to here was rewritten".to_owned()
+        }
     };
     Ok(Some(Broken { table, row: end.seq, at_ms: at(end.seq)?, what }))
 }
@@ -417,7 +440,8 @@ impl Inner {
         match (count, ever) {
             (0, false) => Ok(false),
             (0, true) => {
-                let what = "all people are gone, or the history does not say that there never were any".into();
+                let what =
+                    "all people are gone, or the history does not say that there never were any".into();
                 Err(broken_failure(&Broken { table: "person", row: 0, at_ms: None, what }))
             }
             _ => Ok(true),
@@ -427,7 +451,9 @@ impl Inner {
     /// Everybody, in the order they came.
     pub(crate) fn persons(&self) -> Result<Vec<Person>, RecordsError> {
         self.read(|c| {
-            c.prepare_cached(&format!("{PERSONS} ORDER BY id"))?.query_map([], |r| Ok(person_row(r)?.person))?.collect()
+            c.prepare_cached(&format!("{PERSONS} ORDER BY id"))?
+                .query_map([], |r| Ok(person_row(r)?.person))?
+                .collect()
         })
     }
 
@@ -443,14 +469,18 @@ impl Inner {
 
     pub(crate) fn person_named(&self, name: &str) -> Result<Option<PersonRow>, RecordsError> {
         let row = self.read(|c| {
-            c.prepare_cached(&format!("{PERSONS} WHERE name = ?1"))?.query_row([name.trim()], person_row).optional()
+            c.prepare_cached(&format!("{PERSONS} WHERE name = ?1"))?
+                .query_row([name.trim()], person_row)
+                .optional()
         })?;
         self.sealed(row)
     }
 
     pub(crate) fn person_of_badge(&self, mark: &[u8; 16]) -> Result<Option<PersonRow>, RecordsError> {
         let row = self.read(|c| {
-            c.prepare_cached(&format!("{PERSONS} WHERE badge_mark = ?1"))?.query_row([mark], person_row).optional()
+            c.prepare_cached(&format!("{PERSONS} WHERE badge_mark = ?1"))?
+                .query_row([mark], person_row)
+                .optional()
         })?;
         self.sealed(row)
     }
@@ -602,8 +632,10 @@ impl Inner {
     /// Tries that were refused between two moments, of all names and badges.
     pub(crate) fn failed_tries(&self, from_ms: i64, to_ms: i64) -> Result<u32, RecordsError> {
         self.read(|c| {
-            c.prepare_cached("SELECT count(*) FROM audit WHERE action = 'login-failed' AND at_ms > ?1 AND at_ms <= ?2")?
-                .query_row((from_ms, to_ms), |r| r.get(0))
+            c.prepare_cached(
+                "SELECT count(*) FROM audit WHERE action = 'login-failed' AND at_ms > ?1 AND at_ms <= ?2",
+            )?
+            .query_row((from_ms, to_ms), |r| r.get(0))
         })
     }
 

@@ -281,8 +281,9 @@ impl SqliteRecords {
 /// Recomputes the units' history: how many events fit, and the first that does not.
 pub(super) fn event_chain(c: &Connection) -> rusqlite::Result<(u64, Option<Broken>)> {
     let (mut last, mut count) = ([0u8; 32], 0u64);
-    let mut statement =
-        c.prepare_cached("SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq")?;
+    let mut statement = c.prepare_cached(
+        "SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq",
+    )?;
     let mut rows = statement.query([])?;
     while let Some(r) = rows.next()? {
         let (kind, detail): (String, String) = (r.get(4)?, r.get(5)?);
@@ -393,7 +394,9 @@ fn stored_key(
         .optional()
         .map_err(map)?;
     recipe
-        .map(|recipe| StationKey::open(passphrase, &KeyRecipe::from_bytes(&recipe).map_err(secrets)?).map_err(secrets))
+        .map(|recipe| {
+            StationKey::open(passphrase, &KeyRecipe::from_bytes(&recipe).map_err(secrets)?).map_err(secrets)
+        })
         .transpose()
 }
 

@@ -81,7 +81,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, path: String, key: Arc<StationKey>) -> Result<Self, RecordsError> {
+    pub(super) fn start(
+        connection: Connection,
+        path: String,
+        key: Arc<StationKey>,
+    ) -> Result<Self, RecordsError> {
         let (jobs, queue) = mpsc::channel::<Box<dyn Job>>();
         let name = path.clone();
         let thread = std::thread::Builder::new()
