@@ -4,6 +4,7 @@
 //! A fixture that can't be told apart is never guessed: a wrong pair would put one unit's id on another unit's record.
 
 use crate::failure::{Failure, FailureCode};
+use crate::i18n::LanguageChoice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -28,8 +29,36 @@ pub struct Config {
     pub clouds: Vec<CloudConfig>,
     /// After how much idleness the window locks itself; zero = never.
     pub auto_lock: Duration,
+    /// What the window speaks; the command line speaks English.
+    pub language: LanguageChoice,
+    /// Backups by the clock.
+    pub backup: BackupConfig,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
+}
+
+/// Where and how often the station is backed up while it works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// The folder; absent: `backups` in the home. A relative one was relative to the configuration's folder.
+    pub folder: Option<PathBuf>,
+    /// Hours between two backups; 0 = never by the clock.
+    pub every_hours: u32,
+    /// This many stay; older ones are removed.
+    pub keep: u32,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self { folder: None, every_hours: 24, keep: 14 }
+    }
+}
+
+impl BackupConfig {
+    /// The folder in use.
+    pub fn folder_of(&self, home: &Path) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| home.join("backups"))
+    }
 }
 
 /// A cloud platform that units log in at.
@@ -98,6 +127,8 @@ impl Default for Config {
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
             auto_lock: Duration::from_secs(10 * 60),
+            language: LanguageChoice::System,
+            backup: BackupConfig::default(),
             demo: false,
         }
     }
@@ -106,7 +137,9 @@ impl Default for Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    window: Option<WindowTable>,
     station: Option<StationTable>,
+    backup: Option<BackupTable>,
     #[serde(default)]
     fixture: Vec<FixtureTable>,
     #[serde(default)]
@@ -118,6 +151,14 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct PeopleTable {
     auto_lock_minutes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupTable {
+    folder: Option<Spanned<PathBuf>>,
+    every_hours: Option<Spanned<u32>>,
+    keep: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +175,12 @@ struct StationTable {
     image: Option<Spanned<PathBuf>>,
     gray_release: Option<u32>,
     exchange_timeout_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WindowTable {
+    language: LanguageChoice,
 }
 
 #[derive(Deserialize)]
@@ -225,6 +272,34 @@ impl Config {
                 ));
             }
             config.auto_lock = Duration::from_secs(minutes.into_inner() * 60);
+        }
+        config.language = file.window.unwrap_or_default().language;
+        if let Some(backup) = file.backup {
+            if let Some(folder) = backup.folder {
+                if folder.get_ref().as_os_str().is_empty() {
+                    return Err(at(folder.span().start, "found an empty path, expected that of a folder"));
+                }
+                config.backup.folder =
+                    Some(path.parent().unwrap_or(Path::new(".")).join(folder.into_inner()));
+            }
+            if let Some(hours) = backup.every_hours {
+                if *hours.get_ref() > 24 * 366 {
+                    return Err(at(
+                        hours.span().start,
+                        "found more than a year, expected 1 to 8784 hours, or 0 for never",
+                    ));
+                }
+                config.backup.every_hours = hours.into_inner();
+            }
+            if let Some(keep) = backup.keep {
+                if !(1..=10_000).contains(keep.get_ref()) {
+                    return Err(at(
+                        keep.span().start,
+                        "found a number out of range, expected 1 to 10000 backups",
+                    ));
+                }
+                config.backup.keep = keep.into_inner();
+            }
         }
         for table in file.fixture {
             let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;

@@ -8,6 +8,7 @@
 //! - No command prints, logs or takes a secret as an argument (arguments show in the system's process list).
 
 pub mod args;
+mod backup;
 pub mod doctor;
 pub mod line;
 pub mod logging;
@@ -72,16 +73,19 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: &Cli, out: Out) -> Done {
     let global = &cli.global;
     match &cli.command {
-        // These two need no station: a recipient of lists runs them anywhere.
+        // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
         Some(Command::Verify(args)) => return verify(args, out),
         Some(Command::ImportCheck(args)) => return import_check(args, out),
+        Some(Command::Backup(args::Backup { check: Some(file), .. })) => return backup::check(file, out),
         _ => {}
     }
     let options = options(global)?;
     // Doctor looks without touching: not even the log folder is made in a home that is not there.
     if !matches!(cli.command, Some(Command::Doctor)) {
         options.prepare_home()?;
-        logging::start(&options.home.join("logs"), global.verbose);
+        let logs = options.home.join("logs");
+        logging::start(&logs, global.verbose);
+        crate::crash::install(&logs);
     }
     if global.demo {
         let mut err = std::io::stderr().lock();
@@ -102,6 +106,10 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::Line(args::Line::Fixtures)) => line::fixtures(&options, out),
         Some(Command::Anchors(args::Anchors::Show)) => {
             Ok(show_anchors(&station::show_anchors(&options)?, out))
+        }
+        Some(Command::Restore(args)) => {
+            people::before_restore(&options, global, &args.file)?;
+            backup::restore(&options, args, out)
         }
         Some(Command::Audit(args::Audit::Verify)) => people::verify(&options, out),
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
@@ -145,6 +153,7 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         }
         Command::People(command) => people::people(station, command, out),
         Command::Audit(command) => people::audit(station, command, out),
+        Command::Backup(args) => backup::make(station, args, out),
         // The rest needs no station, and was done before.
         _ => Ok(Exit::Pass),
     }
@@ -197,6 +206,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         people::log_in(&mut station, global)?;
     }
     let ((line, desk), office) = station.start_window()?;
+    let _backups = station.keep_backups()?;
     line.send(Order::SetOperator(station.operator.clone()));
     // The batch that is open alone needs no picking.
     let open: Vec<_> =
@@ -218,6 +228,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
+        language: station.config.language.language(),
     };
     gui::run((line, desk), Some(Box::new(office)), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;

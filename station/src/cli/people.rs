@@ -8,7 +8,7 @@ use crate::desk::Act;
 use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
 use crate::people::{Credential, NewPerson, Pin, Right, Role};
-use crate::records::{AuditFilter, Person};
+use crate::records::{AuditFilter, Person, SqliteRecords};
 use crate::secrets::{Passphrase, SecretsError};
 use crate::station::{self, Station, secrets_failure};
 use serde_json::{Value, json};
@@ -104,6 +104,8 @@ fn need(command: &Command) -> Need {
         Command::Anchors(Anchors::Init { region }) => {
             act(Right::Anchors, "anchors-made", &format!("region {region}"), json!({}))
         }
+        Command::Backup(args) if args.list => Need::Look(Right::Backup),
+        Command::Backup(_) => act(Right::Backup, "backup-made", "", json!({})),
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),
         Command::People(_) | Command::Audit(Audit::List { .. } | Audit::Export { .. }) => Need::Person,
         _ => Need::Nobody,
@@ -127,6 +129,26 @@ pub fn through_gate(options: &station::Options, global: &Global, command: &Comma
             station.people.act(right, (action, &subject), detail, || super::carry_out(&station, command, out))
         }
     }
+}
+
+/// In front of a restore, which puts another database in the place of this one: who may, may. A database that does not open keeps
+/// nobody from replacing it.
+pub fn before_restore(options: &station::Options, global: &Global, file: &Path) -> Result<(), CliError> {
+    if !SqliteRecords::lists_people(&options.records_path()) {
+        return Ok(());
+    }
+    let mut station = match Station::open(options) {
+        Ok(station) => station,
+        Err(failure) if matches!(failure.code, FailureCode::RecordsFailed | FailureCode::HistoryBroken) => {
+            tracing::warn!(%failure, "the station that is replaced does not open");
+            return Ok(());
+        }
+        Err(failure) => return Err(failure.into()),
+    };
+    log_in(&mut station, global)?;
+    let done: Result<(), CliError> =
+        station.people.act(Right::Backup, ("restored", &file.display().to_string()), json!({}), || Ok(()));
+    done
 }
 
 /// Lets in whoever the command line names. An open station lets everybody in.

@@ -15,7 +15,7 @@
 
 use super::credential::{Credential, Identity};
 use super::error::CloudError;
-use super::ledger::{self, Ack, Act, Decision, Ledger, Standing};
+use super::ledger::{self, Ack, Act, Decision, Ledger, Room, Standing};
 use super::ticket::{Notice, Notices, Notifier, Ticket, lock};
 use crate::model::UnitId;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -143,12 +143,12 @@ pub struct Health {
 
 impl Engine {
     /// Opens the ledger; [`Engine::start`] sets the worker going.
-    pub fn open(ledger: &Path, capacity: usize) -> Result<Self, CloudError> {
+    pub fn open(ledger: &Path, room: Room, capacity: usize) -> Result<Self, CloudError> {
         let shared = Shared {
             inbox: Mutex::default(),
             arrived: Condvar::new(),
             capacity,
-            ledger: Mutex::new(Ledger::open(ledger)?),
+            ledger: Mutex::new(Ledger::open(ledger)?.within(room)),
             cause: Mutex::default(),
             notifier: Notifier::default(),
         };

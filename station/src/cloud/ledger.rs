@@ -21,8 +21,10 @@ use keywright_protocol::crypto;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where one identity stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,6 +316,24 @@ pub(super) fn block(now: &Standing, unit: UnitId, blocked: bool) -> Decision {
     Decision { next, ack, acts }
 }
 
+/// How large a ledger may grow: all that the disk gives, unless somebody makes it less. It can be changed while the ledger is in use; a
+/// disk that fills up, and that somebody clears, is tried with it.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<AtomicU64>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Room {
+    /// From now on so many bytes at most.
+    pub fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::SeqCst);
+    }
+}
+
 /// Every standing of one platform, in memory and in its journal.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -327,9 +347,16 @@ impl Ledger {
         let (mut journal, units, lines) = Journal::open(path)?;
         // Old lines cost start-up time only; rewriting is worth it when most of them are old.
         if lines > 1_000 + units.len() * 4 {
-            journal.rewrite(&units)?;
+            // On a full disk it stays as long as it is: what it says lets its units in all the same.
+            let _ = journal.rewrite(&units);
         }
         Ok(Self { units, journal })
+    }
+
+    /// Keeps within this room from now on.
+    pub fn within(mut self, room: Room) -> Self {
+        self.journal.room = room;
+        self
     }
 
     pub fn standing(&self, unit: UnitId) -> Standing {
@@ -364,6 +391,7 @@ struct Journal {
     file: File,
     /// Bytes that are whole lines.
     len: u64,
+    room: Room,
 }
 
 impl Drop for Journal {
@@ -404,13 +432,27 @@ impl Journal {
                 }
             }
         }
-        let mut journal = Self { path: path.to_owned(), file, len: len as u64 };
+        let mut journal = Self { path: path.to_owned(), file, len: len as u64, room: Room::default() };
         journal.cut()?;
         Ok((journal, units, lines))
     }
 
     fn failure(&self, error: &std::io::Error) -> CloudError {
-        CloudError::Ledger { path: self.path.display().to_string(), detail: error.to_string() }
+        let detail = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                format!("the disk is full: {error}")
+            }
+            _ => error.to_string(),
+        };
+        CloudError::Ledger { path: self.path.display().to_string(), detail }
+    }
+
+    /// Writes as much as there is room for, as a disk would.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let left = self.room.0.load(Ordering::SeqCst).saturating_sub(self.len);
+        let fits = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        self.file.write_all(&bytes[..fits])?;
+        if fits < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     /// Drops whatever stands behind the last whole line.
@@ -423,8 +465,7 @@ impl Journal {
         let bytes = encode(changes.iter());
         // A write that failed half way left bytes behind `len`; they go before anything is added.
         self.cut()?;
-        let written =
-            self.file.write_all(&bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        let written = self.write(&bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
         match written {
             Ok(()) => {
                 self.len += bytes.len() as u64;

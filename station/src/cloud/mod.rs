@@ -30,7 +30,7 @@ pub use credential::{Credential, Identity, Verifier, birth_topic, down_topic, ma
 pub use engine::Health;
 pub use error::CloudError;
 pub use hub::{Clouds, LOCAL_URL, address, cloud_failure};
-pub use ledger::{Ack, Act, Standing};
+pub use ledger::{Ack, Act, Room, Standing};
 pub use local::{LocalConfig, LocalPlatform};
 pub use mosquitto::{Dialogue, MosquittoConfig, MosquittoPlatform, Talk, setup_message};
 pub use mqtt::{Answer, Dialled, Endpoint, Link, Login, Message, Question, Received, Step, try_login};

@@ -6,8 +6,8 @@ use super::line_view::ViewState;
 use super::people_view::{field, not_for, title_row, told};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, regular, strong};
-use super::units_view::local;
-use super::widgets;
+use super::{said, widgets};
+use crate::i18n::{self, tr};
 use crate::people::Right;
 use crate::people::office::{AUDIT_ROWS, Command};
 use crate::records::AuditFilter;
@@ -23,8 +23,16 @@ pub struct AuditState {
 }
 
 /// A column's name, and its share of the width.
-const COLUMNS: [(&str, f32); 6] =
-    [("Row", 0.06), ("When", 0.13), ("Person", 0.15), ("Action", 0.15), ("Subject", 0.16), ("Facts", 0.35)];
+fn columns() -> [(&'static str, f32); 6] {
+    [
+        (tr!("audit-row"), 0.06),
+        (tr!("audit-when"), 0.13),
+        (tr!("audit-person"), 0.15),
+        (tr!("audit-action"), 0.15),
+        (tr!("audit-subject"), 0.16),
+        (tr!("audit-facts"), 0.35),
+    ]
+}
 const ROW: f32 = 26.0;
 
 /// The view below the header.
@@ -37,12 +45,15 @@ pub(super) fn body(
     p: &Palette,
 ) {
     if let Some(why) = seen.people.refusal(Right::ReadAudit) {
-        not_for(ui, room, "Audit log", &why, p);
+        not_for(ui, room, tr!("audit-title"), why, p);
         return;
     }
-    let buttons =
-        [("Verify", None), ("Export", seen.people.refusal(Right::ExportAudit)), ("Read again", None)];
-    match title_row(ui, &mut room, "Audit log", &buttons, p) {
+    let buttons = [
+        (tr!("audit-verify"), None),
+        (tr!("audit-export"), seen.people.refusal(Right::ExportAudit)),
+        (tr!("audit-again"), None),
+    ];
+    match title_row(ui, &mut room, tr!("audit-title"), &buttons, p) {
         Some(0) => out.people.push(Command::Verify),
         Some(1) => out.people.push(Command::Export),
         Some(_) => view.people.audit.asked = None,
@@ -53,9 +64,9 @@ pub(super) fn body(
     let state = &mut view.people.audit;
     let third = (fields.width() - 24.0) / 3.0;
     for (i, (name, text)) in [
-        ("Person", &mut state.filter.person),
-        ("Action", &mut state.filter.action),
-        ("Batch, order, unit or person", &mut state.filter.subject),
+        (tr!("audit-person"), &mut state.filter.person),
+        (tr!("audit-action"), &mut state.filter.action),
+        (tr!("audit-about"), &mut state.filter.subject),
     ]
     .into_iter()
     .enumerate()
@@ -79,7 +90,7 @@ pub(super) fn body(
 fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
     let cells = |line: Rect| {
         let mut x = line.left();
-        COLUMNS.map(|(_, share)| {
+        columns().map(|(_, share)| {
             let width = line.width() * share;
             let cell = Rect::from_min_size(pos2(x, line.top()), vec2(width - 8.0, line.height()));
             x += width;
@@ -87,19 +98,19 @@ fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
         })
     };
     let head = Rect::from_min_size(room.min, vec2(room.width() - 16.0, ROW));
-    for (cell, (name, _)) in cells(head).into_iter().zip(COLUMNS) {
+    for (cell, (name, _)) in cells(head).into_iter().zip(columns()) {
         widgets::line(ui, cell, Align2::LEFT_CENTER, name, strong(13.5), p.muted);
     }
     let all = &seen.people.audit;
     let mut below = Rect::from_min_max(pos2(room.left(), head.bottom() + 2.0), room.max);
     if all.len() >= AUDIT_ROWS as usize {
         let foot = Rect::from_min_max(pos2(below.left(), below.bottom() - 22.0), below.max);
-        let text = format!("The newest {AUDIT_ROWS} rows that fit; the export has all");
+        let text = tr!("audit-newest", count = AUDIT_ROWS);
         widgets::line(ui, foot, Align2::LEFT_CENTER, &text, regular(13.0), p.muted);
         below.max.y = foot.top() - 2.0;
     }
     if all.is_empty() {
-        widgets::line(ui, below, Align2::CENTER_TOP, "No row fits", regular(15.0), p.muted);
+        widgets::line(ui, below, Align2::CENTER_TOP, tr!("audit-none"), regular(15.0), p.muted);
         return;
     }
     let broken: Vec<i64> = seen
@@ -130,8 +141,8 @@ fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
                         Some(facts) => facts
                             .iter()
                             .map(|(key, value)| match value.as_str() {
-                                Some(text) => format!("{} {text}", key.replace('_', " ")),
-                                None => format!("{} {value}", key.replace('_', " ")),
+                                Some(text) => format!("{} {text}", said::fact(key)),
+                                None => format!("{} {value}", said::fact(key)),
                             })
                             .collect::<Vec<_>>()
                             .join(", "),
@@ -141,7 +152,7 @@ fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
                     let person = format!("{} ({})", entry.person, entry.role);
                     let texts = [
                         number,
-                        local(entry.at_ms),
+                        i18n::date_time(entry.at_ms),
                         person,
                         entry.action.clone(),
                         entry.subject.clone(),

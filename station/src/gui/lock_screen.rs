@@ -12,6 +12,7 @@ use super::shell::{self, Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::failure::FailureCode;
+use crate::i18n::{self, tr};
 use crate::people::office::{Command, Gate, Told};
 use crate::people::{Credential, Right, Role};
 use egui::{
@@ -118,8 +119,8 @@ pub(super) fn banner(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette)
     ui.painter().rect_filled(rect, 0.0, p.error.soft);
     ui.painter().hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, p.error.solid));
     let button = Button {
-        text: "Create the admin",
-        name: "Create the admin",
+        text: tr!("people-create-admin"),
+        name: tr!("people-create-admin"),
         icon: None,
         loud: Loud::Primary,
         enabled: view.people.form.is_none(),
@@ -133,8 +134,7 @@ pub(super) fn banner(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette)
     }
     let words =
         Rect::from_min_max(pos2(rect.left() + 16.0, rect.top()), pos2(place.left() - 12.0, rect.bottom()));
-    let text = "This is an open station: everybody may do everything, under any name";
-    widgets::line(ui, words, Align2::LEFT_CENTER, text, strong(14.5), p.error.ink);
+    widgets::line(ui, words, Align2::LEFT_CENTER, tr!("open-banner"), strong(14.5), p.error.ink);
 }
 
 /// What opens below the person's name in the header.
@@ -148,16 +148,16 @@ pub(super) fn menu(
 ) {
     let mut chosen = None;
     let items: [(&str, &str, Option<Right>); 4] = [
-        ("Switch person", "F8", None),
-        ("Lock", "F9", None),
-        ("People", "", Some(Right::ManagePeople)),
-        ("Audit log", "", Some(Right::ReadAudit)),
+        (tr!("menu-switch"), "F8", None),
+        (tr!("menu-lock"), "F9", None),
+        (tr!("people-title"), "", Some(Right::ManagePeople)),
+        (tr!("audit-title"), "", Some(Right::ReadAudit)),
     ];
     let area =
         header::popup(ui, "person menu", pos2(opener.left() - 60.0, opener.bottom() + 6.0), 230.0, p, |ui| {
             ui.spacing_mut().item_spacing.y = 4.0;
             for (i, (text, key, right)) in items.iter().enumerate() {
-                let why = right.and_then(|right| seen.people.refusal(right));
+                let why = right.and_then(|right| seen.people.refusal(right)).map(people_view::reason);
                 let (r, _) = ui.allocate_exact_size(vec2(ui.available_width(), 38.0), Sense::hover());
                 let sense = if why.is_some() { Sense::hover() } else { Sense::click() };
                 let response = ui.interact(r, ui.scope_id().with(("person menu", i)), sense);
@@ -174,7 +174,7 @@ pub(super) fn menu(
                 };
                 ui.painter().text(at, Align2::LEFT_CENTER, *text, strong(15.0), ink);
                 ui.painter().text(inner.right_center(), Align2::RIGHT_CENTER, *key, regular(13.0), p.muted);
-                if let Some(why) = &why {
+                if let Some(why) = why {
                     let lower = Rect::from_min_max(pos2(inner.left(), inner.center().y), inner.max);
                     widgets::line(ui, lower, Align2::LEFT_CENTER, why, regular(12.0), p.muted);
                 }
@@ -228,13 +228,12 @@ fn login(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: 
     let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
     let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();
     let r = row(ui, 34.0);
-    let title = if seen.people.who().is_some() { "Locked" } else { "Who works here?" };
+    let title = if seen.people.who().is_some() { tr!("lock-locked") } else { tr!("lock-who") };
     widgets::line(ui, r, Align2::LEFT_CENTER, title, strong(24.0), p.text);
     let says = match (seen.people.who(), running) {
-        (Some(who), 0) => format!("{} is logged in", who.name),
-        (Some(who), 1) => format!("1 unit goes on for {}", who.name),
-        (Some(who), n) => format!("{n} units go on for {}", who.name),
-        (None, _) => "Pick a name, or scan a badge".into(),
+        (Some(who), 0) => tr!("lock-logged-in", name = who.name.as_str()),
+        (Some(who), n) => tr!("lock-units", count = n, name = who.name.as_str()),
+        (None, _) => tr!("lock-pick").into(),
     };
     let r = row(ui, 22.0);
     widgets::line(ui, r, Align2::LEFT_CENTER, &says, regular(15.0), p.muted);
@@ -265,14 +264,11 @@ fn refusal(ui: &mut Ui, width: f32, seen: Seen<'_>, view: &ViewState, p: &Palett
         (FailureCode::LockedOut, Some(left)) => {
             ui.ctx().request_repaint_after(Duration::from_millis(500));
             let seconds = left.as_secs() + 1;
-            (
-                "Too many wrong tries".to_owned(),
-                format!("Try again in {seconds} s, or ask an admin to unlock"),
-            )
+            (tr!("lock-too-many").to_owned(), tr!("lock-again", seconds = seconds))
         }
         // The lock-out is over; what it said is no longer true.
         (FailureCode::LockedOut, None) if seen.people.wait_until.is_some() => return,
-        _ => (failure.sentence.clone(), failure.remedy.clone()),
+        _ => i18n::failure(failure),
     };
     let (card, _) = ui.allocate_exact_size(vec2(width, 78.0), Sense::hover());
     ui.painter().rect(card, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
@@ -332,7 +328,7 @@ fn pick(
     // What begins no name is a badge: it is not shown.
     let secret = fitting.is_empty();
     let focus = std::mem::take(&mut lock.wants_focus);
-    let response = people_view::field(ui, "Name, or scan your badge", &mut lock.who.0, secret, focus, p);
+    let response = people_view::field(ui, tr!("lock-field"), &mut lock.who.0, secret, focus, p);
     watch(lock, &response, lock.who.0.is_empty(), now);
     if ui.ctx().memory(|m| m.focused().is_none()) {
         response.request_focus();
@@ -355,12 +351,24 @@ fn pick(
         for (name, role) in &fitting {
             let (r, _) = ui.allocate_exact_size(vec2(width - 12.0, 50.0), Sense::hover());
             let response = ui.interact(r, ui.scope_id().with(("name", name)), Sense::click());
-            response.widget_info(|| WidgetInfo::labeled(AccessRole::Button, true, format!("{name}, {role}")));
+            response.widget_info(|| {
+                WidgetInfo::labeled(
+                    AccessRole::Button,
+                    true,
+                    format!("{name}, {}", people_view::role_name(*role)),
+                )
+            });
             let fill = if response.hovered() { p.hover } else { p.background };
             ui.painter().rect(r, 10.0, fill, Stroke::new(1.0, p.outline), StrokeKind::Inside);
             let (upper, lower) = r.shrink2(vec2(14.0, 5.0)).split_top_bottom_at_fraction(0.55);
             ui.painter().text(upper.left_center(), Align2::LEFT_CENTER, name, strong(16.0), p.text);
-            ui.painter().text(lower.left_center(), Align2::LEFT_CENTER, role.title(), regular(13.0), p.muted);
+            ui.painter().text(
+                lower.left_center(),
+                Align2::LEFT_CENTER,
+                people_view::role_name(*role),
+                regular(13.0),
+                p.muted,
+            );
             if response.has_focus() {
                 widgets::focus_ring(ui, r, 10.0, p);
             }
@@ -394,38 +402,41 @@ fn pin(
     let now = view.now;
     let lock = &mut view.people.lock;
     let focus = std::mem::take(&mut lock.wants_focus);
-    let response = people_view::field(ui, &format!("PIN of {name}"), &mut lock.pin.0, true, focus, p);
+    let response = people_view::field(ui, &tr!("lock-pin", name = name), &mut lock.pin.0, true, focus, p);
     watch(lock, &response, lock.pin.0.is_empty(), now);
     if ui.ctx().memory(|m| m.focused().is_none()) {
         response.request_focus();
     }
     let mut go = enter;
     let cell = vec2((width - 16.0) / 3.0, 54.0);
-    for keys in [["1", "2", "3"], ["4", "5", "6"], ["7", "8", "9"], ["Clear", "0", "Log in"]] {
+    for keys in
+        [["1", "2", "3"], ["4", "5", "6"], ["7", "8", "9"], [tr!("lock-clear"), "0", tr!("lock-log-in")]]
+    {
         let (r, _) = ui.allocate_exact_size(vec2(width, cell.y), Sense::hover());
         for (i, key) in keys.into_iter().enumerate() {
             let place = Rect::from_min_size(pos2(r.left() + (cell.x + 8.0) * i as f32, r.top()), cell);
-            let loud = if key == "Log in" { Loud::Primary } else { Loud::Quiet };
+            let enters = key == tr!("lock-log-in");
+            let loud = if enters { Loud::Primary } else { Loud::Quiet };
             let digit = key.len() == 1;
-            let name = if digit { format!("Digit {key}") } else { key.to_owned() };
-            let enabled = !working && (key != "Log in" || !lock.pin.0.is_empty());
+            let name = if digit { tr!("lock-digit", digit = key) } else { key.to_owned() };
+            let enabled = !working && (!enters || !lock.pin.0.is_empty());
             let size = if digit { 20.0 } else { 15.0 };
             if !(Button { text: key, name: &name, icon: None, loud, enabled, size }).show(ui, place).clicked()
             {
                 continue;
             }
             match key {
-                "Clear" => lock.pin = Typed::default(),
-                "Log in" => go = true,
-                digit => lock.pin.0.push_str(digit),
+                _ if enters => go = true,
+                digit_key if digit => lock.pin.0.push_str(digit_key),
+                _ => lock.pin = Typed::default(),
             }
             response.request_focus();
         }
     }
     let (r, _) = ui.allocate_exact_size(vec2(width, 38.0), Sense::hover());
     let other = Button {
-        text: "Another person",
-        name: "Another person",
+        text: tr!("lock-another"),
+        name: tr!("lock-another"),
         icon: None,
         loud: Loud::Quiet,
         enabled: true,
@@ -452,12 +463,16 @@ fn pin(
 /// The name of what the person chip shows: who, and as what.
 pub(super) fn chip(seen: Seen<'_>) -> (&'static str, String, String) {
     match &seen.people.gate {
-        Gate::People { who: Some(who), .. } => ("Person", who.name.clone(), who.role.title().into()),
-        Gate::People { who: None, .. } => ("Person", "Nobody yet".into(), "Person".into()),
+        Gate::People { who: Some(who), .. } => {
+            (tr!("header-person"), who.name.clone(), people_view::role_name(who.role).into())
+        }
+        Gate::People { who: None, .. } => {
+            (tr!("header-person"), tr!("header-nobody").into(), tr!("header-person").into())
+        }
         _ => {
             let operator = &seen.line.operator;
-            let who = if operator.is_empty() { "Nobody yet".into() } else { operator.clone() };
-            ("Operator", who, "Operator".into())
+            let who = if operator.is_empty() { tr!("header-nobody").into() } else { operator.clone() };
+            (tr!("header-operator"), who, tr!("header-operator").into())
         }
     }
 }

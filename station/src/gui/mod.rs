@@ -19,6 +19,7 @@ mod layout;
 mod line_view;
 mod lock_screen;
 mod people_view;
+mod said;
 pub mod scripted;
 mod shell;
 mod state;
@@ -38,6 +39,7 @@ pub use theme::{fonts, install};
 pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
+use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::office::{self, PeopleHandle};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
@@ -76,6 +78,8 @@ pub enum Theme {
     Light,
     /// Dark.
     Dark,
+    /// White on black, every text at 7:1.
+    Contrast,
 }
 
 impl From<Theme> for egui::ThemePreference {
@@ -83,7 +87,7 @@ impl From<Theme> for egui::ThemePreference {
         match theme {
             Theme::System => Self::System,
             Theme::Light => Self::Light,
-            Theme::Dark => Self::Dark,
+            Theme::Dark | Theme::Contrast => Self::Dark,
         }
     }
 }
@@ -116,6 +120,8 @@ pub struct Options {
     pub pictures: PathBuf,
     /// What is shown first.
     pub tab: Tab,
+    /// What the window speaks.
+    pub language: Language,
 }
 
 impl Default for Options {
@@ -129,6 +135,7 @@ impl Default for Options {
             screenshot: None,
             pictures: PathBuf::from("."),
             tab: Tab::Line,
+            language: Language::English,
         }
     }
 }
@@ -265,7 +272,7 @@ impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
     pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
-        ctx.set_theme(egui::ThemePreference::from(options.theme));
+        theme::choose(ctx, options.theme);
         ctx.options_mut(|o| {
             // Zoom is ours: it multiplies the one that follows the window's size.
             o.zoom_with_keyboard = false;
@@ -283,7 +290,7 @@ impl Window {
             desk,
             people: None,
             office: Arc::default(),
-            view: ViewState::opening(options.tab),
+            view: ViewState { language: options.language, ..ViewState::opening(options.tab) },
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
             pending: options.screenshot,
@@ -308,6 +315,7 @@ impl Window {
 
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
+        let _spoken = i18n::using(self.view.language);
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
@@ -317,8 +325,8 @@ impl Window {
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
-                Ok(()) => format!("Saved {}", path.display()),
-                Err(e) => format!("The picture can't be saved as {}: {e}", path.display()),
+                Ok(()) => tr!("picture-saved", path = path.display().to_string()),
+                Err(e) => tr!("picture-not-saved", path = path.display().to_string(), error = e),
             });
             if close {
                 ctx.send_viewport_cmd(ViewportCommand::Close);

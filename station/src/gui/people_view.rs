@@ -8,7 +8,8 @@ use super::lock_screen::LockState;
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, regular, strong};
 use super::widgets::{self, Button, Loud};
-use crate::people::office::{Command, Told};
+use crate::i18n::{self, tr};
+use crate::people::office::{Command, Done, Refusal, Told};
 use crate::people::{NewPerson, Pin, Right, Role, pin};
 use crate::records::Person;
 use egui::{Align2, Id, Key, Modifiers, Rect, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
@@ -119,39 +120,38 @@ impl Form {
 
     fn title(&self) -> String {
         match self.change {
-            Change::First => "Create the admin".into(),
-            Change::Add => "Add a person".into(),
-            Change::Role => format!("Role of {}", self.name),
-            Change::Pin => format!("New PIN of {}", self.name),
-            Change::Badge => format!("Badge of {}", self.name),
+            Change::First => tr!("people-create-admin").into(),
+            Change::Add => tr!("people-add").into(),
+            Change::Role => tr!("people-role-of", name = self.name.as_str()),
+            Change::Pin => tr!("people-pin-of", name = self.name.as_str()),
+            Change::Badge => tr!("people-badge-of", name = self.name.as_str()),
         }
     }
 
     /// What is still missing.
     fn missing(&self) -> Option<String> {
         if self.is_new() && self.name.trim().is_empty() {
-            return Some("Type the name; it stands in every record and never changes".into());
+            return Some(tr!("people-missing-name").into());
         }
         if self.wants_pin() {
             let new = self.pin.pin();
-            if new.is_empty() {
-                return Some(format!("Choose a PIN of at least {} characters", pin::least_length(self.role)));
+            let least = pin::least_length(self.role);
+            if self.pin.0.trim().chars().count() < least {
+                return Some(tr!("people-missing-pin", count = least));
             }
-            if let Err(failure) = new.check_new(&self.name, self.role) {
-                return Some(format!("{}. {}", failure.sentence, failure.remedy));
+            if new.check_new(&self.name, self.role).is_err() {
+                return Some(tr!("people-pin-weak").into());
             }
             if self.again.pin() != new {
-                return Some("Type the same PIN twice".into());
+                return Some(tr!("people-pin-twice").into());
             }
         }
         let badge = self.badge.pin();
-        if (self.change == Change::Badge || !badge.is_empty())
-            && let Err(failure) = badge.check_badge()
-        {
-            return Some(failure.remedy);
+        if (self.change == Change::Badge || !badge.is_empty()) && badge.check_badge().is_err() {
+            return Some(tr!("people-missing-badge").into());
         }
         if self.change == Change::Role && self.was == Some(self.role) {
-            return Some("Choose another role".into());
+            return Some(tr!("people-missing-role").into());
         }
         None
     }
@@ -172,14 +172,54 @@ impl Form {
     }
 }
 
+/// A role's name in the window's language.
+pub(super) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Technician => tr!("role-technician"),
+        Role::Qa => tr!("role-qa"),
+        Role::Vendor => tr!("role-vendor"),
+        Role::Admin => tr!("role-admin"),
+    }
+}
+
+/// Why something is off.
+pub(super) fn reason(why: Refusal) -> &'static str {
+    match why {
+        Refusal::For(Role::Qa) => tr!("gate-only-qa"),
+        Refusal::For(Role::Vendor) => tr!("gate-only-vendor"),
+        Refusal::For(Role::Admin) => tr!("gate-only-admin"),
+        Refusal::LogInFirst | Refusal::For(Role::Technician) => tr!("gate-log-in-first"),
+    }
+}
+
+fn done(what: &Done) -> String {
+    match what {
+        Done::Added(name, role) => tr!("done-added", name = name.as_str(), role = role_name(*role)),
+        Done::Role(name, role) => tr!("done-role", name = name.as_str(), role = role_name(*role)),
+        Done::Pin(name) => tr!("done-pin", name = name.as_str()),
+        Done::Badge(name, true) => tr!("done-badge", name = name.as_str()),
+        Done::Badge(name, false) => tr!("done-no-badge", name = name.as_str()),
+        Done::Active(name, true) => tr!("done-on", name = name.as_str()),
+        Done::Active(name, false) => tr!("done-off", name = name.as_str()),
+        Done::Unlocked(name) => tr!("done-unlocked", name = name.as_str()),
+        Done::Whole(audit, events) => {
+            tr!("done-whole", audit = i18n::number(*audit), events = i18n::number(*events))
+        }
+        Done::Exported { rows, file } => {
+            tr!("done-exported", rows = i18n::number(*rows as u64), file = file.display().to_string())
+        }
+    }
+}
+
 /// The newest word of the office, as a strip; takes its room off the top.
 pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let (tone, first, second) = match told {
         Told::Nothing => return,
-        Told::Working => (p.running, "Working…".to_owned(), String::new()),
-        Told::Done(what) => (p.pass, what.clone(), String::new()),
+        Told::Working => (p.running, tr!("told-working").to_owned(), String::new()),
+        Told::Done(what) => (p.pass, done(what), String::new()),
         Told::Failed(failure) => {
-            (p.fail, format!("{} {}", failure.code, failure.sentence), failure.remedy.clone())
+            let (sentence, remedy) = i18n::failure(failure);
+            (p.fail, format!("{} {sentence}", failure.code), remedy)
         }
     };
     let height = if second.is_empty() { 40.0 } else { 58.0 };
@@ -203,7 +243,7 @@ pub(super) fn title_row(
     ui: &mut Ui,
     room: &mut Rect,
     title: &str,
-    buttons: &[(&str, Option<String>)],
+    buttons: &[(&str, Option<Refusal>)],
     p: &Palette,
 ) -> Option<usize> {
     let row = Rect::from_min_size(room.min, vec2(room.width(), 40.0));
@@ -219,8 +259,8 @@ pub(super) fn title_row(
         if response.clicked() {
             pressed = Some(i);
         }
-        if let Some(why) = off {
-            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why.clone()));
+        if let Some(why) = off.map(reason) {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
             response.on_hover_text(why);
         }
     }
@@ -231,7 +271,8 @@ pub(super) fn title_row(
 }
 
 /// Says that a view is not for whoever is there.
-pub(super) fn not_for(ui: &mut Ui, room: Rect, what: &str, why: &str, p: &Palette) {
+pub(super) fn not_for(ui: &mut Ui, room: Rect, what: &str, why: Refusal, p: &Palette) {
+    let why = reason(why);
     let card = Rect::from_center_size(room.center(), vec2(560.0_f32.min(room.width()), 110.0));
     ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let inner = card.shrink2(vec2(24.0, 20.0));
@@ -242,10 +283,10 @@ pub(super) fn not_for(ui: &mut Ui, room: Rect, what: &str, why: &str, p: &Palett
 
 fn state(person: &Person, now_ms: i64) -> String {
     match (person.active, person.locked_until_ms > now_ms, person.failures) {
-        (false, ..) => "switched off".into(),
-        (true, true, n) => format!("locked out after {n} wrong tries"),
-        (true, false, 0) => "can log in".into(),
-        (true, false, n) => format!("can log in, {n} wrong tries"),
+        (false, ..) => tr!("people-state-off").into(),
+        (true, true, n) => tr!("people-state-locked", count = n),
+        (true, false, 0) => tr!("people-state-ok").into(),
+        (true, false, n) => tr!("people-state-tries", count = n),
     }
 }
 
@@ -259,10 +300,10 @@ pub(super) fn body(
     p: &Palette,
 ) {
     if let Some(why) = seen.people.refusal(Right::ManagePeople) {
-        not_for(ui, room, "People", &why, p);
+        not_for(ui, room, tr!("people-title"), why, p);
         return;
     }
-    if title_row(ui, &mut room, "People", &[("Add a person", None)], p).is_some() {
+    if title_row(ui, &mut room, tr!("people-title"), &[(tr!("people-add"), None)], p).is_some() {
         view.people.form = Some(Form::add(seen.people.persons.is_empty()));
     }
     if view.people.form.is_none() {
@@ -280,48 +321,57 @@ pub(super) fn body(
     });
 }
 
+/// What a button of a person's row does.
+enum Press {
+    Form(Form),
+    Send(Command),
+}
+
 fn row(ui: &mut Ui, person: &Person, now: i64, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let (card, _) = ui.allocate_exact_size(vec2(ui.available_width(), 62.0), Sense::hover());
     ui.painter().rect(card, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let inner = card.shrink2(vec2(16.0, 8.0));
     let name = &person.name;
-    let mut acts: Vec<(&str, String)> = vec![
-        ("Role…", format!("Role of {name}")),
-        ("New PIN…", format!("New PIN of {name}")),
-        ("Badge…", format!("Badge of {name}")),
+    let named = name.as_str();
+    let form = |change| Press::Form(Form::change(change, person));
+    let send = |command| Press::Send(command);
+    let mut acts: Vec<(&str, String, Press)> = vec![
+        (tr!("people-button-role"), tr!("people-role-of", name = named), form(Change::Role)),
+        (tr!("people-button-pin"), tr!("people-pin-of", name = named), form(Change::Pin)),
+        (tr!("people-button-badge"), tr!("people-badge-of", name = named), form(Change::Badge)),
     ];
     if person.badge {
-        acts.push(("Take the badge", format!("Take the badge of {name}")));
+        let take = Command::SetBadge { name: name.clone(), badge: None };
+        acts.push((tr!("people-button-take"), tr!("people-take-name", name = named), send(take)));
     }
     if person.failures > 0 {
-        acts.push(("Unlock", format!("Unlock {name}")));
+        let unlock = send(Command::Unlock(name.clone()));
+        acts.push((tr!("people-button-unlock"), tr!("people-unlock-name", name = named), unlock));
     }
-    let switch = if person.active { "Switch off" } else { "Switch on" };
-    acts.push((switch, format!("{switch} {name}")));
+    let switch = send(Command::SetActive { name: name.clone(), active: !person.active });
+    acts.push(if person.active {
+        (tr!("people-button-off"), tr!("people-off-name", name = named), switch)
+    } else {
+        (tr!("people-button-on"), tr!("people-on-name", name = named), switch)
+    });
     let mut right = inner.right();
-    for (text, label) in acts.iter().rev() {
-        let button = Button { text, name: label, icon: None, loud: Loud::Quiet, enabled: true, size: 13.5 };
+    for (text, label, press) in acts.into_iter().rev() {
+        let button = Button { text, name: &label, icon: None, loud: Loud::Quiet, enabled: true, size: 13.5 };
         let width = button.width(ui);
         let place = Rect::from_center_size(pos2(right - width / 2.0, inner.center().y), vec2(width, 34.0));
         right -= width + 6.0;
-        if !button.show(ui, place).clicked() {
-            continue;
-        }
-        let name = name.clone();
-        match *text {
-            "Role…" => view.people.form = Some(Form::change(Change::Role, person)),
-            "New PIN…" => view.people.form = Some(Form::change(Change::Pin, person)),
-            "Badge…" => view.people.form = Some(Form::change(Change::Badge, person)),
-            "Take the badge" => out.people.push(Command::SetBadge { name, badge: None }),
-            "Unlock" => out.people.push(Command::Unlock(name)),
-            _ => out.people.push(Command::SetActive { name, active: !person.active }),
+        if button.show(ui, place).clicked() {
+            match press {
+                Press::Form(form) => view.people.form = Some(form),
+                Press::Send(command) => out.people.push(command),
+            }
         }
     }
     let words = Rect::from_min_max(inner.min, pos2(right - 8.0, inner.bottom()));
     let (upper, lower) = words.split_top_bottom_at_fraction(0.52);
     widgets::line(ui, upper, Align2::LEFT_CENTER, name, strong(16.0), p.text);
-    let badge = if person.badge { "with badge" } else { "no badge" };
-    let text = format!("{}, {badge}, {}", person.role, state(person, now));
+    let badge = if person.badge { tr!("people-with-badge") } else { tr!("people-no-badge") };
+    let text = tr!("people-line", role = role_name(person.role), badge = badge, state = state(person, now));
     widgets::line(
         ui,
         lower,
@@ -362,7 +412,7 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
         match &seen.people.told {
             Told::Working => {}
             Told::Done(what) => {
-                view.notice = Some(what.clone());
+                view.notice = Some(done(what));
                 return;
             }
             _ => form.sent = matches!(seen.people.told, Told::Nothing),
@@ -382,28 +432,32 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
         ui.spacing_mut().item_spacing.y = 7.0;
         ui.label(RichText::new(form.title()).font(strong(20.0)).color(p.text));
         if form.change == Change::First {
-            let text = "From now on everybody logs in with a name and a PIN or a badge. There is no way back to an open station.";
+            let text = tr!("people-no-way-back");
             ui.label(RichText::new(text).font(regular(14.5)).color(p.muted));
         }
         let focus = !std::mem::replace(&mut form.focused, true);
         if form.is_new() {
-            field(ui, "Name", &mut form.name, false, focus, p);
+            field(ui, tr!("people-name"), &mut form.name, false, focus, p);
         }
         if matches!(form.change, Change::Add | Change::Role) {
-            ui.label(RichText::new("Role").font(strong(14.0)).color(p.text));
+            ui.label(RichText::new(tr!("people-role")).font(strong(14.0)).color(p.text));
             ui.horizontal_wrapped(|ui| {
                 for role in Role::ALL {
-                    ui.radio_value(&mut form.role, role, RichText::new(role.title()).font(regular(15.0)));
+                    ui.radio_value(&mut form.role, role, RichText::new(role_name(role)).font(regular(15.0)));
                 }
             });
         }
         if form.wants_pin() {
             let first = focus && !form.is_new();
-            field(ui, "PIN", &mut form.pin.0, true, first, p);
-            field(ui, "The same PIN again", &mut form.again.0, true, false, p);
+            field(ui, tr!("people-pin"), &mut form.pin.0, true, first, p);
+            field(ui, tr!("people-pin-again"), &mut form.again.0, true, false, p);
         }
         if form.wants_badge() {
-            let name = if form.change == Change::Badge { "Scan the badge" } else { "Scan a badge, or leave this empty" };
+            let name = if form.change == Change::Badge {
+                tr!("people-badge-scan")
+            } else {
+                tr!("people-badge-optional")
+            };
             let first = focus && form.change == Change::Badge;
             field(ui, name, &mut form.badge.0, true, first, p);
         }
@@ -411,26 +465,43 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
         if let (Told::Failed(failure), None) = (&seen.people.told, &hint)
             && !form.sent
         {
-            hint = Some(format!("{}. {}", failure.sentence, failure.remedy));
+            let (sentence, remedy) = i18n::failure(failure);
+            hint = Some(format!("{sentence}. {remedy}"));
         }
         ui.add_space(2.0);
         let (r, _) = ui.allocate_exact_size(vec2(460.0, 38.0), Sense::hover());
-        widgets::block(ui, r, Align2::LEFT_CENTER, hint.as_deref().unwrap_or(" "), regular(13.5), p.error.ink, 2);
+        widgets::block(
+            ui,
+            r,
+            Align2::LEFT_CENTER,
+            hint.as_deref().unwrap_or(" "),
+            regular(13.5),
+            p.error.ink,
+            2,
+        );
         let (r, _) = ui.allocate_exact_size(vec2(460.0, 40.0), Sense::hover());
         let text = match form.change {
-            Change::First => "Create the admin",
-            Change::Add => "Add the person",
-            _ => "Save",
+            Change::First => tr!("people-create-admin"),
+            Change::Add => tr!("people-add-do"),
+            _ => tr!("people-save"),
         };
         let ready = form.missing().is_none() && !form.sent;
         let button = Button { text, name: text, icon: None, loud: Loud::Primary, enabled: ready, size: 15.0 };
         let w = button.width(ui);
         let place = Rect::from_min_size(pos2(r.right() - w, r.top()), vec2(w, 38.0));
         go = button.show(ui, place).clicked() || (enter && ready);
-        let button =
-            Button { text: "Back", name: "Back, nothing is changed", icon: None, loud: Loud::Quiet, enabled: true, size: 15.0 };
+        let button = Button {
+            text: tr!("people-back"),
+            name: tr!("people-back-name"),
+            icon: None,
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 15.0,
+        };
         let w = button.width(ui);
-        back = button.show(ui, Rect::from_min_size(pos2(place.left() - w - 10.0, r.top()), vec2(w, 38.0))).clicked();
+        back = button
+            .show(ui, Rect::from_min_size(pos2(place.left() - w - 10.0, r.top()), vec2(w, 38.0)))
+            .clicked();
     });
     if go {
         out.people.push(form.command());
@@ -493,7 +564,7 @@ mod tests {
         );
         assert_eq!(h.state_mut().take(), [], "typing reached no fixture");
         // It closes when the office is done.
-        h.state_mut().people.told = Told::Done("Ana works here as Admin".into());
+        h.state_mut().people.told = Told::Done(Done::Added("Ana".into(), Role::Admin));
         h.run();
         assert!(h.query_by_label("The same PIN again").is_none());
     }

@@ -5,6 +5,7 @@
 
 use super::icons::{self, Icon};
 use super::theme::{Palette, Tone, palette, regular, strong};
+use crate::i18n::tr;
 use egui::epaint::text::{LayoutJob, TextFormat, TextWrapping};
 use egui::{
     Align2, Color32, FontId, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
@@ -157,7 +158,7 @@ pub fn switch(ui: &mut Ui, rect: Rect, on: bool, name: &str) -> Response {
     let words = Rect::from_min_max(pos2(track.right() + 8.0, rect.top()), rect.max);
     let middle = words.center().y;
     ui.painter().text(pos2(words.left(), middle - 8.0), Align2::LEFT_CENTER, name, strong(13.5), p.text);
-    let word = if on { "On" } else { "Off" };
+    let word = if on { tr!("switch-on") } else { tr!("switch-off") };
     ui.painter().text(pos2(words.left(), middle + 9.0), Align2::LEFT_CENTER, word, regular(12.5), p.muted);
     if response.has_focus() {
         focus_ring(ui, rect.expand(2.0), 8.0, p);

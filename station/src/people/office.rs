@@ -8,7 +8,7 @@
 use super::gate::{Credential, NewPerson, People};
 use super::pin::Pin;
 use super::session::{Who, left_of_lock_out};
-use super::{Right, Role, who_may};
+use super::{Right, Role};
 use crate::export::ExportSigner;
 use crate::failure::{Failure, FailureCode};
 use crate::line::{self, LineHandle};
@@ -91,6 +91,41 @@ pub enum Gate {
     },
 }
 
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Somebody works here now.
+    Added(String, Role),
+    /// Somebody has another role.
+    Role(String, Role),
+    /// Somebody has a new PIN.
+    Pin(String),
+    /// Somebody has another badge, or none.
+    Badge(String, bool),
+    /// Somebody was switched on or off.
+    Active(String, bool),
+    /// A lock-out ended.
+    Unlocked(String),
+    /// Both histories are whole: rows of the audit log, events of units.
+    Whole(u64, u64),
+    /// The audit log is in a file.
+    Exported {
+        /// Rows.
+        rows: usize,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Why something can't be done by who is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody is there.
+    LogInFirst,
+    /// It is for this role and those that may do more.
+    For(Role),
+}
+
 /// The newest word to whoever asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Told {
@@ -100,7 +135,7 @@ pub enum Told {
     /// A PIN is looked at, or a change is written.
     Working,
     /// It is done; what.
-    Done(String),
+    Done(Done),
     /// It was refused or failed.
     Failed(Failure),
 }
@@ -128,12 +163,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Why this can't be done by who is there now; `None`: it can.
-    pub fn refusal(&self, right: Right) -> Option<String> {
+    pub fn refusal(&self, right: Right) -> Option<Refusal> {
         match &self.gate {
             Gate::None | Gate::Open => None,
             Gate::People { who: Some(who), locked: false } if super::allows(who.role, right) => None,
-            Gate::People { who: Some(_), locked: false } => Some(format!("For {} only", who_may(right))),
-            Gate::People { .. } => Some("Log in first".into()),
+            Gate::People { who: Some(_), locked: false } => Some(Refusal::For(right.least())),
+            Gate::People { .. } => Some(Refusal::LogInFirst),
         }
     }
 
@@ -415,32 +450,27 @@ impl Clerk {
                     self.view.logins += 1;
                     (self.tools.line)(line::Command::SetOperator(person.name.clone()));
                 }
-                Ok(Told::Done(format!("{} works here as {}", person.name, person.role)))
+                Ok(Told::Done(Done::Added(person.name, person.role)))
             }
             Command::SetRole { name, role, pin } => {
                 let person = people.set_role(&name, role, pin.as_ref())?;
-                Ok(Told::Done(format!("{} is {} now", person.name, person.role)))
+                Ok(Told::Done(Done::Role(person.name, person.role)))
             }
             Command::SetPin { name, pin } => {
                 let person = people.set_pin(&name, &pin)?;
-                Ok(Told::Done(format!("{} has a new PIN", person.name)))
+                Ok(Told::Done(Done::Pin(person.name)))
             }
             Command::SetBadge { name, badge } => {
                 let person = people.set_badge(&name, badge.as_ref())?;
-                Ok(Told::Done(format!(
-                    "{} has {}",
-                    person.name,
-                    if person.badge { "a new badge" } else { "no badge" }
-                )))
+                Ok(Told::Done(Done::Badge(person.name, person.badge)))
             }
             Command::SetActive { name, active } => {
                 let person = people.set_active(&name, active)?;
-                let word = if active { "can log in again" } else { "is switched off" };
-                Ok(Told::Done(format!("{} {word}", person.name)))
+                Ok(Told::Done(Done::Active(person.name, active)))
             }
             Command::Unlock(name) => {
                 let person = people.unlock(&name)?;
-                Ok(Told::Done(format!("{} can try again", person.name)))
+                Ok(Told::Done(Done::Unlocked(person.name)))
             }
             Command::Audit(filter) => {
                 self.filter = AuditFilter { limit: AUDIT_ROWS, ..filter };
@@ -450,10 +480,7 @@ impl Clerk {
             Command::Verify => {
                 let found = people.verify()?;
                 let told = match found.broken.first() {
-                    None => Told::Done(format!(
-                        "Both histories are whole: {} rows of the audit log, {} events of units",
-                        found.audit, found.events
-                    )),
+                    None => Told::Done(Done::Whole(found.audit, found.events)),
                     Some(broken) => Told::Failed(Failure::new(FailureCode::HistoryBroken, broken)),
                 };
                 self.view.verified = Some(found);
@@ -465,7 +492,7 @@ impl Clerk {
                 let signer = (self.tools.signer)()?;
                 let exported = people.export_audit(&file, &signer)?;
                 self.read_audit()?;
-                Ok(Told::Done(format!("{} rows are in {}", exported.rows, exported.file.display())))
+                Ok(Told::Done(Done::Exported { rows: exported.rows, file: exported.file }))
             }
         }
     }

@@ -18,6 +18,7 @@ mod people_store;
 mod qa_store;
 mod readers;
 pub mod serial;
+mod snapshot;
 mod sqlite;
 mod vault;
 mod writer;
@@ -30,6 +31,8 @@ pub use migrate::SCHEMA_VERSION;
 pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub(crate) use snapshot::keep_out;
+pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 

@@ -735,6 +735,19 @@ fn check_badge_free(tx: &Tx<'_>, mark: Option<&[u8; 16]>, but: i64) -> Result<()
 }
 
 impl SqliteRecords {
+    /// Whether a database lists people, without its passphrase and without a word about whether that is true; a file that can't be read
+    /// lists none.
+    pub(crate) fn lists_people(path: &std::path::Path) -> bool {
+        let count = || {
+            Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?.query_row(
+                "SELECT count(*) FROM person",
+                [],
+                |r| r.get::<_, i64>(0),
+            )
+        };
+        count().is_ok_and(|n| n > 0)
+    }
+
     /// Recomputes both histories and looks at their ends; what does not fit is in the answer.
     ///
     /// # Errors
