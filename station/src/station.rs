@@ -23,7 +23,11 @@ use crate::desk::Desk;
 use crate::desk::Handles;
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
+#[cfg(feature = "hardware")]
+use crate::line;
 use crate::line::{Event, LineHandle};
+#[cfg(feature = "hardware")]
+use crate::model::BatchState;
 use crate::model::ProductOrder;
 #[cfg(feature = "hardware")]
 use crate::people::office::Tools;
@@ -396,6 +400,14 @@ impl Station {
             folder: self.home.join("exports"),
         };
         let office = Office::new(self.people.clone(), tools)?;
+        // In front of the gate: who comes finds the station ready.
+        line.send(line::Command::SetOperator(self.operator.clone()));
+        // The batch that is open alone needs no picking.
+        let open: Vec<_> = self.records.list_batches().map_err(records_failure)?;
+        let open: Vec<_> = open.into_iter().filter(|b| b.state == BatchState::Open).collect();
+        if let [batch] = &open[..] {
+            line.send(line::Command::SelectBatch(batch.name.clone()));
+        }
         Ok(((office.guard(Box::new(line)), Box::new(desk)), office))
     }
 

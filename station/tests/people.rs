@@ -2,16 +2,21 @@
 
 mod support;
 
+use keywright::desk::{self, Desk, DeskHandle};
+use keywright::export::ExportSigner;
 use keywright::failure::FailureCode;
+use keywright::line::{self, LineHandle};
+use keywright::model::UnitState;
 use keywright::people::gate::Ticks;
-use keywright::people::{Credential, NewPerson, People, Pin, PinCost, Right, Role};
+use keywright::people::office::{self, Tools};
+use keywright::people::{Credential, NewPerson, Office, People, PeopleHandle, Pin, PinCost, Right, Role};
 use keywright::records::{AuditFilter, Broken, OpenOptions, Records, SqliteRecords};
 use keywright::secrets::{KdfCost, Passphrase};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use support::{Station, unit_id};
 
@@ -430,6 +435,162 @@ fn a_station_from_before_there_were_people_is_open() {
     sql.execute_batch("DROP TRIGGER unit_event_no_delete; DELETE FROM unit_event WHERE seq > 10").unwrap();
     let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
     assert!(records.verify_all().unwrap().broken[0].what.contains("rows 11 to 15"));
+}
+
+/// A line that only writes down what it is told.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<line::Command>>>);
+
+impl Told {
+    fn take(&self) -> Vec<line::Command> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl LineHandle for Told {
+    fn send(&self, command: line::Command) {
+        self.0.lock().unwrap().push(command);
+    }
+    fn snapshot(&self) -> Arc<line::Snapshot> {
+        Arc::default()
+    }
+    fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
+}
+
+/// Waits for the office to be where it should be; every change wakes it.
+fn until(office: &Office, changes: &mpsc::Receiver<()>, what: &str, done: impl Fn(&office::Snapshot) -> bool) {
+    while !done(&office.snapshot()) {
+        changes.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what}: {:?}", office.snapshot()));
+    }
+}
+
+#[test]
+fn behind_the_lock_screen_only_commands_wait() {
+    use line::Command as C;
+    let place = Place::new();
+    let people = Arc::new(staffed(&place));
+    people.set_auto_lock(Duration::from_secs(600));
+    people.login(&pin("Tom", "2580")).unwrap();
+    let (told, raw) = (Told::default(), Told::default());
+    let to_line = raw.clone();
+    let tools = Tools {
+        line: Box::new(move |command| to_line.send(command)),
+        signer: Box::new(|| Ok(ExportSigner::from_seed(&[7; 32]))),
+        folder: place.home.path().join("exports"),
+    };
+    let office = Office::new(people.clone(), tools).unwrap();
+    let (wake, changes) = mpsc::channel();
+    let wake = Mutex::new(wake);
+    office.on_change(Box::new(move || drop(wake.lock().unwrap().send(()))));
+    let line = office.guard(Box::new(told.clone()));
+    line.send(C::SelectBatch("B-1".into()));
+    line.send(C::Start(0));
+    line.send(C::SetOperator("Eve".into()));
+    let work = line::Work::Make;
+    line.send(C::StartFor { fixture: 1, batch: "B-1".into(), work });
+    assert_eq!(told.take(), [C::SelectBatch("B-1".into()), C::Start(0)], "no other name, nothing of QA's");
+    // Ten idle minutes: nothing is sent to the line, so what runs goes on.
+    place.later(600);
+    until(&office, &changes, "locked", |s| s.is_locked());
+    line.send(C::Start(1));
+    line.send(C::Cancel(0));
+    line.send(C::AutoStart(true));
+    assert_eq!((told.take(), raw.take()), (vec![], vec![]));
+    // A wrong PIN, then the right one of somebody else: from now on units carry the other name.
+    office.send(office::Command::Login(pin("Quin", "quality8")));
+    until(&office, &changes, "refused", |s| matches!(s.told, office::Told::Failed(_)));
+    office.send(office::Command::Login(pin("Quin", "quality7")));
+    until(&office, &changes, "let in", |s| s.logins == 1 && !s.is_locked());
+    assert_eq!(raw.take(), [C::SetOperator("Quin".into())]);
+    line.send(C::Cancel(0));
+    assert_eq!(told.take(), [C::Cancel(0)]);
+    // What only others may see is not in QA's snapshot, and what is not QA's is refused in the library as well.
+    assert!(office.snapshot().persons.is_empty());
+    assert!(office.snapshot().refusal(Right::Export).is_some());
+    office.send(office::Command::Unlock("Tom".into()));
+    until(&office, &changes, "refused", |s| {
+        matches!(&s.told, office::Told::Failed(f) if f.code == FailureCode::NotAllowed)
+    });
+    office.send(office::Command::Lock);
+    until(&office, &changes, "locked", |s| s.is_locked());
+    office.send(office::Command::Login(pin("Ana Petrović", "729450")));
+    until(&office, &changes, "let in", |s| s.logins == 2);
+    assert_eq!(office.snapshot().persons.len(), 3);
+    office.send(office::Command::Audit(AuditFilter { action: "refused".into(), ..AuditFilter::default() }));
+    until(&office, &changes, "read", |s| !s.audit.is_empty());
+    assert!(office.snapshot().audit.len() >= 5, "{:?}", office.snapshot().audit);
+    office.send(office::Command::Verify);
+    until(&office, &changes, "whole", |s| s.verified.as_ref().is_some_and(|v| v.broken.is_empty()));
+    office.send(office::Command::Export);
+    until(&office, &changes, "exported", |s| {
+        matches!(s.told, office::Told::Done(office::Done::Exported { rows, .. }) if rows > 10)
+    });
+    drop(line);
+    drop(office);
+    let told = actions(&people);
+    for row in ["Tom batch-selected B-1", "Quin cancelled ", "Tom locked ", "nobody login-failed Quin"] {
+        assert!(told.iter().any(|t| t == row), "{row} in {told:?}");
+    }
+}
+
+#[test]
+fn the_desk_asks_the_gate_and_names_who_is_logged_in() {
+    let station = Station::new(2, 2);
+    station.arrive(unit_id(1));
+    let people =
+        People::with(station.records.clone(), "Ada", PinCost::TEST, Arc::new(|| Duration::ZERO)).unwrap();
+    people.add(&person("Ana", Role::Admin, "729450")).unwrap();
+    people.add(&person("Tom", Role::Technician, "2580")).unwrap();
+    people.add(&person("Quin", Role::Qa, "quality7")).unwrap();
+    let people = Arc::new(people);
+    let (_line, events) = mpsc::channel();
+    let desk = Desk::behind(
+        Arc::new(station.records.clone()),
+        station.agent.clone(),
+        vec!["left".into()],
+        |_| {},
+        events,
+        Some(people.clone()),
+    )
+    .unwrap();
+    let (wake, changes) = mpsc::channel();
+    let wake = Mutex::new(wake);
+    desk.on_change(Box::new(move || drop(wake.lock().unwrap().send(()))));
+    let until = |done: &dyn Fn(&desk::Snapshot) -> bool| {
+        while !done(&desk.snapshot()) {
+            changes.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{:?}", desk.snapshot().told));
+        }
+    };
+    let quarantine = |operator: &str| {
+        desk.send(desk::Command::Decide(desk::Decision {
+            unit: unit_id(1),
+            act: desk::Act::Quarantine,
+            reason: "smells burnt".into(),
+            operator: operator.into(),
+            fixture: None,
+        }));
+    };
+    people.login(&pin("Tom", "2580")).unwrap();
+    desk.send(desk::Command::Find(unit_id(1).to_string()));
+    until(&|s| matches!(&s.told, desk::Told::Failed(f) if f.code == FailureCode::NotAllowed));
+    assert!(desk.snapshot().file.is_none());
+    desk.send(desk::Command::Leave);
+    until(&|s| s.told == desk::Told::Nothing);
+    quarantine("Quin");
+    until(&|s| matches!(&s.told, desk::Told::Failed(f) if f.code == FailureCode::NotAllowed));
+    people.login(&pin("Quin", "quality7")).unwrap();
+    desk.send(desk::Command::Find(unit_id(1).to_string()));
+    until(&|s| s.file.is_some());
+    let unit = station.records.unit(unit_id(1)).unwrap().unwrap();
+    assert_eq!(unit.state, UnitState::Arrived);
+    quarantine("Eve");
+    until(&|s| matches!(s.told, desk::Told::Done(_)));
+    let event = station.records.unit_events(unit_id(1)).unwrap().pop().unwrap();
+    assert_eq!((event.kind.as_str(), &event.detail["operator"]), ("quarantined", &json!("Quin")));
+    people.login(&pin("Ana", "729450")).unwrap();
+    let told = actions(&people);
+    assert!(told.contains(&format!("Quin unit-quarantine {}", unit.serial)), "{told:?}");
+    assert!(told.iter().any(|t| t.starts_with("Tom refused")), "{told:?}");
 }
 
 /// The program, as a script calls it.

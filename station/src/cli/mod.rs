@@ -189,7 +189,6 @@ fn options(global: &Global) -> Result<station::Options, CliError> {
 #[cfg(feature = "gui")]
 fn window(options: &station::Options, global: &Global, args: &args::Window) -> Done {
     use crate::gui;
-    use crate::line::Command as Order;
     // Before the station is opened: without a display there is nothing to open it for.
     let shown = |error: gui::GuiError| Failure {
         code: FailureCode::InvalidInput,
@@ -205,15 +204,8 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         // A window that is opened for somebody opens with them; any other opens locked.
         people::log_in(&mut station, global)?;
     }
-    let ((line, desk), office) = station.start_window()?;
+    let (handles, office) = station.start_window()?;
     let _backups = station.keep_backups()?;
-    line.send(Order::SetOperator(station.operator.clone()));
-    // The batch that is open alone needs no picking.
-    let open: Vec<_> =
-        station.records.list_batches()?.into_iter().filter(|b| b.state == BatchState::Open).collect();
-    if let [batch] = &open[..] {
-        line.send(Order::SelectBatch(batch.name.clone()));
-    }
     let usual = gui::Options::default();
     let window = gui::Options {
         title: format!("Keywright: {}{}", station.config.name, if options.demo { " (demo)" } else { "" }),
@@ -230,7 +222,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
         language: station.config.language.language(),
     };
-    gui::run((line, desk), Some(Box::new(office)), window)
+    gui::run(handles, Some(Box::new(office)), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }

@@ -64,8 +64,8 @@ pub(super) fn body(
     let state = &mut view.people.audit;
     let third = (fields.width() - 24.0) / 3.0;
     for (i, (name, text)) in [
-        (tr!("audit-person"), &mut state.filter.person),
-        (tr!("audit-action"), &mut state.filter.action),
+        (tr!("audit-by-person"), &mut state.filter.person),
+        (tr!("audit-by-action"), &mut state.filter.action),
         (tr!("audit-about"), &mut state.filter.subject),
     ]
     .into_iter()
@@ -227,7 +227,7 @@ mod tests {
         h.get_by_label("tries left 4");
         h.run();
         assert_eq!(asked(&mut h), [], "once");
-        h.get_by_label("Action").focus();
+        h.get_by_label("By action").focus();
         h.run();
         h.event(egui::Event::Text("login".into()));
         h.run();

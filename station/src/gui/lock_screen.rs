@@ -46,6 +46,8 @@ pub struct LockState {
     /// Whose work the window shows.
     person: Option<i64>,
     was_locked: bool,
+    /// It is being locked for somebody else: whoever goes is not offered first.
+    switching: bool,
 }
 
 /// Whether somebody typed, pressed or moved something.
@@ -71,8 +73,9 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
     let lock = &mut view.people.lock;
     let locked = seen.people.is_locked();
     if locked && !lock.was_locked {
-        let name = seen.people.who().map(|who| who.name.clone());
-        *lock = LockState { name, wants_focus: true, was_locked: true, ..std::mem::take(lock) };
+        let name = seen.people.who().filter(|_| !lock.switching).map(|who| who.name.clone());
+        *lock =
+            LockState { name, wants_focus: true, was_locked: true, switching: false, ..std::mem::take(lock) };
         lock.pin = Typed::default();
         view.people.form = None;
         view.people.menu = false;
@@ -106,12 +109,7 @@ pub(super) fn keys(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Aske
 fn leave(view: &mut ViewState, out: &mut Asked, switch: bool) {
     out.people.push(Command::Lock);
     view.people.menu = false;
-    if switch {
-        // Whoever comes next picks a name; the one who goes is not offered first.
-        view.people.lock =
-            LockState { wants_focus: true, was_locked: true, ..std::mem::take(&mut view.people.lock) };
-        view.people.lock.name = None;
-    }
+    view.people.lock.switching = switch;
 }
 
 /// An open station says that it is one, and what to do about it.

@@ -56,7 +56,9 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
         lock_screen::show(ui, seen, view, &mut out);
         return out;
     }
-    let free = keys(ui, view) && !lock_screen::keys(ui, seen, view, &mut out);
+    // Whatever is open: the station can be locked.
+    let leaves = lock_screen::keys(ui, seen, view, &mut out);
+    let free = keys(ui, view) && !leaves;
     framed(ui, seen, view, free, &mut out);
     let p = palette(ui.ctx());
     if view.alarms {
