@@ -5,12 +5,50 @@
 
 use crate::failure::{Failure, FailureCode};
 use crate::i18n::LanguageChoice;
+use crate::label::{LabelConfig, Sink};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
+
+/// Text sizes of the window, in percent.
+pub const TEXT_SIZES: RangeInclusive<u32> = 80..=200;
+
+/// How long an exchange may stand still, in seconds.
+pub(crate) const EXCHANGE_SECONDS: RangeInclusive<u64> = 5..=3600;
+
+/// Colours of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Theme {
+    /// What the desktop says; dark if it says nothing.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+    /// White on black, every text at 7:1.
+    Contrast,
+}
+
+impl Theme {
+    /// Every theme.
+    pub const ALL: [Self; 4] = [Self::System, Self::Light, Self::Dark, Self::Contrast];
+
+    /// The word in station.toml.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "light",
+            Self::Dark => "dark",
+            Self::Contrast => "contrast",
+        }
+    }
+}
 
 /// The station's configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +67,16 @@ pub struct Config {
     pub clouds: Vec<CloudConfig>,
     /// After how much idleness the window locks itself; zero = never.
     pub auto_lock: Duration,
+    /// The label printer, if there is one.
+    pub label: Option<LabelConfig>,
     /// What the window speaks; the command line speaks English.
     pub language: LanguageChoice,
     /// Backups by the clock.
     pub backup: BackupConfig,
+    /// Colours of the window.
+    pub theme: Theme,
+    /// Text size of the window in percent.
+    pub text_size: u32,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
 }
@@ -127,8 +171,11 @@ impl Default for Config {
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
             auto_lock: Duration::from_secs(10 * 60),
+            label: None,
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
+            theme: Theme::System,
+            text_size: 100,
             demo: false,
         }
     }
@@ -145,12 +192,22 @@ struct File {
     #[serde(default)]
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
     people: Option<PeopleTable>,
+    label: Option<Spanned<LabelTable>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PeopleTable {
     auto_lock_minutes: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelTable {
+    template: Spanned<PathBuf>,
+    command: Option<Spanned<Vec<String>>>,
+    tcp: Option<Spanned<String>>,
+    timeout_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +238,8 @@ struct StationTable {
 #[serde(default, deny_unknown_fields)]
 struct WindowTable {
     language: LanguageChoice,
+    theme: Theme,
+    text_size: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -255,7 +314,7 @@ impl Config {
             }
             config.gray_release = station.gray_release.unwrap_or(0);
             if let Some(seconds) = station.exchange_timeout_seconds {
-                if !(5..=3600).contains(seconds.get_ref()) {
+                if !EXCHANGE_SECONDS.contains(seconds.get_ref()) {
                     return Err(at(
                         seconds.span().start,
                         "found a time out of range, expected 5 to 3600 seconds",
@@ -273,7 +332,6 @@ impl Config {
             }
             config.auto_lock = Duration::from_secs(minutes.into_inner() * 60);
         }
-        config.language = file.window.unwrap_or_default().language;
         if let Some(backup) = file.backup {
             if let Some(folder) = backup.folder {
                 if folder.get_ref().as_os_str().is_empty() {
@@ -300,6 +358,16 @@ impl Config {
                 }
                 config.backup.keep = keep.into_inner();
             }
+        }
+        let window = file.window.unwrap_or_default();
+        (config.language, config.theme) = (window.language, window.theme);
+        if let Some(percent) = window.text_size {
+            if !TEXT_SIZES.contains(percent.get_ref()) {
+                let (least, most) = (TEXT_SIZES.start(), TEXT_SIZES.end());
+                let what = format!("found a text size out of range, expected {least} to {most} percent");
+                return Err(at(percent.span().start, &what));
+            }
+            config.text_size = percent.into_inner();
         }
         for table in file.fixture {
             let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;
@@ -344,19 +412,78 @@ impl Config {
             config.clouds.retain(|c| c.name != cloud.name);
             config.clouds.push(cloud);
         }
+        if let Some(table) = file.label {
+            let begin = table.span().start;
+            config.label = Some(
+                label_of(table.into_inner(), begin, folder).map_err(|(offset, what)| at(offset, &what))?,
+            );
+        }
         Ok(config)
     }
 }
 
+/// Whether this may be the name of a station or of a fixture.
+pub(crate) fn fits_name(name: &str) -> bool {
+    let name = name.trim();
+    !name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control)
+}
+
 fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
     let text = name.get_ref().trim();
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+    if !fits_name(text) {
         return Err(format!(
             "found {:?}, expected a {noun} name of 1 to 64 printable characters",
             name.get_ref()
         ));
     }
     Ok(text.to_owned())
+}
+
+fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfig, (usize, String)> {
+    let sink = match (table.command, table.tcp) {
+        (Some(_), Some(tcp)) => {
+            return Err((tcp.span().start, "found command and tcp, expected one of them".into()));
+        }
+        (None, None) => {
+            return Err((begin, "expected command = [\"lp\", …, \"$file\"] or tcp = \"HOST:9100\"".into()));
+        }
+        (Some(command), None) => {
+            let words = command.get_ref();
+            let program =
+                words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
+            if !program || !words.iter().any(|w| w.contains(crate::label::sink::FILE)) {
+                let what = "expected a program and its arguments, \"$file\" among them";
+                return Err((command.span().start, what.into()));
+            }
+            Sink::Command(command.into_inner())
+        }
+        (None, Some(tcp)) => {
+            let fits = tcp.get_ref().rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)
+            });
+            if !fits {
+                return Err((
+                    tcp.span().start,
+                    format!("found {:?}, expected HOST:PORT such as \"zebra:9100\"", tcp.get_ref()),
+                ));
+            }
+            Sink::Tcp(tcp.into_inner())
+        }
+    };
+    let mut timeout = Duration::from_secs(15);
+    if let Some(seconds) = table.timeout_seconds {
+        if !(1..=300).contains(seconds.get_ref()) {
+            return Err((
+                seconds.span().start,
+                "found a time out of range, expected 1 to 300 seconds".into(),
+            ));
+        }
+        timeout = Duration::from_secs(seconds.into_inner());
+    }
+    if table.template.get_ref().as_os_str().is_empty() {
+        return Err((table.template.span().start, "found an empty path, expected that of a template".into()));
+    }
+    Ok(LabelConfig { template: folder.join(table.template.into_inner()), sink, timeout })
 }
 
 fn cloud_of(name: &str, table: &CloudTable, folder: &Path) -> Result<CloudConfig, String> {
@@ -415,7 +542,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-fn check_selector(selector: &str) -> Result<(), String> {
+pub(crate) fn check_selector(selector: &str) -> Result<(), String> {
     let mut parts = selector.splitn(3, ':');
     let hex16 =
         |s: Option<&str>| s.is_some_and(|s| (1..=4).contains(&s.len()) && u16::from_str_radix(s, 16).is_ok());
@@ -558,6 +685,38 @@ mod tests {
         assert_eq!(config.fixtures[1].serial, "COM3");
         assert_eq!(Config::parse("", Path::new("x")).unwrap(), Config::default());
         assert_eq!(Config::load(Path::new("/nonexistent/station.toml")).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_label_printer_is_a_command_or_an_address() {
+        let parse = |text: &str| Config::parse(text, Path::new("/home/op/station.toml"));
+        let text = "[label]\ntemplate = \"label.zpl\"\ncommand = [\"lp\", \"-d\", \"zebra\", \"$file\"]\n";
+        let label = parse(text).unwrap().label.unwrap();
+        assert_eq!(label.template, Path::new("/home/op/label.zpl"));
+        assert_eq!(
+            (label.sink.to_string(), label.timeout),
+            ("lp -d zebra $file".into(), Duration::from_secs(15))
+        );
+        let text = "[label]\ntemplate = \"/x.zpl\"\ntcp = \"zebra:9100\"\ntimeout_seconds = 3\n";
+        assert_eq!(parse(text).unwrap().label.unwrap().sink, Sink::Tcp("zebra:9100".into()));
+        for (text, place, what) in [
+            ("[label]\ntemplate = \"x\"\n", ":1:1:", "expected command"),
+            ("[label]\ntemplate = \"x\"\ncommand = [\"lp\"]\n", ":3:11:", "$file"),
+            ("[label]\ntemplate = \"x\"\ncommand = [\"$file\"]\n", ":3:11:", "a program"),
+            (
+                "[label]\ntemplate = \"x\"\ncommand = [\"a\", \"$file\"]\ntcp = \"a:1\"\n",
+                ":4:7:",
+                "one of them",
+            ),
+            ("[label]\ntemplate = \"x\"\ntcp = \"zebra\"\n", ":3:7:", "HOST:PORT"),
+            ("[label]\ntemplate = \"\"\ntcp = \"z:1\"\n", ":2:12:", "empty path"),
+            ("[label]\ntemplate = \"x\"\ntcp = \"z:1\"\ntimeout_seconds = 0\n", ":4:19:", "1 to 300"),
+            ("[label]\ntcp = \"z:1\"\n", ":", "template"),
+            ("[label]\ntemplate = \"x\"\ntcp = \"z:1\"\nprinter = 1\n", ":4:1:", "printer"),
+        ] {
+            let sentence = refused(text);
+            assert!(sentence.contains(place) && sentence.contains(what), "{sentence}");
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@
 
 use crate::agent::{EmbeddedAgent, Standing};
 use crate::failure::{Failure, FailureCode};
+use crate::label::LabelCode;
 use crate::line::{self, Event, Work};
 use crate::model::*;
+use crate::office::{self, Office};
 use crate::people::{People, Right};
 use crate::records::{
     Alarm, AlarmOf, Attempt, NewReprovision, Records, RecordsError, Reprovision, ReprovisionKind, UnitEvent,
@@ -112,6 +114,8 @@ pub enum Command {
     Leave,
     /// Carry out a decision.
     Decide(Decision),
+    /// Orders and batches.
+    Office(office::Command),
     /// Somebody looked at an alarm.
     SeeAlarm {
         /// Its row.
@@ -196,6 +200,8 @@ pub struct Snapshot {
     pub regions: Vec<u32>,
     /// What runs for QA.
     pub job: Option<Job>,
+    /// Orders and batches.
+    pub office: office::Snapshot,
 }
 
 /// What the window holds of the desk. Nothing here blocks.
@@ -211,12 +217,13 @@ pub trait DeskHandle: Send {
 /// The line and the desk, as the window holds them.
 pub type Handles = (Box<dyn line::LineHandle>, Box<dyn DeskHandle>);
 
-/// The unit that a person or a scanner names: by hardware id or by serial.
+/// The unit that a person or a scanner names: by hardware id, by serial, or by the square code on its label.
 ///
 /// # Errors
 /// Those of the records.
 pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsError> {
-    let name = name.trim();
+    let code = name.parse::<LabelCode>().ok();
+    let name = code.as_ref().map_or(name.trim(), LabelCode::serial);
     if let Ok(id) = name.parse::<UnitId>()
         && let Some(unit) = records.unit(id)?
     {
@@ -279,7 +286,22 @@ impl Desk {
         start: impl Fn(line::Command) + Send + 'static,
         events: Receiver<Event>,
     ) -> Result<Self, Failure> {
-        Self::behind(records, agent, fixtures, start, events, None)
+        Self::with_office(records, agent, fixtures, start, events, None)
+    }
+
+    /// As [`Desk::new`], with orders and batches to enter and to decide about.
+    ///
+    /// # Errors
+    /// `StationFault` if threads can't be started.
+    pub fn with_office(
+        records: Arc<dyn Records>,
+        agent: Arc<EmbeddedAgent>,
+        fixtures: Vec<String>,
+        start: impl Fn(line::Command) + Send + 'static,
+        events: Receiver<Event>,
+        office: Option<Office>,
+    ) -> Result<Self, Failure> {
+        Self::behind(records, agent, fixtures, start, events, office, None)
     }
 
     /// The same with a gate in front: only who may do something gets it done, and the audit log says so.
@@ -292,6 +314,7 @@ impl Desk {
         fixtures: Vec<String>,
         start: impl Fn(line::Command) + Send + 'static,
         events: Receiver<Event>,
+        office: Option<Office>,
         people: Option<Arc<People>>,
     ) -> Result<Self, Failure> {
         let no_thread =
@@ -319,6 +342,7 @@ impl Desk {
             people,
             fixtures,
             start: Box::new(start),
+            office,
             view: first,
             shown: snapshot.clone(),
             wakers: Vec::new(),
@@ -361,6 +385,7 @@ struct Clerk {
     people: Option<Arc<People>>,
     fixtures: Vec<String>,
     start: Box<dyn Fn(line::Command) + Send>,
+    office: Option<Office>,
     view: Snapshot,
     shown: Arc<Mutex<Arc<Snapshot>>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
@@ -409,6 +434,20 @@ impl Clerk {
 
     /// Alarms, and the open unit if it has more history than is shown; true if anything changed.
     fn look_around(&mut self) -> bool {
+        let office = match self.office.as_ref().map(|o| o.look(&mut self.view.office)) {
+            None => false,
+            Some(Ok(changed)) => changed,
+            Some(Err(failure)) => {
+                let told = Told::Failed(failure);
+                let new = self.view.told != told;
+                self.view.told = told;
+                new
+            }
+        };
+        self.look_at_units() || office
+    }
+
+    fn look_at_units(&mut self) -> bool {
         let read = || -> Result<_, RecordsError> {
             let mut alarms = Vec::new();
             for alarm in self.records.list_alarms(false)? {
@@ -513,6 +552,17 @@ impl Clerk {
                     self.open(decision.unit);
                 }
             }
+            Command::Office(command) => {
+                let told = match self.office(command) {
+                    Ok(Told::Nothing) => None,
+                    Ok(told) => Some(told),
+                    Err(failure) => Some(Told::Failed(failure)),
+                };
+                if let Some(told) = told {
+                    self.view.told = told;
+                }
+                self.look_around();
+            }
             Command::SeeAlarm { id, operator } => {
                 let (records, operator) = (self.records.clone(), self.operator(&operator));
                 let seen = self.gate(Right::SeeUnits, ("alarm-seen", &id.to_string()), json!({}), || {
@@ -522,6 +572,28 @@ impl Clerk {
                     self.view.told = Told::Failed(failure);
                 }
                 self.look_around();
+            }
+        }
+    }
+
+    /// Orders and batches, through the gate.
+    fn office(&mut self, mut command: office::Command) -> Result<Told, Failure> {
+        let people = self.people.clone();
+        let Some(office) = &mut self.office else { return Ok(Told::Nothing) };
+        let Some(people) = people else { return office.carry_out(command, &mut self.view.office) };
+        if let Some(operator) = command.operator_mut() {
+            *operator = people.operator();
+        }
+        let need = office.need(&command)?;
+        let view = &mut self.view.office;
+        match need {
+            office::Need::Nothing => office.carry_out(command, view),
+            office::Need::Look(right) => {
+                people.demand(right, "looked", "")?;
+                office.carry_out(command, view)
+            }
+            office::Need::Act(right, action, subject, detail) => {
+                people.act(right, (action, &subject), detail, || office.carry_out(command, view))
             }
         }
     }

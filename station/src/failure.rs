@@ -45,7 +45,7 @@ impl std::error::Error for Failure {}
 macro_rules! failure_codes {
     ($( $(#[$doc:meta])* $name:ident = $number:literal, $outcome:ident, $permanence:ident, $sentence:literal, $remedy:literal; )*) => {
         /// Every failure the station can name. `Kxxx`: 1 probe and chip, 2 image and flash, 3 serial and device,
-        /// 4 exchange and agent, 5 proof, 6 records, 7 configuration, 8 operator.
+        /// 4 exchange and agent, 5 proof, 6 records, 7 configuration, 8 operator, 9 labels.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum FailureCode { $( #[doc = $sentence] $(#[$doc])* $name = $number, )* }
@@ -120,6 +120,7 @@ failure_codes! {
     BridgeRefused = 408, Fail, permanent, "The unit asks for another broker than its own", "Hand it to QA with this code: its record and the station's do not agree";
     OldKeyAccepted = 409, Error, retry, "A key that was replaced still opens the cloud", "Check the broker's accounts, then try again; do not ship the unit";
 
+    EnrolmentEnded = 411, Error, permanent, "The unit's batch is closed, so its product key enrols no unit any more", "Open the batch again with a reason, or put the board into another batch";
     ProductKeyInvalid = 410, Error, permanent, "The order's product key was made invalid", "Ask the vendor for a new product order; nothing more is made under this one";
 
     ProofFailed = 501, Fail, permanent, "The unit can't prove the keys that were issued to it", "Put it aside; hand it to QA";
@@ -159,11 +160,19 @@ failure_codes! {
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
     StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
 
+    SerialsSpent = 618, Error, permanent, "The batch's serials are used up", "Close the batch; make one whose serial pattern has more digits";
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
     NotAllowed = 810, Error, permanent, "This person may not do that", "Ask somebody who may";
     LoginNeeded = 811, Error, retry, "Nobody is logged in", "Say who works here: --person NAME and the PIN, or log in at the window";
     LoginFailed = 812, Error, retry, "Name, PIN or badge is wrong", "Try again; an admin gives a new PIN with keywright people pin NAME";
     LockedOut = 813, Error, retry, "Too many wrong tries", "Wait, or ask an admin: keywright people unlock NAME";
+
+    LabelTemplate = 901, Error, permanent, "The label's template can't be used", "Correct the template where the message points";
+    PrinterMissing = 902, Error, permanent, "The order wants labels and the station has no label printer", "Write a [label] table into station.toml; docs/labels.md shows one";
+    PrintFailed = 903, Error, retry, "The label was not printed", "See to the printer, then start the unit again; it prints only, its keys stay";
+    ScanMissing = 904, Timeout, retry, "Nobody read the label back", "Start the unit again and scan its label when it asks";
+    LabelMismatch = 905, Fail, retry, "The label that was read is not this unit's", "Take that label off, stick the unit's own on and start it again; print a new one if it is lost";
+    LabelUnreadable = 906, Error, retry, "That is no code of a label", "Scan the square code again; check that the scanner types English";
 }
 
 impl std::fmt::Display for FailureCode {

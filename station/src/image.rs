@@ -7,6 +7,7 @@
 
 use crate::failure::{Failure, FailureCode};
 use crate::model::ProductOrder;
+use crate::orders::StationImage;
 use keywright_protocol::map::{self, Region};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -79,11 +80,7 @@ impl CommonImage {
     /// no sense, `ImageWrongProduct` if the model is another, `ImageBadVector` if a vector table points outside,
     /// `ImageChanged` if the order began with another image.
     pub fn load(path: &Path, order: &ProductOrder) -> Result<Self, Failure> {
-        let path = if path.is_dir() { path.join("common-image.json") } else { path.to_path_buf() };
-        let bytes = read(&path)?;
-        let sha256 = hex::encode(Sha256::digest(&bytes));
-        let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|e| Failure::new(FailureCode::ImageTruncated, format!("{}: {e}", path.display())))?;
+        let (path, sha256, index) = open_index(path)?;
         if index.format != FORMAT {
             return Err(Failure::new(
                 FailureCode::ImageTruncated,
@@ -131,6 +128,27 @@ impl CommonImage {
         }
         Ok(Self { sha256, model: index.model, version: index.version, parts })
     }
+}
+
+impl CommonImage {
+    /// What the index at `path` says of its image, unchecked: for a form that binds an order to it.
+    ///
+    /// # Errors
+    /// `ImageMissing`, `ImageTruncated`.
+    pub fn glance(path: &Path) -> Result<StationImage, Failure> {
+        let (_, sha256, index) = open_index(path)?;
+        Ok(StationImage { sha256, version: index.version, model: index.model })
+    }
+}
+
+/// The index file, its digest and what it says.
+fn open_index(path: &Path) -> Result<(PathBuf, String, Index), Failure> {
+    let path = if path.is_dir() { path.join("common-image.json") } else { path.to_path_buf() };
+    let bytes = read(&path)?;
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let index = serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::new(FailureCode::ImageTruncated, format!("{}: {e}", path.display())))?;
+    Ok((path, sha256, index))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -332,6 +350,7 @@ pub mod synthetic {
             lock: true,
             per_hour: 0,
             key_invalid_at_ms: None,
+            label: crate::model::LabelPolicy::None,
         }
     }
 }

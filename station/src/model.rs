@@ -167,8 +167,58 @@ pub enum BatchState {
     Open,
     /// No unit starts until somebody resumes it.
     Paused,
-    /// Finished; exported lists are final.
+    /// Finished; exported lists are final, and the product key enrols none of its units any more.
     Closed,
+}
+
+impl BatchState {
+    /// The word on screen, in files and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Paused => "paused",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What a unit needs of its label before it passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LabelPolicy {
+    /// Nothing.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// It is printed.
+    #[serde(rename = "print")]
+    Print,
+    /// It is printed, stuck on, and read back with a scanner.
+    #[serde(rename = "print+scan-back")]
+    ScanBack,
+}
+
+impl LabelPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::None, Self::Print, Self::ScanBack];
+
+    /// The word in the database, in files and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Print => "print",
+            Self::ScanBack => "print+scan-back",
+        }
+    }
+}
+
+impl std::str::FromStr for LabelPolicy {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|x| x.as_str() == s)
+            .ok_or_else(|| format!("a label policy is none, print or print+scan-back, got {s:?}"))
+    }
 }
 
 /// What the vendor ordered. The product key stays sealed in the records.
@@ -203,6 +253,9 @@ pub struct ProductOrder {
     /// Since when its product key counts for nothing (Unix milliseconds): it leaked.
     #[serde(default)]
     pub key_invalid_at_ms: Option<i64>,
+    /// What its units need of their labels before they pass.
+    #[serde(default)]
+    pub label: LabelPolicy,
 }
 
 impl ProductOrder {
@@ -229,6 +282,40 @@ pub struct Batch {
     pub quantity: u32,
     /// Open, paused or closed.
     pub state: BatchState,
+    /// How its units are numbered and sampled.
+    #[serde(default)]
+    pub terms: BatchTerms,
+}
+
+/// How a batch's units are numbered and sampled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchTerms {
+    /// Pattern of its serials, dates and batch filled in; empty: `<batch>-<counter><check>`.
+    pub serial_pattern: String,
+    /// The same as it was entered.
+    pub serial_form: String,
+    /// After so many passes it waits until a sample is approved; 0 = what the station says.
+    pub gray_release: u32,
+    /// Units that passed when they were made, ever.
+    pub passed: u32,
+    /// How many of them approved samples stand for.
+    pub approved: u32,
+    /// Why it was closed last.
+    pub closed_reason: Option<String>,
+}
+
+impl BatchTerms {
+    /// Its own gray-release size, else the station's; 0 = no gate.
+    pub const fn gate(&self, station: u32) -> u32 {
+        if self.gray_release > 0 { self.gray_release } else { station }
+    }
+
+    /// How many passes wait for a sample, if the gate is shut.
+    pub const fn sample_due(&self, station: u32) -> Option<u32> {
+        let waiting = self.passed.saturating_sub(self.approved);
+        let gate = self.gate(station);
+        if gate > 0 && waiting >= gate { Some(waiting) } else { None }
+    }
 }
 
 /// Counts of a batch; `planned = passed + failed + scrapped + open` always balances.

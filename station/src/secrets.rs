@@ -528,6 +528,11 @@ impl SealedFile {
         &self.path
     }
 
+    /// Whether these are the bytes of a sealed file.
+    pub fn is_sealed(bytes: &[u8]) -> bool {
+        bytes.starts_with(FILE_MAGIC)
+    }
+
     /// The file's own name is what its content is sealed for, so two files can't be exchanged.
     fn row(&self) -> Vec<u8> {
         self.path.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default()

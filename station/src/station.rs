@@ -26,16 +26,18 @@ use crate::failure::{Failure, FailureCode};
 #[cfg(feature = "hardware")]
 use crate::line;
 use crate::line::{Event, LineHandle};
+use crate::model::{BatchState, PoId, ProductOrder};
 #[cfg(feature = "hardware")]
-use crate::model::BatchState;
-use crate::model::ProductOrder;
+use crate::office::Office as OrderOffice;
 #[cfg(feature = "hardware")]
 use crate::people::office::Tools;
 use crate::people::{Office, People};
 use crate::records::{Attempt, Records, RecordsError, SqliteRecords, Verified};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
+use zeroize::Zeroizing;
 
 /// The PC's clock, Unix milliseconds.
 pub fn now_ms() -> i64 {
@@ -390,9 +392,12 @@ impl Station {
         let agent = self.agent()?;
         let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
+        let (home, records) = (self.home.clone(), self.records.clone());
+        let read_key = Arc::new(move |path: &Path| read_product_key(&home, &records.station_key(), path));
+        let orders = OrderOffice::new(self.records.clone(), self.config.clone(), agent.regions(), read_key);
+        let (start, events) = (line.commands(), line.subscribe());
         let gate = Some(self.people.clone());
-        let desk =
-            Desk::behind(self.records.clone(), agent, fixtures, line.commands(), line.subscribe(), gate)?;
+        let desk = Desk::behind(self.records.clone(), agent, fixtures, start, events, Some(orders), gate)?;
         let (home, key) = (self.home.clone(), self.records.station_key());
         let tools = Tools {
             line: Box::new(line.commands()),
@@ -423,6 +428,39 @@ impl Station {
     /// What exports read.
     pub fn export_source(&self) -> RecordsSource {
         RecordsSource { records: self.records.clone(), vault: self.records.key_vault() }
+    }
+
+    /// The age recipient to which vendors encrypt product keys; its secret half is drawn and sealed at first use.
+    ///
+    /// # Errors
+    /// `SecretsFailed` if the sealed file is damaged or can't be written.
+    pub fn key_recipient(&self) -> Result<String, Failure> {
+        Ok(key_identity(&self.home, &self.records.station_key())?.to_public().to_string())
+    }
+
+    /// A vendor's product key from a file that was encrypted to [`Self::key_recipient`], or sealed by this station. In it stand 64 hex
+    /// digits.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that is no such thing; `BlankKey`. What is in it stands in no error.
+    pub fn read_product_key(&self, path: &Path) -> Result<Secret<32>, Failure> {
+        read_product_key(&self.home, &self.records.station_key(), path)
+    }
+
+    /// What entries of the wizard are checked against.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub fn known_orders(&self) -> Result<crate::orders::Known, Failure> {
+        // Without anchors the regions are not looked at: they may be made later.
+        let anchors = Anchors::open(&self.home, &self.records.station_key());
+        let regions = anchors.map(|a| a.regions().collect()).unwrap_or_default();
+        Ok(crate::orders::Known {
+            orders: self.records.list_product_orders().map_err(records_failure)?,
+            batches: self.records.list_batches().map_err(records_failure)?,
+            regions,
+            ..crate::orders::Known::of(&self.config)
+        })
     }
 
     /// The export signing key; drawn and sealed at first use.
@@ -464,6 +502,60 @@ pub fn verify_histories(options: &Options) -> Result<Verified, Failure> {
     options.open_records(&options.load_config()?)?.verify_all().map_err(records_failure)
 }
 
+/// The secret half of [`Station::key_recipient`]; drawn and sealed at first use.
+fn key_identity(home: &Path, key: &StationKey) -> Result<age::x25519::Identity, Failure> {
+    let folder = home.join("anchors");
+    let file = SealedFile::at(folder.join("import.sealed"));
+    if file.path().exists() {
+        let bytes = file.read(key).map_err(secrets_failure)?;
+        let text = std::str::from_utf8(&bytes).ok();
+        return text.and_then(|t| t.parse().ok()).ok_or_else(|| {
+            secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() })
+        });
+    }
+    let identity = age::x25519::Identity::generate();
+    std::fs::create_dir_all(&folder).map_err(|source| {
+        secrets_failure(SecretsError::File { path: folder.display().to_string(), source })
+    })?;
+    let text = identity.to_string();
+    file.write(key, age::secrecy::ExposeSecret::expose_secret(&text).as_bytes()).map_err(secrets_failure)?;
+    Ok(identity)
+}
+
+fn read_product_key(home: &Path, key: &StationKey, path: &Path) -> Result<Secret<32>, Failure> {
+    let refuse = |why: &str| Failure {
+        code: FailureCode::InvalidInput,
+        sentence: format!("{} gives no product key: {why}", path.display()),
+        remedy: "Have it encrypted to what keywright po key-recipient says: age -r RECIPIENT -o FILE".into(),
+    };
+    let file = std::fs::read(path).map_err(|e| refuse(&e.to_string()))?;
+    let clear = if file.starts_with(b"age-encryption.org/") {
+        let identity = key_identity(home, key)?;
+        let mut clear = Zeroizing::new(Vec::with_capacity(4096));
+        age::Decryptor::new_buffered(&file[..])
+            .and_then(|d| d.decrypt(std::iter::once(&identity as &dyn age::Identity)))
+            .map_err(|e| refuse(&e.to_string()))?
+            .take(4096)
+            .read_to_end(&mut clear)
+            .map_err(|e| refuse(&e.to_string()))?;
+        clear
+    } else if file.starts_with(b"-----BEGIN AGE") {
+        return Err(refuse("it is armored; encrypt it without -a"));
+    } else if SealedFile::is_sealed(&file) {
+        SealedFile::at(path).read(key).map_err(secrets_failure)?
+    } else {
+        return Err(refuse("it is not encrypted, and product keys never lie about in clear"));
+    };
+    let mut bytes = Zeroizing::new([0; 32]);
+    let text =
+        std::str::from_utf8(&clear).map(str::trim).map_err(|_| refuse("in it are no 64 hex digits"))?;
+    hex::decode_to_slice(text, &mut *bytes).map_err(|_| refuse("in it are no 64 hex digits"))?;
+    if keywright_protocol::crypto::is_blank(&*bytes) {
+        return Err(Failure::new(FailureCode::BlankKey, "the vendor's product key"));
+    }
+    Ok(Secret::from_bytes(*bytes))
+}
+
 /// The fixtures of a configuration, paired by USB serial number if it names none.
 ///
 /// # Errors
@@ -495,6 +587,8 @@ pub struct Preflight {
     pub anchors: Result<String, Failure>,
     /// Product orders, if the database opened.
     pub orders: Option<Vec<ProductOrder>>,
+    /// Orders with a batch that is open.
+    pub running: Vec<PoId>,
     /// The newest time in the records.
     pub newest_ms: Option<i64>,
 }
@@ -506,6 +600,7 @@ pub fn preflight(options: &Options) -> Preflight {
         passphrase,
         anchors: Err(anchors),
         orders: None,
+        running: Vec::new(),
         newest_ms: None,
     };
     if !options.has_records() {
@@ -559,6 +654,8 @@ pub fn preflight(options: &Options) -> Preflight {
             .max()
     });
     let orders = records.list_product_orders().ok();
+    let open = records.list_batches().unwrap_or_default().into_iter().filter(|b| b.state == BatchState::Open);
+    let running = open.map(|b| b.po).collect();
     Preflight {
         database,
         passphrase: Some(Ok(if passphrase.is_public_demo() {
@@ -568,6 +665,7 @@ pub fn preflight(options: &Options) -> Preflight {
         })),
         anchors: check_anchors(options, &records, orders.as_deref().unwrap_or_default()),
         orders,
+        running,
         newest_ms,
     }
 }

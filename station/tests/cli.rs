@@ -244,6 +244,128 @@ fn orders_and_batches_in_json() {
 }
 
 #[test]
+fn batches_are_cloned_opened_again_with_a_reason_and_have_a_timeline() {
+    let home = Home::set_up();
+    home.demo(&["batch", "clone", "B-1", "--name", "B-2"]).error(2, "K608");
+    let pattern = ["--serial-pattern", "KW-{yy}-{n:4}-{c}", "--gray-release", "7"];
+    home.demo(&[&["batch", "new", "B-3", "--po", "PO-1", "--quantity", "1"], &pattern[..]].concat()).ok();
+    let clone = home.demo(&["batch", "clone", "B-3", "--name", "B-4"]).ok().one("batch");
+    let made = clone["serial_pattern"].as_str().unwrap();
+    assert!(made.starts_with("KW-") && made.ends_with("-{n:4}-{c}") && !made.contains("yy"), "{made}");
+    assert_eq!((&clone["planned"], &clone["gray_release"]), (&1.into(), &7.into()));
+    let bad = home.demo(&[
+        "batch",
+        "new",
+        "B-5",
+        "--po",
+        "PO-1",
+        "--quantity",
+        "1",
+        "--serial-pattern",
+        "KW-{n:4}",
+    ]);
+    let bad = bad.error(2, "K608");
+    assert!(bad["message"].as_str().unwrap().contains("character 9: it has no check character"), "{bad}");
+    home.demo(&["batch", "close", "B-4", "--reason", "delivered"]).ok();
+    let refused = home.demo(&["batch", "reopen", "B-4"]).error(2, "K608");
+    assert!(refused["message"].as_str().unwrap().contains("wants a reason"), "{refused}");
+    home.demo(&["batch", "reopen", "B-4", "--reason", "one was found"]).ok();
+    let told: Vec<_> = home
+        .demo(&["batch", "timeline", "B-4"])
+        .ok()
+        .of("order-event")
+        .into_iter()
+        .map(|e| (e["kind"].clone(), e["operator"].clone(), e["reason"].clone()))
+        .collect();
+    let row = |kind: &str, reason: &str| (kind.into(), "Ada".into(), reason.into());
+    assert_eq!(told, [row("created", ""), row("closed", "delivered"), row("reopened", "one was found")]);
+    let all = home.demo(&["po", "timeline", "PO-1"]).ok().of("order-event");
+    assert_eq!(all.len(), 1 + 1 + 1 + 3, "the order, B-1, B-3, B-4");
+    home.demo(&["batch", "approve", "B-4", "--yes"]).error(2, "K608");
+}
+
+#[test]
+fn a_list_of_orders_is_imported_whole_and_a_product_key_only_encrypted() {
+    let home = Home::set_up();
+    let file = home.at("orders.csv");
+    let file = file.to_str().unwrap();
+    let head = "name,model,quantity,region,batch,serial_pattern,label\n";
+    std::fs::write(file, format!("{head}PO-8,KW-METER,5,7,,,\nPO-9,KW-METER,5,9,W,,\n")).unwrap();
+    let error = home.demo(&["po", "import", file]).error(2, "K608");
+    assert!(error["message"].as_str().unwrap().contains("row 3, column region"), "{error}");
+    assert_eq!(home.demo(&["po", "list"]).ok().of("po").len(), 1);
+    std::fs::write(file, format!("{head}PO-8,KW-METER,5,7,,,\nPO-9,KW-METER,5,7,W,,print\n")).unwrap();
+    assert_eq!(home.demo(&["po", "import", file, "--dry-run"]).ok().one("import")["taken"], false);
+    let said = home.demo(&["po", "import", file]).ok();
+    assert_eq!((said.of("po").len(), &said.one("import")["batches"]), (2, &1.into()));
+    assert_eq!(home.demo(&["po", "show", "PO-9"]).ok().of("po")[0]["label"], "print");
+    home.demo(&["po", "import", file]).error(2, "K608");
+    // A product key comes encrypted to this station, and nothing of it is ever said.
+    let recipient =
+        home.demo(&["po", "key-recipient"]).ok().one("recipient")["recipient"].as_str().unwrap().to_owned();
+    assert_eq!(home.demo(&["po", "key-recipient"]).ok().one("recipient")["recipient"], recipient.as_str());
+    let secret = "5a".repeat(32);
+    let encrypt = |text: &str| {
+        let to: age::x25519::Recipient = recipient.parse().unwrap();
+        age::encrypt(&to, text.as_bytes()).unwrap()
+    };
+    let new = |name: &str, bytes: &[u8]| {
+        let key = home.at("key.age");
+        std::fs::write(&key, bytes).unwrap();
+        let key = key.to_str().unwrap().to_owned();
+        let order = [
+            "po",
+            "new",
+            name,
+            "--model",
+            "KW-METER",
+            "--quantity",
+            "5",
+            "--region",
+            "7",
+            "--product-key",
+            &key,
+        ];
+        let said = home.demo(&order);
+        assert!(!said.out.contains(&secret) && !said.err.contains(&secret), "a secret was said");
+        said
+    };
+    new("PO-K", &encrypt(&format!("{secret}\n"))).ok();
+    new("PO-L", secret.as_bytes()).error(2, "K608");
+    new("PO-L", &encrypt("5a5a")).error(2, "K608");
+    new("PO-L", &encrypt(&"00".repeat(32))).error(4, "K502");
+    let stranger = age::encrypt(&age::x25519::Identity::generate().to_public(), secret.as_bytes()).unwrap();
+    new("PO-L", &stranger).error(2, "K608");
+    let detail = &home.demo(&["po", "timeline", "PO-K"]).ok().of("order-event")[0]["detail"];
+    assert_eq!(detail["product_key"], "imported");
+}
+
+#[test]
+fn labels_are_tried_and_looked_at() {
+    let home = Home::set_up();
+    home.demo(&["label", "test"]).error(4, "K902");
+    let printed = home.at("printed");
+    std::fs::write(home.at("label.zpl"), "^XA^FH^FD$code^FS^XZ").unwrap();
+    let config = |command: &str| {
+        let text = format!(
+            "[label]\ntemplate = \"label.zpl\"\ncommand = [\"sh\", \"-c\", \"{command}\", \"sh\", \"$file\"]\n"
+        );
+        home.config(&text);
+    };
+    config(&format!("cp $1 {}", printed.display()));
+    home.demo(&["label", "test"]).ok().one("label");
+    let text = std::fs::read_to_string(&printed).unwrap();
+    assert!(text.starts_with("^XA^FH^FDKW1:TEST-00000X:0000000000000000:"), "{text}");
+    config("echo no ribbon >&2; exit 1");
+    let error = home.demo(&["label", "test"]).error(4, "K903");
+    assert!(error["message"].as_str().unwrap().ends_with("no ribbon"), "{error}");
+    home.demo(&["label", "check", "4006381333931"]).error(2, "K906");
+    home.demo(&["label", "check", text.trim_start_matches("^XA^FH^FD").trim_end_matches("^FS^XZ")])
+        .error(2, "K608");
+    home.demo(&["label", "print", "NONE"]).error(2, "K608");
+}
+
+#[test]
 fn a_closed_and_a_paused_batch_take_no_units() {
     let home = Home::set_up();
     for (verb, word) in [("pause", "paused"), ("close", "closed")] {

@@ -270,3 +270,103 @@ fn a_unit_that_another_program_changes_is_read_again() {
     world.station.agent.quarantine(world.id(), "from the command line", "qa").unwrap();
     world.until("its new state", |s| s.file.as_ref().is_some_and(|f| f.unit.state == UnitState::Quarantined));
 }
+
+/// The window's other half: orders and batches, on real records.
+#[test]
+fn the_office_enters_orders_decides_about_batches_and_takes_lists() {
+    use keywright::config::Config;
+    use keywright::office::{Command as Ask, Office};
+    use keywright::orders::{Draft, Field};
+    let station = Station::new(2, 2);
+    let records: Arc<dyn Records> = Arc::new(station.records.clone());
+    let read_key = Arc::new(|_: &std::path::Path| Ok(keywright::secrets::Secret::from_bytes([0x5a; 32])));
+    let office = Office::new(records.clone(), Config::default(), vec![7], read_key);
+    let (_line, events) = mpsc::channel();
+    let desk =
+        Desk::with_office(records, station.agent.clone(), vec![], |_| {}, events, Some(office)).unwrap();
+    let until = |what: &str, done: &dyn Fn(&Snapshot) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !done(&desk.snapshot()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", desk.snapshot().told);
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        desk.snapshot()
+    };
+    let ask = |command| desk.send(Command::Office(command));
+    let told = |words: &str| {
+        until(words, &|s| match &s.told {
+            Told::Done(told) => told.contains(words),
+            Told::Failed(failure) => failure.sentence.contains(words),
+            _ => false,
+        })
+    };
+    let operator = || "ana".to_owned();
+    assert!(desk.snapshot().office.known.orders.is_empty(), "nobody looks");
+    ask(Ask::Watch(true));
+    let seen = until("the numbers", &|s| s.office.known.batches.len() == 1);
+    assert!(seen.office.printer.as_ref().unwrap().is_err(), "there is no printer");
+    let draft = Draft::default()
+        .with(Field::Name, "PO-W")
+        .with(Field::Model, "KW-METER")
+        .with(Field::Quantity, 20)
+        .with(Field::Region, 7)
+        .with(Field::Batch, "W-1")
+        .with(Field::BatchQuantity, 5);
+    ask(Ask::NewOrder { draft: draft.clone(), product_key: Some("key.age".into()), operator: operator() });
+    told("PO-W and its batch W-1");
+    let seen = until("it is shown", &|s| s.office.file.as_ref().is_some_and(|f| f.batch.name == "W-1"));
+    let file = seen.office.file.clone().unwrap();
+    assert_eq!((file.counts.planned, file.events.len()), (5, 2));
+    assert_eq!(file.events[1].detail["product_key"], "imported");
+    ask(Ask::NewOrder { draft, product_key: None, operator: operator() });
+    told("there is an order PO-W already");
+    let clone = Draft::like_batch(&file.batch).with(Field::Batch, "W-2");
+    ask(Ask::NewBatch {
+        order: "PO-W".into(),
+        draft: clone,
+        clone_of: Some("W-1".into()),
+        operator: operator(),
+    });
+    told("Batch W-2 is open");
+    let set = |state, reason: &str| {
+        ask(Ask::SetState { batch: "W-2".into(), state, operator: operator(), reason: reason.into() });
+    };
+    set(BatchState::Closed, "not needed");
+    told("W-2 is closed");
+    set(BatchState::Open, "");
+    told("wants a reason");
+    set(BatchState::Open, "needed after all");
+    told("W-2 is open");
+    let seen = until("its timeline", &|s| s.office.file.as_ref().is_some_and(|f| f.events.len() == 4));
+    assert_eq!(seen.office.file.as_ref().unwrap().events[0].reason, "needed after all");
+    let list = station.home.path().join("orders.csv");
+    let rows = "name,model,quantity,region\nPO-X,KW,5,7\nPO-W,KW,5,7\n";
+    std::fs::write(&list, rows).unwrap();
+    ask(Ask::ReadList(list.clone()));
+    let seen = until("the list", &|s| s.office.list.is_some());
+    assert_eq!(
+        seen.office.list.as_ref().unwrap().errors,
+        ["row 3, column name: there is an order PO-W already"]
+    );
+    std::fs::write(&list, rows.replace("PO-W", "PO-Y")).unwrap();
+    ask(Ask::ReadList(list));
+    until("the list", &|s| s.office.list.as_ref().is_some_and(|l| l.errors.is_empty() && l.orders == 2));
+    ask(Ask::TakeList { operator: operator() });
+    told("2 orders were taken");
+    assert!(station.records.product_order_by_name("PO-Y").is_ok());
+    ask(Ask::TestLabel { operator: operator() });
+    told("no label printer");
+}
+
+#[test]
+fn a_unit_is_found_by_the_code_on_its_label() {
+    let station = Station::new(1, 2);
+    station.arrive(unit_id(1));
+    let serial = station.records.unit(unit_id(1)).unwrap().unwrap().serial;
+    let code = keywright::label::LabelCode::new(&serial, &"ab".repeat(32)).unwrap().to_string();
+    for text in [code.clone(), code.to_lowercase(), serial] {
+        let found = keywright::desk::find(&station.records, &text).unwrap();
+        assert_eq!(found.map(|u| u.id), Some(unit_id(1)), "{text}");
+    }
+    assert!(keywright::desk::find(&station.records, &code.replace("KW1", "KW2")).unwrap().is_none());
+}

@@ -6,6 +6,8 @@ use keywright::cloud::Endpoint;
 use keywright::config::Config;
 use keywright::failure::{Failure, FailureCode};
 use keywright::image::{StageOne, synthetic};
+use keywright::label::desk::Said;
+use keywright::label::{LabelCode, LabelConfig, LabelDesk, Printer, Sink};
 use keywright::line::bench::{Bench, Cancel, Chip, Contents, FlashProgress, Link, LinkStats, Received};
 use keywright::line::lock::{OptionRequest, ReadProtection, guard};
 use keywright::line::worker::{Order, Timing, Worker};
@@ -36,6 +38,7 @@ const TIMING: Timing = Timing {
     pause: Duration::from_millis(1),
     cloud: Duration::from_millis(300),
     power: Duration::from_millis(400),
+    scan: Duration::from_millis(400),
 };
 
 /// A chip as it leaves its maker.
@@ -97,6 +100,8 @@ struct Board {
     cloud_complaint: Option<DeviceFailure>,
     /// The host that it asks its modem for, at each status.
     opens: Option<&'static str>,
+    /// Where its birth is told when its connection ends and it logs in once more.
+    born_again: Option<Fakes>,
     calls: Vec<&'static str>,
     out: VecDeque<Result<Received, Failure>>,
     noise: u64,
@@ -120,6 +125,7 @@ impl Board {
             trouble: None,
             cloud_complaint: None,
             opens: None,
+            born_again: None,
             calls: Vec::new(),
             out: VecDeque::new(),
             noise: 0,
@@ -244,7 +250,15 @@ impl Board {
     }
 
     fn receive(&mut self, channel: Channel, payload: &[u8]) {
-        if !self.powered || !self.image || self.shut || channel == Channel::TCP {
+        if !self.powered || !self.image || self.shut {
+            return;
+        }
+        if channel == Channel::TCP {
+            if matches!(Packet::parse(payload), Ok(Packet::Close { .. }))
+                && let Some(told) = self.born_again.take()
+            {
+                told.0.lock().unwrap().birth = Some((1, Duration::ZERO));
+            }
             return;
         }
         if channel == Channel::CONTROL {
@@ -474,6 +488,14 @@ struct Book {
     birth: Option<(u32, Duration)>,
     old_key_opens: bool,
     broker: Option<SocketAddr>,
+    labels: BTreeMap<UnitId, LabelRow>,
+}
+
+#[derive(Clone, Default)]
+struct LabelRow {
+    code: Option<String>,
+    prints: u32,
+    read_back: bool,
 }
 
 impl Book {
@@ -489,10 +511,22 @@ impl Book {
 #[derive(Clone)]
 struct Fakes(Arc<Mutex<Book>>);
 
+impl std::fmt::Debug for Fakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fakes")
+    }
+}
+
 impl Fakes {
     fn new() -> Self {
-        let batch =
-            Batch { id: BatchId(1), name: "B1".into(), po: PoId(1), quantity: 4, state: BatchState::Open };
+        let batch = Batch {
+            id: BatchId(1),
+            name: "B1".into(),
+            po: PoId(1),
+            quantity: 4,
+            state: BatchState::Open,
+            terms: BatchTerms::default(),
+        };
         let book = Book {
             birth: Some((1, Duration::ZERO)),
             order: Some(synthetic::order(MODEL)),
@@ -540,7 +574,13 @@ impl Records for Fakes {
         }
         Ok(())
     }
-    fn create_batch(&self, _: PoId, _: &str, _: u32) -> Result<Batch, RecordsError> {
+    fn create_orders(
+        &self,
+        _: Vec<(NewProductOrder, Option<NewBatch>)>,
+    ) -> Result<Vec<(ProductOrder, Option<Batch>)>, RecordsError> {
+        Err(no_such("product order"))
+    }
+    fn new_batch(&self, _: NewBatch) -> Result<Batch, RecordsError> {
         Err(no_such("product order"))
     }
     fn list_batches(&self) -> Result<Vec<Batch>, RecordsError> {
@@ -554,9 +594,74 @@ impl Records for Fakes {
         let book = self.0.lock().unwrap();
         book.batches.iter().find(|b| b.id == id).cloned().ok_or_else(|| no_such("batch"))
     }
-    fn set_batch_state(&self, id: BatchId, state: BatchState) -> Result<(), RecordsError> {
+    fn set_batch_state(&self, id: BatchId, state: BatchState, _: &str, _: &str) -> Result<(), RecordsError> {
         let mut book = self.0.lock().unwrap();
         book.batches.iter_mut().filter(|b| b.id == id).for_each(|b| b.state = state);
+        Ok(())
+    }
+    fn approve_sample(&self, id: BatchId, operator: &str, note: &str) -> Result<(), RecordsError> {
+        assert_eq!((operator, note), ("Quality", "three looked at"));
+        let mut book = self.0.lock().unwrap();
+        book.batches.iter_mut().filter(|b| b.id == id).for_each(|b| b.terms.approved = b.terms.passed);
+        Ok(())
+    }
+    fn sample(&self, _: BatchId, _: u32) -> Result<Vec<Unit>, RecordsError> {
+        let book = self.0.lock().unwrap();
+        Ok(book.units.values().filter(|u| u.state == UnitState::Passed).cloned().collect())
+    }
+    fn order_events(&self, _: PoId, _: Option<BatchId>) -> Result<Vec<OrderEvent>, RecordsError> {
+        Ok(Vec::new())
+    }
+    fn label_facts(&self, unit: UnitId) -> Result<LabelFacts, RecordsError> {
+        let book = self.0.lock().unwrap();
+        let row = book.units.get(&unit).ok_or_else(|| no_such("unit"))?;
+        let order = book.order.as_ref().unwrap();
+        let label = book.labels.get(&unit).cloned().unwrap_or_default();
+        Ok(LabelFacts {
+            unit,
+            serial: row.serial.clone(),
+            batch: "B1".into(),
+            po: order.name.clone(),
+            model: order.model.clone(),
+            hw_revision: order.hw_revision.clone(),
+            part_number: order.part_number.clone(),
+            region: order.region,
+            anchor_fingerprint: Some("a1".repeat(32)),
+            generation: 1,
+            printed_at_ms: label.code.as_ref().map(|_| 1),
+            printed_code: label.code,
+            scanned_at_ms: label.read_back.then_some(2),
+            prints: label.prints,
+        })
+    }
+    fn label_printed(
+        &self,
+        unit: UnitId,
+        _: Option<AttemptId>,
+        code: &str,
+        operator: &str,
+    ) -> Result<u32, RecordsError> {
+        assert_eq!(operator, "op");
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        book.events.push((unit, "label-printed".into()));
+        let label = book.labels.entry(unit).or_default();
+        *label = LabelRow { code: Some(code.into()), prints: label.prints + 1, read_back: false };
+        Ok(label.prints)
+    }
+    fn label_scanned(
+        &self,
+        unit: UnitId,
+        _: Option<AttemptId>,
+        code: &str,
+        _: &str,
+    ) -> Result<(), RecordsError> {
+        let mut book = self.0.lock().unwrap();
+        book.write()?;
+        book.events.push((unit, "label-scanned".into()));
+        let label = book.labels.get_mut(&unit).unwrap();
+        assert_eq!(label.code.as_deref(), Some(code));
+        label.read_back = true;
         Ok(())
     }
     fn batch_counts(&self, _: BatchId) -> Result<BatchCounts, RecordsError> {
@@ -602,10 +707,11 @@ impl Records for Fakes {
         }
         let batch = book.attempts[attempt.0 as usize - 1].batch;
         book.attempts[attempt.0 as usize - 1].unit = Some(unit);
+        let serial = format!("S-{}", book.units.len() + 1);
         let row = book.units.entry(unit).or_insert(Unit {
             id: unit,
             batch,
-            serial: "S-1".into(),
+            serial,
             state: UnitState::Arrived,
             generation: 0,
             attempts: 0,
@@ -682,7 +788,16 @@ impl Records for Fakes {
             if book.order.as_ref().is_some_and(|o| o.lock) {
                 assert!(proof.lock.observed.is_some_and(OptionBytes::are_locked), "{:?}", proof.lock);
             }
-            book.units.get_mut(&unit.unwrap()).unwrap().state = UnitState::Passed;
+            let label = book.labels.get(&unit.unwrap()).cloned().unwrap_or_default();
+            match book.order.as_ref().unwrap().label {
+                LabelPolicy::None => {}
+                LabelPolicy::Print => assert!(label.code.is_some()),
+                LabelPolicy::ScanBack => assert!(label.read_back),
+            }
+            let row = book.units.get_mut(&unit.unwrap()).unwrap();
+            let new = std::mem::replace(&mut row.state, UnitState::Passed) != UnitState::Passed;
+            let batch = row.batch;
+            book.batches.iter_mut().filter(|b| b.id == batch).for_each(|b| b.terms.passed += u32::from(new));
         }
         Ok(())
     }
@@ -794,14 +909,22 @@ struct World {
     fakes: Fakes,
     image: PathBuf,
     work: Work,
-    _dir: tempfile::TempDir,
+    labels: LabelDesk,
+    dir: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = synthetic::write(dir.path(), MODEL).unwrap();
-        Self { board: Board::blank(), fakes: Fakes::new(), image, work: Work::Make, _dir: dir }
+        Self {
+            board: Board::blank(),
+            fakes: Fakes::new(),
+            image,
+            work: Work::Make,
+            labels: LabelDesk::default(),
+            dir,
+        }
     }
 
     fn with(trouble: Trouble) -> Self {
@@ -838,6 +961,7 @@ impl World {
             agent: Arc::new(self.fakes.clone()),
             image: Some(self.image.clone()),
             timing: TIMING,
+            labels: self.labels.clone(),
             events: Box::new(move |event| {
                 on_event(&event, &seen);
                 // The person at the fixture does what is asked.
@@ -887,6 +1011,9 @@ impl World {
     }
 }
 
+/// The steps of an order without labels.
+const BARE: &[Step] = Step::ALL.split_at(6).0;
+
 fn steps(events: &[Event]) -> Vec<Step> {
     events.iter().filter_map(|e| if let Event::Step { step, .. } = e { Some(*step) } else { None }).collect()
 }
@@ -910,7 +1037,7 @@ fn a_bare_board_becomes_a_unit() {
     let world = World::new();
     let (events, outcome, _) = world.run();
     assert_eq!(outcome, Outcome::Pass);
-    assert_eq!(steps(&events), Step::ALL);
+    assert_eq!(steps(&events), BARE);
     assert_eq!(world.fakes.kinds(), ["flash-begin", "flash-end", "reset", "lock-begin", "lock-end"]);
     let labels: Vec<_> = events
         .iter()
@@ -920,7 +1047,9 @@ fn a_bare_board_becomes_a_unit() {
         assert!(labels.contains(&label), "{label} in {labels:?}");
     }
     let Some(Event::Finished { step_seconds, seconds, serial, .. }) = events.last() else { panic!() };
-    assert!(step_seconds.iter().all(|s| *s > 0.0) && step_seconds.iter().sum::<f64>() <= *seconds);
+    assert!(
+        step_seconds[..BARE.len()].iter().all(|s| *s > 0.0) && step_seconds.iter().sum::<f64>() <= *seconds
+    );
     assert_eq!(serial.as_deref(), Some("S-1"));
     let order = world.fakes.product_order(PoId(1)).unwrap();
     assert!(order.image_sha256.is_some(), "the first flash pins the image");
@@ -966,7 +1095,7 @@ fn a_reopened_unit_is_erased_and_made_again() {
     world.fails(FailureCode::OtherUnit);
     assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
     world.work = Work::Reprovision { unit: UID, update: None };
-    assert_eq!(world.passes(), Step::ALL);
+    assert_eq!(world.passes(), BARE);
     assert_eq!(world.called("flash"), 1);
     assert_eq!(world.called("set_option_bytes"), 3, "opened, made writable, locked");
     assert_eq!(world.fakes.kinds().iter().filter(|k| k.starts_with("erase-")).count(), 2);
@@ -1180,7 +1309,7 @@ fn refusals_of_agent_and_records_end_the_attempt() {
         assert_eq!(world.called("flash"), 0);
     }
     let world = World::new();
-    world.fakes.set_batch_state(BatchId(1), BatchState::Closed).unwrap();
+    world.fakes.set_batch_state(BatchId(1), BatchState::Closed, "", "").unwrap();
     let (_, _, code) = world.run();
     assert_eq!(code, Some(FailureCode::BatchClosed));
     assert!(world.board.lock().unwrap().calls.is_empty());
@@ -1322,6 +1451,22 @@ fn a_broker_that_is_away_is_the_stations_trouble() {
     world.fails(FailureCode::BrokerUnreachable);
 }
 
+/// Its broker restarted and told nobody of the birth; the unit is logged in and would say no more.
+#[test]
+fn a_birth_that_got_lost_is_asked_for_once_more() {
+    let world = World::new();
+    let broker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    {
+        let mut book = world.fakes.0.lock().unwrap();
+        (book.birth, book.broker) = (None, Some(broker.local_addr().unwrap()));
+    }
+    {
+        let mut board = world.board.lock().unwrap();
+        (board.opens, board.born_again) = (Some("broker.example"), Some(world.fakes.clone()));
+    }
+    world.passes();
+}
+
 /// Asking for new keys makes no units: what never passed, and what passed but lost its keys, is left as it is.
 #[test]
 fn only_a_unit_that_passed_gets_new_keys() {
@@ -1342,7 +1487,7 @@ fn only_a_unit_that_passed_gets_new_keys() {
 
 #[test]
 fn cancel_takes_effect_at_the_next_safe_point() {
-    for at in Step::ALL {
+    for at in BARE.iter().copied() {
         let world = World::new();
         let (events, outcome, code) = world.run_with(&Cancel::default(), move |event, cancel| {
             if matches!(event, Event::Step { step, .. } if *step == at) {
@@ -1356,6 +1501,238 @@ fn cancel_takes_effect_at_the_next_safe_point() {
         world.repair();
         world.passes();
     }
+}
+
+// ---- labels -------------------------------------------------------------------------------------------------------
+
+impl World {
+    /// An order whose units get labels, printed by a shell command.
+    fn labelled(policy: LabelPolicy, script: &str) -> Self {
+        let mut world = Self::new();
+        world.fakes.0.lock().unwrap().order.as_mut().unwrap().label = policy;
+        std::fs::write(
+            world.dir.path().join("label.zpl"),
+            "^XA^FH^FD$code^FS^FH^FD$serial $operator^FS^XZ\n",
+        )
+        .unwrap();
+        world.labels = LabelDesk::new(Printer::open(&world.config(script)));
+        world
+    }
+
+    fn config(&self, script: &str) -> Config {
+        let words = ["sh", "-c", script, "sh", "$file"].map(str::to_owned).to_vec();
+        let label = LabelConfig {
+            template: self.dir.path().join("label.zpl"),
+            sink: Sink::Command(words),
+            timeout: Duration::from_secs(20),
+        };
+        Config {
+            image: Some(self.image.clone()),
+            name: "test".into(),
+            label: Some(label),
+            ..Config::default()
+        }
+    }
+
+    /// What came out of the printer.
+    fn printed(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("printed")).unwrap_or_default()
+    }
+
+    fn printer(&self) -> String {
+        format!("cat \"$1\" >> {}", self.dir.path().join("printed").display())
+    }
+
+    /// A world whose printer writes into a file of its own.
+    fn with_printer(policy: LabelPolicy) -> Self {
+        let mut world = Self::labelled(policy, "true");
+        world.labels = LabelDesk::new(Printer::open(&world.config(&world.printer())));
+        world
+    }
+
+    /// Runs with somebody at the fixture, who scans what `person` says: told how often it was asked and what is wrong.
+    fn run_scanning(
+        &self,
+        person: impl Fn(usize, Option<FailureCode>) -> Option<Said> + Send + 'static,
+    ) -> (Vec<Event>, Outcome, Option<FailureCode>) {
+        let (desk, asked) = (self.labels.clone(), std::sync::atomic::AtomicUsize::new(0));
+        self.run_with(&Cancel::default(), move |event, _| {
+            if let Event::ScanWanted { problem, .. } = event {
+                let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if let Some(said) = person(n, problem.as_ref().map(|p| p.code)) {
+                    assert!(desk.say(said), "it listens");
+                }
+            }
+        })
+    }
+}
+
+fn code_of(serial: &str) -> String {
+    LabelCode::new(serial, &"a1".repeat(32)).unwrap().to_string()
+}
+
+fn failure_of(world: &World) -> Failure {
+    world.fakes.0.lock().unwrap().attempts.last().unwrap().failure.clone().unwrap()
+}
+
+#[test]
+fn a_label_is_printed_before_the_pass_and_once() {
+    let world = World::with_printer(LabelPolicy::Print);
+    assert_eq!(world.passes(), Step::ALL);
+    assert_eq!(world.printed(), format!("^XA^FH^FD{}^FS^FH^FDS-1 op^FS^XZ\n", code_of("S-1")));
+    let kinds = world.fakes.kinds();
+    assert_eq!(kinds[kinds.len() - 2..], ["lock-end", "label-printed"]);
+    world.passes();
+    assert_eq!(world.printed().lines().count(), 1, "a unit that has its label gets no second one");
+    // An order without labels needs no printer.
+    let world = World::new();
+    world.passes();
+}
+
+#[test]
+fn a_failed_print_leaves_the_unit_incomplete_and_a_retry_only_prints() {
+    let mut world = World::labelled(LabelPolicy::Print, "echo 'out of paper' >&2; exit 7");
+    world.fails(FailureCode::PrintFailed);
+    assert!(failure_of(&world).sentence.contains("exit status: 7: out of paper"), "{}", failure_of(&world));
+    assert_eq!(world.fakes.state(UID), Some(UnitState::CloudKey), "it has its keys and no PASS");
+    assert_eq!(world.fakes.kinds().last().unwrap(), "label-failed");
+    world.labels = LabelDesk::new(Printer::open(&world.config(&world.printer())));
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock, Step::Label]);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+    assert_eq!(world.printed().lines().count(), 1);
+    let issued = world.fakes.kinds().iter().filter(|k| *k == "flash-begin").count();
+    assert_eq!(issued, 1, "nothing was made again");
+    // No printer at all, and a template that can't be used.
+    let world = World::new();
+    world.fakes.0.lock().unwrap().order.as_mut().unwrap().label = LabelPolicy::Print;
+    world.fails(FailureCode::PrinterMissing);
+    let mut world = World::labelled(LabelPolicy::Print, "true");
+    std::fs::write(world.dir.path().join("label.zpl"), "^XA^FD$code^FS").unwrap();
+    world.labels = LabelDesk::new(Printer::open(&world.config("true")));
+    world.fails(FailureCode::LabelTemplate);
+    assert!(failure_of(&world).sentence.contains("label.zpl:1:7: "), "{}", failure_of(&world));
+}
+
+#[test]
+fn a_unit_passes_when_its_own_label_was_read_back() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let (events, outcome, _) = world.run_scanning(|n, problem| match n {
+        // A carton's code first: nothing is wrong with the unit.
+        0 => Some(Said::Scan("4006381333931".into())),
+        1 => {
+            assert_eq!(problem, Some(FailureCode::LabelUnreadable));
+            Some(Said::PrintAgain)
+        }
+        _ => Some(Said::Scan(code_of("S-1"))),
+    });
+    assert_eq!(outcome, Outcome::Pass);
+    let labels: Vec<u32> = events
+        .iter()
+        .filter_map(|e| if let Event::ScanWanted { labels, .. } = e { Some(*labels) } else { None })
+        .collect();
+    assert_eq!(labels, [1, 1, 2]);
+    assert_eq!(world.printed().lines().count(), 2);
+    assert_eq!(world.fakes.kinds().last().unwrap(), "label-scanned");
+    // It passed: another look at it wants no scan.
+    let (_, outcome, _) = world.run_scanning(|_, _| panic!("nothing is to be scanned"));
+    assert_eq!(outcome, Outcome::Pass);
+}
+
+#[test]
+fn another_units_label_destroys_nothing_and_is_told_with_both_values() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let (_, outcome, code) = world.run_scanning(|_, _| Some(Said::Scan(code_of("S-2"))));
+    assert_eq!((outcome, code), (Outcome::Fail, Some(FailureCode::LabelMismatch)));
+    let failure = failure_of(&world);
+    assert!(failure.sentence.contains("label S-2, unit S-1") && !failure.code.is_permanent(), "{failure}");
+    assert_eq!(world.fakes.kinds().last().unwrap(), "label-mismatch");
+    assert_eq!(world.fakes.state(UID), Some(UnitState::CloudKey));
+    // Its own serial, but made for other anchors.
+    let stale = LabelCode::new("S-1", &"b2".repeat(32)).unwrap().to_string();
+    let (_, _, code) = world.run_scanning(move |_, _| Some(Said::Scan(stale.clone())));
+    assert_eq!(code, Some(FailureCode::LabelMismatch));
+    assert!(failure_of(&world).sentence.contains("A1A1A1A1A1A1A1A1"), "{}", failure_of(&world));
+    // Nobody scans; then the right one, which is still there: no second label.
+    let (_, outcome, code) = world.run_scanning(|_, _| None);
+    assert_eq!((outcome, code), (Outcome::Timeout, Some(FailureCode::ScanMissing)));
+    let (events, outcome, _) = world.run_scanning(|_, _| Some(Said::Scan(code_of("S-1").to_lowercase())));
+    assert_eq!(outcome, Outcome::Pass);
+    assert_eq!(steps(&events), [Step::Arrive, Step::Prove, Step::Lock, Step::Label]);
+    assert_eq!(world.printed().lines().count(), 1);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+}
+
+/// The label is compared with the device that lies there when it is scanned, not with the one that began.
+#[test]
+fn a_board_swapped_before_the_scan_is_noticed() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let board = Arc::clone(&world.board);
+    let (_, _, code) = world.run_scanning(move |_, _| {
+        board.lock().unwrap().chip.unit = OTHER;
+        Some(Said::Scan(code_of("S-1")))
+    });
+    assert_eq!(code, Some(FailureCode::UnitSwapped));
+    assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
+}
+
+#[test]
+fn cancelled_at_the_scan_the_unit_keeps_what_it_has() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let (_, outcome, _) = world.run_with(&Cancel::default(), |event, cancel| {
+        if matches!(event, Event::ScanWanted { .. }) {
+            cancel.cancel();
+        }
+    });
+    assert_eq!(outcome, Outcome::Aborted);
+    assert!(world.labels.is_free(), "the next unit has its turn");
+    let (_, outcome, _) = world.run_scanning(|_, _| Some(Said::Scan(code_of("S-1"))));
+    assert_eq!((outcome, world.printed().lines().count()), (Outcome::Pass, 1));
+}
+
+/// Two fixtures, one label out at a time; scans come as commands and go to the unit whose turn it is.
+#[test]
+fn on_the_line_one_label_is_out_at_a_time() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let second = Board::blank();
+    second.lock().unwrap().chip.unit = OTHER;
+    let benches = [Arc::clone(&world.board), second]
+        .into_iter()
+        .enumerate()
+        .map(|(n, b)| ((n + 1).to_string(), Box::new(FakeBench(b)) as Box<dyn Bench>))
+        .collect();
+    let records = Arc::new(world.fakes.clone());
+    let timing = Timing { scan: Duration::from_secs(60), ..TIMING };
+    let config = world.config(&world.printer());
+    let line = Line::with_benches(records.clone(), records, &config, benches, timing).unwrap();
+    let events = line.subscribe();
+    line.send(Command::Scan(code_of("S-1")));
+    line.send(Command::SetOperator("op".into()));
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::StartAll);
+    let mut scanned = 0;
+    let mut ends = 0;
+    let mut out = None;
+    while ends < 2 {
+        match events.recv_timeout(Duration::from_secs(60)).expect("an event") {
+            Event::ScanWanted { fixture, serial, .. } => {
+                assert_eq!(out.replace(fixture.clone()), None, "a second label while one is out");
+                scanned += 1;
+                assert_eq!(world.printed().lines().count(), scanned);
+                let n: usize = fixture.parse().unwrap();
+                wait_for("the tile", || {
+                    let snapshot = line.snapshot();
+                    snapshot.fixtures[n - 1].running.as_ref().is_some_and(|r| r.scan.is_some())
+                });
+                line.send(Command::Scan(code_of(&serial)));
+            }
+            Event::Finished { fixture, outcome, .. } => {
+                assert_eq!((outcome, out.take()), (Outcome::Pass, Some(fixture)));
+                ends += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(scanned, 2);
 }
 
 // ---- the hub ------------------------------------------------------------------------------------------------------
@@ -1459,6 +1836,7 @@ fn a_unit_started_for_qa_changes_nothing_else_on_the_line() {
         po: PoId(1),
         quantity: 4,
         state: BatchState::Open,
+        terms: BatchTerms::default(),
     });
     line.send(Command::SelectBatch("B2".into()));
     let work = Work::Reprovision { unit: UID, update: None };
@@ -1502,16 +1880,38 @@ fn a_unit_started_for_qa_changes_nothing_else_on_the_line() {
     assert_eq!(world.fakes.0.lock().unwrap().attempts.last().unwrap().batch, BatchId(2));
 }
 
+/// After each so many passes nothing starts until somebody has approved a sample, by whatever started it.
 #[test]
-fn gray_release_pauses_the_batch_for_a_sample() {
+fn the_gray_release_gate_shuts_until_a_sample_is_approved() {
     let world = World::new();
     let (line, events) = line(&world, &[Arc::clone(&world.board)], 1);
     line.send(Command::SelectBatch("B1".into()));
     line.send(Command::Start(0));
     assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
-    assert_eq!(world.fakes.batch(BatchId(1)).unwrap().state, BatchState::Paused);
+    wait_for("a sample is due", || line.snapshot().sample.is_some());
+    let sample = line.snapshot().sample.clone().unwrap();
+    assert_eq!((sample.waiting, sample.serials.as_slice()), (1, ["S-1".to_owned()].as_slice()));
+    assert_eq!(world.fakes.batch(BatchId(1)).unwrap().state, BatchState::Open, "the gate is no pause");
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::SampleDue));
+    wait_for("it is said", || {
+        line.snapshot().trouble.as_ref().is_some_and(|t| t.code == FailureCode::SampleDue)
+    });
+    let approve = Command::ApproveSample { operator: "Quality".into(), note: "three looked at".into() };
+    line.send(approve);
+    wait_for("the gate is open", || line.snapshot().sample.is_none() && line.snapshot().trouble.is_none());
+    {
+        let mut board = world.board.lock().unwrap();
+        board.chip.unit = OTHER;
+        board.erased();
+    }
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    wait_for("the next sample is due", || line.snapshot().sample.is_some());
+    line.send(Command::StopBatch { operator: "Quality".into(), reason: "a bent pin".into() });
     line.send(Command::Start(0));
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::BatchClosed));
+    assert_eq!(world.fakes.batch(BatchId(1)).unwrap().state, BatchState::Paused);
 }
 
 #[test]

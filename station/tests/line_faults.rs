@@ -46,6 +46,7 @@ const PATIENT: Timing = Timing {
     pause: Duration::from_millis(1),
     cloud: LONG,
     power: LONG,
+    scan: LONG,
 };
 /// For attempts that can't pass while the fault lasts. The unit lives fifty times as fast.
 const HASTY: Timing = Timing { cloud: Duration::from_secs(3), ..PATIENT };
@@ -75,6 +76,9 @@ impl Platform for Behind {
     }
     fn retire(&self, unit: UnitId, generation: u32) -> Ticket {
         self.broker.retire(unit, generation)
+    }
+    fn withdraw(&self, unit: UnitId, generation: u32) -> Ticket {
+        self.broker.withdraw(unit, generation)
     }
     fn block(&self, unit: UnitId) -> Ticket {
         self.broker.block(unit)
@@ -250,6 +254,7 @@ impl Station<'_> {
             agent: self.agent.clone(),
             image: Some(self.plant.image.clone()),
             timing,
+            labels: keywright::label::LabelDesk::default(),
             events: Box::new(move |event| {
                 if let Event::Progress { label, .. } = &event
                     && moment(label)

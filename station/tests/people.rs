@@ -458,9 +458,16 @@ impl LineHandle for Told {
 }
 
 /// Waits for the office to be where it should be; every change wakes it.
-fn until(office: &Office, changes: &mpsc::Receiver<()>, what: &str, done: impl Fn(&office::Snapshot) -> bool) {
+fn until(
+    office: &Office,
+    changes: &mpsc::Receiver<()>,
+    what: &str,
+    done: impl Fn(&office::Snapshot) -> bool,
+) {
     while !done(&office.snapshot()) {
-        changes.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what}: {:?}", office.snapshot()));
+        changes
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|_| panic!("{what}: {:?}", office.snapshot()));
     }
 }
 
@@ -508,9 +515,12 @@ fn behind_the_lock_screen_only_commands_wait() {
     assert!(office.snapshot().persons.is_empty());
     assert!(office.snapshot().refusal(Right::Export).is_some());
     office.send(office::Command::Unlock("Tom".into()));
-    until(&office, &changes, "refused", |s| {
-        matches!(&s.told, office::Told::Failed(f) if f.code == FailureCode::NotAllowed)
-    });
+    until(
+        &office,
+        &changes,
+        "refused",
+        |s| matches!(&s.told, office::Told::Failed(f) if f.code == FailureCode::NotAllowed),
+    );
     office.send(office::Command::Lock);
     until(&office, &changes, "locked", |s| s.is_locked());
     office.send(office::Command::Login(pin("Ana Petrović", "729450")));
@@ -522,9 +532,12 @@ fn behind_the_lock_screen_only_commands_wait() {
     office.send(office::Command::Verify);
     until(&office, &changes, "whole", |s| s.verified.as_ref().is_some_and(|v| v.broken.is_empty()));
     office.send(office::Command::Export);
-    until(&office, &changes, "exported", |s| {
-        matches!(s.told, office::Told::Done(office::Done::Exported { rows, .. }) if rows > 10)
-    });
+    until(
+        &office,
+        &changes,
+        "exported",
+        |s| matches!(s.told, office::Told::Done(office::Done::Exported { rows, .. }) if rows > 10),
+    );
     drop(line);
     drop(office);
     let told = actions(&people);
@@ -550,6 +563,7 @@ fn the_desk_asks_the_gate_and_names_who_is_logged_in() {
         vec!["left".into()],
         |_| {},
         events,
+        None,
         Some(people.clone()),
     )
     .unwrap();
@@ -558,7 +572,9 @@ fn the_desk_asks_the_gate_and_names_who_is_logged_in() {
     desk.on_change(Box::new(move || drop(wake.lock().unwrap().send(()))));
     let until = |done: &dyn Fn(&desk::Snapshot) -> bool| {
         while !done(&desk.snapshot()) {
-            changes.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{:?}", desk.snapshot().told));
+            changes
+                .recv_timeout(Duration::from_secs(60))
+                .unwrap_or_else(|_| panic!("{:?}", desk.snapshot().told));
         }
     };
     let quarantine = |operator: &str| {

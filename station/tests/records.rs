@@ -5,8 +5,8 @@ mod support;
 use keywright::failure::{Failure, FailureCode};
 use keywright::model::*;
 use keywright::records::{
-    AlarmOf, ExportRow, KeyVault, NewExport, NewProductOrder, OpenOptions, Reach, Records, RecordsError,
-    SCHEMA_VERSION, SqliteRecords, serial,
+    AlarmOf, ExportRow, KeyVault, NewBatch, NewExport, NewProductOrder, OpenOptions, Reach, Records,
+    RecordsError, SCHEMA_VERSION, SqliteRecords, serial,
 };
 use keywright::secrets::Passphrase;
 use keywright_protocol::Suite;
@@ -175,11 +175,13 @@ fn binding_gives_serials_and_refuses_strangers() {
     records.unit_event(unit_id(1), None, "quarantined", json!({}), Some(UnitState::Quarantined)).unwrap();
     assert_eq!(refusal(records.bind_unit(begin(), unit_id(1)).unwrap_err()), FailureCode::Quarantined);
     for state in [BatchState::Paused, BatchState::Closed] {
-        records.set_batch_state(station.batch.id, state).unwrap();
+        records.set_batch_state(station.batch.id, state, "qa", "").unwrap();
         let refused = records.begin_attempt(station.batch.id, "fixture-1", "op").unwrap_err();
         assert_eq!(refusal(refused), FailureCode::BatchClosed);
     }
-    records.set_batch_state(station.batch.id, BatchState::Open).unwrap();
+    let reopened = |reason| records.set_batch_state(station.batch.id, BatchState::Open, "qa", reason);
+    assert_eq!(refusal(reopened(" ").unwrap_err()), FailureCode::InvalidInput, "why?");
+    reopened("two boards were found").unwrap();
     begin();
 }
 
@@ -808,4 +810,256 @@ fn export_rows_hold_every_unit_and_what_was_handed_out_is_known() {
         (rows[0].exported_in.as_str(), rows[1].exported_in.as_str()),
         (number.to_string().as_str(), "")
     );
+}
+
+// ---- labels, serials, orders and batches --------------------------------------------------------------------------
+
+/// A unit of this batch with both keys, its open attempt and a true proof.
+fn proved_in(station: &Station, po: PoId, batch: BatchId, n: u32) -> (UnitId, AttemptId, ProofRecord) {
+    use keywright::agent::Agent;
+    let id = unit_id(n);
+    let attempt = station.records.begin_attempt(batch, "f", "op").unwrap();
+    station.records.bind_unit(attempt, id).unwrap();
+    let stage_one = station.agent.stage_one_record(po).unwrap();
+    let mut device = support::Device::new(id, Suite::Hardened, &stage_one, u64::from(n));
+    let context = keywright::agent::FrameContext { batch, unit: id, attempt: None };
+    while !device.is_done() {
+        let handled = station.agent.handle(context, &device.tick().unwrap()).unwrap();
+        device.deliver(handled.reply.unwrap(), support::Cut::Never);
+    }
+    let proof = station.agent.check_proof(context, &[3; 32], &device.prove(&[3; 32])).unwrap();
+    (id, attempt, proof)
+}
+
+/// The tables themselves let no unit pass whose label is not where its order wants it.
+#[test]
+fn a_unit_passes_with_the_label_that_its_order_wants() {
+    let station = Station::new(4, 2);
+    let records = &station.records;
+    let order = |name: &str, label| {
+        let new = NewProductOrder { label, operator: "Ana".into(), ..new_order(name, 2, 2) };
+        let order = records.create_product_order(new).unwrap();
+        assert_eq!(records.product_order(order.id).unwrap().label, label);
+        let batch = records.create_batch(order.id, &format!("{name}-B"), 2).unwrap();
+        (order.id, batch.id)
+    };
+    let (po, batch) = order("PO-S", LabelPolicy::ScanBack);
+    let (id, attempt, proof) = proved_in(&station, po, batch, 50);
+    let pass = || records.finish_attempt(attempt, Outcome::Pass, None, Some(&proof));
+    let sql = station.sql();
+    let raw = || {
+        let proof = serde_json::to_string(&proof).unwrap();
+        sql.execute(
+            "UPDATE attempt SET outcome = 'PASS', ended_at_ms = started_at_ms, proof = ?2 WHERE id = ?1",
+            (attempt.0, proof),
+        )
+    };
+    assert_eq!(refusal(pass().unwrap_err()), FailureCode::PrintFailed);
+    assert!(raw().unwrap_err().to_string().contains("with its label on it"));
+    let facts = records.label_facts(id).unwrap();
+    let code = keywright::label::code_of(&facts).unwrap().to_string();
+    assert!(code.starts_with(&format!("KW1:{}:", facts.serial)), "{code}");
+    let early = sql.execute("UPDATE unit SET label_scanned_at_ms = 1 WHERE label_code IS NULL", []);
+    assert!(early.unwrap_err().to_string().contains("after it was printed"));
+    assert_eq!(
+        refusal(records.label_scanned(id, None, &code, "op").unwrap_err()),
+        FailureCode::LabelMismatch,
+        "nothing was printed"
+    );
+    assert_eq!(records.label_printed(id, Some(attempt), &code, "op").unwrap(), 1);
+    assert_eq!(refusal(pass().unwrap_err()), FailureCode::ScanMissing);
+    assert!(raw().is_err());
+    assert_eq!(
+        refusal(records.label_scanned(id, None, "KW1:x", "op").unwrap_err()),
+        FailureCode::LabelMismatch
+    );
+    records.label_scanned(id, Some(attempt), &code, "op").unwrap();
+    // Another label came out: that one was not read back.
+    assert_eq!(records.label_printed(id, None, &code, "Mia").unwrap(), 2);
+    assert_eq!(refusal(pass().unwrap_err()), FailureCode::ScanMissing);
+    records.label_scanned(id, Some(attempt), &code, "op").unwrap();
+    pass().unwrap();
+    let facts = records.label_facts(id).unwrap();
+    assert_eq!((facts.prints, facts.printed_code.as_deref()), (2, Some(code.as_str())));
+    let events = records.unit_events(id).unwrap();
+    let kinds: Vec<_> = events.iter().map(|e| e.kind.as_str()).filter(|k| k.starts_with("label")).collect();
+    assert_eq!(kinds, ["label-printed", "label-scanned", "label-reprinted", "label-scanned"]);
+    let again = events.iter().find(|e| e.kind == "label-reprinted").unwrap();
+    assert_eq!((&again.detail["operator"], &again.detail["labels"]), (&"Mia".into(), &2.into()));
+    let row = &records.export_rows(batch).unwrap()[0];
+    assert!(!row.label_printed_at.is_empty());
+    let changed = sql.execute("UPDATE product_order SET label = 'none' WHERE name = 'PO-S'", []);
+    assert!(changed.unwrap_err().to_string().contains("keeps its label policy"));
+    // Print alone wants no scan; no policy wants nothing.
+    let (po, batch) = order("PO-P", LabelPolicy::Print);
+    let (id, attempt, proof) = proved_in(&station, po, batch, 51);
+    let pass = || records.finish_attempt(attempt, Outcome::Pass, None, Some(&proof));
+    assert_eq!(refusal(pass().unwrap_err()), FailureCode::PrintFailed);
+    records.label_printed(id, Some(attempt), "KW1:whatever", "op").unwrap();
+    pass().unwrap();
+    records.verify_history().unwrap();
+}
+
+#[test]
+fn serials_of_one_pattern_are_counted_on_over_batches_and_never_meet_others() {
+    let station = Station::new(10, 2);
+    let records = &station.records;
+    let order = records.create_product_order(new_order("PO-N", 2000, 2)).unwrap();
+    let batch = |name: &str, quantity, pattern: &str| {
+        records.new_batch(NewBatch {
+            po: order.id,
+            name: name.into(),
+            quantity,
+            serial_pattern: pattern.into(),
+            ..NewBatch::default()
+        })
+    };
+    let a = batch("A", 2, "KW-N{n:3}-{c}").unwrap();
+    let b = batch("B", 2, "KW-N{n:3}-{c}").unwrap();
+    let mut n = 100;
+    let mut serial_in = |batch: &Batch| {
+        n += 1;
+        let attempt = records.begin_attempt(batch.id, "f", "op").unwrap();
+        records.bind_unit(attempt, unit_id(n)).unwrap().serial
+    };
+    let serials = [serial_in(&a), serial_in(&b), serial_in(&a)];
+    for (serial, counted) in serials.iter().zip(["KW-N001-", "KW-N002-", "KW-N003-"]) {
+        assert!(serial.starts_with(counted), "{serials:?}");
+    }
+    for (name, quantity, pattern, what) in [
+        ("C", 1, "KW-{n:4}-{c}", ""),
+        ("D", 1, "KW-0{n:3}-{c}", "pattern KW-{n:4}-{c}"),
+        ("E", 996, "KW-N{n:3}-{c}", "room for 995 more"),
+        ("F", 1, "KW-{n:3}", "no check character"),
+        ("G", 1, "B1-{n:5}{c}", "looks like"),
+        ("H", 1, "KX-{n:3}-{c}", ""),
+    ] {
+        match batch(name, quantity, pattern) {
+            Ok(_) => assert!(what.is_empty(), "{name}"),
+            Err(RecordsError::Refused(failure)) => {
+                assert!(failure.sentence.contains(what) && !what.is_empty(), "{failure}")
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    // Whatever went wrong before, a spent pattern gives nothing out.
+    station
+        .sql()
+        .execute("UPDATE serial_series SET next = 1000 WHERE pattern = 'KW-N{n:3}-{c}'", [])
+        .unwrap();
+    let attempt = records.begin_attempt(b.id, "f", "op").unwrap();
+    assert_eq!(refusal(records.bind_unit(attempt, unit_id(200)).unwrap_err()), FailureCode::SerialsSpent);
+    for forbidden in [
+        "UPDATE serial_series SET next = 1",
+        "DELETE FROM serial_series",
+        "UPDATE batch SET serial_pattern = 'x'",
+    ] {
+        assert!(station.sql().execute(forbidden, []).is_err(), "{forbidden}");
+    }
+}
+
+#[test]
+fn the_gray_release_gate_and_the_timeline_of_a_batch() {
+    let station = Station::new(4, 2);
+    let records = &station.records;
+    let order = records.create_product_order(new_order("PO-G", 9, 2)).unwrap();
+    let new = NewBatch {
+        po: order.id,
+        name: "G".into(),
+        quantity: 3,
+        gray_release: 1,
+        operator: "Ana".into(),
+        ..NewBatch::default()
+    };
+    let batch = records.new_batch(new).unwrap();
+    let (first, attempt, proof) = proved_in(&station, order.id, batch.id, 60);
+    assert_eq!(refusal(records.approve_sample(batch.id, "Q", "").unwrap_err()), FailureCode::InvalidInput);
+    records.finish_attempt(attempt, Outcome::Pass, None, Some(&proof)).unwrap();
+    let begin = || records.begin_attempt(batch.id, "f", "op");
+    assert_eq!(refusal(begin().unwrap_err()), FailureCode::SampleDue);
+    assert_eq!(records.batch(batch.id).unwrap().terms.sample_due(0), Some(1));
+    let sample: Vec<_> = records.sample(batch.id, 3).unwrap().into_iter().map(|u| u.id).collect();
+    assert_eq!(sample, [first]);
+    // New keys for a unit out there wait for no sample.
+    let update = records.begin_update(batch.id, "f", "op").unwrap();
+    records.finish_attempt(update, Outcome::Fail, Some(&failure()), None).unwrap();
+    records.approve_sample(batch.id, "Quality", "looked at 1").unwrap();
+    // Proved again is no new pass.
+    let again = begin().unwrap();
+    records.bind_unit(again, first).unwrap();
+    records.finish_attempt(again, Outcome::Pass, None, Some(&proof)).unwrap();
+    begin().unwrap();
+    let set = |state, reason| records.set_batch_state(batch.id, state, "Ana", reason);
+    set(BatchState::Paused, "shift ends").unwrap();
+    set(BatchState::Paused, "").unwrap();
+    set(BatchState::Open, "").unwrap();
+    set(BatchState::Closed, "all done").unwrap();
+    assert_eq!(records.batch(batch.id).unwrap().terms.closed_reason.as_deref(), Some("all done"));
+    assert_eq!(refusal(set(BatchState::Paused, "x").unwrap_err()), FailureCode::BatchClosed);
+    assert_eq!(refusal(set(BatchState::Open, "").unwrap_err()), FailureCode::InvalidInput);
+    let sql = station.sql();
+    let raw = sql.execute("UPDATE batch SET state = 'open' WHERE name = 'G'", []);
+    assert!(raw.unwrap_err().to_string().contains("with a reason"));
+    set(BatchState::Open, "one board was found").unwrap();
+    let events = records.order_events(order.id, Some(batch.id)).unwrap();
+    let told: Vec<_> =
+        events.iter().map(|e| (e.kind.as_str(), e.operator.as_str(), e.reason.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("created", "Ana", ""),
+            ("sample-approved", "Quality", "looked at 1"),
+            ("paused", "Ana", "shift ends"),
+            ("resumed", "Ana", ""),
+            ("closed", "Ana", "all done"),
+            ("reopened", "Ana", "one board was found"),
+        ]
+    );
+    assert_eq!(
+        records.order_events(order.id, None).unwrap().len(),
+        events.len() + 1,
+        "the order's own beginning"
+    );
+    for forbidden in [
+        "UPDATE order_event SET operator = 'x'",
+        "DELETE FROM order_event",
+        "UPDATE batch SET approved = 0 WHERE name = 'G'",
+        "UPDATE batch SET approved = passed + 1",
+        "INSERT INTO order_event (po, at_ms, operator, kind) VALUES (1, 1, 'x', 'reopened')",
+    ] {
+        assert!(sql.execute(forbidden, []).is_err(), "{forbidden}");
+    }
+}
+
+#[test]
+fn a_list_of_orders_is_taken_whole_or_not_at_all_and_an_imported_key_is_kept_as_it_is() {
+    let station = Station::new(4, 2);
+    let records = &station.records;
+    let batch = |name: &str, quantity| NewBatch { name: name.into(), quantity, ..NewBatch::default() };
+    let (a, b) = (new_order("PO-A", 5, 2), new_order("PO-B", 5, 2));
+    let bad = vec![(a.clone(), Some(batch("A1", 5))), (b.clone(), Some(batch("B2", 6)))];
+    assert_eq!(refusal(records.create_orders(bad).unwrap_err()), FailureCode::InvalidInput);
+    assert_eq!(records.list_product_orders().unwrap().len(), 1, "none of them");
+    assert_eq!(records.list_batches().unwrap().len(), 1);
+    let key = keywright::secrets::Secret::from_bytes([0x42; 32]);
+    let hash = "AB".repeat(32);
+    let b = NewProductOrder { product_key: Some(key.clone()), image_sha256: Some(hash.clone()), ..b };
+    assert!(!format!("{b:?}").contains("66, 66"), "a secret in Debug");
+    let made = records.create_orders(vec![(a, Some(batch("A1", 5))), (b, None)]).unwrap();
+    assert_eq!(made[0].1.as_ref().unwrap().po, made[0].0.id);
+    let order = &made[1].0;
+    assert_eq!(order.image_sha256, Some(hash.to_lowercase()), "bound from the start");
+    assert_eq!(
+        refusal(records.pin_image(order.id, &"cd".repeat(32)).unwrap_err()),
+        FailureCode::ImageChanged
+    );
+    let stage_one = keywright::agent::Agent::stage_one_record(&*station.agent, order.id).unwrap();
+    assert!(stage_one.windows(32).any(|w| w == key.expose()), "its units are given the vendor's key");
+    for blank in [[0; 32], [0xff; 32]] {
+        let key = Some(keywright::secrets::Secret::from_bytes(blank));
+        let new = NewProductOrder { product_key: key, ..new_order("PO-0", 1, 2) };
+        assert_eq!(refusal(records.create_product_order(new).unwrap_err()), FailureCode::BlankKey);
+    }
+    let detail = &records.order_events(order.id, None).unwrap()[0].detail;
+    assert_eq!(detail["product_key"], "imported");
 }

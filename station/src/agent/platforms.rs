@@ -125,7 +125,16 @@ impl Cloud for PlatformCloud {
     fn activate(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure> {
         match self.clouds.at(at)?.commit(unit, generation).wait(self.patience) {
             Ok(Ack::Applied | Ack::AlreadySo) => Ok(true),
-            Ok(Ack::Stale) | Err(CloudError::NotStaged { .. }) => Ok(false),
+            Ok(Ack::Stale | Ack::Committed) | Err(CloudError::NotStaged { .. }) => Ok(false),
+            Err(error) => Err(cloud_failure(&error)),
+        }
+    }
+
+    fn withdraw(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure> {
+        match self.clouds.at(at)?.withdraw(unit, generation).wait(PATIENCE) {
+            Ok(Ack::Committed) => Ok(true),
+            // A platform whose ledger never had it (or lost it) lets nobody in with it.
+            Ok(Ack::Applied | Ack::AlreadySo | Ack::Stale) | Err(CloudError::NotStaged { .. }) => Ok(false),
             Err(error) => Err(cloud_failure(&error)),
         }
     }

@@ -2,6 +2,7 @@
 //! JSON) is in `docs/cli.md`.
 
 use crate::export::{Delimiter, Format};
+use crate::model::LabelPolicy;
 use crate::people::Role;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -78,6 +79,9 @@ pub enum Command {
     /// One unit: its history, new keys, re-provisioning
     #[command(subcommand)]
     Unit(Unit),
+    /// Labels: try the printer, print a unit's label again, look at what a scanner read
+    #[command(subcommand)]
+    Label(Label),
     /// What somebody must look at: enrolments that do not add up
     Alarms(Alarms),
     /// Hand out a batch: a signed list of units, and a list with their keys encrypted to its recipients
@@ -143,11 +147,36 @@ pub struct LineRun {
     pub fixture: Vec<String>,
 }
 
+/// `keywright label …`
+#[derive(Debug, Subcommand)]
+pub enum Label {
+    /// Print a label that is no unit's
+    Test,
+    /// Print a unit's label, again if it had one; its keys stay as they are
+    #[command(after_help = "Example:\n  keywright label print B-0001-00042K --operator Mia")]
+    Print {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+    },
+    /// What a scanner read from a label: whose it is, and whether it is that unit's newest
+    #[command(after_help = "Example:\n  keywright label check KW1:B-0001-00042K:0123456789ABCDEF:1A2B")]
+    Check {
+        /// The text in the square code
+        code: String,
+    },
+}
+
 /// `keywright batch …`
 #[derive(Debug, Subcommand)]
 pub enum Batch {
     /// Open a batch under a product order
-    #[command(after_help = "Example:\n  keywright batch new B-0001 --po PO-2026-1 --quantity 100")]
+    #[command(after_help = "\
+A serial pattern has digits, '-', '.', letters without look-alikes, and {n:5} the counter, {c} the check character, {batch},
+{yy} {ww} {mm} the day on which the batch is made. Without one serials look like B-0001-00042K.
+
+Examples:
+  keywright batch new B-0001 --po PO-2026-1 --quantity 100
+  keywright batch new B-0002 --po PO-2026-1 --quantity 400 --serial-pattern 'KW-{yy}{ww}-{n:5}-{c}' --gray-release 50")]
     New {
         /// Its name, unique on this station
         name: String,
@@ -157,6 +186,23 @@ pub enum Batch {
         /// Units planned
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         quantity: u32,
+        /// How its serials look [default: <batch>-<counter><check>]
+        #[arg(long, value_name = "PATTERN", default_value = "", hide_default_value = true)]
+        serial_pattern: String,
+        /// Wait for the check of a sample after so many passes [default: what station.toml says]
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        gray_release: u32,
+    },
+    /// Open a batch like another: same order, quantity, serial pattern and gray-release size
+    Clone {
+        /// The batch to copy
+        from: String,
+        /// Name of the new one
+        #[arg(long)]
+        name: String,
+        /// Units planned [default: as the other's]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        quantity: Option<u32>,
     },
     /// All batches, newest first
     List,
@@ -165,18 +211,44 @@ pub enum Batch {
         /// Its name
         name: String,
     },
-    /// Finish it: no unit starts any more
+    /// Finish it: no unit starts any more, and the product key enrols none of its units
     Close {
         /// Its name
         name: String,
+        /// Why; stands in its timeline
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
     },
     /// Let no unit start until it is opened again
     Pause {
         /// Its name
         name: String,
+        /// Why; stands in its timeline
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
     },
-    /// Let units start again
+    /// Let units start again; a batch that was closed wants a reason
+    #[command(visible_aliases = ["resume", "reopen"])]
     Open {
+        /// Its name
+        name: String,
+        /// Why; stands in its timeline
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// A sample was checked: the gray-release gate opens for as many units again
+    Approve {
+        /// Its name
+        name: String,
+        /// What was looked at; stands in its timeline
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        note: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Who decided what about it, and why
+    Timeline {
         /// Its name
         name: String,
     },
@@ -197,6 +269,26 @@ pub enum Po {
         /// Its name
         name: String,
     },
+    /// Who decided what about it and its batches, and why
+    Timeline {
+        /// Its name
+        name: String,
+    },
+    /// Take a list of orders, CSV or JSON: all of them or none
+    #[command(after_help = "\
+The columns are those of docs/formats/orders.sample.csv; empty ones have their usual values. Errors name row and column.
+
+Example:
+  keywright po import orders.csv --dry-run")]
+    Import {
+        /// The list: .json, or CSV with , or ;
+        file: PathBuf,
+        /// Check it and take nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The age recipient to which a vendor encrypts product keys for this station
+    KeyRecipient,
     /// Say how many enrolments an hour to expect
     Expect {
         /// Its name
@@ -241,6 +333,15 @@ pub struct PoNew {
     /// Enrolments an hour to expect at most: more raise an alarm, because the product key may have leaked [0: not said]
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub per_hour: u32,
+    /// What a unit needs of its label before it passes: none, print or print+scan-back
+    #[arg(long, value_name = "POLICY", default_value = "none")]
+    pub label: LabelPolicy,
+    /// Bind it to this image from the start: common-image.json, its folder, or its SHA-256 [default: the first flash binds it]
+    #[arg(long, value_name = "FILE-or-HASH")]
+    pub image: Option<String>,
+    /// The vendor's product key: a file encrypted to what keywright po key-recipient says [default: one is drawn]
+    #[arg(long, value_name = "FILE")]
+    pub product_key: Option<PathBuf>,
 }
 
 /// `keywright po invalidate`
@@ -672,8 +773,8 @@ Examples:
 #[cfg(feature = "gui")]
 #[derive(Debug, Default, Args)]
 pub struct Window {
-    /// light, dark or system
-    #[arg(long, default_value = "system", value_parser = ["system", "light", "dark"])]
+    /// light, dark, contrast or system [default: what station.toml says]
+    #[arg(long, value_parser = ["system", "light", "dark", "contrast"])]
     pub theme: Option<String>,
     /// Cover the whole screen
     #[arg(long)]

@@ -5,9 +5,10 @@
 
 use super::output::{Done, Exit, Out};
 use crate::config::{Config, Fixture};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::image::CommonImage;
-use crate::model::ProductOrder;
+use crate::label::Printer;
+use crate::model::{LabelPolicy, PoId, ProductOrder};
 use crate::station::{self, Options, Preflight};
 use serde::Serialize;
 use std::path::Path;
@@ -120,7 +121,8 @@ fn checks(options: &Options) -> Vec<Check> {
     checks.extend(records(options, &preflight));
     let orders = preflight.orders.as_deref().unwrap_or_default();
     if let Ok(config) = &config {
-        checks.push(image(config, orders));
+        checks.push(image(config, orders, &preflight.running));
+        checks.extend(printer(config, orders));
         checks.extend(lock(orders));
         checks.extend(fixtures(config));
         checks.push(match super::backup::newest(options, config) {
@@ -222,7 +224,7 @@ fn records(options: &Options, preflight: &Preflight) -> Vec<Check> {
 }
 
 /// The image belongs to an order; without one only its presence can be looked at.
-fn image(config: &Config, orders: &[ProductOrder]) -> Check {
+fn image(config: &Config, orders: &[ProductOrder], running: &[PoId]) -> Check {
     let name = "image";
     let Some(path) = &config.image else {
         return Check::new(
@@ -233,6 +235,20 @@ fn image(config: &Config, orders: &[ProductOrder]) -> Check {
         );
     };
     let loaded: Vec<_> = orders.iter().map(|o| (o, CommonImage::load(path, o))).collect();
+    // An order in work that is bound to another image makes no units here.
+    let refused = loaded.iter().find(|(o, i)| {
+        let bound =
+            |f: &Failure| matches!(f.code, FailureCode::ImageChanged | FailureCode::ImageWrongProduct);
+        running.contains(&o.id) && i.as_ref().is_err_and(bound)
+    });
+    if let Some((_, Err(failure))) = refused {
+        return Check::new(
+            name,
+            Status::Warn,
+            format_args!("{} ({})", failure.sentence, failure.code),
+            &failure.remedy,
+        );
+    }
     if let Some((order, image)) = loaded.iter().find_map(|(o, i)| Some((o, i.as_ref().ok()?))) {
         return Check::ok(
             name,
@@ -254,6 +270,25 @@ fn image(config: &Config, orders: &[ProductOrder]) -> Check {
             "Check the path in station.toml, or build the image with cargo xtask firmware",
         ),
     }
+}
+
+/// The label printer, if one is named or wanted; nothing is printed.
+fn printer(config: &Config, orders: &[ProductOrder]) -> Option<Check> {
+    let name = "label";
+    let wanted = orders.iter().find(|o| o.label != LabelPolicy::None);
+    if wanted.is_none() && config.label.is_none() {
+        return None;
+    }
+    Some(match Printer::open(config) {
+        Ok(printer) if printer.has_code() => Check::ok(name, printer.place()),
+        Ok(printer) => Check::new(
+            name,
+            Status::Warn,
+            format_args!("{}; the template has no $code, so its labels can't be read back", printer.place()),
+            "Put $code into a square code; assets/label.zpl shows how",
+        ),
+        Err(failure) => Check::failed(name, &failure),
+    })
 }
 
 /// Units that leave the line open are meant to be trials.

@@ -8,7 +8,7 @@ use super::args;
 use super::output::{CliError, Done, Exit, Out};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Command, Event, LineHandle, Update, Work};
-use crate::model::{BatchState, Outcome};
+use crate::model::{BatchState, LabelPolicy, Outcome};
 use crate::records::Records;
 use crate::station::{self, Station};
 use serde::Serialize;
@@ -127,7 +127,7 @@ impl Plan {
 pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
     let batch = station.records.batch_by_name(&args.batch)?;
     if batch.state != BatchState::Open {
-        let state = super::state_word(batch.state);
+        let state = batch.state.as_str();
         return Err(Failure::new(FailureCode::BatchClosed, format_args!("{} is {state}", batch.name)).into());
     }
     let _backups = station.keep_backups()?;
@@ -150,9 +150,33 @@ pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
     let (line, events) = station.start_line()?;
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.name.clone()));
-    let ran = follow(&*line, &events, &mut Plan::new(&chosen, planned), out, &|| stop.asked());
+    let order = station.records.product_order(batch.po)?;
+    let scans = (order.label == LabelPolicy::ScanBack).then(scans);
+    let mut plan = Plan::new(&chosen, planned);
+    let ran = follow(&*line, &events, scans.as_ref(), &mut plan, out, &|| stop.asked());
     line.send(Command::Shutdown);
     Ok(ran.report(out))
+}
+
+/// What a scanner types on standard input, line by line; it ends with the program.
+fn scans() -> mpsc::Receiver<String> {
+    let (typed, scans) = mpsc::channel();
+    // Nothing can wake a thread that reads a terminal; it holds nothing that matters.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            match line {
+                Ok(line) if line.trim().is_empty() => {}
+                Ok(line) if typed.send(line.trim().to_owned()).is_ok() => {}
+                _ => return,
+            }
+        }
+    });
+    scans
+}
+
+/// What a line of standard input asks for: a word, or what was scanned.
+fn scanned(line: String) -> Command {
+    if line.eq_ignore_ascii_case("print") { Command::PrintAgain } else { Command::Scan(line) }
 }
 
 /// `unit rekey` and `unit move`: new keys for the units in the fixtures, group by group.
@@ -171,7 +195,7 @@ pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out:
     while all.summary.planned < planned && !all.fault && stop.asked() == 0 {
         let group = campaign.group.min(planned - all.summary.planned);
         plan.to_start = group;
-        all.add(follow(&*line, &events, &mut plan, out, &|| stop.asked()));
+        all.add(follow(&*line, &events, None, &mut plan, out, &|| stop.asked()));
         let (done, failed) = (all.summary.planned, all.summary.planned - all.summary.passed);
         out.say(
             &json!({ "event": "group", "units": done, "passed": all.summary.passed, "failed": failed, "left": planned - done }),
@@ -216,7 +240,7 @@ pub fn one(station: &Station, batch: &str, work: Work, fixture: Option<&str>, ou
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.to_owned()));
     line.send(Command::SetWork(work));
-    let ran = follow(&*line, &events, &mut Plan::new(&chosen, 1), out, &|| stop.asked());
+    let ran = follow(&*line, &events, None, &mut Plan::new(&chosen, 1), out, &|| stop.asked());
     line.send(Command::Shutdown);
     Ok(ran.report(out))
 }
@@ -253,6 +277,7 @@ fn choose(all: &[String], wanted: &[String]) -> Result<Vec<(usize, String)>, Cli
 fn follow(
     line: &dyn LineHandle,
     events: &mpsc::Receiver<Event>,
+    scans: Option<&mpsc::Receiver<String>>,
     plan: &mut Plan,
     out: Out,
     stop: &dyn Fn() -> u32,
@@ -266,7 +291,15 @@ fn follow(
     for fixture in plan.first() {
         line.send(Command::Start(fixture));
     }
+    // A script may write a scan before it is wanted: it waits for the unit that wants it.
+    let mut wanted = 0_u32;
     while !plan.is_over() && !fault {
+        while wanted > 0
+            && let Some(text) = scans.and_then(|s| s.try_recv().ok())
+        {
+            wanted -= 1;
+            line.send(scanned(text));
+        }
         if stop() > 0 && !plan.cancelled {
             plan.cancelled = true;
             for fixture in plan.running() {
@@ -294,7 +327,9 @@ fn follow(
                     line.send(Command::Start(fixture));
                 }
             }
+            Event::ScanWanted { .. } => wanted = 1,
             Event::Finished { fixture, unit, outcome, failure, .. } => {
+                wanted = 0;
                 plan.finished(fixture, unit.is_some());
                 match outcome {
                     // The same board put in again is still one unit.
@@ -310,7 +345,13 @@ fn follow(
                 {
                     refused = true;
                     // The batch takes no more: units that were not begun can't pass either.
-                    if matches!(failure.code, FailureCode::QuotaReached | FailureCode::BatchClosed) {
+                    if matches!(
+                        failure.code,
+                        FailureCode::QuotaReached
+                            | FailureCode::BatchClosed
+                            | FailureCode::SampleDue
+                            | FailureCode::SerialsSpent
+                    ) {
                         plan.to_start = 0;
                     }
                 }
@@ -421,6 +462,14 @@ impl People {
                 ));
             }
             Event::Station { failure } => out.text(format_args!("station: {failure}")),
+            Event::ScanWanted { fixture, serial, labels, problem, .. } => {
+                if let Some(problem) = problem {
+                    out.text(format_args!("{fixture}: {problem}"));
+                }
+                out.text(format_args!(
+                    "{fixture}: scan the label of {serial} (label {labels}), or type print for another one"
+                ));
+            }
             Event::Progress { .. } => {}
         }
     }
@@ -509,7 +558,7 @@ mod tests {
         let line = Scripted { events: sender, sent: Mutex::default(), answer: Box::new(answer) };
         let chosen: Vec<_> = fixtures.iter().map(|f| (*f).to_owned()).enumerate().collect();
         let out = Out { json: true };
-        let exit = follow(&line, &events, &mut Plan::new(&chosen, planned), out, stop).report(out);
+        let exit = follow(&line, &events, None, &mut Plan::new(&chosen, planned), out, stop).report(out);
         (exit, line.sent.into_inner().unwrap())
     }
 

@@ -10,8 +10,10 @@
 pub mod args;
 mod backup;
 pub mod doctor;
+mod label;
 pub mod line;
 pub mod logging;
+mod orders;
 pub mod output;
 mod people;
 mod qa;
@@ -21,7 +23,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::people::Right;
-use crate::records::{NewProductOrder, Records};
+use crate::records::{NewBatch, NewProductOrder, Records};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -151,6 +153,7 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Anchors(args::Anchors::Init { region }) => {
             Ok(show_anchors(&station.init_anchors(*region)?, out))
         }
+        Command::Label(command) => label::run(station, command, out),
         Command::People(command) => people::people(station, command, out),
         Command::Audit(command) => people::audit(station, command, out),
         Command::Backup(args) => backup::make(station, args, out),
@@ -212,15 +215,19 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         theme: match args.theme.as_deref() {
             Some("light") => gui::Theme::Light,
             Some("dark") => gui::Theme::Dark,
-            _ => gui::Theme::System,
+            Some("contrast") => gui::Theme::Contrast,
+            Some(_) => gui::Theme::System,
+            None => station.config.theme,
         },
-        zoom: args.zoom.map_or(usual.zoom, |z| z.clamp(0.5, 3.0)),
+        zoom: args.zoom.map_or(station.config.text_size as f32 / 100.0, |z| z.clamp(0.5, 3.0)),
         size: args.size.unwrap_or(usual.size),
         fullscreen: args.fullscreen,
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
         language: station.config.language.language(),
+        file: Some(crate::settings::StationFile::new(options.config_path())),
+        settings: false,
     };
     gui::run(handles, Some(Box::new(office)), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
@@ -237,14 +244,6 @@ fn no_window() -> Done {
     .into())
 }
 
-fn state_word(state: BatchState) -> &'static str {
-    match state {
-        BatchState::Open => "open",
-        BatchState::Paused => "paused",
-        BatchState::Closed => "closed",
-    }
-}
-
 /// A batch as scripts see it.
 fn batch_object(
     station: &Station,
@@ -254,9 +253,11 @@ fn batch_object(
     let counts = station.records.batch_counts(batch.id)?;
     let order = orders.iter().find(|o| o.id == batch.po).map(|o| o.name.clone());
     Ok(json!({
-        "event": "batch", "name": batch.name, "po": order, "state": state_word(batch.state),
+        "event": "batch", "name": batch.name, "po": order, "state": batch.state.as_str(),
         "planned": counts.planned, "passed": counts.passed, "failed": counts.failed, "scrapped": counts.scrapped,
         "in_progress": counts.in_progress, "open": counts.open(), "first_pass": counts.first_pass,
+        "serial_pattern": batch.terms.serial_pattern, "gray_release": batch.terms.gate(station.config.gray_release),
+        "sample_due": batch.terms.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
     }))
 }
 
@@ -279,23 +280,44 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
     let records = &station.records;
     let orders = records.list_product_orders()?;
     let show = |batch: &Batch| batch_object(station, batch, &orders).map(batch_row);
-    let set = |name: &str, state| -> Done {
+    let set = |name: &str, state: BatchState, reason: &str| -> Done {
         let batch = records.batch_by_name(name)?;
         if batch.state == BatchState::Closed && state != BatchState::Closed {
             station.people.demand(Right::ManageBatches, "batch-reopened", name)?;
         }
-        records.set_batch_state(batch.id, state)?;
+        records.set_batch_state(batch.id, state, &station.operator, reason)?;
         let row = show(&records.batch_by_name(name)?)?;
-        out.say(&row.1, format_args!("batch {name} is {}", state_word(state)));
+        out.say(&row.1, format_args!("batch {name} is {}", state.as_str()));
+        Ok(Exit::Pass)
+    };
+    let made = |new: NewBatch| -> Done {
+        let batch = records.new_batch(new)?;
+        let order = orders.iter().find(|o| o.id == batch.po).map_or("-", |o| o.name.as_str());
+        let text = format!("batch {} is open: {} units under {order}", batch.name, batch.quantity);
+        out.say(&show(&batch)?.1, text);
         Ok(Exit::Pass)
     };
     match command {
-        args::Batch::New { name, po, quantity } => {
-            let order = order_by_name(&orders, po)?;
-            let batch = records.create_batch(order.id, name, *quantity)?;
-            let row = show(&batch)?;
-            out.say(&row.1, format_args!("batch {name} is open: {quantity} units under {po}"));
-            Ok(Exit::Pass)
+        args::Batch::New { name, po, quantity, serial_pattern, gray_release } => made(NewBatch {
+            po: order_by_name(&orders, po)?.id,
+            name: name.clone(),
+            quantity: *quantity,
+            serial_pattern: serial_pattern.clone(),
+            gray_release: *gray_release,
+            operator: station.operator.clone(),
+            clone_of: None,
+        }),
+        args::Batch::Clone { from, name, quantity } => {
+            let old = records.batch_by_name(from)?;
+            made(NewBatch {
+                po: old.po,
+                name: name.clone(),
+                quantity: quantity.unwrap_or(old.quantity),
+                serial_pattern: old.terms.serial_form,
+                gray_release: old.terms.gray_release,
+                operator: station.operator.clone(),
+                clone_of: Some(from.clone()),
+            })
         }
         args::Batch::List => {
             let rows = records.list_batches()?.iter().map(show).collect::<Result<Vec<_>, _>>()?;
@@ -318,9 +340,14 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
             out.table(&["SERIAL", "UNIT", "STATE", "GENERATION", "ATTEMPTS"], &units);
             Ok(Exit::Pass)
         }
-        args::Batch::Close { name } => set(name, BatchState::Closed),
-        args::Batch::Pause { name } => set(name, BatchState::Paused),
-        args::Batch::Open { name } => set(name, BatchState::Open),
+        args::Batch::Close { name, reason } => set(name, BatchState::Closed, reason),
+        args::Batch::Pause { name, reason } => set(name, BatchState::Paused, reason),
+        args::Batch::Open { name, reason } => set(name, BatchState::Open, reason),
+        args::Batch::Approve { name, note, yes } => orders::approve(station, name, note, *yes, out),
+        args::Batch::Timeline { name } => {
+            let batch = records.batch_by_name(name)?;
+            orders::timeline(station, batch.po, Some(batch.id), out)
+        }
     }
 }
 
@@ -336,7 +363,7 @@ fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
         "event": "po", "name": order.name, "model": order.model, "hw_revision": order.hw_revision,
         "part_number": order.part_number, "quantity": order.quantity, "region": order.region, "suite": order.suite,
         "image_sha256": order.image_sha256, "cloud_url": order.cloud_url, "lock": order.lock, "per_hour": order.per_hour,
-        "key_invalid_at": order.key_invalid_at_ms.map(export::Stamp),
+        "key_invalid_at": order.key_invalid_at_ms.map(export::Stamp), "label": order.label,
     });
     let keys = ["name", "model", "quantity", "region", "suite", "part_number", "lock", "cloud_url"];
     (keys.iter().map(|k| cell(&object, k)).collect(), object)
@@ -357,6 +384,10 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
                 cloud_url: station.config.cloud_named(&new.cloud)?.url.clone(),
                 lock: !new.no_lock,
                 per_hour: new.per_hour,
+                label: new.label,
+                image_sha256: new.image.as_deref().map(|i| orders::image_hash(i, &new.model)).transpose()?,
+                product_key: new.product_key.as_deref().map(|f| station.read_product_key(f)).transpose()?,
+                operator: station.operator.clone(),
             })?;
             out.say(
                 &order_row(&order).1,
@@ -394,6 +425,15 @@ fn po(station: &Station, command: &args::Po, out: Out) -> Done {
             records.expect_rate(order.id, *per_hour)?;
             let row = order_row(&records.product_order(order.id)?);
             out.say(&row.1, format_args!("product order {name}: {per_hour} enrolments an hour are expected"));
+            Ok(Exit::Pass)
+        }
+        args::Po::Timeline { name } => {
+            orders::timeline(station, records.product_order_by_name(name)?.id, None, out)
+        }
+        args::Po::Import { file, dry_run } => orders::import(station, file, *dry_run, out),
+        args::Po::KeyRecipient => {
+            let recipient = station.key_recipient()?;
+            out.say(&json!({"event": "recipient", "recipient": recipient}), &recipient);
             Ok(Exit::Pass)
         }
         args::Po::Invalidate(args) => qa::invalidate(station, args, out),

@@ -54,12 +54,15 @@ impl From<Failure> for CliError {
 fn exit_of(code: FailureCode) -> Exit {
     use FailureCode as C;
     match code {
-        C::InvalidInput => Exit::Usage,
-        C::Cancelled => Exit::UnitsFailed,
+        C::InvalidInput | C::LabelUnreadable => Exit::Usage,
+        C::Cancelled | C::LabelMismatch => Exit::UnitsFailed,
         C::QuotaReached
         | C::AlreadyEnrolled
         | C::AgentRefused
         | C::BatchClosed
+        | C::SampleDue
+        | C::SerialsSpent
+        | C::EnrolmentEnded
         | C::OtherBatch
         | C::Quarantined
         | C::Scrapped

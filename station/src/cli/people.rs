@@ -28,7 +28,7 @@ enum Need {
 }
 
 fn need(command: &Command) -> Need {
-    use args::{Anchors, Audit, Batch, Line, Po, Unit};
+    use args::{Anchors, Audit, Batch, Label, Line, Po, Unit};
     let act =
         |right, action, subject: &str, detail| Need::Act(right, action, subject.trim().to_owned(), detail);
     let campaign = |c: &args::Campaign| json!({ "count": c.count, "fixtures": c.fixture });
@@ -47,12 +47,31 @@ fn need(command: &Command) -> Need {
             &args.batch,
             json!({ "count": args.count, "fixtures": args.fixture }),
         ),
-        Command::Batch(Batch::New { name, po, quantity }) => {
+        Command::Batch(Batch::New { name, po, quantity, .. }) => {
             act(Right::ManageBatches, "batch-created", name, json!({ "po": po, "quantity": quantity }))
         }
-        Command::Batch(Batch::Close { name }) => act(Right::ManageBatches, "batch-closed", name, json!({})),
-        Command::Batch(Batch::Pause { name }) => act(Right::PauseBatch, "batch-paused", name, json!({})),
-        Command::Batch(Batch::Open { name }) => act(Right::ApproveGate, "batch-opened", name, json!({})),
+        Command::Batch(Batch::Clone { from, name, quantity }) => {
+            let detail = json!({ "clone_of": from, "quantity": quantity });
+            act(Right::ManageBatches, "batch-created", name, detail)
+        }
+        Command::Po(Po::Import { dry_run: true, .. } | Po::KeyRecipient) => Need::Look(Right::ManageOrders),
+        Command::Po(Po::Import { file, .. }) => {
+            act(Right::ManageOrders, "orders-imported", &file.display().to_string(), json!({}))
+        }
+        Command::Label(Label::Test) => act(Right::PrintLabels, "label-test", "", json!({})),
+        Command::Label(Label::Print { unit }) => act(Right::PrintLabels, "label-printed", unit, json!({})),
+        Command::Batch(Batch::Close { name, reason, .. }) => {
+            act(Right::ManageBatches, "batch-closed", name, json!({ "reason": reason }))
+        }
+        Command::Batch(Batch::Pause { name, reason, .. }) => {
+            act(Right::PauseBatch, "batch-paused", name, json!({ "reason": reason }))
+        }
+        Command::Batch(Batch::Approve { name, note, .. }) => {
+            act(Right::ApproveGate, "sample-approved", name, json!({ "note": note }))
+        }
+        Command::Batch(Batch::Open { name, reason, .. }) => {
+            act(Right::ApproveGate, "batch-opened", name, json!({ "reason": reason }))
+        }
         Command::Po(Po::New(new)) => act(
             Right::ManageOrders,
             "po-created",

@@ -58,7 +58,7 @@ pub fn show(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
     ui.painter().hline(surface.x_range(), surface.bottom(), Stroke::new(1.0, p.border));
     let row = Rect::from_min_size(surface.min, vec2(surface.width(), CONTROLS)).shrink2(vec2(16.0, 9.0));
     controls(ui, row, seen, view, out, p);
-    if has_counts(snapshot, view.tab) {
+    if has_counts(snapshot, view.tab) && view.settings.is_none() {
         let line = surface.top() + CONTROLS;
         ui.painter().hline(row.x_range(), line, Stroke::new(1.0, p.border));
         let row = Rect::from_min_max(pos2(row.left(), line + 8.0), pos2(row.right(), surface.bottom() - 8.0));
@@ -121,14 +121,17 @@ fn two_lines(
     ui.painter().rect(rect, 9.0, fill, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let mut words = rect.shrink2(vec2(12.0, 4.0));
     if let Some(icon) = icon {
-        let square = Rect::from_center_size(pos2(rect.right() - 18.0, rect.center().y), vec2(14.0, 14.0));
+        let middle = if rect.width() < 60.0 { rect.center().x } else { rect.right() - 18.0 };
+        let square = Rect::from_center_size(pos2(middle, rect.center().y), vec2(14.0, 14.0));
         icons::paint(ui.painter(), square, icon, p.muted, fill, 0.0);
         words.max.x = square.left() - 6.0;
     }
     let upper = Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 2.0));
     let lower = Rect::from_min_max(pos2(words.left(), words.center().y), words.max);
-    widgets::line(ui, upper, Align2::LEFT_CENTER, first, strong(15.5), p.text);
-    widgets::line(ui, lower, Align2::LEFT_CENTER, second, regular(12.5), p.muted);
+    if words.width() > 16.0 {
+        widgets::line(ui, upper, Align2::LEFT_CENTER, first, strong(15.5), p.text);
+        widgets::line(ui, lower, Align2::LEFT_CENTER, second, regular(12.5), p.muted);
+    }
     if response.has_focus() {
         widgets::focus_ring(ui, rect, 9.0, p);
     }
@@ -138,17 +141,22 @@ fn two_lines(
 /// Which view is shown; pressed to show the other.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let half = rect.width() / 2.0;
+    let half = rect.width() / 3.0;
     for (i, (tab, name, hint)) in [
         (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint")),
         (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint")),
+        (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint")),
     ]
     .into_iter()
     .enumerate()
     {
         let place =
             Rect::from_min_size(pos2(rect.left() + half * i as f32, rect.top()), vec2(half, rect.height()));
-        let off = if tab == Tab::Units { seen.people.refusal(Right::SeeUnits) } else { None };
+        let off = match tab {
+            Tab::Units => seen.people.refusal(Right::SeeUnits),
+            Tab::Batches => seen.people.refusal(Right::PauseBatch),
+            _ => None,
+        };
         let off = off.map(super::people_view::reason);
         let sense = if off.is_none() { Sense::click() } else { Sense::hover() };
         let response = ui.interact(place, ui.scope_id().with(("tab", name)), sense);
@@ -195,9 +203,15 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let snapshot = seen.line;
     // The smallest windows show what is worked with, and leave out what is only said.
     let narrow = row.width() < 1150.0;
+    // Large text in a small window: what can be told by a sign alone is.
+    let tight = row.width() < 860.0;
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
-    icons::paint(ui.painter(), sign, Icon::Key, p.running.solid, p.surface, 0.0);
     let mut left = sign.right() + 10.0;
+    if tight {
+        left = row.left();
+    } else {
+        icons::paint(ui.painter(), sign, Icon::Key, p.running.solid, p.surface, 0.0);
+    }
     if !narrow {
         let name = Rect::from_min_max(pos2(left, row.top() + 2.0), pos2(left + 100.0, row.center().y + 1.0));
         widgets::line(ui, name, Align2::LEFT_CENTER, "Keywright", strong(17.0), p.text);
@@ -205,12 +219,20 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
         left += 110.0;
     }
-    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(136.0, 38.0));
+    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(216.0, 38.0));
     tabs(ui, choice, seen, view, p);
     left = choice.right() + 12.0;
 
-    let batch =
-        Rect::from_min_size(pos2(left, row.top()), vec2(if narrow { 190.0 } else { 236.0 }, row.height()));
+    let width = match (tight, narrow) {
+        // Beside it: operator, switch, and two or three buttons.
+        (true, _) => {
+            let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
+            (row.right() - left - 268.0 - bell).clamp(64.0, 190.0)
+        }
+        (_, true) => 190.0,
+        _ => 236.0,
+    };
+    let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
     let (first, second) = match &snapshot.batch {
         Some((b, _)) => {
             let size = tr!("header-batch-size", units = number(b.quantity), state = batch_word(b.state));
@@ -247,20 +269,43 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if help.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-help-hint")).clicked() {
         view.help = !view.help;
     }
-    let dark = ui.ctx().theme() == egui::Theme::Dark;
-    let theme = Button {
-        text: "",
-        name: if dark { tr!("header-theme-light") } else { tr!("header-theme-dark") },
-        icon: Some(if dark { Icon::Sun } else { Icon::Moon }),
-        loud: Loud::Quiet,
-        enabled: true,
-        size: 14.0,
-    };
-    if theme.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-theme-hint")).clicked() {
-        view.toggle_theme(ui.ctx());
+    if view.has_settings {
+        let off = seen.people.refusal(Right::Settings).map(super::people_view::reason);
+        let settings = Button {
+            text: "",
+            name: tr!("header-settings"),
+            icon: Some(Icon::Gear),
+            loud: Loud::Quiet,
+            enabled: off.is_none(),
+            size: 14.0,
+        };
+        let hint = off.unwrap_or(tr!("header-settings-hint"));
+        if settings.show(ui, place(42.0, 36.0)).on_hover_text(hint).clicked() {
+            super::settings_view::toggle(view, out);
+        }
+    }
+    // Where there is room for one of the two, colours are among the settings.
+    if !(narrow && view.has_settings) {
+        let dark = ui.ctx().theme() == egui::Theme::Dark;
+        let theme = Button {
+            text: "",
+            name: if dark { tr!("header-theme-light") } else { tr!("header-theme-dark") },
+            icon: Some(if dark { Icon::Sun } else { Icon::Moon }),
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 14.0,
+        };
+        if theme.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-theme-hint")).clicked() {
+            view.toggle_theme(ui.ctx());
+        }
     }
     let (what, who, role) = lock_screen::chip(seen);
-    let operator = place(if narrow { 140.0 } else { 158.0 }, row.height());
+    let width = match (tight, narrow) {
+        (true, _) => 44.0,
+        (_, true) => 140.0,
+        _ => 158.0,
+    };
+    let operator = place(width, row.height());
     let response = two_lines(ui, operator, what, &who, &role, Some(Icon::Person), p);
     if response.clicked() && seen.people.who().is_some() {
         view.people.menu = !view.people.menu;
@@ -268,7 +313,8 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         view.operator = if view.operator.is_none() { Some(snapshot.operator.clone()) } else { None };
     }
     right_of(&mut right, 6.0);
-    let auto = Rect::from_min_size(pos2(right - 122.0, row.center().y - 20.0), vec2(122.0, 40.0));
+    let width = if tight { 42.0 } else { 122.0 };
+    let auto = Rect::from_min_size(pos2(right - width, row.center().y - 20.0), vec2(width, 40.0));
     if widgets::switch(ui, auto, snapshot.auto_start, tr!("header-auto-start"))
         .on_hover_text(tr!("header-auto-start-hint"))
         .clicked()
@@ -279,14 +325,17 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if !seen.desk.alarms.is_empty() {
         let text = shell::told(seen.desk.alarms.len());
         let width = widgets::width(ui, &text, strong(14.0)) + 50.0;
-        bell(
-            ui,
-            Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
-            &text,
-            view,
-            p,
-        );
-        right -= width + 12.0;
+        // Without room F3 still leads there, and the Units view counts them.
+        if right - width >= left - 2.0 {
+            bell(
+                ui,
+                Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
+                &text,
+                view,
+                p,
+            );
+            right -= width + 12.0;
+        }
     }
 
     if let Some((_, po)) = &snapshot.batch
@@ -559,6 +608,10 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
         let caption = regular(13.0);
         let width =
             widgets::width(ui, &value, font.clone()).max(widgets::width(ui, word, caption.clone())) + 2.0;
+        // The counts come first; what has no room beside them is left out.
+        if right - width < x + 12.0 {
+            break;
+        }
         let rect = Rect::from_min_max(pos2(right - width, row.top()), pos2(right, row.bottom()));
         let middle = row.top() + row.height() * 0.6;
         ui.painter().text(
@@ -712,5 +765,41 @@ mod tests {
             po.suite = 1;
         }
         harness(snapshot).get_by_label_contains("suite 1 (legacy)");
+    }
+
+    #[test]
+    fn in_small_windows_with_large_text_nothing_lies_on_top_of_anything() {
+        use super::super::line_view::tests::sized;
+        use crate::i18n::{self, Language};
+        for language in Language::ALL {
+            for size in [vec2(480.0, 400.0), vec2(640.0, 400.0), vec2(800.0, 500.0), vec2(960.0, 600.0)] {
+                for has_settings in [false, true] {
+                    let _spoken = i18n::using(language);
+                    let mut h = sized(scene(Scene::Gallery, Instant::now()), size, egui::Theme::Light);
+                    h.state_mut().view.language = language;
+                    h.state_mut().view.has_settings = has_settings;
+                    h.run();
+                    let mut places = vec![
+                        h.get_by_label(tr!("header-tab-line")).rect(),
+                        h.get_by_label(tr!("header-tab-units")).rect(),
+                        h.get_by_label_contains(tr!("header-choose-batch")).rect(),
+                        h.get_by_label(tr!("header-auto-start")).rect(),
+                        h.get_by_label_contains("Ana Petrović").rect(),
+                        h.get_by_label(tr!("header-help")).rect(),
+                    ];
+                    if has_settings {
+                        places.push(h.get_by_label(tr!("header-settings")).rect());
+                    }
+                    places.sort_by(|a, b| a.left().total_cmp(&b.left()));
+                    for pair in places.windows(2) {
+                        assert!(pair[0].right() <= pair[1].left() + 0.5, "{language:?} {size:?}: {pair:?}");
+                    }
+                    assert!(
+                        places.iter().all(|r| r.left() >= 0.0 && r.right() <= size.x),
+                        "{size:?}: {places:?}"
+                    );
+                }
+            }
+        }
     }
 }

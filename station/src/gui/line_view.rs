@@ -4,9 +4,11 @@
 //! opens a dialog; everything works without a mouse.
 
 use super::Theme;
+use super::batches_view::BatchesState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::people_view::PeopleState;
+use super::settings_view::SettingsState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
@@ -14,7 +16,7 @@ use super::units_view::UnitsState;
 use super::widgets;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
-use crate::model::BatchState;
+use crate::model::{BatchState, LabelPolicy};
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 use std::time::Instant;
 
@@ -40,6 +42,8 @@ pub enum Tab {
     People,
     /// What people did.
     Audit,
+    /// Orders and batches.
+    Batches,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -71,8 +75,18 @@ pub struct ViewState {
     pub units: UnitsState,
     /// Lock screen, people and audit log.
     pub people: PeopleState,
+    /// Orders and batches.
+    pub batches: BatchesState,
+    /// What a scanner has typed of a label so far.
+    pub scan: String,
     /// What the window speaks.
     pub language: Language,
+    /// The settings, while they are shown.
+    pub settings: Option<SettingsState>,
+    /// There is a station.toml to show.
+    pub has_settings: bool,
+    /// Where it lies.
+    pub settings_path: String,
 }
 
 impl Default for ViewState {
@@ -91,7 +105,12 @@ impl Default for ViewState {
             alarms: false,
             units: UnitsState::default(),
             people: PeopleState::default(),
+            batches: BatchesState::default(),
+            scan: String::new(),
             language: Language::English,
+            settings: None,
+            has_settings: false,
+            settings_path: String::new(),
         }
     }
 }
@@ -196,6 +215,7 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         seat: &view.seats[index],
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
+        labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
         density: grid.density,
         scale: grid.scale(),
         now: view.now,
@@ -374,7 +394,7 @@ pub(super) fn keys(
     }
 }
 
-fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
+pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
     let p = palette(ui.ctx());
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);

@@ -88,6 +88,8 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
             if other {
                 view.units = super::units_view::UnitsState::default();
                 view.people.audit = super::audit_view::AuditState::default();
+                view.batches = super::batches_view::BatchesState::default();
+                view.settings = None;
                 view.tab = Tab::Line;
             }
         }
@@ -204,6 +206,7 @@ pub(super) fn show(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
     let card = Rect::from_min_max(pos2(all.right() - width, all.top()), all.max);
     let left = Rect::from_min_max(all.min, pos2(card.left(), all.bottom()));
     let kept = std::mem::replace(&mut view.tab, Tab::Line);
+    let settings = view.settings.take();
     ui.scope_builder(UiBuilder::new().max_rect(left).id_salt("behind the lock"), |ui| {
         // It is to be read, so it is not dimmed; it takes no press.
         ui.visuals_mut().disabled_alpha = 1.0;
@@ -213,6 +216,7 @@ pub(super) fn show(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
         shell::framed(ui, seen, view, false, &mut nothing);
     });
     view.tab = kept;
+    view.settings = settings;
     ui.painter().rect_filled(card, 0.0, p.surface);
     ui.painter().vline(card.left(), card.y_range(), Stroke::new(1.0, p.border));
     ui.scope_builder(UiBuilder::new().max_rect(card.shrink2(vec2(22.0, 20.0))).id_salt("lock card"), |ui| {

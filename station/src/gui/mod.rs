@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -12,6 +12,7 @@
 //!   window paints nothing.
 
 mod audit_view;
+mod batches_view;
 mod decision;
 mod header;
 mod icons;
@@ -20,7 +21,9 @@ mod line_view;
 mod lock_screen;
 mod people_view;
 mod said;
+mod scan_view;
 pub mod scripted;
+mod settings_view;
 mod shell;
 mod state;
 mod theme;
@@ -28,11 +31,14 @@ mod tile;
 mod units_view;
 mod widgets;
 
+pub use crate::config::Theme;
 pub use audit_view::AuditState;
+pub use batches_view::BatchesState;
 pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
+pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
@@ -41,7 +47,9 @@ pub use units_view::UnitsState;
 use crate::desk::{self, DeskHandle, Handles};
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
+use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
+use crate::settings::{Draft, NotWritten, StationFile};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,22 +73,11 @@ impl Rhythm {
     pub const SOFTWARE: Self = Self { frame: Duration::from_millis(150), tick: Duration::from_millis(500) };
 }
 
+/// How often station.toml is compared with what is shown of it.
+const LOOK_AT_FILE: Duration = Duration::from_secs(2);
+
 /// How often the speed of a standing line is computed again.
 const SLOW_TICK: Duration = Duration::from_secs(15);
-
-/// Light, dark, or what the desktop says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Theme {
-    /// What the desktop says; dark if it says nothing.
-    #[default]
-    System,
-    /// Light.
-    Light,
-    /// Dark.
-    Dark,
-    /// White on black, every text at 7:1.
-    Contrast,
-}
 
 impl From<Theme> for egui::ThemePreference {
     fn from(theme: Theme) -> Self {
@@ -122,6 +119,10 @@ pub struct Options {
     pub tab: Tab,
     /// What the window speaks.
     pub language: Language,
+    /// The station.toml that the settings show; without it there are no settings.
+    pub file: Option<StationFile>,
+    /// The settings are shown first.
+    pub settings: bool,
 }
 
 impl Default for Options {
@@ -136,6 +137,8 @@ impl Default for Options {
             pictures: PathBuf::from("."),
             tab: Tab::Line,
             language: Language::English,
+            file: None,
+            settings: false,
         }
     }
 }
@@ -237,6 +240,9 @@ pub struct Window {
     closes: u32,
     clock: Arc<FrameClock>,
     rhythm: Rhythm,
+    toml: Option<StationFile>,
+    wish: Option<Wish>,
+    looked: Instant,
 }
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
@@ -290,7 +296,16 @@ impl Window {
             desk,
             people: None,
             office: Arc::default(),
-            view: ViewState { language: options.language, ..ViewState::opening(options.tab) },
+            view: ViewState {
+                language: options.language,
+                has_settings: options.file.is_some(),
+                settings_path: options
+                    .file
+                    .as_ref()
+                    .map(|f| f.path().display().to_string())
+                    .unwrap_or_default(),
+                ..ViewState::opening(options.tab)
+            },
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
             pending: options.screenshot,
@@ -300,6 +315,9 @@ impl Window {
             closes: 0,
             clock,
             rhythm,
+            toml: options.file,
+            wish: options.settings.then_some(Wish::Open),
+            looked: Instant::now(),
         }
     }
 
@@ -334,6 +352,77 @@ impl Window {
             }
         }
         self.closing(ctx);
+        if self.view.settings.is_some() {
+            if self.looked.elapsed() >= LOOK_AT_FILE {
+                self.looked = Instant::now();
+                self.look_at_file();
+            }
+            ctx.request_repaint_after(LOOK_AT_FILE);
+        }
+    }
+
+    /// Somebody else may have changed station.toml while it is shown.
+    fn look_at_file(&mut self) {
+        let (Some(file), Some(state)) = (&self.toml, &mut self.view.settings) else { return };
+        if !file.changed(&state.read) {
+            return;
+        }
+        if state.is_changed() {
+            state.outside = true;
+        } else {
+            match file.read() {
+                Ok(read) => *state = SettingsState { came: Some(Came::Reread), ..SettingsState::new(read) },
+                Err(failure) => state.came = Some(Came::Failed(failure)),
+            }
+        }
+    }
+
+    fn grant(&mut self, wish: Wish, ctx: &Context) {
+        let _spoken = i18n::using(self.view.language);
+        let Some(file) = &self.toml else { return };
+        if let (Some(people), Wish::Open | Wish::Save) = (&self.people, &wish) {
+            let action = if wish == Wish::Save { "settings-changed" } else { "settings-opened" };
+            if let Err(failure) = people.permit(Right::Settings, action) {
+                let (sentence, remedy) = i18n::failure(&failure);
+                self.view.settings = None;
+                self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+                return;
+            }
+        }
+        match (wish, &mut self.view.settings) {
+            (Wish::Open | Wish::Reload, shown) => match (file.read(), shown) {
+                (Ok(read), shown) => *shown = Some(SettingsState::new(read)),
+                (Err(failure), Some(state)) => state.came = Some(Came::Failed(failure)),
+                (Err(failure), None) => {
+                    let (sentence, remedy) = i18n::failure(&failure);
+                    self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+                }
+            },
+            (Wish::Save, Some(state)) => match file.write(&state.read, &state.draft) {
+                Ok(read) => {
+                    let window = |draft: &Draft| (draft.language, draft.theme, draft.text_size);
+                    let (old, new) = (&state.read.draft, &read.draft);
+                    let same = Draft {
+                        language: new.language,
+                        theme: new.theme,
+                        text_size: new.text_size,
+                        ..old.clone()
+                    };
+                    let restart = same != *new;
+                    if window(old) != window(new) {
+                        self.view.language = new.language.language();
+                        theme::choose(ctx, new.theme);
+                        self.zoom = new.text_size as f32 / 100.0;
+                    }
+                    *state =
+                        SettingsState { came: Some(Came::Saved { restart }), ..SettingsState::new(read) };
+                }
+                Err(NotWritten::ChangedOutside) => state.outside = true,
+                Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
+            },
+            (Wish::Save, None) => {}
+        }
+        ctx.request_repaint();
     }
 
     /// A unit in work is finished first; asked again, it is cancelled at its next safe point; asked a third time, the
@@ -372,6 +461,9 @@ impl Window {
         if ctx.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, Key::Q)) {
             ctx.send_viewport_cmd(ViewportCommand::Close);
         }
+        if let Some(wish) = self.wish.take() {
+            self.grant(wish, &ctx);
+        }
         let seen = Seen { line: &self.snapshot, desk: &self.file, people: &self.office };
         let asked = window_view(ui, seen, &mut self.view);
         asked.line.into_iter().for_each(|command| self.line.send(command));
@@ -382,6 +474,7 @@ impl Window {
             }
             asked.people.into_iter().for_each(|command| people.send(command));
         }
+        asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {
             let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });

@@ -44,7 +44,7 @@ fn serial(n: usize) -> String {
 }
 
 fn batch(id: i64, name: &str, quantity: u32, state: BatchState) -> Batch {
-    Batch { id: BatchId(id), name: name.into(), po: PoId(1), quantity, state }
+    Batch { id: BatchId(id), name: name.into(), po: PoId(1), quantity, state, terms: BatchTerms::default() }
 }
 
 /// The order of every scene.
@@ -63,6 +63,7 @@ pub fn order() -> ProductOrder {
         lock: true,
         per_hour: 0,
         key_invalid_at_ms: None,
+        label: LabelPolicy::None,
     }
 }
 
@@ -85,6 +86,7 @@ pub fn running(n: usize, step: Step, label: &str, fraction: f32, now: Instant, s
             resumed: false,
             cancelling: false,
             qa: None,
+            scan: None,
         }),
         ..idle(n, Some(true))
     }

@@ -4,12 +4,15 @@
 //! dialog is open, no key reaches the line.
 
 use super::audit_view;
+use super::batches_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
 use super::said;
+use super::scan_view;
+use super::settings_view::{self, Wish};
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
@@ -44,6 +47,8 @@ pub struct Asked {
     pub people: Vec<office::Command>,
     /// A key was pressed or the mouse was moved.
     pub touched: bool,
+    /// Of the window, which holds the settings.
+    pub settings: Vec<Wish>,
 }
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
@@ -58,8 +63,9 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     }
     // Whatever is open: the station can be locked.
     let leaves = lock_screen::keys(ui, seen, view, &mut out);
-    let free = keys(ui, view) && !leaves;
+    let free = keys(ui, view, &mut out) && !leaves;
     framed(ui, seen, view, free, &mut out);
+    batches_view::watch(view, &mut out);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
@@ -84,7 +90,13 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         lock_screen::banner(ui, banner, view, p);
         all.min.y = banner.bottom();
     }
-    let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(seen.line, view.tab)));
+    let head = Rect::from_min_size(
+        all.min,
+        vec2(
+            all.width(),
+            header::height(seen.line, if view.settings.is_some() { Tab::Units } else { view.tab }),
+        ),
+    );
     let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
     let mut room = Rect::from_min_max(
         pos2(all.left() + 16.0, head.bottom() + 12.0),
@@ -92,9 +104,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
     );
     line_view::notices(ui, &mut room, seen.line, view);
     match view.tab {
+        _ if view.settings.is_some() => {
+            header::show(ui, head, seen, view, out);
+            settings_view::show(ui, room, seen, view, out);
+            footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
+        }
         Tab::Line => {
+            scan_view::bars(ui, &mut room, seen.line, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
-            if free {
+            if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
             }
             header::show(ui, head, seen, view, out);
@@ -128,6 +147,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             };
             footer(ui, foot, view, &says, tr!("foot-keys-units"), p);
         }
+        Tab::Batches if let Some(why) = seen.people.refusal(Right::PauseBatch) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("header-tab-batches-hint"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::Batches => {
+            header::show(ui, head, seen, view, out);
+            batches_view::body(ui, room, seen, view, out);
+            footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
+        }
     }
 }
 
@@ -141,14 +170,23 @@ pub fn turn_to(tab: Tab, view: &mut ViewState) {
 }
 
 /// Keys that work in both views; whether the view below may have the others.
-fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
+fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     let pressed = |key: Key| ui.input(|i| i.key_pressed(key));
     let command = |key: Key| ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, key));
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    if view.units.form.is_some() || view.people.form.is_some() || view.people.menu {
+    let asks = view.batches.is_asking() || view.people.form.is_some() || view.people.menu;
+    if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
+        return false;
+    }
+    if command(Key::Comma) {
+        settings_view::toggle(view, out);
+        return false;
+    }
+    if view.settings.is_some() {
+        settings_view::keys(ui, view, out);
         return false;
     }
     let mut to = None;
@@ -157,6 +195,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     }
     if command(Key::Num2) {
         to = Some(Tab::Units);
+    }
+    if command(Key::Num3) {
+        to = Some(Tab::Batches);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -323,7 +364,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 17] {
+fn key_help() -> [(&'static str, &'static str); 19] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
@@ -331,12 +372,14 @@ fn key_help() -> [(&'static str, &'static str); 17] {
         ("Esc", tr!("help-esc")),
         (tr!("help-arrows-key"), tr!("help-arrows")),
         ("F2", tr!("help-f2")),
+        ("Ctrl+3", tr!("help-batches")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),
         ("Ctrl+A", tr!("help-auto")),
         ("Ctrl+D", tr!("help-theme")),
         ("Ctrl+=  Ctrl+-  Ctrl+0", tr!("help-zoom")),
+        ("Ctrl+,", tr!("help-settings")),
         ("F8  F9", tr!("help-lock")),
         ("F11", tr!("help-f11")),
         ("Ctrl+Q", tr!("help-quit")),

@@ -42,6 +42,8 @@ pub struct Tile<'a> {
     pub startable: bool,
     /// Whether units are locked here.
     pub locks: bool,
+    /// Whether they get labels.
+    pub labels: bool,
     /// How much room there is.
     pub density: Density,
     /// Scale of its words.
@@ -59,6 +61,7 @@ pub fn step_name(step: Step) -> &'static str {
         Step::CloudKey => tr!("step-cloud-key"),
         Step::Prove => tr!("step-prove"),
         Step::Lock => tr!("step-lock"),
+        Step::Label => tr!("step-label"),
     }
 }
 
@@ -132,7 +135,7 @@ impl<'a> Tile<'a> {
         }
         if let Some(r) = &f.running {
             add(step_name(r.step).to_lowercase());
-            add(said::label(&r.label).to_owned());
+            add(said::label(&r.label).into_owned());
             add(tr!("tile-percent", value = percent(r.fraction)));
         }
         if let Some(failure) = self.failure() {
@@ -379,7 +382,14 @@ impl<'a> Tile<'a> {
         let passed = State::of(self.fixture) == State::Done(Outcome::Pass);
         let at = self.fixture.running.as_ref().map(|r| r.step).or(self.seat.step);
         // A step that this order does not take is not shown: it would look done.
-        let steps: Vec<Step> = Step::ALL.into_iter().filter(|s| self.locks || *s != Step::Lock).collect();
+        let steps: Vec<Step> = Step::ALL
+            .into_iter()
+            .filter(|s| match s {
+                Step::Lock => self.locks,
+                Step::Label => self.labels,
+                _ => true,
+            })
+            .collect();
         let cell = rect.width() / steps.len() as f32;
         let y = rect.top() + 11.0 * s;
         let mark_of = |step: Step| match at {
@@ -458,8 +468,8 @@ impl<'a> Tile<'a> {
         widgets::line(ui, words, Align2::RIGHT_CENTER, &done, font, p.text);
         let label = Rect::from_min_max(words.min, pos2(words.right() - width - 6.0, words.bottom()));
         let text = match (r.resumed, said::label(&r.label)) {
-            (true, label) => tr!("tile-resumed", label = label),
-            (false, label) => label.to_owned(),
+            (true, label) => tr!("tile-resumed", label = label.as_ref()),
+            (false, label) => label.into_owned(),
         };
         widgets::line(ui, label, Align2::LEFT_CENTER, &text, regular(13.5 * s), p.text);
         let bar = Rect::from_center_size(rect.center(), vec2(rect.width(), 9.0 * s));
@@ -600,7 +610,7 @@ impl<'a> Tile<'a> {
                 Rect::from_min_size(pos2(rest.left(), rest.bottom() - 5.0 * s), vec2(rest.width(), 5.0 * s));
             let top = (bar.top() - row).max(rest.top());
             let words = Rect::from_min_max(pos2(rest.left(), top), pos2(rest.right(), bar.top()));
-            widgets::line(ui, words, Align2::LEFT_CENTER, said::label(&r.label), regular(12.0 * s), p.text);
+            widgets::line(ui, words, Align2::LEFT_CENTER, &said::label(&r.label), regular(12.0 * s), p.text);
             widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
         } else if let Some(failure) = self.failure() {
             let (sentence, remedy) = i18n::failure(failure);
@@ -710,6 +720,7 @@ mod tests {
                     seat: &seat,
                     startable: true,
                     locks: true,
+                    labels: false,
                     density,
                     scale: 1.0,
                     now,

@@ -172,12 +172,13 @@ fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut As
     }
 }
 
-fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
+/// The newest word of the desk, above what it is about.
+pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let turn = (ui.input(|i| i.time) as f32 * 0.5).fract();
     let (tone, icon, title, text) = match told {
         Told::Nothing => return,
-        Told::Working(what) => (p.running, Icon::Turning, what.clone(), String::new()),
-        Told::Done(what) => (p.pass, Icon::Check, what.clone(), String::new()),
+        Told::Working(what) => (p.running, Icon::Turning, said::told(what), String::new()),
+        Told::Done(what) => (p.pass, Icon::Check, said::told(what), String::new()),
         Told::Failed(failure) => {
             let (sentence, remedy) = i18n::failure(failure);
             (p.fail, Icon::Warning, format!("{} {sentence}", failure.code), remedy)
@@ -495,14 +496,15 @@ fn order_kind(order: &Reprovision) -> String {
 /// Facts of an event as people read them: `reason RMA 88, operator ana`.
 fn detail(value: &serde_json::Value) -> String {
     let word = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::String(text) => said::value(text).to_owned(),
         other => other.to_string(),
     };
     match value {
         serde_json::Value::Object(all) => {
             let parts: Vec<_> =
                 all.iter().map(|(name, value)| format!("{} {}", said::fact(name), word(value))).collect();
-            parts.join(", ")
+            let list = |first: String, second| tr!("tile-list", first = first, second = second);
+            parts.into_iter().reduce(list).unwrap_or_default()
         }
         serde_json::Value::Null => String::new(),
         other => word(other),

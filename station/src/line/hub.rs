@@ -6,12 +6,19 @@
 use super::bench::{Bench, Cancel};
 use super::presence::{Presence, Seen};
 use super::worker::{Order, Timing, Worker, records_failure};
-use super::{Command, Event, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step, Work};
+use super::{
+    Command, Event, FixtureView, LineHandle, ResultView, RunningView, SampleView, ScanView, Snapshot, Step,
+    Work,
+};
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::failure::{Failure, FailureCode};
-use crate::model::{AttemptId, BatchState, Outcome, UnitId};
-use crate::records::Records;
+use crate::image::CommonImage;
+use crate::label::desk::Said;
+use crate::label::{LabelDesk, Printer};
+use crate::model::{AttemptId, BatchId, BatchState, LabelPolicy, Outcome, UnitId};
+use crate::records::{Records, RecordsError};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +31,8 @@ const LOOK_AT_TROUBLE: Duration = Duration::from_secs(3);
 /// How often the header's numbers are read again when nothing happens: another program may have made a batch.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// Units of a sample that are named.
+const SAMPLE: u32 = 3;
 /// Finish times kept for units per hour.
 const FINISHED_KEPT: usize = 10_000;
 
@@ -94,6 +103,8 @@ impl Line {
                 .collect(),
             ..Snapshot::default()
         };
+        // A template that can't be used is said when a label is wanted, and by the preflight: orders without labels go on.
+        let labels = LabelDesk::new(Printer::open(config));
         let mut places = Vec::new();
         for (index, (fixture, bench)) in benches.into_iter().enumerate() {
             let (tasks, queue) = mpsc::channel();
@@ -105,6 +116,7 @@ impl Line {
                 agent: Arc::clone(&agent),
                 image: config.image.clone(),
                 timing,
+                labels: labels.clone(),
                 events: Box::new(move |event| drop(told.send(Message::Event(index, event)))),
             };
             let told = messages.clone();
@@ -123,6 +135,8 @@ impl Line {
             subscribers: Vec::new(),
             wakers: Vec::new(),
             gray_release: config.gray_release,
+            image: config.image.clone(),
+            labels,
             work: Work::default(),
             stopping: false,
         };
@@ -240,6 +254,8 @@ struct Hub {
     subscribers: Vec<Sender<Event>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     gray_release: u32,
+    image: Option<PathBuf>,
+    labels: LabelDesk,
     work: Work,
     stopping: bool,
 }
@@ -302,7 +318,19 @@ impl Hub {
                     let batch = self.records.batch_by_name(&batch.name)?;
                     let order = self.records.product_order(batch.po)?;
                     let counts = self.records.batch_counts(batch.id)?;
-                    Some((batch, order, counts))
+                    let sample = match batch.terms.sample_due(self.gray_release) {
+                        Some(waiting)
+                            if batch.state == BatchState::Open && batch.terms.passed < batch.quantity =>
+                        {
+                            let units = self.records.sample(batch.id, SAMPLE)?;
+                            Some(SampleView {
+                                waiting,
+                                serials: units.into_iter().map(|u| u.serial).collect(),
+                            })
+                        }
+                        _ => None,
+                    };
+                    Some((batch, order, counts, sample))
                 }
             };
             Ok((batches, chosen))
@@ -310,15 +338,18 @@ impl Hub {
         match read {
             Ok((batches, chosen)) => {
                 let counts = chosen.as_ref().map(|c| c.2).unwrap_or_default();
+                let sample = chosen.as_ref().and_then(|c| c.3.clone());
                 let key = |b: &crate::model::Batch| (b.id, b.name.clone(), b.quantity, b.state);
                 let changed = counts != self.view.counts
+                    || sample != self.view.sample
                     || !batches.iter().map(key).eq(self.view.batches.iter().map(key))
                     || chosen.as_ref().map(|c| key(&c.0)) != self.view.batch.as_ref().map(|c| key(&c.0))
                     || chosen.as_ref().map(|c| &c.1.image_sha256)
                         != self.view.batch.as_ref().map(|c| &c.1.image_sha256);
                 self.view.counts = counts;
+                self.view.sample = sample;
                 self.view.batches = batches;
-                self.view.batch = chosen.map(|(batch, order, _)| (batch, order));
+                self.view.batch = chosen.map(|(batch, order, ..)| (batch, order));
                 changed
             }
             Err(error) => {
@@ -349,8 +380,9 @@ impl Hub {
                 if let Event::Finished { outcome, .. } = &event {
                     // All of it before anybody is told: who hears of the end may start the next unit at once.
                     let ran = self.places[index].running.take().map(|r| r.work);
+                    let before = self.view.sample.is_some();
                     self.refresh();
-                    if *outcome == Outcome::Pass && ran == Some(Work::Make) {
+                    if *outcome == Outcome::Pass && ran == Some(Work::Make) && !before {
                         self.gray_release();
                     }
                 }
@@ -404,6 +436,7 @@ impl Hub {
                         self.view.trouble = None;
                         self.view.finished.clear();
                         self.refresh();
+                        self.preflight();
                     }
                     Err(error) => self.trouble(records_failure(error)),
                 }
@@ -422,6 +455,16 @@ impl Hub {
                 }
             }
             Command::AutoStart(on) => self.view.auto_start = on,
+            Command::Scan(text) => return self.labels.say(Said::Scan(text)),
+            Command::PrintAgain => return self.labels.say(Said::PrintAgain),
+            Command::ApproveSample { operator, note } => {
+                self.about_batch(|records, batch| records.approve_sample(batch, &operator, &note));
+            }
+            Command::StopBatch { operator, reason } => {
+                self.about_batch(|records, batch| {
+                    records.set_batch_state(batch, BatchState::Paused, &operator, &reason)
+                });
+            }
             Command::Shutdown => self.stopping = true,
         }
         true
@@ -438,6 +481,11 @@ impl Hub {
             self.refuse(index, None, failure);
             return;
         };
+        if self.work == Work::Make && self.view.sample.is_some() {
+            let failure = sample_due(&self.view, &batch.name);
+            self.refuse(index, None, failure);
+            return;
+        }
         let order =
             Order { batch: batch.clone(), operator: self.view.operator.clone(), work: self.work.clone() };
         self.launch(index, order);
@@ -496,6 +544,7 @@ impl Hub {
             resumed: false,
             cancelling: false,
             qa,
+            scan: None,
         });
     }
 
@@ -515,7 +564,7 @@ impl Hub {
             }
             Event::Step { step, .. } => {
                 if let Some(running) = &mut view.running {
-                    (running.step, running.fraction) = (*step, 0.0);
+                    (running.step, running.fraction, running.scan) = (*step, 0.0, None);
                     running.label.clear();
                 }
             }
@@ -526,6 +575,12 @@ impl Hub {
                     if *total > 0 {
                         running.fraction = (*done as f32 / *total as f32).clamp(0.0, 1.0);
                     }
+                }
+            }
+            Event::ScanWanted { serial, labels, problem, .. } => {
+                if let Some(running) = &mut view.running {
+                    running.scan =
+                        Some(ScanView { serial: serial.clone(), labels: *labels, problem: problem.clone() });
                 }
             }
             Event::Finished { unit, serial, outcome, failure, seconds, qa, .. } => {
@@ -551,25 +606,45 @@ impl Hub {
         }
     }
 
-    /// After every n-th pass the batch waits until somebody has checked a sample (gray release).
+    /// What can be wrong with the chosen batch is said before its first board: the image that its order is bound to, its printer.
+    fn preflight(&mut self) {
+        let Some((_, order)) = &self.view.batch else { return };
+        let image = match &self.image {
+            Some(path) => CommonImage::load(path, order).map(drop),
+            None => Ok(()),
+        };
+        let printer = match order.label {
+            LabelPolicy::None => Ok(()),
+            _ => self.labels.printer().map(drop),
+        };
+        if let Err(failure) = image.and(printer) {
+            self.trouble(failure);
+        }
+    }
+
+    /// The gate has just shut: said once, and shown until somebody has checked a sample.
     fn gray_release(&mut self) {
-        let passed = self.view.counts.passed;
-        if self.gray_release == 0 || passed == 0 || !passed.is_multiple_of(self.gray_release) {
-            return;
-        }
-        let Some((batch, _)) = self.view.batch.clone() else { return };
-        if batch.state != BatchState::Open || passed >= batch.quantity {
-            return;
-        }
-        match self.records.set_batch_state(batch.id, BatchState::Paused) {
+        let (Some(_), Some((batch, _))) = (&self.view.sample, &self.view.batch) else { return };
+        let failure = sample_due(&self.view, &batch.name);
+        self.trouble(failure);
+    }
+
+    /// What QA decides about the chosen batch.
+    fn about_batch(&mut self, act: impl FnOnce(&dyn Records, BatchId) -> Result<(), RecordsError>) {
+        let Some((batch, _)) = &self.view.batch else {
+            return self.trouble(Failure::new(FailureCode::NoBatch, ""));
+        };
+        match act(&*self.records, batch.id) {
             Ok(()) => {
+                self.view.trouble = self.view.trouble.take().filter(|t| t.code != FailureCode::SampleDue);
                 self.refresh();
-                self.trouble(Failure::new(
-                    FailureCode::SampleDue,
-                    format!("{passed} units of batch {} passed", batch.name),
-                ));
             }
             Err(error) => self.trouble(records_failure(error)),
         }
     }
+}
+
+fn sample_due(view: &Snapshot, batch: &str) -> Failure {
+    let waiting = view.sample.as_ref().map_or(0, |s| s.waiting);
+    Failure::new(FailureCode::SampleDue, format!("{waiting} units of batch {batch} passed"))
 }

@@ -1,7 +1,7 @@
 //! The line: one worker per fixture takes a bare board and gives back a unit.
 //!
 //! Order of events of one attempt: `Started`, then for each step of
-//! arrive → flash → agent key → cloud key → prove → lock one `Step` followed by any number of `Progress`, then exactly
+//! arrive → flash → agent key → cloud key → prove → lock → label one `Step` followed by any number of `Progress`, then exactly
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
 
 pub mod bench;
@@ -35,6 +35,8 @@ pub enum Step {
     Prove,
     /// Read protection and write protection of the boot sectors, read back.
     Lock,
+    /// The label: printed, stuck on, read back; as far as the order wants it.
+    Label,
 }
 
 impl Work {
@@ -49,8 +51,8 @@ impl Work {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove, Self::Lock];
+    pub const ALL: [Self; 7] =
+        [Self::Arrive, Self::Flash, Self::AgentKey, Self::CloudKey, Self::Prove, Self::Lock, Self::Label];
 }
 
 /// New keys for units that passed before.
@@ -124,6 +126,24 @@ pub enum Command {
     StartAll,
     /// Cancel the unit in a fixture; takes effect at the next safe point.
     Cancel(usize),
+    /// This was scanned from a label; it is about the unit that waits for it.
+    Scan(String),
+    /// The label of the unit that waits for its scan is spoilt: print it again.
+    PrintAgain,
+    /// A sample was checked: the gray-release gate of the chosen batch opens for as many units again.
+    ApproveSample {
+        /// Who checked it.
+        operator: String,
+        /// What they have to say of it.
+        note: String,
+    },
+    /// The sample is not good: the chosen batch is paused.
+    StopBatch {
+        /// Who stops it.
+        operator: String,
+        /// Why.
+        reason: String,
+    },
     /// Start by itself when a board is detected.
     AutoStart(bool),
     /// Finish what runs, then stop the workers.
@@ -186,6 +206,20 @@ pub enum Event {
         done: u64,
         /// Of how many.
         total: u64,
+    },
+    /// The unit waits for the scan of its label. Comes again with what was wrong when something else was scanned.
+    ScanWanted {
+        /// Fixture name.
+        fixture: String,
+        /// Attempt.
+        attempt: AttemptId,
+        /// Serial on the label.
+        serial: String,
+        /// Labels printed for the unit.
+        labels: u32,
+        /// Why what was scanned is no code of a label.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<Failure>,
     },
     /// The attempt ended; the record was written before this event, unless the failure is that it could not be. An
     /// attempt that could not even be opened has number 0.
@@ -253,6 +287,28 @@ pub struct RunningView {
     pub cancelling: bool,
     /// It carries out QA's order for this unit.
     pub qa: Option<UnitId>,
+    /// It waits for the scan of its label.
+    pub scan: Option<ScanView>,
+}
+
+/// A unit that waits for the scan of its label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScanView {
+    /// Serial on the label.
+    pub serial: String,
+    /// Labels printed for the unit.
+    pub labels: u32,
+    /// Why what was scanned last is no code of a label.
+    pub problem: Option<Failure>,
+}
+
+/// A batch whose gray-release gate is shut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleView {
+    /// Passes since the last sample.
+    pub waiting: u32,
+    /// The units to look at, newest first.
+    pub serials: Vec<String>,
 }
 
 /// The last result.
@@ -291,6 +347,8 @@ pub struct Snapshot {
     pub auto_start: bool,
     /// Finish times of the passes of this session (for units per hour and ETA).
     pub finished: Vec<std::time::Instant>,
+    /// The chosen batch waits for the check of a sample.
+    pub sample: Option<SampleView>,
     /// A station problem to show in the header.
     pub trouble: Option<Failure>,
     /// The station runs on the public demo passphrase.

@@ -15,8 +15,10 @@ use super::{Event, Step, Update, Work};
 use crate::agent::{Agent, Birth, Change, FrameContext};
 use crate::failure::{Failure, FailureCode};
 use crate::image::{CommonImage, StageOne};
+use crate::label::desk::{Said, Turn};
+use crate::label::{self, LabelCode, LabelDesk};
 use crate::model::{
-    AttemptId, Batch, LockRecord, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState,
+    AttemptId, Batch, LabelPolicy, LockRecord, Outcome, ProductOrder, ProofRecord, Unit, UnitId, UnitState,
 };
 use crate::records::{Records, RecordsError};
 use keywright_protocol::control::{
@@ -68,6 +70,8 @@ pub struct Timing {
     pub cloud: Duration,
     /// For a person to take a locked unit's power away and give it back.
     pub power: Duration,
+    /// For a person to stick the label on and scan it.
+    pub scan: Duration,
 }
 
 impl Default for Timing {
@@ -80,6 +84,7 @@ impl Default for Timing {
             pause: Duration::from_millis(500),
             cloud: Duration::from_secs(45),
             power: Duration::from_secs(120),
+            scan: Duration::from_secs(300),
         }
     }
 }
@@ -98,6 +103,8 @@ pub struct Worker {
     pub image: Option<PathBuf>,
     /// Waiting times.
     pub timing: Timing,
+    /// The label printer and the turn to use it.
+    pub labels: LabelDesk,
     /// Where events go.
     pub events: Box<dyn Fn(Event) + Send>,
 }
@@ -390,7 +397,9 @@ impl Run<'_> {
                         self.update(update)?;
                     }
                     let proof = self.prove()?;
-                    return self.lock(proof);
+                    let proof = self.lock(proof)?;
+                    self.label()?;
+                    return Ok(proof);
                 }
                 NextStep::Refuse(Refusal::Silent) => return Err(self.silence()),
                 NextStep::Refuse(refusal) => return Err(refusal.failure()),
@@ -1080,6 +1089,113 @@ impl Run<'_> {
         self.locked = true;
         proof.lock = lock;
         Ok(proof)
+    }
+
+    /// Prints what the order wants printed and has it read back. The unit has its keys and its lock; whatever goes wrong here costs it
+    /// neither, and the next start comes straight back to this.
+    fn label(&mut self) -> Result<(), Failure> {
+        let policy = self.po.as_ref().map_or(LabelPolicy::None, |po| po.label);
+        // New keys leave a label where it is.
+        if policy == LabelPolicy::None || self.order.work != Work::Make {
+            return Ok(());
+        }
+        let facts = self.label_facts()?;
+        let code = label::code_of(&facts)?;
+        let printed = facts.printed_code.as_deref() == Some(code.to_string().as_str());
+        if printed && (policy == LabelPolicy::Print || facts.scanned_at_ms.is_some()) {
+            return Ok(());
+        }
+        self.begin_step(Step::Label);
+        // Before anybody waits for a printer that is not there.
+        self.worker.labels.printer()?;
+        self.progress(Step::Label, "waiting for its turn at the printer", 0, 3);
+        let desk = self.worker.labels.clone();
+        let turn = desk.take_turn(self.cancel)?;
+        if !printed {
+            self.print(&code)?;
+        }
+        if policy == LabelPolicy::ScanBack {
+            self.read_back(&turn, &code)?;
+        }
+        Ok(())
+    }
+
+    fn label_facts(&self) -> Result<crate::records::LabelFacts, Failure> {
+        self.worker.records.label_facts(self.id()).map_err(records_failure)
+    }
+
+    fn print(&mut self, code: &LabelCode) -> Result<(), Failure> {
+        self.progress(Step::Label, "printing the label", 1, 3);
+        let facts = self.label_facts()?;
+        let operator = &self.order.operator;
+        let printed = self.worker.labels.printer()?.print(&facts, operator, crate::station::now_ms());
+        if let Err(failure) = printed {
+            self.event("label-failed", json!({ "failure": failure.sentence }), None)?;
+            return Err(failure);
+        }
+        let records = &self.worker.records;
+        records
+            .label_printed(self.id(), Some(self.id), &code.to_string(), operator)
+            .map(drop)
+            .map_err(records_failure)
+    }
+
+    /// Waits for the scan and compares three things: what the label says, the device that lies here, and the record of that device.
+    fn read_back(&mut self, turn: &Turn, code: &LabelCode) -> Result<(), Failure> {
+        let until = Instant::now() + self.worker.timing.scan;
+        turn.listen();
+        let mut problem = None;
+        loop {
+            self.want_scan(problem.take())?;
+            let said = turn.hear(until.saturating_duration_since(Instant::now()), self.cancel)?;
+            let read: LabelCode = match said {
+                None => {
+                    let facts = format!("{} was waited for", code.serial());
+                    return Err(Failure::new(FailureCode::ScanMissing, facts));
+                }
+                Some(Said::PrintAgain) => {
+                    self.print(code)?;
+                    continue;
+                }
+                Some(Said::Scan(text)) => match text.parse() {
+                    Ok(read) => read,
+                    Err(error) => {
+                        // A carton's or an operator's code: nothing is wrong with the unit.
+                        problem = Some(Failure::new(FailureCode::LabelUnreadable, error));
+                        continue;
+                    }
+                },
+            };
+            // The device answers for itself: whose label this must be is asked of the chip that lies here now, not of what began.
+            let now = self.worker.bench.unit_now()?;
+            self.worker.bench.release();
+            self.same_unit(now)?;
+            let record = self.worker.records.label_facts(now).map_err(records_failure)?;
+            let compared = label::compare(&read, &label::code_of(&record)?);
+            if let Err(failure) = compared {
+                let detail = json!({ "read": read.to_string(), "expected": code.to_string(), "operator": self.order.operator });
+                self.event("label-mismatch", detail, None)?;
+                return Err(failure);
+            }
+            return self
+                .worker
+                .records
+                .label_scanned(now, Some(self.id), &code.to_string(), &self.order.operator)
+                .map_err(records_failure);
+        }
+    }
+
+    fn want_scan(&self, problem: Option<Failure>) -> Result<(), Failure> {
+        let facts = self.label_facts()?;
+        self.progress(Step::Label, "stick the label on and scan it", 2, 3);
+        (self.worker.events)(Event::ScanWanted {
+            fixture: self.worker.fixture.clone(),
+            attempt: self.id,
+            serial: facts.serial,
+            labels: facts.prints,
+            problem,
+        });
+        Ok(())
     }
 
     /// Why a unit with proved keys never logged in.

@@ -194,6 +194,11 @@ pub trait PeopleHandle: Send {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Somebody typed or pressed something.
     fn touch(&self);
+    /// Whether whoever is there may do this now; a look at memory. What was done is written down.
+    ///
+    /// # Errors
+    /// `LoginNeeded`, `NotAllowed`.
+    fn permit(&self, right: Right, action: &'static str) -> Result<(), Failure>;
     /// Calls `wake` after every change of the snapshot, from another thread.
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
 }
@@ -281,6 +286,20 @@ impl PeopleHandle for Office {
         self.people.touch();
     }
 
+    fn permit(&self, right: Right, action: &'static str) -> Result<(), Failure> {
+        let permitted = self.people.permit(Some(right));
+        let note = match &permitted {
+            Ok(()) => Message::Note(action, String::new(), json!({})),
+            Err(failure) => {
+                let detail =
+                    json!({ "action": action, "right": right.words(), "code": failure.code.to_string() });
+                Message::Note("refused", String::new(), detail)
+            }
+        };
+        drop(self.messages.send(note));
+        permitted
+    }
+
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
         drop(self.messages.send(Message::OnChange(wake)));
     }
@@ -302,19 +321,32 @@ struct Guarded {
     office: Sender<Message>,
 }
 
+impl Guarded {
+    fn batch(&self) -> String {
+        self.line.snapshot().batch.as_ref().map(|(batch, _)| batch.name.clone()).unwrap_or_default()
+    }
+}
+
 impl LineHandle for Guarded {
-    fn send(&self, command: line::Command) {
+    fn send(&self, mut command: line::Command) {
         use line::Command as C;
+        if let C::ApproveSample { operator, .. } | C::StopBatch { operator, .. } = &mut command {
+            *operator = self.people.operator();
+        }
         let right = match &command {
             // Closing the window is no command to the station: it waits for what runs, and no unit is lost.
             C::Shutdown | C::AutoStart(false) => None,
             C::StartFor { .. } | C::SetWork(_) => Some(Right::Reprovision),
             C::SetOperator(_) if !self.people.is_open() => return,
+            C::ApproveSample { .. } => Some(Right::ApproveGate),
+            C::StopBatch { .. } => Some(Right::PauseBatch),
             C::SelectBatch(_)
             | C::SetOperator(_)
             | C::Start(_)
             | C::StartAll
             | C::Cancel(_)
+            | C::Scan(_)
+            | C::PrintAgain
             | C::AutoStart(true) => Some(Right::RunLine),
         };
         if let Some(right) = right
@@ -327,6 +359,9 @@ impl LineHandle for Guarded {
         // A unit that is started has a record with the person in it; what else the line is told has none.
         let note = match &command {
             C::SelectBatch(name) => Some(("batch-selected", name.clone(), json!({}))),
+            C::PrintAgain => Some(("label-printed-again", String::new(), json!({}))),
+            C::ApproveSample { note, .. } => Some(("sample-approved", self.batch(), json!({ "note": note }))),
+            C::StopBatch { reason, .. } => Some(("batch-paused", self.batch(), json!({ "reason": reason }))),
             C::AutoStart(on) => Some(("auto-start", String::new(), json!({ "on": on }))),
             C::Cancel(fixture) => Some(("cancelled", String::new(), json!({ "fixture": fixture }))),
             _ => None,

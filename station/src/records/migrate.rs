@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0004_lock.sql"),
     include_str!("../../../db/migrations/0005_reprovision.sql"),
     include_str!("../../../db/migrations/0006_people.sql"),
+    include_str!("../../../db/migrations/0007_labels.sql"),
 ];
 
 /// The schema whose histories are sealed for the first time.

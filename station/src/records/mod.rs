@@ -9,11 +9,14 @@
 
 use crate::failure::Failure;
 use crate::model::*;
+use crate::secrets::Secret;
 use serde::{Deserialize, Serialize};
 
 mod agent_store;
 mod export_store;
+mod label_store;
 mod migrate;
+mod order_store;
 mod people_store;
 mod qa_store;
 mod readers;
@@ -24,10 +27,12 @@ mod vault;
 mod writer;
 
 pub(crate) use agent_store::{
-    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, StageCloudKey,
+    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, StageCloudKey,
 };
 pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
+pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
+pub use order_store::{NewBatch, OrderEvent};
 pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
@@ -37,7 +42,7 @@ pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewProductOrder {
     /// See [`ProductOrder::name`].
     pub name: String,
@@ -59,6 +64,14 @@ pub struct NewProductOrder {
     pub lock: bool,
     /// See [`ProductOrder::per_hour`].
     pub per_hour: u32,
+    /// See [`ProductOrder::label`].
+    pub label: LabelPolicy,
+    /// The image it is bound to from the start; `None`: the one that its first flash brings.
+    pub image_sha256: Option<String>,
+    /// The vendor's product key; `None`: one is drawn.
+    pub product_key: Option<Secret<32>>,
+    /// Who enters it.
+    pub operator: String,
 }
 
 /// One line of a unit's history.
@@ -118,16 +131,55 @@ pub trait Records: Send + Sync {
     fn product_order_by_name(&self, name: &str) -> Result<ProductOrder, RecordsError>;
     /// Pins the image of an order at its first flash; a different one later is refused.
     fn pin_image(&self, id: PoId, image_sha256: &str) -> Result<(), RecordsError>;
-    /// Creates a batch under an order; its quantity must fit what is left of the order.
-    fn create_batch(&self, po: PoId, name: &str, quantity: u32) -> Result<Batch, RecordsError>;
+    /// Creates orders, each with its first batch if it has one; all of them or none. The batches' `po` is not looked at.
+    fn create_orders(
+        &self,
+        orders: Vec<(NewProductOrder, Option<NewBatch>)>,
+    ) -> Result<Vec<(ProductOrder, Option<Batch>)>, RecordsError>;
+    /// Creates a batch under an order, its serials in the usual form.
+    fn create_batch(&self, po: PoId, name: &str, quantity: u32) -> Result<Batch, RecordsError> {
+        self.new_batch(NewBatch { po, name: name.into(), quantity, ..NewBatch::default() })
+    }
+    /// Creates a batch under an order; its quantity must fit what is left of the order, and its serials into their pattern.
+    fn new_batch(&self, new: NewBatch) -> Result<Batch, RecordsError>;
     /// All batches, newest first.
     fn list_batches(&self) -> Result<Vec<Batch>, RecordsError>;
     /// One by name.
     fn batch_by_name(&self, name: &str) -> Result<Batch, RecordsError>;
     /// One by row.
     fn batch(&self, id: BatchId) -> Result<Batch, RecordsError>;
-    /// Opens, pauses or closes.
-    fn set_batch_state(&self, id: BatchId, state: BatchState) -> Result<(), RecordsError>;
+    /// Opens, pauses or closes, and writes down who and why. A closed batch opens again only with a reason.
+    fn set_batch_state(
+        &self,
+        id: BatchId,
+        state: BatchState,
+        operator: &str,
+        reason: &str,
+    ) -> Result<(), RecordsError>;
+    /// QA checked a sample: the gray-release gate opens for as many units again.
+    fn approve_sample(&self, id: BatchId, operator: &str, note: &str) -> Result<(), RecordsError>;
+    /// Units that passed last and that no approved sample stands for yet, newest first.
+    fn sample(&self, id: BatchId, at_most: u32) -> Result<Vec<Unit>, RecordsError>;
+    /// What was decided about an order and its batches, oldest first.
+    fn order_events(&self, po: PoId, batch: Option<BatchId>) -> Result<Vec<OrderEvent>, RecordsError>;
+    /// What a unit's label says, and what became of it.
+    fn label_facts(&self, unit: UnitId) -> Result<LabelFacts, RecordsError>;
+    /// A label with this code came out of the printer; how many have now.
+    fn label_printed(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+        code: &str,
+        operator: &str,
+    ) -> Result<u32, RecordsError>;
+    /// The code that was printed last was read back from the unit.
+    fn label_scanned(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+        code: &str,
+        operator: &str,
+    ) -> Result<(), RecordsError>;
     /// Counts for the header.
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError>;
     /// Opens an attempt before anything touches the board.

@@ -102,7 +102,7 @@ pub(super) fn staged_seal(unit: UnitId, generation: u32) -> SealRow {
     SealRow { table: "enrolment", row, purpose: "staged cloud record" }
 }
 
-fn product_key_seal(name: &str) -> SealRow {
+pub(super) fn product_key_seal(name: &str) -> SealRow {
     SealRow { table: "product_order", row: name.as_bytes().to_vec(), purpose: "product key" }
 }
 
@@ -116,9 +116,9 @@ pub(crate) struct Inner {
     stripes: Box<[Mutex<()>]>,
     key: Arc<StationKey>,
     path: PathBuf,
-    display: String,
+    pub(super) display: String,
     station: String,
-    session: i64,
+    pub(super) session: i64,
     pub(super) clock: Clock,
     busy_timeout: Duration,
     _claim: Claim,
@@ -491,7 +491,12 @@ impl Inner {
         now(&self.clock)
     }
 
-    fn missing(&self, what: &'static str, name: impl std::fmt::Display, list: &'static str) -> RecordsError {
+    pub(super) fn missing(
+        &self,
+        what: &'static str,
+        name: impl std::fmt::Display,
+        list: &'static str,
+    ) -> RecordsError {
         RecordsError::NotFound { what, name: name.to_string(), list }
     }
 }
@@ -575,9 +580,9 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(
         .transpose()
 }
 
-const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url, locks, per_hour, key_invalid_at_ms FROM product_order";
+pub(super) const PO_COLUMNS: &str = "SELECT id, name, model, hw_revision, part_number, quantity, region, suite, image_sha256, cloud_url, locks, per_hour, key_invalid_at_ms, label FROM product_order";
 
-fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
+pub(super) fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
     Ok(ProductOrder {
         id: PoId(r.get(0)?),
         name: r.get(1)?,
@@ -592,10 +597,11 @@ fn po_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ProductOrder> {
         lock: r.get(10)?,
         per_hour: r.get(11)?,
         key_invalid_at_ms: r.get(12)?,
+        label: word(r, 13)?,
     })
 }
 
-const BATCH_COLUMNS: &str = "SELECT id, name, po, quantity, state FROM batch";
+pub(super) const BATCH_COLUMNS: &str = "SELECT id, name, po, quantity, state, serial_pattern, gray_release, passed, approved, closed_reason, serial_form FROM batch";
 
 pub(super) fn batch_state(text: &str, at: usize) -> rusqlite::Result<BatchState> {
     match text {
@@ -610,33 +616,33 @@ pub(super) fn batch_state(text: &str, at: usize) -> rusqlite::Result<BatchState>
     }
 }
 
-const fn batch_word(state: BatchState) -> &'static str {
-    match state {
-        BatchState::Open => "open",
-        BatchState::Paused => "paused",
-        BatchState::Closed => "closed",
-    }
-}
-
-fn batch_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Batch> {
+pub(super) fn batch_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Batch> {
     Ok(Batch {
         id: BatchId(r.get(0)?),
         name: r.get(1)?,
         po: PoId(r.get(2)?),
         quantity: r.get(3)?,
         state: batch_state(&r.get::<_, String>(4)?, 4)?,
+        terms: BatchTerms {
+            serial_pattern: r.get(5)?,
+            gray_release: r.get(6)?,
+            passed: r.get(7)?,
+            approved: r.get(8)?,
+            closed_reason: r.get(9)?,
+            serial_form: r.get(10)?,
+        },
     })
 }
 
 /// `?2` is an attempt to leave out when asking whether the unit was interrupted (the one just begun), `?3` this
 /// session: an attempt without an end is running if this process began it, interrupted if another one did.
-const UNIT_COLUMNS: &str = "
+pub(super) const UNIT_COLUMNS: &str = "
     SELECT u.uid, u.batch, u.serial, u.state, u.generation, (SELECT count(*) FROM attempt WHERE unit = u.id),
            coalesce((SELECT (outcome IS NULL AND session <> ?3) OR (outcome IS 'ABORTED' AND failure_code = 607)
                      FROM attempt WHERE unit = u.id AND id <> ?2 ORDER BY id DESC LIMIT 1), 0)
     FROM unit u";
 
-fn unit_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Unit> {
+pub(super) fn unit_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Unit> {
     Ok(Unit {
         id: UnitId(r.get(0)?),
         batch: BatchId(r.get(1)?),
@@ -670,7 +676,7 @@ const ATTEMPT_COLUMNS: &str = "
     FROM attempt a LEFT JOIN unit u ON u.id = a.unit";
 
 /// Names end up in file names and on labels.
-fn check_name(what: &str, name: &str, longest: usize) -> Result<(), RecordsError> {
+pub(super) fn check_name(what: &str, name: &str, longest: usize) -> Result<(), RecordsError> {
     let fits = !name.is_empty()
         && name.len() <= longest
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
@@ -685,7 +691,7 @@ fn check_name(what: &str, name: &str, longest: usize) -> Result<(), RecordsError
     }
 }
 
-fn check_text(what: &str, text: &str, longest: usize) -> Result<(), RecordsError> {
+pub(super) fn check_text(what: &str, text: &str, longest: usize) -> Result<(), RecordsError> {
     if text.is_empty() || text.len() > longest || text.chars().any(char::is_control) {
         return Err(refused(
             FailureCode::InvalidInput,
@@ -757,69 +763,15 @@ impl Inner {
 
 impl Records for SqliteRecords {
     fn create_product_order(&self, new: NewProductOrder) -> Result<ProductOrder, RecordsError> {
-        check_name("product order's name", &new.name, 16)?;
-        check_name("model", &new.model, 16)?;
-        check_text("a hardware revision", &new.hw_revision, 64)?;
-        check_text("a part number", &new.part_number, 64)?;
-        check_text("a cloud URL", &new.cloud_url, 255)?;
-        if new.quantity == 0 || new.region == 0 || !(1..=2).contains(&new.suite) {
-            return Err(refused(
-                FailureCode::InvalidInput,
-                format!(
-                    "quantity {} and region {} start at 1, suite {} is 1 (legacy) or 2 (hardened)",
-                    new.quantity, new.region, new.suite
-                ),
-            ));
-        }
-        let inner = &self.0;
-        let key = Secret::<32>::random().map_err(|e| map_secrets(&inner.display, e))?;
-        let sealed = inner.seal(&product_key_seal(&new.name), key.expose())?;
-        let clock = inner.clock.clone();
-        inner.write(move |tx| {
-            let taken: bool = tx
-                .connection
-                .query_row("SELECT count(*) FROM product_order WHERE name = ?1", [&new.name], |r| r.get(0))
-                .map_err(|e| tx.map(e))?;
-            if taken {
-                return Err(refused(FailureCode::NameTaken, format!("product order {}", new.name)));
-            }
-            tx.connection
-                .execute(
-                    "INSERT INTO product_order (name, model, hw_revision, part_number, quantity, region, suite,
-                                                cloud_url, product_key_sealed, created_at_ms, locks, per_hour)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-                    (
-                        &new.name,
-                        &new.model,
-                        &new.hw_revision,
-                        &new.part_number,
-                        new.quantity,
-                        new.region,
-                        new.suite,
-                        &new.cloud_url,
-                        &sealed,
-                        now(&clock),
-                        new.lock,
-                        new.per_hour,
-                    ),
-                )
-                .map_err(|e| tx.map(e))?;
-            Ok(ProductOrder {
-                id: PoId(tx.connection.last_insert_rowid()),
-                name: new.name,
-                model: new.model,
-                hw_revision: new.hw_revision,
-                part_number: new.part_number,
-                quantity: new.quantity,
-                region: new.region,
-                suite: new.suite,
-                image_sha256: None,
-                cloud_url: new.cloud_url,
-                lock: new.lock,
-                per_hour: new.per_hour,
-                key_invalid_at_ms: None,
-            })
-        })
+        let mut made = self.0.create_orders(vec![(new, None)])?;
+        made.pop().map(|(order, _)| order).ok_or_else(|| self.0.missing("product order", "", "po list"))
+    }
+
+    fn create_orders(
+        &self,
+        orders: Vec<(NewProductOrder, Option<NewBatch>)>,
+    ) -> Result<Vec<(ProductOrder, Option<Batch>)>, RecordsError> {
+        self.0.create_orders(orders)
     }
 
     fn list_product_orders(&self) -> Result<Vec<ProductOrder>, RecordsError> {
@@ -846,10 +798,7 @@ impl Records for SqliteRecords {
     }
 
     fn pin_image(&self, id: PoId, image_sha256: &str) -> Result<(), RecordsError> {
-        let hash = image_sha256.to_ascii_lowercase();
-        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(refused(FailureCode::InvalidInput, "an image hash has 64 hex digits"));
-        }
+        let hash = super::order_store::image_hash(image_sha256)?;
         let order = self.product_order(id)?;
         if order.image_sha256.as_deref() == Some(hash.as_str()) {
             return Ok(());
@@ -867,42 +816,8 @@ impl Records for SqliteRecords {
         })
     }
 
-    fn create_batch(&self, po: PoId, name: &str, quantity: u32) -> Result<Batch, RecordsError> {
-        check_name("batch's name", name, 32)?;
-        if quantity == 0 {
-            return Err(refused(FailureCode::InvalidInput, "a batch has at least one unit"));
-        }
-        let order = self.product_order(po)?;
-        let (name, clock) = (name.to_string(), self.0.clock.clone());
-        self.0.write(move |tx| {
-            let (taken, planned): (bool, i64) = tx
-                .connection
-                .query_row(
-                    "SELECT (SELECT count(*) FROM batch WHERE name = ?2),
-                            (SELECT coalesce(sum(quantity), 0) FROM batch WHERE po = ?1)",
-                    (po.0, &name),
-                    |r| Ok((r.get(0)?, r.get(1)?)),
-                )
-                .map_err(|e| tx.map(e))?;
-            if taken {
-                return Err(refused(FailureCode::NameTaken, format!("batch {name}")));
-            }
-            let left = i64::from(order.quantity) - planned;
-            if i64::from(quantity) > left {
-                return Err(refused(
-                    FailureCode::InvalidInput,
-                    format!("order {} has {left} of {} units left, asked for {quantity}", order.name, order.quantity),
-                ));
-            }
-            tx.connection
-                .execute(
-                    "INSERT INTO batch (name, po, quantity, state, created_at_ms) VALUES (?1, ?2, ?3, 'open', ?4)",
-                    (&name, po.0, quantity, now(&clock)),
-                )
-                .map_err(|e| tx.map(e))?;
-            let id = BatchId(tx.connection.last_insert_rowid());
-            Ok(Batch { id, name, po, quantity, state: BatchState::Open })
-        })
+    fn new_batch(&self, new: NewBatch) -> Result<Batch, RecordsError> {
+        self.0.new_batch(new)
     }
 
     fn list_batches(&self) -> Result<Vec<Batch>, RecordsError> {
@@ -933,14 +848,52 @@ impl Records for SqliteRecords {
             .ok_or_else(|| self.0.missing("batch", id.0, "batch list"))
     }
 
-    fn set_batch_state(&self, id: BatchId, state: BatchState) -> Result<(), RecordsError> {
+    fn set_batch_state(
+        &self,
+        id: BatchId,
+        state: BatchState,
+        operator: &str,
+        reason: &str,
+    ) -> Result<(), RecordsError> {
         self.batch(id)?;
-        self.0.write(move |tx| {
-            tx.connection
-                .execute("UPDATE batch SET state = ?2 WHERE id = ?1", (id.0, batch_word(state)))
-                .map(|_| ())
-                .map_err(|e| tx.map(e))
-        })
+        self.0.set_batch_state(id, state, operator, reason)
+    }
+
+    fn approve_sample(&self, id: BatchId, operator: &str, note: &str) -> Result<(), RecordsError> {
+        self.batch(id)?;
+        self.0.approve_sample(id, operator, note)
+    }
+
+    fn sample(&self, id: BatchId, at_most: u32) -> Result<Vec<Unit>, RecordsError> {
+        self.0.sample(&self.batch(id)?, at_most)
+    }
+
+    fn order_events(&self, po: PoId, batch: Option<BatchId>) -> Result<Vec<OrderEvent>, RecordsError> {
+        self.0.order_events(po, batch)
+    }
+
+    fn label_facts(&self, unit: UnitId) -> Result<LabelFacts, RecordsError> {
+        self.0.label_facts(unit)
+    }
+
+    fn label_printed(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+        code: &str,
+        operator: &str,
+    ) -> Result<u32, RecordsError> {
+        self.0.label_printed(unit, attempt, code, operator)
+    }
+
+    fn label_scanned(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+        code: &str,
+        operator: &str,
+    ) -> Result<(), RecordsError> {
+        self.0.label_scanned(unit, attempt, code, operator)
     }
 
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError> {
@@ -991,17 +944,23 @@ impl Records for SqliteRecords {
                 .connection
                 .prepare_cached(
                     "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms)
-                     SELECT id, ?2, ?3, ?4, ?5, ?6 FROM batch WHERE id = ?1 AND state = 'open'",
+                     SELECT id, ?2, ?3, ?4, ?5, ?6 FROM batch WHERE id = ?1 AND state = 'open'
+                        AND (gray_release = 0 OR passed - approved < gray_release OR passed >= quantity)",
                 )
                 .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock))))
                 .map_err(|e| tx.map(e))?;
             if inserted == 0 {
-                let state: String = tx
+                let now = tx
                     .connection
-                    .query_row("SELECT state FROM batch WHERE id = ?1", [batch.0], |r| r.get(0))
+                    .query_row(&format!("{BATCH_COLUMNS} WHERE id = ?1"), [batch.0], batch_row)
                     .map_err(|e| tx.map(e))?;
-                let why = batch_state(&state, 0).map(quote_state).map_err(|e| tx.map(e))?;
-                return Err(refused(FailureCode::BatchClosed, format!("batch {}: {why}", known.name)));
+                return Err(if now.state == BatchState::Open {
+                    let waiting = now.terms.passed.saturating_sub(now.terms.approved);
+                    refused(FailureCode::SampleDue, format!("{waiting} units of batch {} passed", known.name))
+                } else {
+                    let why = quote_state(now.state);
+                    refused(FailureCode::BatchClosed, format!("batch {}: {why}", known.name))
+                });
             }
             Ok(AttemptId(tx.connection.last_insert_rowid()))
         })
@@ -1114,10 +1073,7 @@ impl Records for SqliteRecords {
                             format!("order {po} has {made} of {ordered} units"),
                         ));
                     }
-                    let serial = serial::format(&batch_name, next_serial);
-                    c.prepare_cached("UPDATE batch SET next_serial = next_serial + 1 WHERE id = ?1")
-                        .and_then(|mut s| s.execute([batch]))
-                        .map_err(map)?;
+                    let serial = super::order_store::next_serial(tx, batch, &batch_name, next_serial)?;
                     c.prepare_cached(
                         "INSERT INTO unit (uid, batch, serial, state, created_at_ms)
                          VALUES (?1, ?2, ?3, 'arrived', ?4)",
@@ -1284,24 +1240,31 @@ impl Records for SqliteRecords {
                 if pass { "a PASS has no failure" } else { "an attempt that does not pass has a failure" },
             ));
         }
-        let (unit, locks) = self
+        let (unit, locks, label, kind) = self
             .0
             .read(|c| {
                 c.query_row(
-                    "SELECT u.uid, p.locks FROM attempt a LEFT JOIN unit u ON u.id = a.unit
+                    "SELECT u.uid, p.locks, p.label, a.kind FROM attempt a LEFT JOIN unit u ON u.id = a.unit
                      JOIN batch b ON b.id = a.batch JOIN product_order p ON p.id = b.po WHERE a.id = ?1",
                     [attempt.0],
-                    |r| Ok((r.get::<_, Option<[u8; 12]>>(0)?.map(UnitId), r.get::<_, bool>(1)?)),
+                    |r| {
+                        let unit = r.get::<_, Option<[u8; 12]>>(0)?.map(UnitId);
+                        Ok((unit, r.get::<_, bool>(1)?, word::<LabelPolicy>(r, 2)?, r.get::<_, String>(3)?))
+                    },
                 )
                 .optional()
             })?
             .ok_or_else(|| self.0.missing("attempt", attempt.0, "unit show"))?;
+        let makes = kind == "make";
         // The unit's frames stay out while its keys are looked at and the PASS is written.
         let _guard = unit.map(|unit| self.0.lock_unit(unit));
         if pass {
             let unit = unit.ok_or_else(|| refused(FailureCode::ProofFailed, "the attempt has no unit"))?;
             let keys = self.key_vault().unit_keys(unit)?;
             self.0.check_pass(unit, &keys, proof, locks)?;
+            if makes {
+                self.0.check_label(unit, label)?;
+            }
         }
         let failure = failure.cloned();
         let proof = proof.cloned();
@@ -1350,6 +1313,14 @@ impl Records for SqliteRecords {
                     UnitState::Quarantined => return Err(refused(FailureCode::Quarantined, "")),
                     UnitState::Scrapped => return Err(refused(FailureCode::Scrapped, "")),
                     _ => {}
+                }
+                if makes && state != UnitState::Passed {
+                    tx.connection
+                        .prepare_cached(
+                            "UPDATE batch SET passed = passed + 1 WHERE id = (SELECT batch FROM unit WHERE id = ?1)",
+                        )
+                        .and_then(|mut s| s.execute([row]))
+                        .map_err(map)?;
                 }
                 let generation = proof.as_ref().map_or(0, |p| p.generation);
                 tx.connection

@@ -388,7 +388,7 @@ impl Link for Cable {
             // Brokers are real, and get real time.
             std::thread::park_timeout(Duration::from_millis(1));
             let board = lock(&self.0);
-            if !board.asked.is_some_and(|since| since.elapsed() < BROKER) {
+            if board.asked.is_none_or(|since| since.elapsed() >= BROKER) {
                 board.clock.0.fetch_add(SPEED, Ordering::SeqCst);
             }
         }

@@ -96,8 +96,10 @@ fn two_boards_swapped_in_the_middle_get_no_foreign_keys() {
     assert_eq!(doubles, 0, "no unit holds two live keys of one kind");
 }
 
-/// Two factories at a time: most of a run is a board thinking.
+/// Two factories at a time, whichever tests run: a board thinks most of a run, and more of them than cores only make each other late.
 fn two_at_a_time<T: Send>(cases: Vec<T>, work: impl Fn(T) + Sync) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let cases = Mutex::new(cases.into_iter());
     let worker = || {
         while let Some(case) = { cases.lock().unwrap_or_else(PoisonError::into_inner).next() } {

@@ -28,6 +28,10 @@ use std::sync::Arc;
 const SLOTS: usize = 1 << 14;
 /// No accumulator.
 const NONE: u8 = 16;
+/// `CONTROL.nPRIV`.
+const NPRIV: u32 = 1;
+/// `PRIMASK` among the special registers.
+const PRIMASK: u8 = 16;
 /// `CONTROL.SPSEL`.
 const SPSEL: u32 = 2;
 
@@ -101,6 +105,45 @@ enum Op {
         rn: u8,
         rm: u8,
     },
+    SubReg {
+        rd: u8,
+        rn: u8,
+        rm: u8,
+    },
+    EorReg {
+        rd: u8,
+        rn: u8,
+        rm: u8,
+    },
+    AndReg {
+        rd: u8,
+        rn: u8,
+        rm: u8,
+    },
+    OrrReg {
+        rd: u8,
+        rn: u8,
+        rm: u8,
+    },
+    /// A sum with an immediate that sets the flags.
+    AddFlags {
+        flags: Flags,
+        rd: u8,
+        rn: u8,
+        value: u32,
+    },
+    SubFlags {
+        flags: Flags,
+        rd: u8,
+        rn: u8,
+        value: u32,
+    },
+    /// `PRIMASK` is read.
+    ReadMask {
+        rd: u8,
+    },
+    /// `CPSID i`: nothing more may interrupt. The way back is not plain, because something may be waiting for it.
+    Mask,
     Compare {
         rn: u8,
         value: u32,
@@ -301,12 +344,18 @@ fn resolve(pc: u32, first: u16, second: u16) -> Op {
                     (DpOp::Add, Flags::Never) => Op::AddValue { rd, rn, value },
                     (DpOp::Sub, Flags::Never) => Op::AddValue { rd, rn, value: value.wrapping_neg() },
                     (DpOp::Cmp, Flags::Always) => Op::Compare { rn, value },
+                    (DpOp::Add, flags) => Op::AddFlags { flags, rd, rn, value },
+                    (DpOp::Sub, flags) => Op::SubFlags { flags, rd, rn, value },
                     _ => Op::Value { op, flags, rd, rn, value, carry },
                 },
                 Operand::Reg { rm, .. } if rm == 15 => Op::Other,
                 Operand::Reg { rm, shift } if shift.is_none() => match (op, flags) {
                     (DpOp::Mov, Flags::Never) => Op::Move { rd, rm },
                     (DpOp::Add, Flags::Never) => Op::AddReg { rd, rn, rm },
+                    (DpOp::Sub, Flags::Never) => Op::SubReg { rd, rn, rm },
+                    (DpOp::Eor, Flags::Never) => Op::EorReg { rd, rn, rm },
+                    (DpOp::And, Flags::Never) => Op::AndReg { rd, rn, rm },
+                    (DpOp::Orr, Flags::Never) => Op::OrrReg { rd, rn, rm },
                     (DpOp::Cmp, Flags::Always) => Op::CompareReg { rn, rm },
                     _ => Op::Reg { op, flags, rd, rn, rm },
                 },
@@ -403,6 +452,8 @@ fn resolve(pc: u32, first: u16, second: u16) -> Op {
             let mask = u32::MAX >> (32 - u32::from(width));
             Op::Bitfield { op, rd, rn: if rn < 15 { rn } else { 0 }, lsb, mask }
         }
+        Insn::Mrs { rd, sysm: PRIMASK } if rd < 15 => Op::ReadMask { rd },
+        Insn::Cps { enable: false, i: true, f: false } => Op::Mask,
         Insn::Barrier { .. } => Op::Nop,
         Insn::Hint { op: HintOp::Nop | HintOp::Yield | HintOp::Preload } => Op::Nop,
         _ => Op::Other,
@@ -411,22 +462,28 @@ fn resolve(pc: u32, first: u16, second: u16) -> Op {
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    pc: u32,
-    /// The flash's count of writes when this was last seen to be so.
-    writes: u64,
+    /// Where it is, below the epoch in which it was last seen to be so.
+    key: u64,
     raw: u32,
+    /// Its bytes.
+    len: u8,
+    /// Its cycles, if it does not branch.
+    cost: u8,
     op: Op,
 }
 
 impl Slot {
     /// No instruction is at an odd address.
-    const EMPTY: Slot = Slot { pc: 1, writes: 0, raw: 0, op: Op::Other };
+    const EMPTY: Slot = Slot { key: 1, raw: 0, len: 2, cost: 1, op: Op::Other };
 }
 
 /// The decoded instructions of one chip and the memories that they may touch.
 #[derive(Debug)]
 pub(crate) struct Fast {
-    slots: Vec<Slot>,
+    slots: Box<[Slot]>,
+    /// The flash's count of writes in this epoch.
+    writes: u64,
+    epoch: u32,
     store: Arc<FlashStore>,
     bus: Bus,
 }
@@ -520,7 +577,9 @@ struct Core {
     c: bool,
     v: bool,
     it: u8,
+    primask: bool,
     in_handler: bool,
+    privileged: bool,
 }
 
 /// Where an instruction leads.
@@ -617,9 +676,9 @@ impl Core {
         }
     }
 
-    /// One instruction, and the cycles it takes beyond the first. `None`: it is not plain, and nothing has happened.
+    /// One instruction. `None`: it is not plain, and nothing has happened.
     #[inline(always)]
-    fn execute(&mut self, bus: &Bus, pc: u32, op: Op, it: u8, more: &mut u64) -> Option<Then> {
+    fn execute(&mut self, bus: &Bus, pc: u32, op: Op, it: u8) -> Option<Then> {
         match op {
             Op::Other => return None,
             Op::Nop => {}
@@ -628,6 +687,35 @@ impl Core {
             Op::Move { rd, rm } => self.set(rd, self.reg(rm)),
             Op::AddValue { rd, rn, value } => self.set(rd, self.reg(rn).wrapping_add(value)),
             Op::AddReg { rd, rn, rm } => self.set(rd, self.reg(rn).wrapping_add(self.reg(rm))),
+            Op::SubReg { rd, rn, rm } => self.set(rd, self.reg(rn).wrapping_sub(self.reg(rm))),
+            Op::EorReg { rd, rn, rm } => self.set(rd, self.reg(rn) ^ self.reg(rm)),
+            Op::AndReg { rd, rn, rm } => self.set(rd, self.reg(rn) & self.reg(rm)),
+            Op::OrrReg { rd, rn, rm } => self.set(rd, self.reg(rn) | self.reg(rm)),
+            Op::AddFlags { flags, rd, rn, value } => {
+                let a = self.reg(rn);
+                let (result, carry) = a.overflowing_add(value);
+                self.set(rd, result);
+                if Self::sets(flags, it) {
+                    self.set_nz(result);
+                    self.c = carry;
+                    self.v = (a ^ result) & (value ^ result) & 0x8000_0000 != 0;
+                }
+            }
+            Op::SubFlags { flags, rd, rn, value } => {
+                let a = self.reg(rn);
+                self.set(rd, a.wrapping_sub(value));
+                if Self::sets(flags, it) {
+                    self.compare(a, value);
+                }
+            }
+            Op::ReadMask { rd } => {
+                self.privileged.then_some(())?;
+                self.set(rd, u32::from(self.primask));
+            }
+            Op::Mask => {
+                self.privileged.then_some(())?;
+                self.primask = true;
+            }
             Op::Compare { rn, value } => self.compare(self.reg(rn), value),
             Op::CompareReg { rn, rm } => self.compare(self.reg(rn), self.reg(rm)),
             Op::Value { op, flags, rd, rn, value, carry } => {
@@ -649,34 +737,28 @@ impl Core {
                 }
             }
             Op::Branch { to } => {
-                *more = 2;
                 return Some(Then::Go(to));
             }
             Op::BranchIf { cond, to } => {
                 if self.passes(cond) {
-                    *more = 2;
                     return Some(Then::Go(to));
                 }
             }
             Op::Call { to } => {
                 self.r[14] = pc.wrapping_add(4) | 1;
-                *more = 2;
                 return Some(Then::Go(to));
             }
             Op::Jump { rm } => {
                 let to = self.target(self.reg(rm))?;
-                *more = 2;
                 return Some(Then::Go(to));
             }
             Op::JumpCall { rm } => {
                 let to = self.target(self.reg(rm))?;
                 self.r[14] = pc.wrapping_add(2) | 1;
-                *more = 2;
                 return Some(Then::Go(to));
             }
             Op::IfZero { nonzero, rn, to } => {
                 if (self.reg(rn) != 0) == nonzero {
-                    *more = 2;
                     return Some(Then::Go(to));
                 }
             }
@@ -690,7 +772,6 @@ impl Core {
                 } else {
                     bus.read(base.wrapping_add(self.reg(rm)), Width::U8)?
                 };
-                *more = 3;
                 return Some(Then::Go(here.wrapping_add(2 * by) & !1));
             }
             Op::It { state } => self.it = state,
@@ -702,18 +783,15 @@ impl Core {
                     self.set(rn, moved);
                 }
                 self.set(rt, value);
-                *more = 1;
             }
             Op::LoadReg { item, rt, rn, rm, lsl } => {
                 let at = self.reg(rn).wrapping_add(self.reg(rm) << (lsl & 31));
                 let value = bus.load(at, item)?;
                 self.set(rt, value);
-                *more = 1;
             }
             Op::LoadAt { item, rt, at } => {
                 let value = bus.load(at, item)?;
                 self.set(rt, value);
-                *more = 1;
             }
             Op::Store { item, rt, rn, by, base } => {
                 let from = self.reg(rn);
@@ -722,12 +800,10 @@ impl Core {
                 if base != Base::Offset {
                     self.set(rn, moved);
                 }
-                *more = 1;
             }
             Op::StoreReg { item, rt, rn, rm, lsl } => {
                 let at = self.reg(rn).wrapping_add(self.reg(rm) << (lsl & 31));
                 bus.store(at, item, self.reg(rt))?;
-                *more = 1;
             }
             Op::LoadTwo { rt, rt2, rn, by, base } => {
                 let from = self.reg(rn);
@@ -740,7 +816,6 @@ impl Core {
                 if base != Base::Offset {
                     self.set(rn, moved);
                 }
-                *more = 2;
             }
             Op::StoreTwo { rt, rt2, rn, by, base } => {
                 let from = self.reg(rn);
@@ -752,10 +827,9 @@ impl Core {
                 if base != Base::Offset {
                     self.set(rn, moved);
                 }
-                *more = 2;
             }
             Op::LoadMany { rn, list, wback, before } => {
-                return self.load_many(bus, rn, list, wback, before, more);
+                return self.load_many(bus, rn, list, wback, before);
             }
             Op::StoreMany { rn, list, wback, before } => {
                 let (base, count) = (self.reg(rn), list.count_ones());
@@ -771,7 +845,6 @@ impl Core {
                 if wback {
                     self.set(rn, end);
                 }
-                *more = u64::from(count);
             }
             Op::Mul { flags, rd, rn, rm, ra, sub } => {
                 let product = self.reg(rn).wrapping_mul(self.reg(rm));
@@ -798,14 +871,12 @@ impl Core {
                 };
                 self.set(lo, result as u32);
                 self.set(hi, (result >> 32) as u32);
-                *more = 1;
             }
             Op::Div { signed, rd, rn, rm } => {
                 let (a, b) = (self.reg(rn), self.reg(rm));
                 // By zero it may trap.
                 (b != 0).then_some(())?;
                 self.set(rd, if signed { (a as i32).wrapping_div(b as i32) as u32 } else { a / b });
-                *more = 2;
             }
             Op::Extend { op, rd, rn, rm, rotate } => {
                 let value = self.reg(rm).rotate_right(u32::from(rotate));
@@ -848,15 +919,7 @@ impl Core {
         Some(Then::Next)
     }
 
-    fn load_many(
-        &mut self,
-        bus: &Bus,
-        rn: u8,
-        list: u16,
-        wback: bool,
-        before: bool,
-        more: &mut u64,
-    ) -> Option<Then> {
+    fn load_many(&mut self, bus: &Bus, rn: u8, list: u16, wback: bool, before: bool) -> Option<Then> {
         let (base, count) = (self.reg(rn), list.count_ones());
         let (start, end) = span(base, count, before);
         let readable = Bus::is_ram(start, count) || inside(flash_offset(start), FLASH_LEN, count);
@@ -875,12 +938,8 @@ impl Core {
             self.r[index as usize] = bus.read(at, Width::U32)?;
             at = at.wrapping_add(4);
         }
-        *more = u64::from(count);
         Some(match jump {
-            Some(to) => {
-                *more += 2;
-                Then::Go(to)
-            }
+            Some(to) => Then::Go(to),
             None => Then::Next,
         })
     }
@@ -924,7 +983,7 @@ fn shift(ty: ShiftType, value: u32, amount: u32, carry: bool) -> (u32, bool) {
 impl Fast {
     pub fn new(store: Arc<FlashStore>, sram: Arc<RamStore>, ccm: Arc<RamStore>) -> Fast {
         let flash = Arc::clone(store.array());
-        Fast { slots: Vec::new(), store, bus: Bus { sram, ccm, flash } }
+        Fast { slots: Box::default(), writes: 0, epoch: 0, store, bus: Bus { sram, ccm, flash } }
     }
 
     /// Execute plain instructions until `cycles` are spent (the last one may exceed them) or one is not plain, and return the
@@ -939,9 +998,18 @@ impl Fast {
             return Some(0);
         }
         if self.slots.is_empty() {
-            self.slots = vec![Slot::EMPTY; SLOTS];
+            self.slots = vec![Slot::EMPTY; SLOTS].into();
         }
-        let writes = self.store.writes();
+        if self.writes != self.store.writes() {
+            self.writes = self.store.writes();
+            // Every instruction is looked at again. After four thousand million writes a slot could pass for a new one.
+            self.epoch = self.epoch.wrapping_add(1);
+            if self.epoch == 0 {
+                self.slots.fill(Slot::EMPTY);
+            }
+        }
+        let epoch = u64::from(self.epoch) << 32;
+        let slots: &mut [Slot; SLOTS] = (&mut *self.slots).try_into().expect("as many as were made");
         let x = regs.xpsr;
         let mut core = Core {
             r: regs.r,
@@ -950,18 +1018,20 @@ impl Fast {
             c: x & xpsr::C != 0,
             v: x & xpsr::V != 0,
             it: (x >> 25 & 3 | x >> 8 & 0xfc) as u8,
+            primask: regs.primask,
             in_handler: x & xpsr::EXCEPTION != 0,
+            privileged: x & xpsr::EXCEPTION != 0 || regs.control & NPRIV == 0,
         };
         let mut pc = regs.r[15];
         let mut used = 0;
         while used < budget {
-            let slot = &mut self.slots[pc as usize >> 1 & (SLOTS - 1)];
-            if (slot.pc != pc || slot.writes != writes) && !slot.look(&self.bus, pc, writes) {
+            let slot = &mut slots[pc as usize >> 1 & (SLOTS - 1)];
+            let key = epoch | u64::from(pc);
+            if slot.key != key && !slot.look(&self.bus, key) {
                 break;
             }
-            let next = pc.wrapping_add(if slot.raw >> 16 == NARROW { 2 } else { 4 });
+            let next = pc.wrapping_add(u32::from(slot.len));
             let it = core.it;
-            let mut more = 0;
             if it != 0 {
                 if matches!(slot.op, Op::It { .. }) {
                     break; // Nobody's idea of a program.
@@ -973,20 +1043,24 @@ impl Fast {
                     continue;
                 }
             }
-            match core.execute(&self.bus, pc, slot.op, it, &mut more) {
+            match core.execute(&self.bus, pc, slot.op, it) {
                 Some(Then::Next) => pc = next,
-                Some(Then::Go(to)) => pc = to,
+                Some(Then::Go(to)) => {
+                    pc = to;
+                    used += 2;
+                }
                 None => {
                     core.it = it;
                     break;
                 }
             }
-            used += 1 + more;
+            used += u64::from(slot.cost);
         }
         if used > 0 {
             let mut after = regs;
             after.r = core.r;
             after.r[15] = pc;
+            after.primask = core.primask;
             if regs.control & SPSEL != 0 && !core.in_handler {
                 after.psp = core.r[13];
             } else {
@@ -1013,12 +1087,10 @@ impl Fast {
     }
 }
 
-/// The upper half of a narrow instruction's `raw`. A wide one has its first halfword there, which is 0xE800 or more.
-const NARROW: u32 = 0;
-
 impl Slot {
-    /// Make this the instruction at `pc`. False if there is none in the flash.
-    fn look(&mut self, bus: &Bus, pc: u32, writes: u64) -> bool {
+    /// Make this the instruction at `pc`, the lower half of `key`. False if there is none in the flash.
+    fn look(&mut self, bus: &Bus, key: u64) -> bool {
+        let pc = key as u32;
         let offset = flash_offset(pc);
         if offset >= FLASH_LEN - 2 {
             return false;
@@ -1026,17 +1098,34 @@ impl Slot {
         let half =
             |at: u32| bus.flash.read_value(u64::from(at), Width::U16, Endian::Little).map_or(0, |v| v as u16);
         let first = half(offset);
-        let (second, raw) = if is_32bit(first) {
-            let second = half(offset + 2);
-            (second, u32::from(first) << 16 | u32::from(second))
-        } else {
-            (0, u32::from(first))
-        };
-        if self.pc != pc || self.raw != raw {
-            *self = Slot { pc, writes, raw, op: resolve(pc, first, second) };
+        let wide = is_32bit(first);
+        // A wide instruction begins with 0xE800 or more: no narrow one looks like it.
+        let second = if wide { half(offset + 2) } else { 0 };
+        let raw = if wide { u32::from(first) << 16 | u32::from(second) } else { u32::from(first) };
+        if self.key as u32 != pc || self.raw != raw {
+            let op = resolve(pc, first, second);
+            *self = Slot { key, raw, len: if wide { 4 } else { 2 }, cost: op.cost(), op };
         }
-        self.writes = writes;
+        self.key = key;
         true
+    }
+}
+
+impl Op {
+    /// Cycles: one, and one for every access; a branch that is taken costs two more.
+    const fn cost(self) -> u8 {
+        match self {
+            Op::Table { .. }
+            | Op::Load { .. }
+            | Op::LoadReg { .. }
+            | Op::LoadAt { .. }
+            | Op::Store { .. }
+            | Op::StoreReg { .. }
+            | Op::MulLong { .. } => 2,
+            Op::LoadTwo { .. } | Op::StoreTwo { .. } | Op::Div { .. } => 3,
+            Op::LoadMany { list, .. } | Op::StoreMany { list, .. } => 1 + list.count_ones() as u8,
+            _ => 1,
+        }
     }
 }
 
@@ -1129,6 +1218,10 @@ mod tests {
             0 => 0xbf00 | random & 0xff,
             1 => 0xb400 | random & 0xfff,
             2 | 3 => 0xe800 | random & 0x17ff,
+            // CPSID, and the first half of MRS.
+            4 if random & 7 == 0 => 0xb672,
+            4 if random & 7 == 1 => 0xf3ef,
+            4 if random & 7 == 2 => 0x8010 | random >> 4 & 0xf00,
             _ => random,
         }
     }
@@ -1166,13 +1259,27 @@ mod tests {
         let mut refused = 0;
         for n in 0..200_000u32 {
             // Two instructions, the first of which may be an IT that governs the second.
-            let code: Vec<u8> = (0..4).flat_map(|_| half(&mut dice).to_le_bytes()).collect();
+            let mut halves: [u16; 4] = std::array::from_fn(|_| half(&mut dice));
+            let any = dice.next_u64();
+            match any & 15 {
+                // Rare by chance: two registers without a shift, and a table of branches.
+                0 => {
+                    (halves[0], halves[1]) = (0xea00 | (any >> 8) as u16 & 0x1ff, (any >> 20) as u16 & 0x0f0f)
+                }
+                1 => {
+                    (halves[0], halves[1]) =
+                        (0xe8d0 | (any >> 8) as u16 & 15, 0xf000 | (any >> 20) as u16 & 0x1f)
+                }
+                _ => {}
+            }
+            let code: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
             let at = CODE + dice.next_u64() as u32 % LEN & !1;
             let mut regs = here.cpu.regs();
             regs.r = std::array::from_fn(|_| word(&mut dice));
             regs.r[15] = at;
             (regs.msp, regs.psp) = (word(&mut dice) & !3, word(&mut dice) & !3);
-            regs.control = dice.next_u64() as u32 & SPSEL;
+            regs.control = dice.next_u64() as u32 & (SPSEL | NPRIV);
+            regs.primask = n % 5 == 0;
             // Thread mode or a handler, any flags, now and then inside an IT block.
             regs.xpsr = dice.next_u64() as u32 & 0xf000_0000 | xpsr::T;
             if n % 3 == 0 {
@@ -1219,6 +1326,14 @@ mod tests {
             "Move",
             "AddValue",
             "AddReg",
+            "SubReg",
+            "EorReg",
+            "AndReg",
+            "OrrReg",
+            "AddFlags",
+            "SubFlags",
+            "Mask",
+            "ReadMask",
             "Compare",
             "CompareReg",
             "Value",

@@ -61,6 +61,7 @@ impl Office {
             cloud_url: CLOUD.into(),
             lock: false,
             per_hour: 0,
+            ..NewProductOrder::default()
         };
         let po = records.create_product_order(order).expect("an order").id;
         let batch = records.create_batch(po, "B-FLEET", units).expect("a batch").id;

@@ -1,0 +1,978 @@
+//! Orders and batches: what there is, what was decided about it, and the wizard that makes new ones.
+//!
+//! Invariants: a field that is wrong says so beside itself, and a button that is off says why; what can't be taken back is asked about
+//! with numbers. What may be entered is decided in `orders`, not here.
+
+use super::line_view::{Tab, ViewState};
+use super::shell::{Asked, Seen};
+use super::theme::{Palette, mono, palette, regular, strong};
+use super::units_view;
+use crate::desk;
+use crate::i18n::{self, tr};
+use crate::label::preview::{self, Modules};
+use crate::label::{self, LabelCode};
+use crate::model::{Batch, BatchState, LabelPolicy, ProductOrder};
+use crate::office::{BatchFile, Command, ListView};
+use crate::orders::{self, Draft, Field, FieldError, Known};
+use crate::records::serial::Pattern;
+use egui::{Color32, Rect, RichText, Sense, Stroke, Ui, UiBuilder, Vec2, pos2, vec2};
+use std::path::PathBuf;
+
+/// What the window remembers of orders and batches.
+#[derive(Clone, Debug, Default)]
+pub struct BatchesState {
+    /// The wizard.
+    pub wizard: Option<Wizard>,
+    /// The question that waits for an answer.
+    pub ask: Option<Ask>,
+    /// Path of a list to import, while it is being typed.
+    pub import: Option<String>,
+    /// The office reads its numbers.
+    watching: bool,
+}
+
+impl BatchesState {
+    /// A dialog is open.
+    pub const fn is_asking(&self) -> bool {
+        self.wizard.is_some() || self.ask.is_some() || self.import.is_some()
+    }
+}
+
+/// An order or a batch in the making.
+#[derive(Clone, Debug, Default)]
+pub struct Wizard {
+    /// The order that the batch is for; `None`: an order is made.
+    pub order: Option<String>,
+    /// What it is copied from.
+    pub clone_of: Option<String>,
+    /// Its fields.
+    pub draft: Draft,
+    /// Path of the vendor's encrypted product key; empty: one is drawn.
+    pub key_file: String,
+}
+
+/// A decision about a batch.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The batch.
+    pub batch: String,
+    /// What it shall be.
+    pub state: BatchState,
+    /// Why.
+    pub reason: String,
+}
+
+fn office(out: &mut Asked, command: Command) {
+    out.desk.push(desk::Command::Office(command));
+}
+
+/// The office reads its numbers only while they are on the screen.
+pub fn watch(view: &mut ViewState, out: &mut Asked) {
+    let shown = view.tab == Tab::Batches;
+    if view.batches.watching != shown {
+        view.batches.watching = shown;
+        office(out, Command::Watch(shown));
+    }
+}
+
+fn words(text: impl Into<String>, p: &Palette) -> RichText {
+    RichText::new(text).font(regular(14.0)).color(p.text)
+}
+
+fn title(text: impl Into<String>, size: f32, p: &Palette) -> RichText {
+    RichText::new(text).font(strong(size)).color(p.text)
+}
+
+fn muted(text: impl Into<String>, p: &Palette) -> RichText {
+    RichText::new(text).font(regular(13.0)).color(p.muted)
+}
+
+/// A button of this view: standard size, and off with a reason.
+fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
+    let button = egui::Button::new(RichText::new(text).font(strong(14.0))).min_size(vec2(0.0, 32.0));
+    let response = ui.add_enabled(off.is_none(), button);
+    match off {
+        Some(why) => response.on_disabled_hover_text(why).clicked(),
+        None => response.clicked(),
+    }
+}
+
+fn operator(seen: Seen<'_>) -> Option<&'static str> {
+    seen.line.operator.is_empty().then_some(tr!("need-operator"))
+}
+
+/// The view below the header.
+pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
+    let p = palette(ui.ctx());
+    let mut room = room;
+    units_view::told(ui, &mut room, &seen.desk.told, p);
+    let known = &seen.desk.office.known;
+    let bar = Rect::from_min_size(room.min, vec2(room.width(), 40.0));
+    ui.scope_builder(UiBuilder::new().max_rect(bar), |ui| {
+        ui.horizontal_centered(|ui| {
+            ui.label(title(tr!("batches-title"), 18.0, p));
+            ui.add_space(12.0);
+            if press(ui, tr!("batches-new-order"), None) {
+                view.batches.wizard = Some(Wizard::default());
+            }
+            let none = known.orders.is_empty().then_some(tr!("batches-no-order-yet"));
+            if press(ui, tr!("batches-new-batch"), none) {
+                let order = seen.desk.office.file.as_ref().map(|f| f.order.name.clone());
+                let order = order.or_else(|| known.orders.first().map(|o| o.name.clone()));
+                view.batches.wizard = Some(Wizard { order, ..Wizard::default() });
+            }
+            if press(ui, tr!("batches-import"), None) {
+                view.batches.import = Some(String::new());
+            }
+            let printer = seen.desk.office.printer.as_ref();
+            let off = match printer {
+                Some(Err(_)) => Some(tr!("batches-no-printer")),
+                _ => operator(seen),
+            };
+            if press(ui, tr!("batches-test-label"), off) {
+                office(out, Command::TestLabel { operator: seen.line.operator.clone() });
+            }
+            let place = match printer {
+                Some(Ok(place)) => tr!("batches-printer", place = place.as_str()),
+                Some(Err(failure)) => tr!("batches-printer", place = i18n::failure(failure).0),
+                None => String::new(),
+            };
+            ui.label(muted(place, p));
+        });
+    });
+    room.min.y = bar.bottom() + 8.0;
+    let width = (room.width() * 0.42).clamp(360.0, 620.0);
+    let left = Rect::from_min_size(room.min, vec2(width, room.height()));
+    let right = Rect::from_min_max(pos2(left.right() + 14.0, room.top()), room.max);
+    card(ui, left, p, |ui| list(ui, seen, out, p));
+    card(ui, right, p, |ui| match &seen.desk.office.file {
+        Some(file) => batch(ui, file, seen, view, p),
+        None => {
+            ui.label(title(tr!("batches-none-chosen"), 16.0, p));
+            let text = if known.orders.is_empty() { tr!("batches-empty") } else { tr!("batches-choose") };
+            ui.label(muted(text, p));
+        }
+    });
+    if view.batches.wizard.is_some() {
+        wizard(ui, seen, view, out, p);
+    } else if view.batches.ask.is_some() {
+        ask(ui, seen, view, out, p);
+    } else if view.batches.import.is_some() {
+        import(ui, seen, view, out, p);
+    }
+}
+
+fn card(ui: &mut Ui, rect: Rect, p: &Palette, add: impl FnOnce(&mut Ui)) {
+    ui.painter().rect(rect, 14.0, p.surface, Stroke::new(1.0, p.border), egui::StrokeKind::Inside);
+    let inner = rect.shrink2(vec2(16.0, 12.0));
+    ui.scope_builder(UiBuilder::new().max_rect(inner), |ui| {
+        ui.set_clip_rect(rect.shrink(2.0).intersect(ui.clip_rect()));
+        ui.spacing_mut().item_spacing = vec2(8.0, 6.0);
+        egui::ScrollArea::vertical().id_salt(rect.left() as i64).auto_shrink(false).show(ui, add);
+    });
+}
+
+fn list(ui: &mut Ui, seen: Seen<'_>, out: &mut Asked, p: &Palette) {
+    let office_view = &seen.desk.office;
+    let chosen = office_view.file.as_ref().map(|f| f.batch.name.as_str());
+    if office_view.known.orders.is_empty() {
+        ui.label(title(tr!("batches-no-orders"), 16.0, p));
+    }
+    for order in &office_view.known.orders {
+        ui.label(title(&order.name, 15.0, p));
+        let key = if order.key_invalid_at_ms.is_some() { tr!("batches-key-dead") } else { "" };
+        let facts = tr!(
+            "batches-order-facts",
+            quantity = i18n::number(order.quantity),
+            model = order.model.as_str(),
+            revision = order.hw_revision.as_str(),
+            region = order.region.to_string(),
+            label = policy_word(order.label),
+            key = key
+        );
+        ui.label(muted(facts, p));
+        let mut any = false;
+        for batch in office_view.known.batches.iter().filter(|b| b.po == order.id) {
+            any = true;
+            let text = tr!(
+                "batches-row",
+                name = batch.name.as_str(),
+                state = super::header::batch_word(batch.state),
+                passed = i18n::number(batch.terms.passed),
+                quantity = i18n::number(batch.quantity)
+            );
+            if ui.selectable_label(chosen == Some(batch.name.as_str()), words(text, p)).clicked() {
+                office(out, Command::Choose(Some(batch.name.clone())));
+            }
+        }
+        if !any {
+            ui.label(muted(tr!("batches-no-batch"), p));
+        }
+        ui.add_space(8.0);
+    }
+}
+
+fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
+    let (batch, order, c) = (&file.batch, &file.order, &file.counts);
+    ui.label(title(
+        tr!("batches-head", name = batch.name.as_str(), state = super::header::batch_word(batch.state)),
+        20.0,
+        p,
+    ));
+    let open = c.open();
+    let balance = tr!(
+        "batches-balance",
+        planned = i18n::number(c.planned),
+        passed = i18n::number(c.passed),
+        failed = i18n::number(c.failed),
+        scrapped = i18n::number(c.scrapped),
+        open = i18n::number(open)
+    );
+    ui.label(title(balance, 15.0, p));
+    ui.horizontal_wrapped(|ui| {
+        let off = operator(seen);
+        let mut want = |state| {
+            let (batch, reason) = (batch.name.clone(), String::new());
+            view.batches.ask = Some(Ask { batch, state, reason });
+        };
+        match batch.state {
+            BatchState::Open => {
+                if press(ui, tr!("batches-pause"), off) {
+                    want(BatchState::Paused);
+                }
+                if press(ui, tr!("batches-close"), off) {
+                    want(BatchState::Closed);
+                }
+            }
+            BatchState::Paused => {
+                if press(ui, tr!("batches-resume"), off) {
+                    want(BatchState::Open);
+                }
+                if press(ui, tr!("batches-close"), off) {
+                    want(BatchState::Closed);
+                }
+            }
+            BatchState::Closed => {
+                if press(ui, tr!("batches-reopen"), off) {
+                    want(BatchState::Open);
+                }
+            }
+        }
+        if press(ui, tr!("batches-clone"), None) {
+            view.batches.wizard = Some(Wizard {
+                order: Some(order.name.clone()),
+                clone_of: Some(batch.name.clone()),
+                draft: Draft::like_batch(batch),
+                key_file: String::new(),
+            });
+        }
+        if press(ui, tr!("batches-clone-order"), None) {
+            let draft = Draft::like(order, &seen.desk.office.known.clouds);
+            view.batches.wizard =
+                Some(Wizard { clone_of: Some(order.name.clone()), draft, ..Wizard::default() });
+        }
+    });
+    let (code, serial) = sample_label(batch, order);
+    ui.horizontal_top(|ui| {
+        ui.vertical(|ui| {
+            let gray = match batch.terms.gray_release {
+                0 => tr!("batches-gray-station").to_owned(),
+                n => tr!("batches-gray", n = i18n::number(n)),
+            };
+            let image = order
+                .image_sha256
+                .as_deref()
+                .map_or(tr!("batches-image-later").to_owned(), |h| format!("{}…", &h[..16.min(h.len())]));
+            let pattern = match batch.terms.serial_pattern.as_str() {
+                "" => tr!("batches-usual-serials", batch = batch.name.as_str()),
+                own => own.to_owned(),
+            };
+            egui::Grid::new("batch facts").num_columns(2).spacing([16.0, 4.0]).show(ui, |ui| {
+                for (name, value) in [
+                    (
+                        tr!("batches-fact-order"),
+                        format!("{}, {} rev. {}", order.name, order.model, order.hw_revision),
+                    ),
+                    (tr!("batches-fact-serials"), pattern),
+                    (tr!("batches-fact-sample"), gray),
+                    (tr!("batches-fact-label"), policy_word(order.label).to_owned()),
+                    (tr!("batches-fact-image"), image),
+                    (
+                        tr!("batches-fact-key"),
+                        if batch.state == BatchState::Closed {
+                            tr!("batches-key-ended")
+                        } else {
+                            tr!("batches-key-enrols")
+                        }
+                        .into(),
+                    ),
+                ] {
+                    ui.label(muted(name, p));
+                    ui.label(words(value, p));
+                    ui.end_row();
+                }
+            });
+        });
+        if order.label != LabelPolicy::None
+            && let Some(modules) = code.as_ref().and_then(|c| preview::data_matrix(&c.to_string()))
+        {
+            ui.vertical(|ui| {
+                square(ui, &modules, &tr!("batches-preview-name", serial = serial.as_str()));
+                ui.label(RichText::new(serial).font(mono(12.0)).color(p.text));
+                ui.label(muted(tr!("batches-preview"), p));
+            });
+        }
+    });
+    ui.add_space(6.0);
+    ui.label(title(tr!("batches-timeline", count = file.events.len().to_string()), 15.0, p));
+    egui::Grid::new("timeline").num_columns(5).striped(true).spacing([16.0, 4.0]).show(ui, |ui| {
+        for head in [
+            tr!("timeline-when"),
+            tr!("timeline-about"),
+            tr!("timeline-what"),
+            tr!("timeline-who"),
+            tr!("timeline-why"),
+        ] {
+            ui.label(muted(head, p));
+        }
+        ui.end_row();
+        for event in &file.events {
+            let about = event.batch.clone().unwrap_or_else(|| order.name.clone());
+            for cell in [i18n::date_time(event.at_ms), about, event_word(&event.kind)] {
+                ui.label(words(cell, p));
+            }
+            ui.label(words(&event.operator, p));
+            ui.label(words(&event.reason, p));
+            ui.end_row();
+        }
+    });
+}
+
+/// What the square code of the batch's first unit would look like, with an anchor of zeros.
+fn sample_label(batch: &Batch, order: &ProductOrder) -> (Option<LabelCode>, String) {
+    let own = Pattern::read(&batch.terms.serial_pattern);
+    let serial = own.unwrap_or_else(|_| Pattern::usual(&batch.name)).serial(1).unwrap_or_default();
+    let facts = crate::records::LabelFacts {
+        serial: serial.clone(),
+        batch: batch.name.clone(),
+        po: order.name.clone(),
+        ..label::test_facts()
+    };
+    (label::code_of(&facts).ok(), serial)
+}
+
+/// A square code, always dark on light: a scanner must be able to read it from the screen.
+fn square(ui: &mut Ui, modules: &Modules, name: &str) {
+    const MODULE: f32 = 4.0;
+    let side = (modules.width + 2) as f32 * MODULE;
+    let (rect, response) = ui.allocate_exact_size(Vec2::splat(side), Sense::hover());
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, name));
+    ui.painter().rect_filled(rect, 0.0, Color32::WHITE);
+    for (i, _) in modules.dark.iter().enumerate().filter(|(_, dark)| **dark) {
+        let (x, y) = (i % modules.width, i / modules.width);
+        let at = rect.min + vec2((x + 1) as f32, (y + 1) as f32) * MODULE;
+        ui.painter().rect_filled(Rect::from_min_size(at, Vec2::splat(MODULE)), 0.0, Color32::BLACK);
+    }
+}
+
+/// A dialog in the middle; whether it shall close.
+fn dialog(ui: &Ui, name: &str, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> bool {
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(24, 16));
+    let id = egui::Id::unique(name);
+    let area = egui::Modal::default_area(id).fade_in(false);
+    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+        ui.set_width(width);
+        ui.spacing_mut().item_spacing = vec2(8.0, 6.0);
+        add(ui);
+    });
+    modal.should_close()
+}
+
+/// What an order wants of labels, in words.
+fn policy_word(policy: LabelPolicy) -> &'static str {
+    match policy {
+        LabelPolicy::None => tr!("label-policy-none"),
+        LabelPolicy::Print => tr!("label-policy-print"),
+        LabelPolicy::ScanBack => tr!("label-policy-scan"),
+    }
+}
+
+/// What was decided, in words.
+fn event_word(kind: &str) -> String {
+    match kind {
+        "created" => tr!("timeline-created").into(),
+        "paused" => tr!("timeline-paused").into(),
+        "resumed" => tr!("timeline-resumed").into(),
+        "closed" => tr!("timeline-closed").into(),
+        "reopened" => tr!("timeline-reopened").into(),
+        "sample-approved" => tr!("timeline-sample-approved").into(),
+        other => other.replace('-', " "),
+    }
+}
+
+fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::Name => tr!("field-name"),
+        Field::Model => tr!("field-model"),
+        Field::HwRevision => tr!("field-hw-revision"),
+        Field::PartNumber => tr!("field-part-number"),
+        Field::Quantity => tr!("field-quantity"),
+        Field::Region => tr!("field-region"),
+        Field::Suite => tr!("field-suite"),
+        Field::Cloud => tr!("field-cloud"),
+        Field::Lock => tr!("field-lock"),
+        Field::PerHour => tr!("field-per-hour"),
+        Field::Label => tr!("field-label"),
+        Field::Image => tr!("field-image"),
+        Field::Batch => tr!("field-batch"),
+        Field::BatchQuantity => tr!("field-batch-quantity"),
+        Field::SerialPattern => tr!("field-serial-pattern"),
+        Field::GrayRelease => tr!("field-gray-release"),
+    }
+}
+
+fn hint(field: Field) -> &'static str {
+    match field {
+        Field::HwRevision => "A",
+        Field::PartNumber => tr!("hint-part-number"),
+        Field::PerHour => tr!("hint-per-hour"),
+        Field::Image => tr!("hint-image"),
+        Field::Batch => tr!("hint-batch"),
+        Field::BatchQuantity => tr!("hint-batch-quantity"),
+        Field::SerialPattern => "KW-{yy}{ww}-{n:5}-{c}",
+        Field::GrayRelease => tr!("hint-gray-release"),
+        _ => "",
+    }
+}
+
+/// What may be chosen where nothing is to be typed; the first is what an empty field means.
+fn choices(field: Field, known: &Known) -> Vec<String> {
+    let fixed: &[&str] = match field {
+        Field::Suite => &["2", "1"],
+        Field::Lock => &["yes", "no"],
+        Field::Label => &["none", "print", "print+scan-back"],
+        Field::Cloud => return known.clouds.iter().map(|(name, _)| name.clone()).collect(),
+        Field::Region => return known.regions.iter().map(u32::to_string).collect(),
+        _ => &[],
+    };
+    fixed.iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+    let Some(mut form) = view.batches.wizard.take() else { return };
+    let known = &seen.desk.office.known;
+    let order = form.order.as_ref().and_then(|name| known.orders.iter().find(|o| o.name == *name));
+    let errors: Vec<FieldError> = match (&form.order, order) {
+        (None, _) => orders::check(&form.draft, known).err().unwrap_or_default(),
+        (Some(_), Some(order)) => orders::check_batch(&form.draft, order, known).err().unwrap_or_default(),
+        (Some(name), None) => {
+            vec![FieldError { field: Field::Batch, what: format!("there is no order {name}") }]
+        }
+    };
+    let fields = if form.order.is_some() { Field::BATCH } else { Field::ALL };
+    let (mut create, mut leave) = (false, false);
+    let room = ui.max_rect().height();
+    let closed = dialog(ui, "wizard", 820.0, p, |ui| {
+        let what = match (&form.order, &form.clone_of) {
+            (Some(order), Some(other)) => {
+                tr!("wizard-batch-like", other = other.as_str(), order = order.as_str())
+            }
+            (Some(order), None) => tr!("wizard-batch", order = order.as_str()),
+            (None, Some(other)) => tr!("wizard-order-like", other = other.as_str()),
+            (None, None) => tr!("wizard-order").to_owned(),
+        };
+        ui.label(title(what, 20.0, p));
+        if form.order.is_some() && form.clone_of.is_none() {
+            ui.horizontal_wrapped(|ui| {
+                ui.label(muted(tr!("batches-fact-order"), p));
+                for order in &known.orders {
+                    let chosen = form.order.as_ref() == Some(&order.name);
+                    if ui.selectable_label(chosen, words(&order.name, p)).clicked() {
+                        form.order = Some(order.name.clone());
+                    }
+                }
+            });
+        }
+        egui::ScrollArea::vertical().max_height((room - 230.0).max(160.0)).auto_shrink([false, true]).show(
+            ui,
+            |ui| {
+                egui::Grid::new("wizard fields")
+                    .num_columns(3)
+                    .spacing([16.0, 5.0])
+                    .min_col_width(150.0)
+                    .show(ui, |ui| {
+                        for field in fields {
+                            entry(ui, *field, &mut form.draft, known, p);
+                            let wrong =
+                                errors.iter().find(|e| e.field == *field).map_or("", |e| e.what.as_str());
+                            ui.label(RichText::new(wrong).font(regular(13.0)).color(p.fail.ink));
+                            ui.end_row();
+                        }
+                        if form.order.is_none() {
+                            let label = ui.label(muted(tr!("batches-fact-key"), p));
+                            let edit = egui::TextEdit::singleline(&mut form.key_file)
+                                .hint_text(tr!("wizard-key-hint"))
+                                .desired_width(280.0);
+                            ui.add(edit).labelled_by(label.id);
+                            ui.label(muted(tr!("wizard-key-how"), p));
+                            ui.end_row();
+                        }
+                    });
+            },
+        );
+        ui.add_space(4.0);
+        let wrong = match errors.len() {
+            0 => None,
+            1 => {
+                Some(tr!("wizard-wrong", field = field_name(errors[0].field), what = errors[0].what.as_str()))
+            }
+            n => Some(tr!(
+                "wizard-wrong-many",
+                n = n.to_string(),
+                field = field_name(errors[0].field),
+                what = errors[0].what.as_str()
+            )),
+        };
+        let off = operator(seen).map(str::to_owned).or(wrong);
+        ui.label(muted(off.clone().unwrap_or_else(|| tr!("wizard-right").to_owned()), p));
+        ui.horizontal(|ui| {
+            let word =
+                if form.order.is_some() { tr!("wizard-create-batch") } else { tr!("wizard-create-order") };
+            create = press(ui, word, off.as_deref());
+            leave = press(ui, tr!("dialog-leave"), None);
+        });
+    });
+    if create {
+        let operator = seen.line.operator.clone();
+        let Wizard { order, clone_of, draft, key_file } = form;
+        let product_key = Some(key_file.trim()).filter(|f| !f.is_empty()).map(PathBuf::from);
+        office(
+            out,
+            match order {
+                Some(order) => Command::NewBatch { order, draft, clone_of, operator },
+                None => Command::NewOrder { draft, product_key, operator },
+            },
+        );
+    } else if !leave && !closed {
+        view.batches.wizard = Some(form);
+    }
+}
+
+fn entry(ui: &mut Ui, field: Field, draft: &mut Draft, known: &Known, p: &Palette) {
+    let name = field_name(field);
+    let label = ui.label(muted(name, p));
+    let choices = choices(field, known);
+    if choices.is_empty() {
+        ui.horizontal(|ui| {
+            let edit =
+                egui::TextEdit::singleline(draft.text(field)).hint_text(hint(field)).desired_width(280.0);
+            ui.add(edit).labelled_by(label.id);
+            if field == Field::Image
+                && let Some(image) = &known.image
+            {
+                let text = tr!("wizard-bind", model = image.model.as_str(), version = image.version.as_str());
+                if ui.button(RichText::new(text).font(regular(13.0))).clicked() {
+                    *draft.text(field) = image.sha256.clone();
+                }
+            }
+        });
+        return;
+    }
+    ui.horizontal_wrapped(|ui| {
+        for (n, choice) in choices.iter().enumerate() {
+            let now = draft.get(field).to_owned();
+            // An empty field means the first, where there is a usual value.
+            let chosen = now == *choice || (now.is_empty() && n == 0 && field != Field::Region);
+            let response = ui.selectable_label(chosen, words(choice, p));
+            response.widget_info(|| {
+                egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, format!("{name}: {choice}"))
+            });
+            if response.clicked() {
+                draft.text(field).clone_from(choice);
+            }
+        }
+    });
+}
+
+fn ask(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+    let Some(mut question) = view.batches.ask.take() else { return };
+    let Some(file) = seen.desk.office.file.as_ref().filter(|f| f.batch.name == question.batch) else {
+        return;
+    };
+    let c = &file.counts;
+    let name = &question.batch;
+    let numbers = tr!(
+        "ask-numbers",
+        passed = i18n::number(c.passed),
+        failed = i18n::number(c.failed),
+        scrapped = i18n::number(c.scrapped),
+        running = i18n::number(c.in_progress),
+        left = i18n::number(c.open().saturating_sub(c.in_progress))
+    );
+    let again = file.batch.state == BatchState::Closed;
+    let (head, text, word) = match question.state {
+        BatchState::Closed => (
+            tr!("ask-close", name = name.as_str()),
+            tr!("ask-close-text", numbers = numbers),
+            tr!("ask-close-go"),
+        ),
+        BatchState::Paused => (
+            tr!("ask-pause", name = name.as_str()),
+            tr!("ask-pause-text", numbers = numbers),
+            tr!("ask-pause-go"),
+        ),
+        BatchState::Open if again => (
+            tr!("ask-reopen", name = name.as_str()),
+            tr!("ask-reopen-text", numbers = numbers, open = i18n::number(c.open())),
+            tr!("ask-reopen-go"),
+        ),
+        BatchState::Open => (tr!("ask-resume", name = name.as_str()), numbers, tr!("ask-resume-go")),
+    };
+    let off = match operator(seen) {
+        Some(why) => Some(why),
+        None if again && question.reason.trim().is_empty() => Some(tr!("ask-why")),
+        None => None,
+    };
+    let (mut go, mut leave) = (false, false);
+    let closed = dialog(ui, "ask about a batch", 560.0, p, |ui| {
+        ui.label(title(head, 20.0, p));
+        ui.label(words(text, p));
+        let label = ui.label(muted(if again { tr!("ask-reason") } else { tr!("ask-reason-optional") }, p));
+        let edit =
+            egui::TextEdit::singleline(&mut question.reason).char_limit(500).desired_width(f32::INFINITY);
+        ui.add(edit).labelled_by(label.id);
+        if let Some(why) = off {
+            ui.label(muted(why, p));
+        }
+        ui.horizontal(|ui| {
+            go = press(ui, word, off);
+            leave = press(ui, tr!("dialog-leave"), None);
+        });
+    });
+    if go {
+        let Ask { batch, state, reason } = question;
+        office(out, Command::SetState { batch, state, operator: seen.line.operator.clone(), reason });
+    } else if !leave && !closed {
+        view.batches.ask = Some(question);
+    }
+}
+
+fn import(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+    let Some(mut path) = view.batches.import.take() else { return };
+    let read = seen.desk.office.list.as_ref();
+    let (mut done, mut leave) = (false, false);
+    let closed = dialog(ui, "import orders", 760.0, p, |ui| {
+        ui.label(title(tr!("import-title"), 20.0, p));
+        ui.label(muted(tr!("import-how"), p));
+        ui.horizontal(|ui| {
+            let label = ui.label(muted(tr!("import-file"), p));
+            ui.add(egui::TextEdit::singleline(&mut path).desired_width(520.0)).labelled_by(label.id);
+            let off = path.trim().is_empty().then_some(tr!("import-name"));
+            if press(ui, tr!("import-read"), off) {
+                office(out, Command::ReadList(PathBuf::from(path.trim())));
+            }
+        });
+        if let Some(list) = read {
+            shown(ui, list, p);
+        }
+        let off = match read {
+            None => Some(tr!("import-first")),
+            Some(list) if !list.errors.is_empty() => Some(tr!("import-correct")),
+            Some(_) => operator(seen),
+        };
+        let word =
+            read.map_or(tr!("import-take").to_owned(), |l| tr!("import-take-n", n = l.orders.to_string()));
+        ui.horizontal(|ui| {
+            done = press(ui, &word, off);
+            leave = press(ui, tr!("dialog-leave"), None);
+        });
+    });
+    if done {
+        office(out, Command::TakeList { operator: seen.line.operator.clone() });
+    } else if leave || closed {
+        office(out, Command::LeaveList);
+    } else {
+        view.batches.import = Some(path);
+    }
+}
+
+fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
+    ui.label(muted(list.file.display().to_string(), p));
+    egui::ScrollArea::vertical().max_height(300.0).auto_shrink([false, true]).show(ui, |ui| {
+        if list.errors.is_empty() {
+            ui.label(title(
+                tr!("import-counts", orders = list.orders.to_string(), batches = list.batches.to_string()),
+                15.0,
+                p,
+            ));
+            egui::Grid::new("list").num_columns(5).striped(true).spacing([16.0, 4.0]).show(ui, |ui| {
+                for head in [
+                    tr!("batches-fact-order"),
+                    tr!("field-model"),
+                    tr!("field-quantity"),
+                    tr!("field-region"),
+                    tr!("field-batch"),
+                ] {
+                    ui.label(muted(head, p));
+                }
+                ui.end_row();
+                for row in &list.rows {
+                    for cell in row {
+                        ui.label(words(cell, p));
+                    }
+                    ui.end_row();
+                }
+            });
+        } else {
+            ui.label(title(tr!("import-faults", n = list.errors.len().to_string()), 15.0, p));
+            for error in &list.errors {
+                ui.label(RichText::new(error).font(regular(13.5)).color(p.fail.ink));
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::tests::{World, harness};
+    use super::super::scripted::{self, Scene, scene};
+    use super::*;
+    use crate::model::{BatchCounts, BatchTerms};
+    use crate::records::OrderEvent;
+    use egui::Key;
+    use egui::accesskit::Role as Node;
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    type H = Harness<'static, World>;
+
+    fn known() -> Known {
+        let s = scene(Scene::Ready(1), Instant::now());
+        let mut order = scripted::order();
+        order.label = LabelPolicy::ScanBack;
+        let mut batches = s.batches;
+        batches[0].terms = BatchTerms { passed: 312, gray_release: 100, ..BatchTerms::default() };
+        Known {
+            orders: vec![order],
+            batches,
+            regions: vec![7, 8],
+            clouds: vec![("local".into(), "mqtts://localhost".into())],
+            now_ms: 1_795_700_000_000,
+            ..Known::default()
+        }
+    }
+
+    fn view(chosen: Option<usize>) -> H {
+        let known = known();
+        let file = chosen.map(|n| {
+            let event = |seq: i64, kind: &str, reason: &str, batch: Option<&str>| OrderEvent {
+                seq,
+                batch: batch.map(str::to_owned),
+                at_ms: 1_795_700_000_000,
+                operator: "Mia".into(),
+                kind: kind.into(),
+                reason: reason.into(),
+                detail: serde_json::Value::Null,
+            };
+            let batch = known.batches[n].clone();
+            let name = Some(batch.name.clone());
+            let counts = BatchCounts {
+                planned: 500,
+                passed: 312,
+                failed: 9,
+                scrapped: 2,
+                in_progress: 3,
+                first_pass: 1,
+            };
+            let events = vec![
+                event(3, "sample-approved", "looked at two", name.as_deref()),
+                event(2, "created", "", name.as_deref()),
+                event(1, "created", "", None),
+            ];
+            Arc::new(BatchFile { batch, order: known.orders[0].clone(), counts, events })
+        });
+        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
+        h.state_mut().desk.office = crate::office::Snapshot {
+            known: Arc::new(known),
+            file,
+            list: None,
+            printer: Some(Ok("printer zebra:9100".into())),
+        };
+        h.key_press_modifiers(egui::Modifiers::COMMAND, Key::Num3);
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Watch(true)]);
+        h
+    }
+
+    fn asked(h: &mut H) -> Vec<Command> {
+        let all = h.state_mut().take_desk().into_iter();
+        all.map(|c| if let desk::Command::Office(c) = c { c } else { panic!("{c:?}") }).collect()
+    }
+
+    fn click(h: &mut H, label: &str) {
+        h.get_by_label(label).click();
+        h.run();
+        h.run();
+    }
+
+    fn type_into(h: &mut H, label: &str, text: &str) {
+        h.get_by_role_and_label(Node::TextInput, label).focus();
+        h.run();
+        h.event(egui::Event::Text(text.into()));
+        h.run();
+    }
+
+    fn is_off(h: &H, label: &str) -> bool {
+        h.get_by_label(label).accesskit_node().is_disabled()
+    }
+
+    #[test]
+    fn orders_and_batches_are_listed_with_counts_and_one_is_chosen() {
+        let mut h = view(None);
+        h.get_by_label("PO-2026-0417");
+        h.get_by_label("5000 × KW-GATEWAY-429 rev. C, region 7, label print+scan-back");
+        h.get_by_label("No batch is chosen");
+        click(&mut h, "Batch B-2041, open, 312 of 500 passed");
+        assert_eq!(asked(&mut h), [Command::Choose(Some("B-2041".into()))]);
+        click(&mut h, "Print a test label");
+        assert_eq!(asked(&mut h), [Command::TestLabel { operator: "Ana Petrović".into() }]);
+        h.key_press_modifiers(egui::Modifiers::COMMAND, Key::Num1);
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Watch(false)], "nobody looks any more");
+    }
+
+    #[test]
+    fn a_batch_shows_its_balance_its_label_and_who_decided_what() {
+        let h = view(Some(0));
+        for label in [
+            "Batch B-2041, open",
+            "500 planned = 312 passed + 9 failed + 2 scrapped + 177 open",
+            "after each 100 passes",
+            "Timeline (3)",
+            "sample approved",
+            "looked at two",
+        ] {
+            h.get_by_label(label);
+        }
+        h.get_by_label_contains("Preview of a label's code: B-2041-00001");
+    }
+
+    #[test]
+    fn closing_says_in_numbers_what_ends_and_opening_again_wants_a_reason() {
+        let mut h = view(Some(0));
+        click(&mut h, "Close…");
+        h.get_by_label_contains(
+            "312 passed, 9 failed, 2 scrapped, 3 in work, 174 not begun. No unit of it starts any more",
+        );
+        type_into(&mut h, "Reason (may stay empty)", "delivered");
+        click(&mut h, "Close the batch");
+        let close = |state, reason: &str| Command::SetState {
+            batch: if state == BatchState::Closed { "B-2041" } else { "B-2040" }.into(),
+            state,
+            operator: "Ana Petrović".into(),
+            reason: reason.into(),
+        };
+        assert_eq!(asked(&mut h), [close(BatchState::Closed, "delivered")]);
+        let mut h = view(Some(3));
+        click(&mut h, "Open again…");
+        assert!(is_off(&h, "Open it again"));
+        h.get_by_label("Say why; it stands in the batch's timeline");
+        type_into(&mut h, "Reason", "one was found");
+        click(&mut h, "Open it again");
+        assert_eq!(asked(&mut h), [close(BatchState::Open, "one was found")]);
+        click(&mut h, "Open again…");
+        click(&mut h, "Leave it");
+        assert_eq!(asked(&mut h), []);
+    }
+
+    #[test]
+    fn the_wizard_checks_as_one_types_and_says_why_it_is_off() {
+        let mut h = view(None);
+        click(&mut h, "New order…");
+        h.get_by_label("New product order");
+        assert!(is_off(&h, "Create the order"));
+        h.get_by_label_contains("4 fields are wrong: first Name, 1 to 16 letters");
+        type_into(&mut h, "Name", "PO-2026-0417");
+        h.get_by_label("there is an order PO-2026-0417 already");
+        type_into(&mut h, "Name", "B");
+        type_into(&mut h, "Model", "KW-METER");
+        type_into(&mut h, "Units ordered", "20");
+        h.get_by_label_contains("Region: a whole number");
+        click(&mut h, "Region: 8");
+        click(&mut h, "Label: print");
+        type_into(&mut h, "Batch", "P1");
+        type_into(&mut h, "Serial pattern", "KW-{n:5}");
+        h.get_by_label("character 9: it has no check character: write {c}");
+        type_into(&mut h, "Serial pattern", "-{c}");
+        h.get_by_label("All fields are right");
+        click(&mut h, "Create the order");
+        let draft = Draft::default()
+            .with(Field::Name, "PO-2026-0417B")
+            .with(Field::Model, "KW-METER")
+            .with(Field::Quantity, 20)
+            .with(Field::Region, 8)
+            .with(Field::Label, "print")
+            .with(Field::Batch, "P1")
+            .with(Field::SerialPattern, "KW-{n:5}-{c}");
+        let operator = "Ana Petrović".to_owned();
+        assert_eq!(asked(&mut h), [Command::NewOrder { draft, product_key: None, operator }]);
+        assert!(h.query_by_label("Create the order").is_none());
+    }
+
+    #[test]
+    fn a_clone_has_all_but_the_name() {
+        let mut h = view(Some(0));
+        click(&mut h, "Clone batch…");
+        h.get_by_label("New batch like B-2041, under PO-2026-0417");
+        type_into(&mut h, "Batch", "B-2050");
+        click(&mut h, "Create the batch");
+        let draft = Draft::default()
+            .with(Field::Batch, "B-2050")
+            .with(Field::BatchQuantity, 500)
+            .with(Field::GrayRelease, 100);
+        let expected = Command::NewBatch {
+            order: "PO-2026-0417".into(),
+            draft,
+            clone_of: Some("B-2041".into()),
+            operator: "Ana Petrović".into(),
+        };
+        assert_eq!(asked(&mut h), [expected]);
+        h.state_mut().snapshot.operator.clear();
+        click(&mut h, "Clone order…");
+        h.get_by_label("New order like PO-2026-0417");
+        type_into(&mut h, "Name", "PO-2");
+        assert!(is_off(&h, "Create the order"), "nobody is named");
+    }
+
+    #[test]
+    fn a_list_is_read_shown_and_taken_or_refused_with_its_faults() {
+        let mut h = view(None);
+        click(&mut h, "Import orders…");
+        assert!(is_off(&h, "Take the orders") && is_off(&h, "Read it"));
+        type_into(&mut h, "File", "/tmp/orders.csv");
+        click(&mut h, "Read it");
+        assert_eq!(asked(&mut h), [Command::ReadList("/tmp/orders.csv".into())]);
+        let mut list = ListView {
+            file: "/tmp/orders.csv".into(),
+            orders: 1,
+            batches: 1,
+            rows: vec![["PO-7", "KW-METER", "5", "7", "W1, 5"].map(str::to_owned)],
+            errors: vec!["row 2, column region: a whole number".into()],
+        };
+        h.state_mut().desk.office.list = Some(Arc::new(list.clone()));
+        h.run();
+        h.get_by_label("row 2, column region: a whole number");
+        assert!(is_off(&h, "Take 1 orders"));
+        list.errors.clear();
+        h.state_mut().desk.office.list = Some(Arc::new(list));
+        h.run();
+        h.get_by_label("W1, 5");
+        click(&mut h, "Take 1 orders");
+        assert_eq!(asked(&mut h), [Command::TakeList { operator: "Ana Petrović".into() }]);
+    }
+}

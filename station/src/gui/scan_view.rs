@@ -1,0 +1,229 @@
+//! What the line waits for a person to do: scan a label, check a sample.
+//!
+//! Invariant: while a label is to be scanned, what a scanner types is that scan, wherever the keyboard is; it starts no fixture.
+
+use super::icons::{self, Icon};
+use super::line_view::ViewState;
+use super::theme::{Palette, Tone, palette, regular, strong};
+use super::widgets::{self, Button, Loud};
+use crate::i18n::{self, tr};
+use crate::line::{Command, ScanView, Snapshot};
+use egui::{Align2, Key, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+
+/// What was typed of a scan; longer is no label.
+const LONGEST: usize = 200;
+
+/// The fixture that waits for a scan: its name and what it wants. One label is out at a time.
+fn wanted(snapshot: &Snapshot) -> Option<(&str, &ScanView)> {
+    snapshot.fixtures.iter().find_map(|f| Some((f.name.as_str(), f.running.as_ref()?.scan.as_ref()?)))
+}
+
+/// Takes what a scanner types; true if the line's own keys must not see it.
+pub fn keys(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) -> bool {
+    if wanted(snapshot).is_none() {
+        view.scan.clear();
+        return false;
+    }
+    if ui.ctx().text_edit_focused() || ui.input(|i| i.key_pressed(Key::Escape) || i.modifiers.command) {
+        return false;
+    }
+    let mut entered = Vec::new();
+    ui.input_mut(|i| {
+        i.events.retain(|event| {
+            match event {
+                egui::Event::Text(text) | egui::Event::Paste(text) => {
+                    view.scan.push_str(text.trim_matches(['\r', '\n']));
+                }
+                egui::Event::Key { key: Key::Enter, pressed: true, .. } => {
+                    entered.push(std::mem::take(&mut view.scan));
+                }
+                egui::Event::Key { key: Key::Space, .. } => {}
+                _ => return true,
+            }
+            // What has the keyboard must not be pressed by a scanner.
+            false
+        });
+    });
+    if let Some((at, _)) = view.scan.char_indices().nth(LONGEST) {
+        view.scan.truncate(at);
+    }
+    let scans = entered.into_iter().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
+    out.extend(scans.map(Command::Scan));
+    true
+}
+
+/// Bars above the tiles for what waits.
+pub fn bars(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) {
+    let p = palette(ui.ctx());
+    if let Some((fixture, scan)) = wanted(snapshot) {
+        let title = tr!("scan-title", serial = scan.serial.as_str());
+        let mut text = tr!("scan-text", fixture = fixture);
+        if let Some(problem) = &scan.problem {
+            text = tr!("scan-problem", problem = i18n::failure(problem).0, fixture = fixture);
+        } else if scan.labels > 1 {
+            text = tr!("scan-text-again", fixture = fixture, labels = scan.labels.to_string());
+        }
+        if !view.scan.is_empty() {
+            text = format!("{fixture}: {}", view.scan);
+        }
+        let name = tr!("scan-print-again-name", serial = scan.serial.as_str());
+        let again = button(tr!("scan-print-again"), &name, Loud::Quiet, true);
+        let pressed = bar(ui, room, p.running, Icon::Search, (&title, &text), &[again], p);
+        if pressed == Some(0) {
+            out.push(Command::PrintAgain);
+        }
+    }
+    if let (Some(sample), Some((batch, _))) = (&snapshot.sample, &snapshot.batch) {
+        let title = tr!("sample-title", waiting = i18n::number(sample.waiting));
+        let text = tr!("sample-text", serials = sample.serials.join(", "), batch = batch.name.as_str());
+        let named = !snapshot.operator.is_empty();
+        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, named);
+        let approve = button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, named);
+        match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[stop, approve], p) {
+            Some(0) => out.push(Command::StopBatch {
+                operator: snapshot.operator.clone(),
+                reason: tr!("sample-not-good").into(),
+            }),
+            Some(_) => {
+                out.push(Command::ApproveSample {
+                    operator: snapshot.operator.clone(),
+                    note: sample.serials.join(", "),
+                });
+            }
+            None => {}
+        }
+    }
+}
+
+const fn button<'a>(text: &'a str, name: &'a str, loud: Loud, enabled: bool) -> Button<'a> {
+    Button { text, name, icon: None, loud, enabled, size: 14.0 }
+}
+
+/// One bar: icon, words, buttons from the right; which button was pressed.
+fn bar(
+    ui: &mut Ui,
+    room: &mut Rect,
+    tone: Tone,
+    icon: Icon,
+    (title, text): (&str, &str),
+    buttons: &[Button<'_>],
+    p: &Palette,
+) -> Option<usize> {
+    let rect = Rect::from_min_size(room.min, vec2(room.width(), 58.0));
+    ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
+    let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
+    icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
+    let mut right = rect.right() - 12.0;
+    let mut pressed = None;
+    for (n, button) in buttons.iter().enumerate().rev() {
+        let width = button.width(ui);
+        let place = Rect::from_min_size(pos2(right - width, rect.center().y - 17.0), vec2(width, 34.0));
+        let response = button.show(ui, place);
+        if response.clicked() {
+            pressed = Some(n);
+        }
+        if !button.enabled {
+            response.on_hover_text(tr!("need-operator"));
+        }
+        right = place.left() - 8.0;
+    }
+    let words = Rect::from_min_max(
+        pos2(square.right() + 12.0, rect.top() + 7.0),
+        pos2(right - 8.0, rect.bottom() - 7.0),
+    );
+    let upper = Rect::from_min_size(words.min, vec2(words.width(), 22.0));
+    let used = widgets::line(ui, upper, Align2::LEFT_CENTER, title, strong(15.5), tone.ink);
+    let lower = Rect::from_min_max(pos2(words.left(), words.bottom() - 20.0), words.max);
+    widgets::line(ui, lower, Align2::LEFT_CENTER, text, regular(14.0), p.text);
+    let response = ui.interact(used, ui.scope_id().with(("bar", icon as u8)), Sense::hover());
+    ui.ctx().accesskit_node_builder(response.id, |node| {
+        node.set_live(egui::accesskit::Live::Polite);
+        node.set_value(title.to_owned());
+    });
+    room.min.y = rect.bottom() + 10.0;
+    pressed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::tests::{World, harness, press};
+    use super::super::scripted::{self, Scene, scene};
+    use super::*;
+    use crate::failure::{Failure, FailureCode};
+    use crate::line::{SampleView, Step};
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::time::Instant;
+
+    fn waiting(problem: Option<FailureCode>, labels: u32) -> Harness<'static, World> {
+        let now = Instant::now();
+        let mut s = scene(Scene::Ready(2), now);
+        let mut fixture = scripted::running(2, Step::Label, "stick the label on and scan it", 0.6, now, 40);
+        if let Some(running) = &mut fixture.running {
+            let problem = problem.map(|code| Failure::new(code, "character 1 is \"4\""));
+            running.scan = Some(ScanView { serial: "KW429-01042".into(), labels, problem });
+        }
+        s.fixtures[1] = fixture;
+        if let Some((_, order)) = &mut s.batch {
+            order.label = crate::model::LabelPolicy::ScanBack;
+        }
+        harness(s)
+    }
+
+    fn type_in(h: &mut Harness<'static, World>, text: &str) {
+        for c in text.chars() {
+            h.event(egui::Event::Text(c.to_string()));
+        }
+        h.run();
+    }
+
+    #[test]
+    fn a_scan_goes_to_the_unit_that_waits_and_its_digits_start_nothing() {
+        let mut h = waiting(None, 1);
+        h.get_by_label("Scan the label of KW429-01042");
+        h.get_by_label("Fixture 2: stick it on, then scan it");
+        h.get_by_label("Label: in work");
+        for key in [Key::Num1, Key::Num2, Key::Space] {
+            press(&mut h, &[key]);
+        }
+        type_in(&mut h, "KW1:KW429-01042:12");
+        h.get_by_label("Fixture 2: KW1:KW429-01042:12");
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(h.state_mut().take(), [Command::Scan("KW1:KW429-01042:12".into())]);
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(h.state_mut().take(), [], "nothing was scanned");
+        press(&mut h, &[Key::Escape]);
+        assert_eq!(h.state_mut().take(), [Command::Cancel(1)], "it can still be cancelled");
+    }
+
+    #[test]
+    fn what_is_no_label_is_said_and_a_spoilt_one_is_printed_again() {
+        let mut h = waiting(Some(FailureCode::LabelUnreadable), 2);
+        h.get_by_label_contains("That is no code of a label: character 1");
+        h.get_by_label("Print the label of KW429-01042 again").click();
+        h.run();
+        assert_eq!(h.state_mut().take(), [Command::PrintAgain]);
+        let h = waiting(None, 2);
+        h.get_by_label_contains("label 2: take the old ones off");
+    }
+
+    #[test]
+    fn the_gate_shows_its_sample_and_is_opened_or_the_batch_stopped() {
+        let mut s = scene(Scene::Ready(1), Instant::now());
+        s.sample =
+            Some(SampleView { waiting: 50, serials: vec!["KW429-01050".into(), "KW429-01049".into()] });
+        let mut h = harness(s.clone());
+        h.get_by_label("Check a sample: 50 units passed");
+        h.get_by_label("Look at KW429-01050, KW429-01049; no unit of B-2041 starts until then");
+        h.get_by_label("Approve the sample").click();
+        h.run();
+        let (operator, note) = ("Ana Petrović".to_owned(), "KW429-01050, KW429-01049".to_owned());
+        assert_eq!(h.state_mut().take(), [Command::ApproveSample { operator: operator.clone(), note }]);
+        h.get_by_label("Stop the batch: the sample is not good").click();
+        h.run();
+        let reason = "the sample is not good".into();
+        assert_eq!(h.state_mut().take(), [Command::StopBatch { operator, reason }]);
+        s.operator.clear();
+        let h = harness(s);
+        assert!(h.get_by_label("Approve the sample").accesskit_node().is_disabled(), "nobody is named");
+    }
+}
