@@ -6,7 +6,7 @@ use keywright::desk::{self, Desk, DeskHandle};
 use keywright::export::ExportSigner;
 use keywright::failure::FailureCode;
 use keywright::line::{self, LineHandle};
-use keywright::model::UnitState;
+use keywright::model::{BatchState, UnitState};
 use keywright::people::gate::Ticks;
 use keywright::people::office::{self, Tools};
 use keywright::people::{Credential, NewPerson, Office, People, PeopleHandle, Pin, PinCost, Right, Role};
@@ -435,6 +435,27 @@ fn a_station_from_before_there_were_people_is_open() {
     sql.execute_batch("DROP TRIGGER unit_event_no_delete; DELETE FROM unit_event WHERE seq > 10").unwrap();
     let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
     assert!(records.verify_all().unwrap().broken[0].what.contains("rows 11 to 15"));
+}
+
+/// Schema 6 knew people; what they did, their PINs and the seals are as they were.
+#[test]
+fn people_from_before_there_were_labels_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(include_str!("../../db/fixtures/schema-6.sql"))
+        .unwrap();
+    let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
+    let found = records.verify_all().unwrap();
+    assert_eq!((found.broken.len(), found.events, found.audit), (0, 15, 5));
+    let batch = records.batch_by_name("B").unwrap();
+    assert_eq!((batch.state, records.batch_counts(batch.id).unwrap().passed), (BatchState::Paused, 1));
+    let people = People::new(records, "Eve").unwrap();
+    assert!(!people.is_open());
+    assert_eq!(people.login(&pin("Tom", "2580")).unwrap().role, Role::Technician);
+    people.login(&pin("Ana", "729450")).unwrap();
+    assert_eq!(actions(&people)[4], "Ana batch-paused B");
 }
 
 /// A line that only writes down what it is told.

@@ -688,4 +688,32 @@ pub(crate) mod tests {
             assert_eq!(asked(&mut h), [Command::Lock]);
         }
     }
+
+    #[test]
+    fn orders_and_samples_are_for_those_who_may() {
+        let mut snapshot = scene(Scene::Ready(1), Instant::now());
+        snapshot.sample = Some(line::SampleView { waiting: 50, serials: vec!["KW429-01050".into()] });
+        for (role, approves, batches, orders) in [
+            (Role::Technician, false, false, false),
+            (Role::Qa, true, true, false),
+            (Role::Vendor, true, true, true),
+        ] {
+            let mut h = harness(snapshot.clone());
+            h.state_mut().people = logged_in(role);
+            h.run();
+            h.get_by_label("Approve the sample").click();
+            h.run();
+            assert_eq!(h.state_mut().take().len(), usize::from(approves), "{role}");
+            h.key_press_modifiers(Modifiers::COMMAND, Key::Num3);
+            h.run();
+            assert_eq!(
+                h.query_by_label("For QA, Vendor engineer or Admin only").is_some(),
+                !batches,
+                "{role}"
+            );
+            if batches {
+                assert_eq!(h.get_by_label("New order…").accesskit_node().is_disabled(), !orders, "{role}");
+            }
+        }
+    }
 }

@@ -110,7 +110,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
         }
         Tab::Line => {
-            scan_view::bars(ui, &mut room, seen.line, view, &mut out.line);
+            scan_view::bars(ui, &mut room, seen, view, &mut out.line);
             let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
             if free && !scans {
