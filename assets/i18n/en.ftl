@@ -522,6 +522,115 @@ alarm-unit = Unit { $unit } { $what }
 alarm-unit-serial = Unit { $serial } ({ $unit }) { $what }
 alarm-order = Product order { $name } { $what }
 
+## People: roles and what is for whom
+
+role-technician = Technician
+role-qa = QA
+role-vendor = Vendor engineer
+role-admin = Admin
+gate-log-in-first = Log in first
+gate-only-qa = For QA, Vendor engineer or Admin only
+gate-only-vendor = For Vendor engineer or Admin only
+gate-only-admin = For Admin only
+gate-units = Units that come back
+header-person = Person
+open-banner = This is an open station: everybody may do everything, under any name
+menu-switch = Switch person
+menu-lock = Lock
+help-lock = another person, lock
+foot-keys-people = F2 line · F8 switch person · F9 lock · F1 help
+
+## Lock screen
+
+lock-locked = Locked
+lock-who = Who works here?
+lock-logged-in = { $name } is logged in
+lock-units = { $count ->
+    [one] { $count } unit goes on for { $name }
+   *[other] { $count } units go on for { $name }
+}
+lock-pick = Pick a name, or scan a badge
+lock-field = Name, or scan your badge
+lock-pin = PIN of { $name }
+lock-clear = Clear
+lock-log-in = Log in
+lock-digit = Digit { $digit }
+lock-another = Another person
+lock-too-many = Too many wrong tries
+lock-again = Try again in { $seconds } s, or ask an admin to unlock
+
+## People
+
+people-title = People
+people-add = Add a person
+people-add-do = Add the person
+people-create-admin = Create the admin
+people-save = Save
+people-back = Back
+people-back-name = Back, nothing is changed
+people-role-of = Role of { $name }
+people-pin-of = New PIN of { $name }
+people-badge-of = Badge of { $name }
+people-no-way-back = From now on everybody logs in with a name and a PIN or a badge. There is no way back to an open station.
+people-name = Name
+people-role = Role
+people-pin = PIN
+people-pin-again = The same PIN again
+people-badge-scan = Scan the badge
+people-badge-optional = Scan a badge, or leave this empty
+people-missing-name = Type the name; it stands in every record and never changes
+people-missing-pin = Choose a PIN of at least { $count } characters
+people-pin-weak = That PIN is one that everybody tries first: choose one without runs, repeats or the name
+people-pin-twice = Type the same PIN twice
+people-missing-badge = Scan a badge of 6 to 128 characters
+people-missing-role = Choose another role
+people-button-role = Role…
+people-button-pin = New PIN…
+people-button-badge = Badge…
+people-button-take = Take the badge
+people-take-name = Take the badge of { $name }
+people-button-unlock = Unlock
+people-unlock-name = Unlock { $name }
+people-button-off = Switch off
+people-off-name = Switch off { $name }
+people-button-on = Switch on
+people-on-name = Switch on { $name }
+people-with-badge = with badge
+people-no-badge = no badge
+people-state-off = switched off
+people-state-locked = locked out after { $count } wrong tries
+people-state-ok = can log in
+people-state-tries = can log in, { $count } wrong tries
+people-line = { $role }, { $badge }, { $state }
+told-working = Working…
+done-added = { $name } works here as { $role }
+done-role = { $name } is { $role } now
+done-pin = { $name } has a new PIN
+done-badge = { $name } has a new badge
+done-no-badge = { $name } has no badge
+done-on = { $name } can log in again
+done-off = { $name } is switched off
+done-unlocked = { $name } can try again
+done-whole = Both histories are whole: { $audit } rows of the audit log, { $events } events of units
+done-exported = { $rows } rows are in { $file }
+
+## Audit log
+
+audit-title = Audit log
+audit-verify = Verify
+audit-export = Export
+audit-again = Read again
+audit-row = Row
+audit-when = When
+audit-person = Person
+audit-action = Action
+audit-subject = Subject
+audit-facts = Facts
+audit-by-person = By person
+audit-by-action = By action
+audit-about = By batch, order, unit or person
+audit-none = No row fits
+audit-newest = The newest { $count } rows that fit; the export has all
 ## Settings
 
 header-settings = Settings

@@ -708,6 +708,123 @@ failure-704 = 站软件自身出错
 failure-704-remedy = 重新启动该设备，若再次发生则把日志发给供应商
 failure-801 = 操作员已取消
 failure-801-remedy = 准备好后重新启动该设备
+failure-620 = 历史记录在本站之外被改动
+failure-620-remedy = 保留现有文件，恢复最近的备份，并查明谁能访问这台电脑
+failure-810 = 此人员无权这样做
+failure-810-remedy = 请有权限的人来做
+failure-811 = 没有人登录
+failure-811-remedy = 说明谁在这里工作：--person 姓名和 PIN，或在窗口登录
+failure-812 = 姓名、PIN 或工牌有误
+failure-812-remedy = 再试一次；管理员可用 keywright people pin 设置新 PIN
+failure-813 = 错误次数过多
+failure-813-remedy = 请等待，或请管理员用 keywright people unlock 解锁
+
+## People: roles and what is for whom
+
+role-technician = 技术员
+role-qa = 质检
+role-vendor = 供应商工程师
+role-admin = 管理员
+gate-log-in-first = 请先登录
+gate-only-qa = 仅限质检、供应商工程师或管理员
+gate-only-vendor = 仅限供应商工程师或管理员
+gate-only-admin = 仅限管理员
+gate-units = 返回的设备
+header-person = 人员
+open-banner = 这是开放站：任何人都可以用任意姓名做任何事
+menu-switch = 切换人员
+menu-lock = 锁定
+help-lock = 换人，锁定
+foot-keys-people = F2 产线 · F8 切换人员 · F9 锁定 · F1 帮助
+
+## Lock screen
+
+lock-locked = 已锁定
+lock-who = 谁在这里工作？
+lock-logged-in = { $name } 已登录
+lock-units = { $count } 台设备继续为 { $name } 运行
+lock-pick = 选择姓名，或扫描工牌
+lock-field = 姓名，或扫描工牌
+lock-pin = { $name } 的 PIN
+lock-clear = 清除
+lock-log-in = 登录
+lock-digit = 数字 { $digit }
+lock-another = 其他人员
+lock-too-many = 错误次数过多
+lock-again = { $seconds } 秒后再试，或请管理员解锁
+
+## People
+
+people-title = 人员
+people-add = 添加人员
+people-add-do = 添加此人员
+people-create-admin = 创建管理员
+people-save = 保存
+people-back = 返回
+people-back-name = 返回，不作更改
+people-role-of = { $name } 的角色
+people-pin-of = { $name } 的新 PIN
+people-badge-of = { $name } 的工牌
+people-no-way-back = 从现在起，每个人都用姓名和 PIN 或工牌登录。不能再回到开放站。
+people-name = 姓名
+people-role = 角色
+people-pin = PIN 码
+people-pin-again = 再次输入相同的 PIN
+people-badge-scan = 扫描工牌
+people-badge-optional = 扫描工牌，或留空
+people-missing-name = 输入姓名；它写入每条记录，且不能更改
+people-missing-pin = 选择至少 { $count } 个字符的 PIN
+people-pin-weak = 这个 PIN 人人都会先试：请避开连续、重复的字符和姓名
+people-pin-twice = 请两次输入相同的 PIN
+people-missing-badge = 扫描 6 到 128 个字符的工牌
+people-missing-role = 选择另一个角色
+people-button-role = 角色…
+people-button-pin = 新 PIN…
+people-button-badge = 工牌…
+people-button-take = 收回工牌
+people-take-name = 收回 { $name } 的工牌
+people-button-unlock = 解锁
+people-unlock-name = 解锁 { $name }
+people-button-off = 停用
+people-off-name = 停用 { $name }
+people-button-on = 启用
+people-on-name = 启用 { $name }
+people-with-badge = 有工牌
+people-no-badge = 无工牌
+people-state-off = 已停用
+people-state-locked = 错误 { $count } 次后已锁定
+people-state-ok = 可以登录
+people-state-tries = 可以登录，错误 { $count } 次
+people-line = { $role }，{ $badge }，{ $state }
+told-working = 处理中…
+done-added = { $name } 在此工作，角色为{ $role }
+done-role = { $name } 现在是{ $role }
+done-pin = { $name } 有了新 PIN
+done-badge = { $name } 有了新工牌
+done-no-badge = { $name } 没有工牌
+done-on = { $name } 可以再次登录
+done-off = { $name } 已停用
+done-unlocked = { $name } 可以再试
+done-whole = 两份历史均完整：审计日志 { $audit } 行，设备事件 { $events } 条
+done-exported = { $rows } 行已写入 { $file }
+
+## Audit log
+
+audit-title = 审计日志
+audit-verify = 校验
+audit-export = 导出
+audit-again = 重新读取
+audit-row = 行
+audit-when = 时间
+audit-person = 人员
+audit-action = 操作
+audit-subject = 对象
+audit-facts = 详情
+audit-by-person = 按人员
+audit-by-action = 按操作
+audit-about = 按批次、订单、设备或人员
+audit-none = 没有符合的行
+audit-newest = 符合条件的最新 { $count } 行；导出包含全部
 
 ## Orders, batches and labels
 

@@ -65,6 +65,8 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// The clouds that units may be sent to; never empty.
     pub clouds: Vec<CloudConfig>,
+    /// After how much idleness the window locks itself; zero = never.
+    pub auto_lock: Duration,
     /// The label printer, if there is one.
     pub label: Option<LabelConfig>,
     /// What the window speaks; the command line speaks English.
@@ -168,6 +170,7 @@ impl Default for Config {
             gray_release: 0,
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
+            auto_lock: Duration::from_secs(10 * 60),
             label: None,
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
@@ -188,7 +191,14 @@ struct File {
     fixture: Vec<FixtureTable>,
     #[serde(default)]
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
+    people: Option<PeopleTable>,
     label: Option<Spanned<LabelTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeopleTable {
+    auto_lock_minutes: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -312,6 +322,15 @@ impl Config {
                 }
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
+        }
+        if let Some(minutes) = file.people.and_then(|people| people.auto_lock_minutes) {
+            if *minutes.get_ref() > 24 * 60 {
+                return Err(at(
+                    minutes.span().start,
+                    "found a time out of range, expected 1 to 1440 minutes, or 0 for never",
+                ));
+            }
+            config.auto_lock = Duration::from_secs(minutes.into_inner() * 60);
         }
         if let Some(backup) = file.backup {
             if let Some(folder) = backup.folder {
@@ -743,6 +762,8 @@ mod tests {
         let cases: &[(String, &str, &[&str])] = &[
             ("[station]\nname = \"a\"\nimages = \"x\"\n".into(), ":3:1:", &["images", "expected", "image"]),
             ("[station]\nname = 7\n".into(), ":2:8:", &["7", "expected a string"]),
+            ("[people]\nauto_lock_minutes = 1441\n".into(), ":2:21:", &["out of range", "0 for never"]),
+            ("[people]\nauto_lock = 1\n".into(), ":2:1:", &["auto_lock_minutes"]),
             ("[station]\ngray_release = -1\n".into(), ":2:16:", &["-1", "expected u32"]),
             ("[station]\ngray_release = \"many\"\n".into(), ":2:16:", &["many", "expected u32"]),
             ("[station]\nexchange_timeout_seconds = 1\n".into(), ":2:28:", &["5 to 3600"]),

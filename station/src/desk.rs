@@ -14,11 +14,13 @@ use crate::label::LabelCode;
 use crate::line::{self, Event, Work};
 use crate::model::*;
 use crate::office::{self, Office};
+use crate::people::{People, Right};
 use crate::records::{
     Alarm, AlarmOf, Attempt, NewReprovision, Records, RecordsError, Reprovision, ReprovisionKind, UnitEvent,
     serial,
 };
 use crate::station::records_failure;
+use serde_json::json;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -47,6 +49,27 @@ pub enum Act {
 }
 
 impl Act {
+    /// The right that it needs.
+    pub const fn right(self) -> Right {
+        match self {
+            Self::NewKeys | Self::NewStart | Self::MoveRegion(_) | Self::Withdraw => Right::Reprovision,
+            Self::Quarantine => Right::Quarantine,
+            Self::Release => Right::Release,
+            Self::Scrap => Right::Scrap,
+        }
+    }
+
+    /// What the audit log calls it; command line and window alike.
+    pub const fn audit(self) -> &'static str {
+        match self {
+            Self::NewKeys | Self::NewStart | Self::MoveRegion(_) => "unit-reprovision",
+            Self::Withdraw => "unit-reprovision-withdraw",
+            Self::Quarantine => "unit-quarantine",
+            Self::Release => "unit-release",
+            Self::Scrap => "unit-scrap",
+        }
+    }
+
     /// The order of QA that it opens; `None`: it is done without the board.
     pub const fn kind(self) -> Option<(ReprovisionKind, u32)> {
         match self {
@@ -278,6 +301,22 @@ impl Desk {
         events: Receiver<Event>,
         office: Option<Office>,
     ) -> Result<Self, Failure> {
+        Self::behind(records, agent, fixtures, start, events, office, None)
+    }
+
+    /// The same with a gate in front: only who may do something gets it done, and the audit log says so.
+    ///
+    /// # Errors
+    /// As [`Desk::new`].
+    pub fn behind(
+        records: Arc<dyn Records>,
+        agent: Arc<EmbeddedAgent>,
+        fixtures: Vec<String>,
+        start: impl Fn(line::Command) + Send + 'static,
+        events: Receiver<Event>,
+        office: Option<Office>,
+        people: Option<Arc<People>>,
+    ) -> Result<Self, Failure> {
         let no_thread =
             |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
         let (messages, inbox) = mpsc::channel();
@@ -300,6 +339,7 @@ impl Desk {
         let mut clerk = Clerk {
             records,
             agent,
+            people,
             fixtures,
             start: Box::new(start),
             office,
@@ -342,6 +382,7 @@ impl Drop for Desk {
 struct Clerk {
     records: Arc<dyn Records>,
     agent: Arc<EmbeddedAgent>,
+    people: Option<Arc<People>>,
     fixtures: Vec<String>,
     start: Box<dyn Fn(line::Command) + Send>,
     office: Option<Office>,
@@ -476,6 +517,13 @@ impl Clerk {
                 if name.trim().is_empty() {
                     return;
                 }
+                if let Some(Err(failure)) =
+                    self.people.as_ref().map(|p| p.demand(Right::SeeUnits, "unit-looked-at", name.trim()))
+                {
+                    self.view.file = None;
+                    self.view.told = Told::Failed(failure);
+                    return;
+                }
                 match find(&*self.records, &name).map_err(records_failure) {
                     Ok(Some(unit)) => {
                         self.view.told = Told::Nothing;
@@ -505,8 +553,7 @@ impl Clerk {
                 }
             }
             Command::Office(command) => {
-                let Some(office) = &mut self.office else { return };
-                let told = match office.carry_out(command, &mut self.view.office) {
+                let told = match self.office(command) {
                     Ok(Told::Nothing) => None,
                     Ok(told) => Some(told),
                     Err(failure) => Some(Told::Failed(failure)),
@@ -517,16 +564,61 @@ impl Clerk {
                 self.look_around();
             }
             Command::SeeAlarm { id, operator } => {
-                if let Err(error) = self.records.see_alarm(id, &operator) {
-                    self.view.told = Told::Failed(records_failure(error));
+                let (records, operator) = (self.records.clone(), self.operator(&operator));
+                let seen = self.gate(Right::SeeUnits, ("alarm-seen", &id.to_string()), json!({}), || {
+                    records.see_alarm(id, &operator).map_err(records_failure)
+                });
+                if let Err(failure) = seen {
+                    self.view.told = Told::Failed(failure);
                 }
                 self.look_around();
             }
         }
     }
 
+    /// Orders and batches, through the gate.
+    fn office(&mut self, mut command: office::Command) -> Result<Told, Failure> {
+        let people = self.people.clone();
+        let Some(office) = &mut self.office else { return Ok(Told::Nothing) };
+        let Some(people) = people else { return office.carry_out(command, &mut self.view.office) };
+        if let Some(operator) = command.operator_mut() {
+            *operator = people.operator();
+        }
+        let need = office.need(&command)?;
+        let view = &mut self.view.office;
+        match need {
+            office::Need::Nothing => office.carry_out(command, view),
+            office::Need::Look(right) => {
+                people.demand(right, "looked", "")?;
+                office.carry_out(command, view)
+            }
+            office::Need::Act(right, action, subject, detail) => {
+                people.act(right, (action, &subject), detail, || office.carry_out(command, view))
+            }
+        }
+    }
+
+    /// The name for the records: behind a gate it is never what the window says.
+    fn operator(&self, told: &str) -> String {
+        self.people.as_ref().map_or_else(|| told.to_owned(), |people| people.operator())
+    }
+
+    fn gate<T>(
+        &self,
+        right: Right,
+        what: (&str, &str),
+        detail: serde_json::Value,
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match &self.people {
+            Some(people) => people.act(right, what, detail, work),
+            None => work(),
+        }
+    }
+
     fn decide(&mut self, decision: &Decision) -> Result<Told, Failure> {
         let Decision { unit, act, reason, operator, fixture } = decision;
+        let operator = &self.operator(operator);
         let row = self.records.unit(*unit).map_err(records_failure)?;
         let Some(row) = row else { return Err(not_found(&unit.to_string())) };
         let serial = &row.serial;
@@ -539,12 +631,12 @@ impl Clerk {
                 _ => ("Taking the order back", "has no open order; what the order did stays done"),
             };
             self.tell(Told::Working(format!("{working}: {serial}…")));
-            match act {
-                Act::Quarantine => agent.quarantine(*unit, reason, operator)?,
-                Act::Release => agent.release(*unit, reason, operator)?,
-                Act::Scrap => agent.scrap(*unit, reason, operator)?,
-                _ => agent.withdraw_reprovision(*unit, reason, operator)?,
-            }
+            self.gate(act.right(), (act.audit(), serial), json!({ "reason": reason }), || match act {
+                Act::Quarantine => agent.quarantine(*unit, reason, operator),
+                Act::Release => agent.release(*unit, reason, operator),
+                Act::Scrap => agent.scrap(*unit, reason, operator),
+                _ => agent.withdraw_reprovision(*unit, reason, operator),
+            })?;
             return Ok(Told::Done(format!("{serial} {done}")));
         };
         let wanted = |text: &str| Failure {
@@ -564,7 +656,9 @@ impl Clerk {
         }
         self.tell(Told::Working(format!("Ordering for {serial}…")));
         let new = NewReprovision { kind, reason: reason.clone(), operator: operator.clone(), region };
-        let order = agent.reprovision(*unit, new)?;
+        let detail = json!({ "kind": kind, "region": region, "reason": reason, "fixture": name });
+        let order =
+            self.gate(act.right(), (act.audit(), serial), detail, || agent.reprovision(*unit, new))?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;
         self.view.job = Some(Job { unit: *unit, serial: serial.clone(), fixture, order: order.id });
         let work = Work::reprovision(*unit, kind);

@@ -148,6 +148,8 @@ failure_codes! {
     UpdateRefused = 615, Fail, retry, "The unit does not start an update", "Try again in a minute; if it happens again hand it to QA";
     TooManyFailed = 616, Error, permanent, "Too many units failed, so the release was stopped", "Find out why the failed units failed, then start the release again: it goes on where it stopped";
 
+    HistoryBroken = 620, Error, permanent, "The history was changed behind the station's back", "Keep the files as they are, restore the last backup, and find out who had access to this PC";
+
     OtherUnit = 617, Fail, retry, "Another unit lies in the fixture than the one that was ordered", "Put the right unit in, then start it again";
 
     BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
@@ -160,6 +162,10 @@ failure_codes! {
 
     SerialsSpent = 618, Error, permanent, "The batch's serials are used up", "Close the batch; make one whose serial pattern has more digits";
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
+    NotAllowed = 810, Error, permanent, "This person may not do that", "Ask somebody who may";
+    LoginNeeded = 811, Error, retry, "Nobody is logged in", "Say who works here: --person NAME and the PIN, or log in at the window";
+    LoginFailed = 812, Error, retry, "Name, PIN or badge is wrong", "Try again; an admin gives a new PIN with keywright people pin NAME";
+    LockedOut = 813, Error, retry, "Too many wrong tries", "Wait, or ask an admin: keywright people unlock NAME";
 
     LabelTemplate = 901, Error, permanent, "The label's template can't be used", "Correct the template where the message points";
     PrinterMissing = 902, Error, permanent, "The order wants labels and the station has no label printer", "Write a [label] table into station.toml; docs/labels.md shows one";

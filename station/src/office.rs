@@ -10,10 +10,12 @@ use crate::desk::Told;
 use crate::failure::{Failure, FailureCode};
 use crate::label::{self, Printer};
 use crate::model::*;
-use crate::orders::{self, Checked, Draft, Known};
+use crate::orders::{self, Checked, Draft, Field, Known};
+use crate::people::Right;
 use crate::records::{OrderEvent, Records};
 use crate::secrets::Secret;
 use crate::station::{self, records_failure};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,6 +74,30 @@ pub enum Command {
         /// Who.
         operator: String,
     },
+}
+
+impl Command {
+    /// The name that it carries: behind a gate it is that of who is logged in.
+    pub(crate) const fn operator_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::NewOrder { operator, .. }
+            | Self::NewBatch { operator, .. }
+            | Self::SetState { operator, .. }
+            | Self::TakeList { operator }
+            | Self::TestLabel { operator } => Some(operator),
+            Self::Watch(_) | Self::Choose(_) | Self::ReadList(_) | Self::LeaveList => None,
+        }
+    }
+}
+
+/// What a command needs of whoever gives it.
+pub(crate) enum Need {
+    /// Everybody may.
+    Nothing,
+    /// It only looks, but not everybody may.
+    Look(Right),
+    /// It changes something: the right, and what the audit log says.
+    Act(Right, &'static str, String, serde_json::Value),
 }
 
 /// A batch in full.
@@ -178,6 +204,35 @@ impl Office {
         Ok(BatchFile { batch: batch.clone(), order, counts, events })
     }
 
+    /// What a command needs; the actions are those of the command line.
+    pub(crate) fn need(&self, command: &Command) -> Result<Need, Failure> {
+        Ok(match command {
+            Command::Watch(_) | Command::Choose(_) | Command::LeaveList => Need::Nothing,
+            Command::ReadList(_) => Need::Look(Right::ManageOrders),
+            Command::NewOrder { draft, product_key, .. } => {
+                let detail =
+                    json!({ "product_key": if product_key.is_some() { "the vendor's" } else { "drawn" } });
+                Need::Act(Right::ManageOrders, "po-created", draft.get(Field::Name).to_owned(), detail)
+            }
+            Command::NewBatch { order, draft, clone_of, .. } => {
+                let detail = json!({ "po": order, "clone_of": clone_of });
+                Need::Act(Right::ManageBatches, "batch-created", draft.get(Field::Batch).to_owned(), detail)
+            }
+            Command::SetState { batch, state, reason, .. } => {
+                let was = self.records.batch_by_name(batch).map_err(records_failure)?.state;
+                let (right, action) = state_right(was, *state);
+                Need::Act(right, action, batch.clone(), json!({ "reason": reason }))
+            }
+            Command::TakeList { .. } => {
+                let detail = json!({ "orders": self.list.len() });
+                Need::Act(Right::ManageOrders, "orders-imported", String::new(), detail)
+            }
+            Command::TestLabel { .. } => {
+                Need::Act(Right::PrintLabels, "label-test", String::new(), json!({}))
+            }
+        })
+    }
+
     fn known(&self) -> Result<Known, Failure> {
         Ok(Known {
             orders: self.records.list_product_orders().map_err(records_failure)?,
@@ -269,6 +324,17 @@ impl Office {
             }
         }
         Ok(Told::Nothing)
+    }
+}
+
+/// The right to bring a batch from one state to another, and what the audit log calls it.
+pub(crate) const fn state_right(was: BatchState, state: BatchState) -> (Right, &'static str) {
+    match (was, state) {
+        (BatchState::Closed, BatchState::Open) => (Right::ManageBatches, "batch-reopened"),
+        (BatchState::Closed, BatchState::Paused) => (Right::ManageBatches, "batch-paused"),
+        (_, BatchState::Open) => (Right::ApproveGate, "batch-opened"),
+        (_, BatchState::Paused) => (Right::PauseBatch, "batch-paused"),
+        (_, BatchState::Closed) => (Right::ManageBatches, "batch-closed"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! master     = Argon2id(passphrase, salt16, cost)                    (RFC 9106; cost and salt are stored beside it)
 //! seal key   = Expand(Extract("keywright/station/v1", master), "seal", 32)
 //! check      = Expand(Extract("keywright/station/v1", master), "check", 32)
+//! mac key    = Expand(Extract("keywright/station/v1", master), "mac", 32)
 //! sealed     = nonce24 ‖ XChaCha20-Poly1305(seal key, nonce, AAD, plaintext)
 //! AAD        = "keywright/seal/v1" ‖ three times (u32 length ‖ bytes): table, row, purpose
 //! ```
@@ -162,6 +163,11 @@ impl Passphrase {
     /// Takes over a text.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// Its text, to be kept as something else that is wiped.
+    pub(crate) fn into_text(self) -> Zeroizing<String> {
+        self.0
     }
 
     /// The public one of the demo.
@@ -402,6 +408,7 @@ impl SealFor<'_> {
 /// The station key, unlocked. Dropping it wipes it.
 pub struct StationKey {
     cipher: XChaCha20Poly1305,
+    mac: Secret<32>,
     recipe: KeyRecipe,
 }
 
@@ -415,15 +422,15 @@ impl StationKey {
     /// A new key: a fresh salt, this passphrase.
     pub fn create(passphrase: &Passphrase, cost: KdfCost) -> Result<Self, SecretsError> {
         let salt = random()?;
-        let (cipher, check) = Self::stretch(passphrase, cost, &salt)?;
-        Ok(Self { cipher, recipe: KeyRecipe { cost, salt, check } })
+        let (cipher, mac, check) = Self::stretch(passphrase, cost, &salt)?;
+        Ok(Self { cipher, mac, recipe: KeyRecipe { cost, salt, check } })
     }
 
     /// The key of a recipe.
     pub fn open(passphrase: &Passphrase, recipe: &KeyRecipe) -> Result<Self, SecretsError> {
-        let (cipher, check) = Self::stretch(passphrase, recipe.cost.check()?, &recipe.salt)?;
+        let (cipher, mac, check) = Self::stretch(passphrase, recipe.cost.check()?, &recipe.salt)?;
         if crypto::tags_equal(&check, &recipe.check) {
-            Ok(Self { cipher, recipe: recipe.clone() })
+            Ok(Self { cipher, mac, recipe: recipe.clone() })
         } else {
             Err(SecretsError::WrongPassphrase)
         }
@@ -433,7 +440,7 @@ impl StationKey {
         passphrase: &Passphrase,
         cost: KdfCost,
         salt: &[u8; 16],
-    ) -> Result<(XChaCha20Poly1305, [u8; 32]), SecretsError> {
+    ) -> Result<(XChaCha20Poly1305, Secret<32>, [u8; 32]), SecretsError> {
         let parameters = |e: argon2::Error| SecretsError::Parameters { detail: e.to_string() };
         let params =
             argon2::Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32)).map_err(parameters)?;
@@ -441,8 +448,19 @@ impl StationKey {
         let mut master = Zeroizing::new([0u8; 32]);
         argon.hash_password_into(passphrase.0.as_bytes(), salt, master.as_mut()).map_err(parameters)?;
         let seal = Zeroizing::new(crypto::derive(b"keywright/station/v1", master.as_ref(), &[b"seal"]));
+        let mac = Secret(crypto::derive(b"keywright/station/v1", master.as_ref(), &[b"mac"]));
         let check = crypto::derive(b"keywright/station/v1", master.as_ref(), &[b"check"]);
-        Ok((XChaCha20Poly1305::new((&*seal).into()), check))
+        Ok((XChaCha20Poly1305::new((&*seal).into()), mac, check))
+    }
+
+    /// A MAC that only this station can make, over parts of any length, for one purpose.
+    pub fn mac(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut message = Zeroizing::new(b"keywright/mac/v1".to_vec());
+        for part in std::iter::once(purpose.as_bytes()).chain(parts.iter().copied()) {
+            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            message.extend_from_slice(part);
+        }
+        crypto::hmac(self.mac.expose(), &[&message])
     }
 
     /// How to make it again from the passphrase.
@@ -619,6 +637,18 @@ mod tests {
         }
         assert!(key.open_sealed(ROW, &sealed[..30]).is_err());
         assert_ne!(key.seal(ROW, b"secret").unwrap(), sealed, "nonces are fresh");
+    }
+
+    #[test]
+    fn a_mac_is_of_its_purpose_its_parts_and_its_station() {
+        let key = key();
+        let mac = key.mac("p", &[b"ab", b"c"]);
+        assert_eq!(key.mac("p", &[b"ab", b"c"]), mac);
+        for other in [key.mac("q", &[b"ab", b"c"]), key.mac("p", &[b"a", b"bc"]), key.mac("p", &[b"abc"])] {
+            assert_ne!(other, mac);
+        }
+        let elsewhere = StationKey::create(&Passphrase::demo(), KdfCost::TEST).unwrap();
+        assert_ne!(elsewhere.mac("p", &[b"ab", b"c"]), mac, "another salt");
     }
 
     #[test]

@@ -23,11 +23,16 @@ use crate::desk::Desk;
 use crate::desk::Handles;
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
+#[cfg(feature = "hardware")]
+use crate::line;
 use crate::line::{Event, LineHandle};
 use crate::model::{BatchState, PoId, ProductOrder};
 #[cfg(feature = "hardware")]
-use crate::office::Office;
-use crate::records::{Attempt, Records, RecordsError, SqliteRecords};
+use crate::office::Office as OrderOffice;
+#[cfg(feature = "hardware")]
+use crate::people::office::Tools;
+use crate::people::{Office, People};
+use crate::records::{Attempt, Records, RecordsError, SqliteRecords, Verified};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -101,17 +106,6 @@ pub fn anchors_failure(error: AnchorsError) -> Failure {
         AnchorsError::Damaged { .. } => Failure::new(FailureCode::SecretsFailed, error),
         other => other.into(),
     }
-}
-
-/// Makes what is missing of root, region and agent; a station that was never set up gets its records and passphrase
-/// here.
-///
-/// # Errors
-/// As [`Station::open`], and `InvalidInput` for region 0.
-pub fn init_anchors(options: &Options, region: u32) -> Result<Shown, Failure> {
-    let records = options.open_records(&options.load_config()?)?;
-    let anchors = Anchors::init(&options.home, &records.station_key(), &[region]).map_err(anchors_failure)?;
-    Ok(anchors.show())
 }
 
 /// What the anchors are; no secrets.
@@ -277,7 +271,9 @@ pub struct Station {
     pub config: Config,
     /// Its records.
     pub records: Arc<SqliteRecords>,
-    /// Who works here.
+    /// Who works here, and what they may do.
+    pub people: Arc<People>,
+    /// The name that stands in every record: the person who is logged in, or what an open station was told.
     pub operator: String,
     /// Attempts that an earlier process left without an end; they were closed just now.
     pub interrupted: Vec<Attempt>,
@@ -309,6 +305,8 @@ impl Station {
         for attempt in &interrupted {
             tracing::warn!(attempt = attempt.id.0, fixture = %attempt.fixture, "interrupted when the station last stopped");
         }
+        let people = People::new(records.clone(), &options.operator)?;
+        people.set_auto_lock(config.auto_lock);
         let (mark, last_end) = Mark::leave(&options.home, now_ms());
         if let Some(end) = &last_end {
             let report = end.report.as_ref().map(|p| p.display().to_string());
@@ -323,12 +321,23 @@ impl Station {
             home: options.home.clone(),
             config,
             records: Arc::new(records),
-            operator: options.operator.clone(),
+            operator: people.operator(),
+            people: Arc::new(people),
             interrupted,
             last_end,
             mark,
             agent: OnceLock::new(),
         })
+    }
+
+    /// Makes what is missing of root, region and agent.
+    ///
+    /// # Errors
+    /// `InvalidInput` for region 0, `SecretsFailed`.
+    pub fn init_anchors(&self, region: u32) -> Result<Shown, Failure> {
+        let anchors =
+            Anchors::init(&self.home, &self.records.station_key(), &[region]).map_err(anchors_failure)?;
+        Ok(anchors.show())
     }
 
     /// The agent, embedded: it runs on this station's records and anchors. There is one in a process, with one set of brokers.
@@ -374,21 +383,37 @@ impl Station {
         Err(no_hardware())
     }
 
-    /// The line and QA's desk, as the window holds them.
+    /// The line, QA's desk and the office, as the window holds them; in front of line and desk is the gate.
     ///
     /// # Errors
     /// As [`Station::start_line`].
     #[cfg(feature = "hardware")]
-    pub fn start_window(&self) -> Result<Handles, Failure> {
+    pub fn start_window(&self) -> Result<(Handles, Office), Failure> {
         let agent = self.agent()?;
         let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
         let (home, records) = (self.home.clone(), self.records.clone());
         let read_key = Arc::new(move |path: &Path| read_product_key(&home, &records.station_key(), path));
-        let office = Office::new(self.records.clone(), self.config.clone(), agent.regions(), read_key);
+        let orders = OrderOffice::new(self.records.clone(), self.config.clone(), agent.regions(), read_key);
         let (start, events) = (line.commands(), line.subscribe());
-        let desk = Desk::with_office(self.records.clone(), agent, fixtures, start, events, Some(office))?;
-        Ok((Box::new(line), Box::new(desk)))
+        let gate = Some(self.people.clone());
+        let desk = Desk::behind(self.records.clone(), agent, fixtures, start, events, Some(orders), gate)?;
+        let (home, key) = (self.home.clone(), self.records.station_key());
+        let tools = Tools {
+            line: Box::new(line.commands()),
+            signer: Box::new(move || export_signer(&home, &key)),
+            folder: self.home.join("exports"),
+        };
+        let office = Office::new(self.people.clone(), tools)?;
+        // In front of the gate: who comes finds the station ready.
+        line.send(line::Command::SetOperator(self.operator.clone()));
+        // The batch that is open alone needs no picking.
+        let open: Vec<_> = self.records.list_batches().map_err(records_failure)?;
+        let open: Vec<_> = open.into_iter().filter(|b| b.state == BatchState::Open).collect();
+        if let [batch] = &open[..] {
+            line.send(line::Command::SelectBatch(batch.name.clone()));
+        }
+        Ok(((office.guard(Box::new(line)), Box::new(desk)), office))
     }
 
     /// A build without hardware has no line.
@@ -396,7 +421,7 @@ impl Station {
     /// # Errors
     /// Always.
     #[cfg(not(feature = "hardware"))]
-    pub fn start_window(&self) -> Result<Handles, Failure> {
+    pub fn start_window(&self) -> Result<(Handles, Office), Failure> {
         Err(no_hardware())
     }
 
@@ -443,24 +468,38 @@ impl Station {
     /// # Errors
     /// `SecretsFailed` if the sealed file is damaged or can't be written.
     pub fn export_signer(&self) -> Result<ExportSigner, Failure> {
-        let folder = self.home.join("anchors");
-        let file = SealedFile::at(folder.join("export.sealed"));
-        let key = self.records.station_key();
-        let seed = if file.path().exists() {
-            let bytes = file.read(&key).map_err(secrets_failure)?;
-            Secret::<32>::from_slice(&bytes).ok_or_else(|| {
-                secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() })
-            })?
-        } else {
-            let seed = Secret::<32>::random().map_err(secrets_failure)?;
-            std::fs::create_dir_all(&folder).map_err(|source| {
-                secrets_failure(SecretsError::File { path: folder.display().to_string(), source })
-            })?;
-            file.write(&key, seed.expose()).map_err(secrets_failure)?;
-            seed
-        };
-        Ok(ExportSigner::from_seed(seed.expose()))
+        export_signer(&self.home, &self.records.station_key())
     }
+}
+
+fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure> {
+    let folder = home.join("anchors");
+    let file = SealedFile::at(folder.join("export.sealed"));
+    let seed = if file.path().exists() {
+        let bytes = file.read(key).map_err(secrets_failure)?;
+        Secret::<32>::from_slice(&bytes).ok_or_else(|| {
+            secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() })
+        })?
+    } else {
+        let seed = Secret::<32>::random().map_err(secrets_failure)?;
+        std::fs::create_dir_all(&folder).map_err(|source| {
+            secrets_failure(SecretsError::File { path: folder.display().to_string(), source })
+        })?;
+        file.write(key, seed.expose()).map_err(secrets_failure)?;
+        seed
+    };
+    Ok(ExportSigner::from_seed(seed.expose()))
+}
+
+/// Looks at every row of both histories, whoever asks.
+///
+/// # Errors
+/// As [`Station::open`]; what is broken is in the answer.
+pub fn verify_histories(options: &Options) -> Result<Verified, Failure> {
+    if !options.has_records() {
+        return Err(Failure::new(FailureCode::RecordsFailed, "there is no database yet"));
+    }
+    options.open_records(&options.load_config()?)?.verify_all().map_err(records_failure)
 }
 
 /// The secret half of [`Station::key_recipient`]; drawn and sealed at first use.
@@ -596,12 +635,16 @@ pub fn preflight(options: &Options) -> Preflight {
         }
         Err(error) => return unopened(records_failure(error), None, unknown("the database does not open")),
     };
-    let database = records
-        .verify_history()
-        .map(|events| {
-            format!("{}: sound, {events} events, history unbroken", options.records_path().display())
-        })
-        .map_err(records_failure);
+    let database =
+        records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
+            Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
+            None => Ok(format!(
+                "{}: sound, {} events and {} audit rows, histories unbroken",
+                options.records_path().display(),
+                found.events,
+                found.audit
+            )),
+        });
     let newest_ms = records.list_batches().ok().and_then(|batches| {
         batches
             .iter()

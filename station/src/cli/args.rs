@@ -3,6 +3,7 @@
 
 use crate::export::{Delimiter, Format};
 use crate::model::LabelPolicy;
+use crate::people::Role;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -49,9 +50,15 @@ pub struct Global {
     /// Use the public demo passphrase: for trying out only, it protects nothing
     #[arg(long, global = true, conflicts_with = "passphrase_fd")]
     pub demo: bool,
-    /// Who works here; stands in every record [default: the system's user]
+    /// Who works here, on a station without people; stands in every record [default: the system's user]
     #[arg(long, global = true, value_name = "NAME", env = "KEYWRIGHT_OPERATOR")]
     pub operator: Option<String>,
+    /// Who works here, on a station with people; the PIN is asked for, or comes from --pin-file or KEYWRIGHT_PIN
+    #[arg(long, global = true, value_name = "NAME", env = "KEYWRIGHT_PERSON")]
+    pub person: Option<String>,
+    /// The PIN of --person, the first line of this file
+    #[arg(long, global = true, value_name = "FILE", requires = "person")]
+    pub pin_file: Option<PathBuf>,
     /// More on standard error: -v what happens, -vv details
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -89,6 +96,12 @@ pub enum Command {
     /// The station passphrase in the system's keyring
     #[command(subcommand)]
     Passphrase(Passphrase),
+    /// Who works here, and what they may do
+    #[command(subcommand)]
+    People(People),
+    /// What people did, and whether the histories are whole
+    #[command(subcommand)]
+    Audit(Audit),
     /// Save the whole station to one file; work goes on meanwhile
     Backup(Backup),
     /// Put a backup in the place of a station, or into an empty home
@@ -645,6 +658,115 @@ pub enum Passphrase {
     Store,
     /// Take it out of the keyring
     Forget,
+}
+
+/// `keywright people …`
+#[derive(Debug, Subcommand)]
+pub enum People {
+    /// Add a person; the first one is the admin, and from then on every command wants a person
+    #[command(after_help = "\
+A technician's PIN has at least 4 characters, every other role's at least 6. It is asked for twice, or it is the first line of
+--new-pin-file, or it is in KEYWRIGHT_NEW_PIN. It is never an argument: other users of the PC can read those.
+
+Examples:
+  keywright people add \"Ana Petrović\" --role admin
+  keywright --person Ana people add Tom --role technician --badge")]
+    Add {
+        /// The name in every record; it never changes
+        name: String,
+        /// technician, qa, vendor or admin
+        #[arg(long)]
+        role: Role,
+        /// The new person's PIN, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        new_pin_file: Option<PathBuf>,
+        /// Scan a badge for them
+        #[arg(long, conflicts_with = "badge_file")]
+        badge: bool,
+        /// Their badge, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        badge_file: Option<PathBuf>,
+    },
+    /// Everybody, and who is locked out
+    List,
+    /// Give a person another role; a technician needs a longer PIN with it
+    Role {
+        /// Whom
+        name: String,
+        /// technician, qa, vendor or admin
+        role: Role,
+        /// A new PIN with it, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        new_pin_file: Option<PathBuf>,
+    },
+    /// Give a person a new PIN; a lock-out ends with it. Everybody may change their own
+    Pin {
+        /// Whose
+        name: String,
+        /// The new PIN, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        new_pin_file: Option<PathBuf>,
+    },
+    /// Give a person a badge: it is scanned
+    Badge {
+        /// Whose
+        name: String,
+        /// The badge, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        badge_file: Option<PathBuf>,
+        /// Take the badge away
+        #[arg(long, conflicts_with = "badge_file")]
+        remove: bool,
+    },
+    /// Switch a person off: they can't log in any more, their records stay
+    Deactivate {
+        /// Whom
+        name: String,
+    },
+    /// Let a person that was switched off log in again
+    Activate {
+        /// Whom
+        name: String,
+    },
+    /// End a lock-out after too many wrong PINs
+    Unlock {
+        /// Whose
+        name: String,
+    },
+}
+
+/// `keywright audit …`
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// What people did, newest first
+    List {
+        /// Only of people whose name contains this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        by: String,
+        /// Only actions that contain this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        action: String,
+        /// Only about batches, orders, units and people whose name contains this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        subject: String,
+        /// At most so many rows; 0: all
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        count: u32,
+    },
+    /// Look at every row of the audit log and of the units' history; says where one does not fit
+    Verify,
+    /// Write the audit log to a file, signed as lists are
+    #[command(after_help = "\
+One JSON object per line, oldest first. Beside it: the signature (.sig) and the public key (export.pub.pem).
+
+Examples:
+  keywright --person Ana audit export --out audit-2026-11.jsonl
+  keywright verify audit-2026-11.jsonl --key export.pub.pem")]
+    Export {
+        /// The file; it must not exist
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 /// `keywright window`

@@ -1,7 +1,7 @@
 //! The command line: what scripts and manufacturing execution systems call.
 //!
 //! Code map: [`args`] has the words, [`output`] what is said and the exit codes, [`line`] runs units, [`doctor`] is the
-//! preflight; the short commands are here. `docs/cli.md` is the promise to scripts.
+//! preflight, `people` the gate that every state-changing command goes through; the short commands are here. `docs/cli.md` is the promise to scripts.
 //!
 //! Invariants:
 //! - Standard output holds results only; with `--json` it is one object per line and nothing else.
@@ -15,12 +15,14 @@ pub mod line;
 pub mod logging;
 mod orders;
 pub mod output;
+mod people;
 mod qa;
 
 use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
+use crate::people::Right;
 use crate::records::{NewBatch, NewProductOrder, Records};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
@@ -98,17 +100,36 @@ fn run(cli: &Cli, out: Out) -> Done {
     }
     match &cli.command {
         #[cfg(feature = "gui")]
-        None => window(&options, &args::Window::default()),
+        None => window(&options, global, &args::Window::default()),
         #[cfg(not(feature = "gui"))]
         None => no_window(),
         #[cfg(feature = "gui")]
-        Some(Command::Window(args)) => window(&options, args),
-        Some(Command::Line(args::Line::Run(args))) => line::run(&Station::open(&options)?, args, out),
+        Some(Command::Window(args)) => window(&options, global, args),
         Some(Command::Line(args::Line::Fixtures)) => line::fixtures(&options, out),
-        Some(Command::Batch(command)) => batch(&Station::open(&options)?, command, out),
-        Some(Command::Po(command)) => po(&Station::open(&options)?, command, out),
-        Some(Command::Unit(args::Unit::Show { unit })) => unit_show(&Station::open(&options)?, unit, out),
-        Some(Command::Unit(args::Unit::Rekey { key, below, by_wake, campaign })) => {
+        Some(Command::Anchors(args::Anchors::Show)) => {
+            Ok(show_anchors(&station::show_anchors(&options)?, out))
+        }
+        Some(Command::Restore(args)) => {
+            people::before_restore(&options, global, &args.file)?;
+            backup::restore(&options, args, out)
+        }
+        Some(Command::Audit(args::Audit::Verify)) => people::verify(&options, out),
+        Some(Command::Passphrase(command)) => passphrase(&options, command, out),
+        Some(Command::Doctor) => doctor::run(&options, out),
+        Some(Command::DemoRecipient) => demo_recipient(&options, out),
+        Some(Command::Verify(_) | Command::ImportCheck(_)) => Ok(Exit::Pass),
+        Some(command) => people::through_gate(&options, global, command, out),
+    }
+}
+
+/// What the commands behind the gate do; `people` says who may.
+fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
+    match command {
+        Command::Line(args::Line::Run(args)) => line::run(station, args, out),
+        Command::Batch(command) => batch(station, command, out),
+        Command::Po(command) => po(station, command, out),
+        Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Rekey { key, below, by_wake, campaign }) => {
             let update = Update {
                 agent_key: *key != args::WhichKey::Cloud,
                 cloud_key: *key != args::WhichKey::Agent,
@@ -116,41 +137,28 @@ fn run(cli: &Cli, out: Out) -> Done {
                 below: *below,
                 by_wake: *by_wake,
             };
-            line::update(&Station::open(&options)?, campaign, update, out)
+            line::update(station, campaign, update, out)
         }
-        Some(Command::Unit(args::Unit::Move { cloud, campaign })) => {
-            let station = Station::open(&options)?;
+        Command::Unit(args::Unit::Move { cloud, campaign }) => {
             let url = station.config.cloud_named(cloud)?.url.clone();
-            line::update(
-                &station,
-                campaign,
-                Update { cloud_key: true, cloud: Some(url), ..Update::default() },
-                out,
-            )
+            let update = Update { cloud_key: true, cloud: Some(url), ..Update::default() };
+            line::update(station, campaign, update, out)
         }
-        Some(Command::Unit(args::Unit::Reprovision(args))) => {
-            qa::reprovision(&Station::open(&options)?, args, out)
+        Command::Unit(args::Unit::Reprovision(args)) => qa::reprovision(station, args, out),
+        Command::Unit(args::Unit::Quarantine(args)) => qa::quarantine(station, args, out),
+        Command::Unit(args::Unit::Release(args)) => qa::release(station, args, out),
+        Command::Unit(args::Unit::Scrap(args)) => qa::scrap(station, args, out),
+        Command::Alarms(args) => qa::alarms(station, args, out),
+        Command::Export(args) => export_batch(station, args, out),
+        Command::Anchors(args::Anchors::Init { region }) => {
+            Ok(show_anchors(&station.init_anchors(*region)?, out))
         }
-        Some(Command::Unit(args::Unit::Quarantine(args))) => {
-            qa::quarantine(&Station::open(&options)?, args, out)
-        }
-        Some(Command::Unit(args::Unit::Release(args))) => qa::release(&Station::open(&options)?, args, out),
-        Some(Command::Unit(args::Unit::Scrap(args))) => qa::scrap(&Station::open(&options)?, args, out),
-        Some(Command::Label(command)) => label::run(&Station::open(&options)?, command, out),
-        Some(Command::Alarms(args)) => qa::alarms(&Station::open(&options)?, args, out),
-        Some(Command::Export(args)) => export_batch(&Station::open(&options)?, args, out),
-        Some(Command::Anchors(args::Anchors::Init { region })) => {
-            Ok(show_anchors(&station::init_anchors(&options, *region)?, out))
-        }
-        Some(Command::Anchors(args::Anchors::Show)) => {
-            Ok(show_anchors(&station::show_anchors(&options)?, out))
-        }
-        Some(Command::Passphrase(command)) => passphrase(&options, command, out),
-        Some(Command::Backup(args)) => backup::make(&Station::open(&options)?, args, out),
-        Some(Command::Restore(args)) => backup::restore(&options, args, out),
-        Some(Command::Doctor) => doctor::run(&options, out),
-        Some(Command::DemoRecipient) => demo_recipient(&options, out),
-        Some(Command::Verify(_) | Command::ImportCheck(_)) => Ok(Exit::Pass),
+        Command::Label(command) => label::run(station, command, out),
+        Command::People(command) => people::people(station, command, out),
+        Command::Audit(command) => people::audit(station, command, out),
+        Command::Backup(args) => backup::make(station, args, out),
+        // The rest needs no station, and was done before.
+        _ => Ok(Exit::Pass),
     }
 }
 
@@ -182,9 +190,8 @@ fn options(global: &Global) -> Result<station::Options, CliError> {
 }
 
 #[cfg(feature = "gui")]
-fn window(options: &station::Options, args: &args::Window) -> Done {
+fn window(options: &station::Options, global: &Global, args: &args::Window) -> Done {
     use crate::gui;
-    use crate::line::Command as Order;
     // Before the station is opened: without a display there is nothing to open it for.
     let shown = |error: gui::GuiError| Failure {
         code: FailureCode::InvalidInput,
@@ -195,16 +202,13 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
     if !gui::display_named(|name| std::env::var_os(name)) {
         return Err(CliError { failure: shown(gui::GuiError::NoDisplay), exit: Exit::Usage });
     }
-    let station = Station::open(options)?;
-    let (line, desk) = station.start_window()?;
-    let _backups = station.keep_backups()?;
-    line.send(Order::SetOperator(station.operator.clone()));
-    // The batch that is open alone needs no picking.
-    let open: Vec<_> =
-        station.records.list_batches()?.into_iter().filter(|b| b.state == BatchState::Open).collect();
-    if let [batch] = &open[..] {
-        line.send(Order::SelectBatch(batch.name.clone()));
+    let mut station = Station::open(options)?;
+    if global.person.is_some() {
+        // A window that is opened for somebody opens with them; any other opens locked.
+        people::log_in(&mut station, global)?;
     }
+    let (handles, office) = station.start_window()?;
+    let _backups = station.keep_backups()?;
     let usual = gui::Options::default();
     let window = gui::Options {
         title: format!("Keywright: {}{}", station.config.name, if options.demo { " (demo)" } else { "" }),
@@ -225,7 +229,8 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         file: Some(crate::settings::StationFile::new(options.config_path())),
         settings: false,
     };
-    gui::run(line, desk, window).map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
+    gui::run(handles, Some(Box::new(office)), window)
+        .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
 
@@ -277,6 +282,9 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
     let show = |batch: &Batch| batch_object(station, batch, &orders).map(batch_row);
     let set = |name: &str, state: BatchState, reason: &str| -> Done {
         let batch = records.batch_by_name(name)?;
+        if batch.state == BatchState::Closed && state != BatchState::Closed {
+            station.people.demand(Right::ManageBatches, "batch-reopened", name)?;
+        }
         records.set_batch_state(batch.id, state, &station.operator, reason)?;
         let row = show(&records.batch_by_name(name)?)?;
         out.say(&row.1, format_args!("batch {name} is {}", state.as_str()));

@@ -37,6 +37,12 @@ pub struct CliError {
 /// What a command gives back.
 pub type Done = Result<Exit, CliError>;
 
+impl crate::people::gate::AsFailure for CliError {
+    fn code(&self) -> FailureCode {
+        self.failure.code
+    }
+}
+
 impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
         let exit = exit_of(failure.code);
@@ -62,6 +68,10 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::Scrapped
         | C::NameTaken
         | C::WrongPassphrase
+        | C::NotAllowed
+        | C::LoginNeeded
+        | C::LoginFailed
+        | C::LockedOut
         | C::ExportForged
         | C::ExportUnreadable => Exit::Refused,
         _ => Exit::Station,

@@ -14,6 +14,7 @@ use crate::label::{self, LabelCode};
 use crate::model::{Batch, BatchState, LabelPolicy, ProductOrder};
 use crate::office::{BatchFile, Command, ListView};
 use crate::orders::{self, Draft, Field, FieldError, Known};
+use crate::people::Right;
 use crate::records::serial::Pattern;
 use egui::{Color32, Rect, RichText, Sense, Stroke, Ui, UiBuilder, Vec2, pos2, vec2};
 use std::path::PathBuf;
@@ -101,6 +102,16 @@ fn operator(seen: Seen<'_>) -> Option<&'static str> {
     seen.line.operator.is_empty().then_some(tr!("need-operator"))
 }
 
+/// Why whoever is there can't do this.
+fn off(seen: Seen<'_>, right: Right) -> Option<&'static str> {
+    seen.people.refusal(right).map(super::people_view::reason).or_else(|| operator(seen))
+}
+
+/// The right to bring a batch to a state.
+fn right(file: &BatchFile, state: BatchState) -> Right {
+    crate::office::state_right(file.batch.state, state).0
+}
+
 /// The view below the header.
 pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     let p = palette(ui.ctx());
@@ -112,22 +123,24 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
         ui.horizontal_centered(|ui| {
             ui.label(title(tr!("batches-title"), 18.0, p));
             ui.add_space(12.0);
-            if press(ui, tr!("batches-new-order"), None) {
+            let orders = seen.people.refusal(Right::ManageOrders).map(super::people_view::reason);
+            let batches = seen.people.refusal(Right::ManageBatches).map(super::people_view::reason);
+            if press(ui, tr!("batches-new-order"), orders) {
                 view.batches.wizard = Some(Wizard::default());
             }
             let none = known.orders.is_empty().then_some(tr!("batches-no-order-yet"));
-            if press(ui, tr!("batches-new-batch"), none) {
+            if press(ui, tr!("batches-new-batch"), batches.or(none)) {
                 let order = seen.desk.office.file.as_ref().map(|f| f.order.name.clone());
                 let order = order.or_else(|| known.orders.first().map(|o| o.name.clone()));
                 view.batches.wizard = Some(Wizard { order, ..Wizard::default() });
             }
-            if press(ui, tr!("batches-import"), None) {
+            if press(ui, tr!("batches-import"), orders) {
                 view.batches.import = Some(String::new());
             }
             let printer = seen.desk.office.printer.as_ref();
             let off = match printer {
                 Some(Err(_)) => Some(tr!("batches-no-printer")),
-                _ => operator(seen),
+                _ => off(seen, Right::PrintLabels),
             };
             if press(ui, tr!("batches-test-label"), off) {
                 office(out, Command::TestLabel { operator: seen.line.operator.clone() });
@@ -230,35 +243,36 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
     );
     ui.label(title(balance, 15.0, p));
     ui.horizontal_wrapped(|ui| {
-        let off = operator(seen);
+        let off = |state| off(seen, right(file, state));
         let mut want = |state| {
             let (batch, reason) = (batch.name.clone(), String::new());
             view.batches.ask = Some(Ask { batch, state, reason });
         };
         match batch.state {
             BatchState::Open => {
-                if press(ui, tr!("batches-pause"), off) {
+                if press(ui, tr!("batches-pause"), off(BatchState::Paused)) {
                     want(BatchState::Paused);
                 }
-                if press(ui, tr!("batches-close"), off) {
+                if press(ui, tr!("batches-close"), off(BatchState::Closed)) {
                     want(BatchState::Closed);
                 }
             }
             BatchState::Paused => {
-                if press(ui, tr!("batches-resume"), off) {
+                if press(ui, tr!("batches-resume"), off(BatchState::Open)) {
                     want(BatchState::Open);
                 }
-                if press(ui, tr!("batches-close"), off) {
+                if press(ui, tr!("batches-close"), off(BatchState::Closed)) {
                     want(BatchState::Closed);
                 }
             }
             BatchState::Closed => {
-                if press(ui, tr!("batches-reopen"), off) {
+                if press(ui, tr!("batches-reopen"), off(BatchState::Open)) {
                     want(BatchState::Open);
                 }
             }
         }
-        if press(ui, tr!("batches-clone"), None) {
+        let may = |right| seen.people.refusal(right).map(super::people_view::reason);
+        if press(ui, tr!("batches-clone"), may(Right::ManageBatches)) {
             view.batches.wizard = Some(Wizard {
                 order: Some(order.name.clone()),
                 clone_of: Some(batch.name.clone()),
@@ -266,7 +280,7 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
                 key_file: String::new(),
             });
         }
-        if press(ui, tr!("batches-clone-order"), None) {
+        if press(ui, tr!("batches-clone-order"), may(Right::ManageOrders)) {
             let draft = Draft::like(order, &seen.desk.office.known.clouds);
             view.batches.wizard =
                 Some(Wizard { clone_of: Some(order.name.clone()), draft, ..Wizard::default() });
@@ -632,7 +646,7 @@ fn ask(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palet
         ),
         BatchState::Open => (tr!("ask-resume", name = name.as_str()), numbers, tr!("ask-resume-go")),
     };
-    let off = match operator(seen) {
+    let off = match off(seen, right(file, question.state)) {
         Some(why) => Some(why),
         None if again && question.reason.trim().is_empty() => Some(tr!("ask-why")),
         None => None,

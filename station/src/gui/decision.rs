@@ -50,6 +50,9 @@ pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) 
     if state == UnitState::Scrapped {
         return Some(tr!("refusal-scrapped").into());
     }
+    if let Some(why) = seen.people.refusal(act.right()) {
+        return Some(super::people_view::reason(why).into());
+    }
     if seen.line.operator.is_empty() {
         return Some(tr!("alarms-who").into());
     }

@@ -2,6 +2,7 @@
 
 use super::icons::{self, Icon};
 use super::line_view::{Picker, Tab, ViewState};
+use super::lock_screen;
 use super::shell::{self, Asked, Seen};
 use super::state;
 use super::theme::{Palette, palette, regular, strong};
@@ -9,6 +10,7 @@ use super::widgets::{self, Button, Loud};
 use crate::i18n::{number, tr};
 use crate::line::{Command, Snapshot};
 use crate::model::{Batch, BatchState};
+use crate::people::Right;
 use egui::{
     Align2, Color32, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
 };
@@ -137,7 +139,7 @@ fn two_lines(
 }
 
 /// Which view is shown; pressed to show the other.
-fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
+fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let half = rect.width() / 3.0;
     for (i, (tab, name, hint)) in [
@@ -150,24 +152,31 @@ fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
     {
         let place =
             Rect::from_min_size(pos2(rect.left() + half * i as f32, rect.top()), vec2(half, rect.height()));
-        let response = ui.interact(place, ui.scope_id().with(("tab", name)), Sense::click());
+        let off = match tab {
+            Tab::Units => seen.people.refusal(Right::SeeUnits),
+            Tab::Batches => seen.people.refusal(Right::PauseBatch),
+            _ => None,
+        };
+        let off = off.map(super::people_view::reason);
+        let sense = if off.is_none() { Sense::click() } else { Sense::hover() };
+        let response = ui.interact(place, ui.scope_id().with(("tab", name)), sense);
         let shown = view.tab == tab;
-        response.widget_info(|| WidgetInfo::selected(Role::Tab, true, shown, name));
+        response.widget_info(|| WidgetInfo::selected(Role::Tab, off.is_none(), shown, name));
         let knob = place.shrink(3.0);
         let ink = if shown {
             ui.painter().rect_filled(knob, 7.0, p.running.solid);
             p.running.on_solid
         } else {
-            if response.hovered() {
+            if response.hovered() && off.is_none() {
                 ui.painter().rect_filled(knob, 7.0, p.hover);
             }
-            p.text
+            if off.is_none() { p.text } else { p.muted }
         };
         ui.painter().text(place.center(), Align2::CENTER_CENTER, name, strong(14.5), ink);
         if response.has_focus() {
             widgets::focus_ring(ui, knob, 7.0, p);
         }
-        if response.on_hover_text(hint).clicked() {
+        if response.on_hover_text(off.unwrap_or(hint)).clicked() {
             shell::turn_to(tab, view);
         }
     }
@@ -214,7 +223,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         pos2(left, row.center().y - 19.0),
         vec2(if narrow { 190.0 } else { 216.0 }, 38.0),
     );
-    tabs(ui, choice, view, p);
+    tabs(ui, choice, seen, view, p);
     left = choice.right() + 12.0;
 
     let width = match (tight, narrow) {
@@ -264,15 +273,17 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         view.help = !view.help;
     }
     if view.has_settings {
+        let off = seen.people.refusal(Right::Settings).map(super::people_view::reason);
         let settings = Button {
             text: "",
             name: tr!("header-settings"),
             icon: Some(Icon::Gear),
             loud: Loud::Quiet,
-            enabled: true,
+            enabled: off.is_none(),
             size: 14.0,
         };
-        if settings.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-settings-hint")).clicked() {
+        let hint = off.unwrap_or(tr!("header-settings-hint"));
+        if settings.show(ui, place(42.0, 36.0)).on_hover_text(hint).clicked() {
             super::settings_view::toggle(view, out);
         }
     }
@@ -291,16 +302,17 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             view.toggle_theme(ui.ctx());
         }
     }
-    let who = if snapshot.operator.is_empty() { tr!("header-nobody") } else { snapshot.operator.as_str() };
+    let (what, who, role) = lock_screen::chip(seen);
     let width = match (tight, narrow) {
         (true, _) => 44.0,
         (_, true) => 140.0,
         _ => 158.0,
     };
     let operator = place(width, row.height());
-    let response =
-        two_lines(ui, operator, tr!("header-operator"), who, tr!("header-operator"), Some(Icon::Person), p);
-    if response.clicked() {
+    let response = two_lines(ui, operator, what, &who, &role, Some(Icon::Person), p);
+    if response.clicked() && seen.people.who().is_some() {
+        view.people.menu = !view.people.menu;
+    } else if response.clicked() {
         view.operator = if view.operator.is_none() { Some(snapshot.operator.clone()) } else { None };
     }
     right_of(&mut right, 6.0);
@@ -351,13 +363,23 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if view.operator.is_some() {
         name_operator(ui, operator, view, &mut out.line, p);
     }
+    if view.people.menu {
+        lock_screen::menu(ui, operator, seen, view, out, p);
+    }
 }
 
 fn right_of(right: &mut f32, gap: f32) {
     *right -= gap;
 }
 
-fn popup(ui: &Ui, name: &str, at: egui::Pos2, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> Rect {
+pub(super) fn popup(
+    ui: &Ui,
+    name: &str,
+    at: egui::Pos2,
+    width: f32,
+    p: &Palette,
+    add: impl FnOnce(&mut Ui),
+) -> Rect {
     egui::Area::new(Id::unique(name))
         .order(egui::Order::Foreground)
         .fade_in(false)
@@ -385,7 +407,7 @@ fn popup(ui: &Ui, name: &str, at: egui::Pos2, width: f32, p: &Palette, add: impl
 }
 
 /// Whether a press landed outside the popup and outside what opened it.
-fn pressed_outside(ui: &Ui, popup: Rect, opener: Rect) -> bool {
+pub(super) fn pressed_outside(ui: &Ui, popup: Rect, opener: Rect) -> bool {
     ui.input(|i| {
         i.pointer.any_pressed()
             && i.pointer.interact_pos().is_some_and(|at| !popup.contains(at) && !opener.contains(at))

@@ -7,6 +7,7 @@ use super::Theme;
 use super::batches_view::BatchesState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::people_view::PeopleState;
 use super::settings_view::SettingsState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
@@ -37,6 +38,10 @@ pub enum Tab {
     Line,
     /// One unit: what QA does with it.
     Units,
+    /// Who works here.
+    People,
+    /// What people did.
+    Audit,
     /// Orders and batches.
     Batches,
 }
@@ -68,6 +73,8 @@ pub struct ViewState {
     pub alarms: bool,
     /// The Units view.
     pub units: UnitsState,
+    /// Lock screen, people and audit log.
+    pub people: PeopleState,
     /// Orders and batches.
     pub batches: BatchesState,
     /// What a scanner has typed of a label so far.
@@ -97,6 +104,7 @@ impl Default for ViewState {
             tab: Tab::Line,
             alarms: false,
             units: UnitsState::default(),
+            people: PeopleState::default(),
             batches: BatchesState::default(),
             scan: String::new(),
             language: Language::English,
@@ -509,14 +517,16 @@ pub(crate) mod tests {
     use crate::failure::FailureCode;
     use crate::line::{FixtureView, Step};
     use crate::model::Outcome;
+    use crate::people::office;
     use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
 
     /// The view over one snapshot, with what it asked for.
     pub(crate) struct World {
         pub(crate) snapshot: Snapshot,
         pub(crate) desk: desk::Snapshot,
+        pub(crate) people: office::Snapshot,
         pub(crate) view: ViewState,
-        asked: Asked,
+        pub(crate) asked: Asked,
     }
 
     impl World {
@@ -533,6 +543,7 @@ pub(crate) mod tests {
         let world = World {
             snapshot,
             desk: desk::Snapshot::default(),
+            people: office::Snapshot::default(),
             view: ViewState::default(),
             asked: Asked::default(),
         };
@@ -544,10 +555,12 @@ pub(crate) mod tests {
             .with_context_setup(theme::install)
             .build_ui_state(
                 |ui, world: &mut World| {
-                    let seen = Seen { line: &world.snapshot, desk: &world.desk };
+                    let seen = Seen { line: &world.snapshot, desk: &world.desk, people: &world.people };
                     let asked = window_view(ui, seen, &mut world.view);
                     world.asked.line.extend(asked.line);
                     world.asked.desk.extend(asked.desk);
+                    world.asked.people.extend(asked.people);
+                    world.asked.touched |= asked.touched;
                 },
                 world,
             );

@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -11,12 +11,15 @@
 //! - A frame is painted because something changed, a key was pressed, or a clock on the screen moved on; an idle
 //!   window paints nothing.
 
+mod audit_view;
 mod batches_view;
 mod decision;
 mod header;
 mod icons;
 mod layout;
 mod line_view;
+mod lock_screen;
+mod people_view;
 mod said;
 mod scan_view;
 pub mod scripted;
@@ -29,9 +32,12 @@ mod units_view;
 mod widgets;
 
 pub use crate::config::Theme;
+pub use audit_view::AuditState;
 pub use batches_view::BatchesState;
 pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
+pub use lock_screen::LockState;
+pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
 pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
@@ -41,6 +47,8 @@ pub use units_view::UnitsState;
 use crate::desk::{self, DeskHandle, Handles};
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
+use crate::people::Right;
+use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
@@ -167,7 +175,11 @@ pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
 ///
 /// # Errors
 /// See [`GuiError`]; nothing was sent to the line then.
-pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Options) -> Result<(), GuiError> {
+pub fn run(
+    handles: Handles,
+    people: Option<Box<dyn PeopleHandle>>,
+    options: Options,
+) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
         return Err(GuiError::NoDisplay);
     }
@@ -191,7 +203,8 @@ pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Option
                 .as_ref()
                 .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
-            Ok(Box::new(Window::new(&creation.egui_ctx, (line, desk), options, rhythm)))
+            let ctx = &creation.egui_ctx;
+            Ok(Box::new(Window::new(ctx, handles, options, rhythm).with_people(ctx, people)))
         }),
     )
     .map_err(|error| match error {
@@ -213,8 +226,10 @@ const ICON: &[u8] = include_bytes!("../../../assets/icons/keywright.png");
 pub struct Window {
     line: Box<dyn LineHandle>,
     desk: Box<dyn DeskHandle>,
+    people: Option<Box<dyn PeopleHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
+    office: Arc<office::Snapshot>,
     view: ViewState,
     zoom: f32,
     pictures: PathBuf,
@@ -247,6 +262,18 @@ impl FrameClock {
     }
 }
 
+/// Asks for a frame from another thread, at the window's rhythm.
+fn waker(ctx: &Context, clock: &Arc<FrameClock>, rhythm: Rhythm) -> Box<dyn Fn() + Send + Sync> {
+    let (ctx, clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(clock));
+    Box::new(move || {
+        let Some(clock) = clock.upgrade() else { return };
+        match rhythm.frame.checked_sub(clock.since_last()) {
+            Some(wait) if !wait.is_zero() => ctx.request_repaint_after(wait),
+            _ => ctx.request_repaint(),
+        }
+    })
+}
+
 impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
     pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
@@ -258,24 +285,17 @@ impl Window {
             o.fallback_theme = egui::Theme::Dark;
         });
         let clock = Arc::new(FrameClock { start: Instant::now(), last: AtomicU64::new(0) });
-        let waker = || {
-            let (ctx, clock): (_, Weak<FrameClock>) = (ctx.clone(), Arc::downgrade(&clock));
-            Box::new(move || {
-                let Some(clock) = clock.upgrade() else { return };
-                match rhythm.frame.checked_sub(clock.since_last()) {
-                    Some(wait) if !wait.is_zero() => ctx.request_repaint_after(wait),
-                    _ => ctx.request_repaint(),
-                }
-            })
-        };
-        line.on_change(waker());
-        desk.on_change(waker());
+        let waker = |clock: &Arc<FrameClock>| waker(ctx, clock, rhythm);
+        line.on_change(waker(&clock));
+        desk.on_change(waker(&clock));
         let (writer, written) = channel();
         Self {
             snapshot: line.snapshot(),
             file: desk.snapshot(),
             line,
             desk,
+            people: None,
+            office: Arc::default(),
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -301,12 +321,25 @@ impl Window {
         }
     }
 
+    /// The same with people: a lock screen, and views for those who look after the station.
+    pub fn with_people(mut self, ctx: &Context, people: Option<Box<dyn PeopleHandle>>) -> Self {
+        if let Some(people) = &people {
+            people.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.office = people.snapshot();
+        }
+        self.people = people;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
+        if let Some(people) = &self.people {
+            self.office = people.snapshot();
+        }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -347,6 +380,15 @@ impl Window {
     fn grant(&mut self, wish: Wish, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
         let Some(file) = &self.toml else { return };
+        if let (Some(people), Wish::Open | Wish::Save) = (&self.people, &wish) {
+            let action = if wish == Wish::Save { "settings-changed" } else { "settings-opened" };
+            if let Err(failure) = people.permit(Right::Settings, action) {
+                let (sentence, remedy) = i18n::failure(&failure);
+                self.view.settings = None;
+                self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+                return;
+            }
+        }
         match (wish, &mut self.view.settings) {
             (Wish::Open | Wish::Reload, shown) => match (file.read(), shown) {
                 (Ok(read), shown) => *shown = Some(SettingsState::new(read)),
@@ -422,10 +464,16 @@ impl Window {
         if let Some(wish) = self.wish.take() {
             self.grant(wish, &ctx);
         }
-        let seen = Seen { line: &self.snapshot, desk: &self.file };
+        let seen = Seen { line: &self.snapshot, desk: &self.file, people: &self.office };
         let asked = window_view(ui, seen, &mut self.view);
         asked.line.into_iter().for_each(|command| self.line.send(command));
         asked.desk.into_iter().for_each(|command| self.desk.send(command));
+        if let Some(people) = &self.people {
+            if asked.touched {
+                people.touch();
+            }
+            asked.people.into_iter().for_each(|command| people.send(command));
+        }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {
             let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));

@@ -4,10 +4,12 @@
 
 use super::icons::{self, Icon};
 use super::line_view::ViewState;
+use super::shell::Seen;
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::i18n::{self, tr};
 use crate::line::{Command, ScanView, Snapshot};
+use crate::people::Right;
 use egui::{Align2, Key, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// What was typed of a scan; longer is no label.
@@ -53,8 +55,9 @@ pub fn keys(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState, out: &mut Ve
 }
 
 /// Bars above the tiles for what waits.
-pub fn bars(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) {
+pub fn bars(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>) {
     let p = palette(ui.ctx());
+    let snapshot = seen.line;
     if let Some((fixture, scan)) = wanted(snapshot) {
         let title = tr!("scan-title", serial = scan.serial.as_str());
         let mut text = tr!("scan-text", fixture = fixture);
@@ -76,9 +79,16 @@ pub fn bars(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &mut ViewSt
     if let (Some(sample), Some((batch, _))) = (&snapshot.sample, &snapshot.batch) {
         let title = tr!("sample-title", waiting = i18n::number(sample.waiting));
         let text = tr!("sample-text", serials = sample.serials.join(", "), batch = batch.name.as_str());
+        let may = |right| seen.people.refusal(right).map(super::people_view::reason);
         let named = !snapshot.operator.is_empty();
-        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, named);
-        let approve = button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, named);
+        let (mut title, text) = (title, text);
+        if let Some(why) = may(Right::ApproveGate) {
+            title = format!("{title} ({why})");
+        }
+        let stops = named && may(Right::PauseBatch).is_none();
+        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, stops);
+        let approves = named && may(Right::ApproveGate).is_none();
+        let approve = button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, approves);
         match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[stop, approve], p) {
             Some(0) => out.push(Command::StopBatch {
                 operator: snapshot.operator.clone(),

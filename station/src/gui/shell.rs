@@ -3,10 +3,13 @@
 //! Invariants: it reads snapshots and returns commands, nothing else; everything works without a mouse; while a list, the help or a
 //! dialog is open, no key reaches the line.
 
+use super::audit_view;
 use super::batches_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
+use super::lock_screen;
+use super::people_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
@@ -17,6 +20,8 @@ use super::widgets::{self, Button, Loud};
 use crate::desk;
 use crate::i18n::{self, tr};
 use crate::line;
+use crate::people::Right;
+use crate::people::office::{self, Gate};
 use crate::records::AlarmOf;
 use egui::{Align2, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
 
@@ -27,6 +32,8 @@ pub struct Seen<'a> {
     pub line: &'a line::Snapshot,
     /// QA's desk.
     pub desk: &'a desk::Snapshot,
+    /// Who works here.
+    pub people: &'a office::Snapshot,
 }
 
 /// What the operator asked for.
@@ -36,6 +43,10 @@ pub struct Asked {
     pub line: Vec<line::Command>,
     /// Of the desk.
     pub desk: Vec<desk::Command>,
+    /// Of the office.
+    pub people: Vec<office::Command>,
+    /// A key was pressed or the mouse was moved.
+    pub touched: bool,
     /// Of the window, which holds the settings.
     pub settings: Vec<Wish>,
 }
@@ -43,13 +54,42 @@ pub struct Asked {
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
 pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let _spoken = i18n::using(view.language);
-    let mut out = Asked::default();
+    let mut out = Asked { touched: lock_screen::is_touched(ui), ..Asked::default() };
     view.observe(seen.line);
+    lock_screen::observe(seen, view);
+    if seen.people.is_locked() {
+        lock_screen::show(ui, seen, view, &mut out);
+        return out;
+    }
+    // Whatever is open: the station can be locked.
+    let leaves = lock_screen::keys(ui, seen, view, &mut out);
+    let free = keys(ui, view, &mut out) && !leaves;
+    framed(ui, seen, view, free, &mut out);
+    batches_view::watch(view, &mut out);
     let p = palette(ui.ctx());
-    let all = ui.max_rect();
-    ui.painter().rect_filled(all, 0.0, p.background);
+    if view.alarms {
+        alarms(ui, seen, view, &mut out, p);
+    }
+    if view.matrix {
+        matrix(ui, view, p);
+    }
+    if view.help {
+        help(ui, view, p);
+    }
+    people_view::form(ui, seen, view, &mut out, p);
+    out
+}
 
-    let free = keys(ui, view, &mut out);
+/// Header, view and footer; `free`: the view may have the keys.
+pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bool, out: &mut Asked) {
+    let p = palette(ui.ctx());
+    let mut all = ui.max_rect();
+    ui.painter().rect_filled(all, 0.0, p.background);
+    if seen.people.gate == Gate::Open {
+        let banner = Rect::from_min_size(all.min, vec2(all.width(), lock_screen::BANNER));
+        lock_screen::banner(ui, banner, view, p);
+        all.min.y = banner.bottom();
+    }
     let head = Rect::from_min_size(
         all.min,
         vec2(
@@ -65,28 +105,41 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     line_view::notices(ui, &mut room, seen.line, view);
     match view.tab {
         _ if view.settings.is_some() => {
-            header::show(ui, head, seen, view, &mut out);
-            settings_view::show(ui, room, seen, view, &mut out);
+            header::show(ui, head, seen, view, out);
+            settings_view::show(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
         }
         Tab::Line => {
-            scan_view::bars(ui, &mut room, seen.line, view, &mut out.line);
+            scan_view::bars(ui, &mut room, seen, view, &mut out.line);
             let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
             if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
             }
-            header::show(ui, head, seen, view, &mut out);
+            header::show(ui, head, seen, view, out);
             line_view::body(ui, &plan, seen.line, view, &mut out.line);
             let says = line_view::foot(seen.line, view, &plan);
             footer(ui, foot, view, &says, tr!("foot-keys-line"), p);
         }
+        Tab::Units if let Some(why) = seen.people.refusal(Right::SeeUnits) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("gate-units"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::People | Tab::Audit => {
+            header::show(ui, head, seen, view, out);
+            match view.tab {
+                Tab::People => people_view::body(ui, room, seen, view, out, p),
+                _ => audit_view::body(ui, room, seen, view, out, p),
+            }
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
         Tab::Units => {
             if free {
-                units_view::keys(ui, seen, view, &mut out);
+                units_view::keys(ui, seen, view, out);
             }
-            header::show(ui, head, seen, view, &mut out);
-            units_view::body(ui, room, seen, view, free, &mut out);
+            header::show(ui, head, seen, view, out);
+            units_view::body(ui, room, seen, view, free, out);
             let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();
             let says = match running {
                 0 => String::new(),
@@ -94,23 +147,17 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             };
             footer(ui, foot, view, &says, tr!("foot-keys-units"), p);
         }
+        Tab::Batches if let Some(why) = seen.people.refusal(Right::PauseBatch) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("header-tab-batches-hint"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
         Tab::Batches => {
-            header::show(ui, head, seen, view, &mut out);
-            batches_view::body(ui, room, seen, view, &mut out);
+            header::show(ui, head, seen, view, out);
+            batches_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
         }
     }
-    batches_view::watch(view, &mut out);
-    if view.alarms {
-        alarms(ui, seen, view, &mut out, p);
-    }
-    if view.matrix {
-        matrix(ui, view, p);
-    }
-    if view.help {
-        help(ui, view, p);
-    }
-    out
 }
 
 /// Shows the other view.
@@ -129,7 +176,8 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    if view.units.form.is_some() || view.batches.is_asking() {
+    let asks = view.batches.is_asking() || view.people.form.is_some() || view.people.menu;
+    if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
     }
@@ -248,12 +296,13 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                 let sentence = said::alarm(alarm, shown.serial.as_deref());
                 let top = Rect::from_min_max(words.min, pos2(words.right(), words.bottom() - 34.0));
                 widgets::block(ui, top, Align2::LEFT_TOP, &sentence, strong(14.5), p.text, 2);
+                let not_for = seen.people.refusal(Right::SeeUnits);
                 let seen_button = Button {
                     text: tr!("alarms-looked"),
                     name: &tr!("alarms-looked-name", sentence = sentence.as_str()),
                     icon: None,
                     loud: Loud::Quiet,
-                    enabled: !seen.line.operator.is_empty(),
+                    enabled: !seen.line.operator.is_empty() && not_for.is_none(),
                     size: 13.5,
                 };
                 let w = seen_button.width(ui);
@@ -264,7 +313,9 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                     let operator = seen.line.operator.clone();
                     out.desk.push(desk::Command::SeeAlarm { id: alarm.id, operator });
                 }
-                if seen.line.operator.is_empty() {
+                if let Some(why) = not_for {
+                    pressed.on_hover_text(people_view::reason(why));
+                } else if seen.line.operator.is_empty() {
                     pressed.on_hover_text(tr!("alarms-who"));
                 }
                 let mut right = place.left() - 8.0;
@@ -313,7 +364,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 18] {
+fn key_help() -> [(&'static str, &'static str); 19] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
@@ -329,6 +380,7 @@ fn key_help() -> [(&'static str, &'static str); 18] {
         ("Ctrl+D", tr!("help-theme")),
         ("Ctrl+=  Ctrl+-  Ctrl+0", tr!("help-zoom")),
         ("Ctrl+,", tr!("help-settings")),
+        ("F8  F9", tr!("help-lock")),
         ("F11", tr!("help-f11")),
         ("Ctrl+Q", tr!("help-quit")),
         ("F12", tr!("help-f12")),

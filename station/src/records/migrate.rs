@@ -1,8 +1,11 @@
 //! Schema versions: numbered migrations from `db/migrations`, a newer schema refused.
 
 use super::RecordsError;
+use super::people_store::seal_ends;
+use crate::secrets::StationKey;
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
+use std::sync::Arc;
 
 /// The schema this program writes (SQLite's `user_version`).
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -17,8 +20,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0007_labels.sql"),
 ];
 
-/// Brings a database to [`SCHEMA_VERSION`]; each step is one transaction.
-pub(super) fn to_latest(connection: &mut Connection, path: &str) -> Result<(), RecordsError> {
+/// The schema whose histories are sealed for the first time.
+const SEALED_SINCE: usize = 6;
+
+/// Brings a database to [`SCHEMA_VERSION`]; each step is one transaction. `key` is that of a database that has one.
+pub(super) fn to_latest(
+    connection: &mut Connection,
+    path: &str,
+    key: Option<Arc<StationKey>>,
+) -> Result<(), RecordsError> {
     let found = version(connection, path)?;
     if found > SCHEMA_VERSION {
         return Err(RecordsError::NewerSchema { path: path.into(), found, known: SCHEMA_VERSION });
@@ -26,11 +36,15 @@ pub(super) fn to_latest(connection: &mut Connection, path: &str) -> Result<(), R
     if found == SCHEMA_VERSION {
         return Ok(());
     }
-    Migrations::new(MIGRATIONS.iter().map(|sql| M::up(sql)).collect()).to_latest(connection).map_err(|e| {
-        match e {
-            rusqlite_migration::Error::RusqliteError { err, .. } => super::sqlite::map_error(path, err),
-            other => RecordsError::Other { path: path.into(), detail: other.to_string() },
+    let steps = MIGRATIONS.iter().enumerate().map(|(i, sql)| match key.clone() {
+        Some(key) if i + 1 == SEALED_SINCE => {
+            M::up_with_hook(sql, move |tx: &rusqlite::Transaction<'_>| Ok(seal_ends(tx, &key)?))
         }
+        _ => M::up(sql),
+    });
+    Migrations::new(steps.collect()).to_latest(connection).map_err(|e| match e {
+        rusqlite_migration::Error::RusqliteError { err, .. } => super::sqlite::map_error(path, err),
+        other => RecordsError::Other { path: path.into(), detail: other.to_string() },
     })
 }
 
@@ -56,8 +70,8 @@ mod tests {
     #[test]
     fn migrations_apply_to_an_empty_database() {
         let mut connection = Connection::open_in_memory().unwrap();
-        to_latest(&mut connection, "memory").unwrap();
+        to_latest(&mut connection, "memory", None).unwrap();
         assert_eq!(version(&connection, "memory").unwrap(), SCHEMA_VERSION);
-        to_latest(&mut connection, "memory").unwrap();
+        to_latest(&mut connection, "memory", None).unwrap();
     }
 }

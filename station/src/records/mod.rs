@@ -17,6 +17,7 @@ mod export_store;
 mod label_store;
 mod migrate;
 mod order_store;
+mod people_store;
 mod qa_store;
 mod readers;
 pub mod serial;
@@ -32,6 +33,8 @@ pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport
 pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
 pub use order_store::{NewBatch, OrderEvent};
+pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
+pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};

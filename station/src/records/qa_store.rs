@@ -184,7 +184,7 @@ fn reprovision_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Reprovision> {
     })
 }
 
-fn run(tx: &Tx<'_>, sql: &str, values: impl rusqlite::Params) -> Result<usize, RecordsError> {
+pub(super) fn run(tx: &Tx<'_>, sql: &str, values: impl rusqlite::Params) -> Result<usize, RecordsError> {
     tx.connection.prepare_cached(sql).and_then(|mut s| s.execute(values)).map_err(|e| tx.map(e))
 }
 

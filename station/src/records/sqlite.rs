@@ -6,6 +6,7 @@
 //! - Every multi-row read is one snapshot.
 //! - The clock is only ever written down, never compared for order; `seq` and row ids order things.
 
+use super::people_store::{Broken, look_at_ends, seal_ends};
 use super::readers::Readers;
 use super::writer::{Tx, Writer};
 use super::*;
@@ -212,8 +213,14 @@ impl SqliteRecords {
         if check != "ok" {
             return Err(RecordsError::Corrupt { path: display, detail: check });
         }
-        migrate::to_latest(&mut connection, &display)?;
-        let key = station_key(&mut connection, &display, passphrase, options.cost)?;
+        // A database that has a key is upgraded with it: what a schema seals is sealed in the step that brings it.
+        let known = stored_key(&connection, &display, passphrase)?.map(Arc::new);
+        migrate::to_latest(&mut connection, &display, known.clone())?;
+        let key = match known {
+            Some(key) => key,
+            None => Arc::new(new_key(&mut connection, &display, passphrase, options.cost)?),
+        };
+        look_at_ends(&connection, &key, now(&options.clock)).map_err(map)?;
         connection
             .execute(
                 "INSERT INTO session (station, version, opened_at_ms) VALUES (?1, ?2, ?3)",
@@ -222,12 +229,12 @@ impl SqliteRecords {
             .map_err(map)?;
         let session = connection.last_insert_rowid();
         connection.set_prepared_statement_cache_capacity(128);
-        let writer = Writer::start(connection, display.clone())?;
+        let writer = Writer::start(connection, display.clone(), key.clone())?;
         Ok(Self(Arc::new(Inner {
             readers: Readers::default(),
             writer,
             stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
-            key: Arc::new(key),
+            key,
             path: path.to_path_buf(),
             display,
             station: options.station,
@@ -261,28 +268,34 @@ impl SqliteRecords {
     /// Recomputes the chain over the whole history: a row that was changed, removed or put in between behind our back
     /// is named. Returns the number of events.
     pub fn verify_history(&self) -> Result<u64, RecordsError> {
-        let broken = self.0.read(|c| {
-            let mut last = [0u8; 32];
-            let mut count = 0u64;
-            let mut statement = c.prepare(
-                "SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq",
-            )?;
-            let mut rows = statement.query([])?;
-            while let Some(r) = rows.next()? {
-                let (kind, detail): (String, String) = (r.get(4)?, r.get(5)?);
-                last = chain_link(&last, r.get(1)?, r.get(2)?, r.get(3)?, &kind, &detail);
-                if last != r.get::<_, [u8; 32]>(6)? {
-                    return Ok(Err(r.get::<_, i64>(0)?));
-                }
-                count += 1;
-            }
-            Ok(Ok(count))
-        })?;
-        broken.map_err(|seq| RecordsError::Corrupt {
-            path: self.0.display.clone(),
-            detail: format!("event {seq} or the one before it was changed or removed"),
-        })
+        match self.0.read(event_chain)? {
+            (count, None) => Ok(count),
+            (_, Some(broken)) => Err(RecordsError::Corrupt {
+                path: self.0.display.clone(),
+                detail: format!("event {} or the one before it was changed or removed", broken.row),
+            }),
+        }
     }
+}
+
+/// Recomputes the units' history: how many events fit, and the first that does not.
+pub(super) fn event_chain(c: &Connection) -> rusqlite::Result<(u64, Option<Broken>)> {
+    let (mut last, mut count) = ([0u8; 32], 0u64);
+    let mut statement = c.prepare_cached(
+        "SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(r) = rows.next()? {
+        let (kind, detail): (String, String) = (r.get(4)?, r.get(5)?);
+        last = chain_link(&last, r.get(1)?, r.get(2)?, r.get(3)?, &kind, &detail);
+        if last != r.get::<_, [u8; 32]>(6)? {
+            let what = "it, or the one before it, is not as it was written".into();
+            let (row, at_ms) = (r.get(0)?, Some(r.get(3)?));
+            return Ok((count, Some(Broken { table: "unit_event", row, at_ms, what })));
+        }
+        count += 1;
+    }
+    Ok((count, None))
 }
 
 /// The lock file of an open database.
@@ -365,31 +378,46 @@ fn refuse_foreign(connection: &Connection, display: &str) -> Result<(), RecordsE
     Ok(())
 }
 
-fn station_key(
+/// The key of a database that has one.
+fn stored_key(
+    connection: &Connection,
+    display: &str,
+    passphrase: &Passphrase,
+) -> Result<Option<StationKey>, RecordsError> {
+    let map = |e| map_error(display, e);
+    let secrets = |e| map_secrets(display, e);
+    if !connection.table_exists(None, "meta").map_err(map)? {
+        return Ok(None);
+    }
+    let recipe: Option<Vec<u8>> = connection
+        .query_row("SELECT value FROM meta WHERE key = 'station-key'", [], |r| r.get(0))
+        .optional()
+        .map_err(map)?;
+    recipe
+        .map(|recipe| {
+            StationKey::open(passphrase, &KeyRecipe::from_bytes(&recipe).map_err(secrets)?).map_err(secrets)
+        })
+        .transpose()
+}
+
+/// A new database's key, and the seals of its empty histories with it.
+fn new_key(
     connection: &mut Connection,
     display: &str,
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<StationKey, RecordsError> {
-    let map = |e| map_error(display, e);
     let secrets = |e| map_secrets(display, e);
-    let stored: Option<Vec<u8>> = connection
-        .query_row("SELECT value FROM meta WHERE key = 'station-key'", [], |r| r.get(0))
-        .optional()
-        .map_err(map)?;
-    match stored {
-        Some(recipe) => {
-            StationKey::open(passphrase, &KeyRecipe::from_bytes(&recipe).map_err(secrets)?).map_err(secrets)
-        }
-        None => {
-            passphrase.check_strength().map_err(secrets)?;
-            let key = StationKey::create(passphrase, cost).map_err(secrets)?;
-            connection
-                .execute("INSERT INTO meta VALUES ('station-key', ?1)", [key.recipe().to_bytes().as_slice()])
-                .map_err(map)?;
-            Ok(key)
-        }
-    }
+    passphrase.check_strength().map_err(secrets)?;
+    let key = StationKey::create(passphrase, cost).map_err(secrets)?;
+    let mut write = || {
+        let tx = connection.transaction()?;
+        tx.execute("INSERT INTO meta VALUES ('station-key', ?1)", [key.recipe().to_bytes().as_slice()])?;
+        seal_ends(&tx, &key)?;
+        tx.commit()
+    };
+    write().map_err(|e| map_error(display, e))?;
+    Ok(key)
 }
 
 pub(super) fn map_secrets(path: &str, error: SecretsError) -> RecordsError {
@@ -455,7 +483,11 @@ impl Inner {
         self.key.open_secret(place.place(), sealed).map_err(|e| map_secrets(&self.display, e))
     }
 
-    pub(super) fn now(&self) -> i64 {
+    pub(super) fn station_key(&self) -> Arc<StationKey> {
+        self.key.clone()
+    }
+
+    pub(crate) fn now(&self) -> i64 {
         now(&self.clock)
     }
 

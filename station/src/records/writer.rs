@@ -10,10 +10,12 @@
 //!   its group, never half of it.
 
 use super::RecordsError;
+use super::people_store::seal_events;
 use super::sqlite::map_error;
+use crate::secrets::StationKey;
 use rusqlite::Connection;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 /// Callers in one transaction at most; bounds the time that the first of them waits.
 const MAX_GROUP: usize = 512;
@@ -79,12 +81,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, path: String) -> Result<Self, RecordsError> {
+    pub(super) fn start(
+        connection: Connection,
+        path: String,
+        key: Arc<StationKey>,
+    ) -> Result<Self, RecordsError> {
         let (jobs, queue) = mpsc::channel::<Box<dyn Job>>();
         let name = path.clone();
         let thread = std::thread::Builder::new()
             .name("records-writer".into())
-            .spawn(move || run(connection, &queue, &name))
+            .spawn(move || run(connection, &queue, &name, &key))
             .map_err(|e| RecordsError::Other { path: path.clone(), detail: e.to_string() })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), path })
     }
@@ -137,7 +143,7 @@ fn group_reason(error: &RecordsError) -> String {
     }
 }
 
-fn run(connection: Connection, queue: &mpsc::Receiver<Box<dyn Job>>, path: &str) {
+fn run(connection: Connection, queue: &mpsc::Receiver<Box<dyn Job>>, path: &str, key: &StationKey) {
     let mut chain = None;
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
@@ -147,7 +153,7 @@ fn run(connection: Connection, queue: &mpsc::Receiver<Box<dyn Job>>, path: &str)
                 Err(_) => break,
             }
         }
-        let committed = commit_group(&connection, &mut group, &mut chain, path);
+        let committed = commit_group(&connection, &mut group, &mut chain, (path, key));
         if committed.is_err() {
             chain = None;
         }
@@ -161,8 +167,9 @@ fn commit_group(
     connection: &Connection,
     group: &mut [Box<dyn Job>],
     chain: &mut Option<[u8; 32]>,
-    path: &str,
+    (path, key): (&str, &StationKey),
 ) -> Result<(), String> {
+    let began = *chain;
     let step = |sql: &str| match connection.prepare_cached(sql).and_then(|mut s| s.execute([])) {
         Ok(_) => Ok(()),
         Err(e) => Err(group_reason(&map_error(path, e))),
@@ -182,6 +189,10 @@ fn commit_group(
                 step("ROLLBACK TO caller")?;
             }
             step("RELEASE caller")?;
+        }
+        if *chain != began {
+            // Once for the group: a tail that is cut off later is missed by it.
+            seal_events(connection, key).map_err(|e| group_reason(&map_error(path, e)))?;
         }
         step("COMMIT")
     };
