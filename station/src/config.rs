@@ -26,6 +26,8 @@ pub struct Config {
     pub exchange_timeout: Duration,
     /// The clouds that units may be sent to; never empty.
     pub clouds: Vec<CloudConfig>,
+    /// Lists with keys are handed out by two people only.
+    pub second_person: bool,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
 }
@@ -95,6 +97,7 @@ impl Default for Config {
             gray_release: 0,
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
+            second_person: false,
             demo: false,
         }
     }
@@ -108,6 +111,15 @@ struct File {
     fixture: Vec<FixtureTable>,
     #[serde(default)]
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
+    #[serde(default)]
+    export: ExportTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportTable {
+    #[serde(default)]
+    second_person: bool,
 }
 
 #[derive(Deserialize)]
@@ -182,7 +194,7 @@ impl Config {
             };
             at(span.start, &what)
         })?;
-        let mut config = Self::default();
+        let mut config = Self { second_person: file.export.second_person, ..Self::default() };
         if let Some(station) = file.station {
             if let Some(name) = station.name {
                 config.name = name_of(&name, "station").map_err(|what| at(name.span().start, &what))?;

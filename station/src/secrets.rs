@@ -174,6 +174,11 @@ impl Passphrase {
         self.0.as_str() == DEMO_PASSPHRASE
     }
 
+    /// The text, for what is no station: the password of a key container.
+    pub fn into_text(self) -> Zeroizing<String> {
+        self.0
+    }
+
     /// Refuses one that protects nothing; for new stations.
     pub fn check_strength(&self) -> Result<(), SecretsError> {
         let got = self.0.chars().count();

@@ -18,13 +18,14 @@ use crate::config::{Config, Fixture};
 #[cfg(feature = "hardware")]
 use crate::desk::Desk;
 use crate::desk::Handles;
+use crate::export::clerk::{Clerk, Office};
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Event, LineHandle};
 use crate::model::ProductOrder;
 use crate::records::{Attempt, Records, RecordsError, SqliteRecords};
-use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError};
-use std::path::PathBuf;
+use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
 
 /// The PC's clock, Unix milliseconds.
@@ -367,7 +368,23 @@ impl Station {
 
     /// What exports read.
     pub fn export_source(&self) -> RecordsSource {
-        RecordsSource { records: self.records.clone(), vault: self.records.key_vault() }
+        RecordsSource { records: (*self.records).clone(), vault: self.records.key_vault() }
+    }
+
+    /// The clerk that exports for the window.
+    ///
+    /// # Errors
+    /// `StationFault` if no thread can be started.
+    pub fn start_clerk(&self) -> Result<Clerk, Failure> {
+        let (home, key) = (self.home.clone(), self.records.station_key());
+        Clerk::new(Office {
+            source: self.export_source(),
+            signer: Box::new(move || export_signer(&home, &key)),
+            station: self.config.name.clone(),
+            needs_second_person: self.config.second_person,
+            folder: self.home.join("exports"),
+            now_ms,
+        })
     }
 
     /// The export signing key; drawn and sealed at first use.
@@ -375,24 +392,27 @@ impl Station {
     /// # Errors
     /// `SecretsFailed` if the sealed file is damaged or can't be written.
     pub fn export_signer(&self) -> Result<ExportSigner, Failure> {
-        let folder = self.home.join("anchors");
-        let file = SealedFile::at(folder.join("export.sealed"));
-        let key = self.records.station_key();
-        let seed = if file.path().exists() {
-            let bytes = file.read(&key).map_err(secrets_failure)?;
-            Secret::<32>::from_slice(&bytes).ok_or_else(|| {
-                secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() })
-            })?
-        } else {
-            let seed = Secret::<32>::random().map_err(secrets_failure)?;
-            std::fs::create_dir_all(&folder).map_err(|source| {
-                secrets_failure(SecretsError::File { path: folder.display().to_string(), source })
-            })?;
-            file.write(&key, seed.expose()).map_err(secrets_failure)?;
-            seed
-        };
-        Ok(ExportSigner::from_seed(seed.expose()))
+        export_signer(&self.home, &self.records.station_key())
     }
+}
+
+fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure> {
+    let folder = home.join("anchors");
+    let file = SealedFile::at(folder.join("export.sealed"));
+    let seed = if file.path().exists() {
+        let bytes = file.read(key).map_err(secrets_failure)?;
+        Secret::<32>::from_slice(&bytes).ok_or_else(|| {
+            secrets_failure(SecretsError::Damaged { what: file.path().display().to_string() })
+        })?
+    } else {
+        let seed = Secret::<32>::random().map_err(secrets_failure)?;
+        std::fs::create_dir_all(&folder).map_err(|source| {
+            secrets_failure(SecretsError::File { path: folder.display().to_string(), source })
+        })?;
+        file.write(key, seed.expose()).map_err(secrets_failure)?;
+        seed
+    };
+    Ok(ExportSigner::from_seed(seed.expose()))
 }
 
 /// The fixtures of a configuration, paired by USB serial number if it names none.

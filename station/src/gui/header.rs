@@ -132,19 +132,20 @@ fn two_lines(
     response
 }
 
-/// Which view is shown; pressed to show the other.
+/// Which view is shown; pressed to show another.
 fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let half = rect.width() / 2.0;
+    let third = rect.width() / 3.0;
     for (i, (tab, name, hint)) in [
         (Tab::Line, "Line", "Make units (F2, Ctrl+1)"),
         (Tab::Units, "Units", "Units that come back (F2, Ctrl+2)"),
+        (Tab::Exports, "Exports", "Hand out units and keys (Ctrl+3)"),
     ]
     .into_iter()
     .enumerate()
     {
         let place =
-            Rect::from_min_size(pos2(rect.left() + half * i as f32, rect.top()), vec2(half, rect.height()));
+            Rect::from_min_size(pos2(rect.left() + third * i as f32, rect.top()), vec2(third, rect.height()));
         let response = ui.interact(place, ui.scope_id().with(("tab", name)), Sense::click());
         let shown = view.tab == tab;
         response.widget_info(|| WidgetInfo::selected(Role::Tab, true, shown, name));
@@ -199,7 +200,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
         left += 110.0;
     }
-    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(136.0, 38.0));
+    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(207.0, 38.0));
     tabs(ui, choice, view, p);
     left = choice.right() + 12.0;
 

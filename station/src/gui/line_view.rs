@@ -3,6 +3,7 @@
 //! Invariants: it reads a snapshot and returns commands, nothing else; nothing on the way from one board to the next
 //! opens a dialog; everything works without a mouse.
 
+use super::export_view::ExportsState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::state::{self, Seat, State};
@@ -32,6 +33,8 @@ pub enum Tab {
     Line,
     /// One unit: what QA does with it.
     Units,
+    /// What leaves the station, and what left it.
+    Exports,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -61,6 +64,8 @@ pub struct ViewState {
     pub alarms: bool,
     /// The Units view.
     pub units: UnitsState,
+    /// The Exports view.
+    pub exports: ExportsState,
 }
 
 impl Default for ViewState {
@@ -78,6 +83,7 @@ impl Default for ViewState {
             tab: Tab::Line,
             alarms: false,
             units: UnitsState::default(),
+            exports: ExportsState::default(),
         }
     }
 }

@@ -12,6 +12,7 @@
 //!   window paints nothing.
 
 mod decision;
+mod export_view;
 mod header;
 mod icons;
 mod layout;
@@ -32,6 +33,7 @@ pub use theme::{fonts, install};
 pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
+use crate::export::clerk::ExportHandle;
 use crate::line::{Command, LineHandle, Snapshot};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
@@ -158,7 +160,12 @@ pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
 ///
 /// # Errors
 /// See [`GuiError`]; nothing was sent to the line then.
-pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Options) -> Result<(), GuiError> {
+pub fn run(
+    line: Box<dyn LineHandle>,
+    desk: Box<dyn DeskHandle>,
+    exports: Box<dyn ExportHandle>,
+    options: Options,
+) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
         return Err(GuiError::NoDisplay);
     }
@@ -182,7 +189,8 @@ pub fn run(line: Box<dyn LineHandle>, desk: Box<dyn DeskHandle>, options: Option
                 .as_ref()
                 .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
-            Ok(Box::new(Window::new(&creation.egui_ctx, (line, desk), options, rhythm)))
+            let window = Window::new(&creation.egui_ctx, (line, desk), options, rhythm);
+            Ok(Box::new(window.with_exports(&creation.egui_ctx, exports)))
         }),
     )
     .map_err(|error| match error {
@@ -204,6 +212,7 @@ const ICON: &[u8] = include_bytes!("../../../assets/icons/keywright.png");
 pub struct Window {
     line: Box<dyn LineHandle>,
     desk: Box<dyn DeskHandle>,
+    exports: Option<Box<dyn ExportHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     view: ViewState,
@@ -264,6 +273,7 @@ impl Window {
             file: desk.snapshot(),
             line,
             desk,
+            exports: None,
             view: ViewState::opening(options.tab),
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
@@ -277,11 +287,23 @@ impl Window {
         }
     }
 
+    /// Joins the clerk that exports.
+    pub fn with_exports(mut self, ctx: &Context, exports: Box<dyn ExportHandle>) -> Self {
+        let again = ctx.clone();
+        exports.on_change(Box::new(move || again.request_repaint()));
+        self.view.exports.seen = exports.snapshot();
+        self.exports = Some(exports);
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
+        if let Some(exports) = &self.exports {
+            self.view.exports.seen = exports.snapshot();
+        }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -336,6 +358,12 @@ impl Window {
         let asked = window_view(ui, seen, &mut self.view);
         asked.line.into_iter().for_each(|command| self.line.send(command));
         asked.desk.into_iter().for_each(|command| self.desk.send(command));
+        if let Some(exports) = &self.exports {
+            self.view.exports.take().into_iter().for_each(|command| exports.send(command));
+            if std::mem::take(&mut self.view.exports.cancel) {
+                exports.cancel();
+            }
+        }
         if ctx.input(|i| i.key_pressed(Key::F12)) {
             let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });

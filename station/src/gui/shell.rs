@@ -3,6 +3,7 @@
 //! Invariants: it reads snapshots and returns commands, nothing else; everything works without a mouse; while a list, the help or a
 //! dialog is open, no key reaches the line.
 
+use super::export_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
@@ -75,6 +76,11 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             };
             footer(ui, foot, view, &says, "Enter finds the unit · Esc puts it away · F2 line · F1 help", p);
         }
+        Tab::Exports => {
+            header::show(ui, head, seen, view, &mut out);
+            export_view::body(ui, room, &seen.line.operator, view);
+            footer(ui, foot, view, "", "Ctrl+1 line · Ctrl+2 units · F1 help", p);
+        }
     }
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
@@ -114,6 +120,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     }
     if command(Key::Num2) {
         to = Some(Tab::Units);
+    }
+    if command(Key::Num3) {
+        to = Some(Tab::Exports);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -294,6 +303,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Esc", "cancel the fixture in focus, or all if none is"),
     ("Arrows, Tab", "move the focus"),
     ("F2", "to the units and back (Ctrl+2, Ctrl+1)"),
+    ("Ctrl+3", "to the exports"),
     ("F3", "alarms"),
     ("F4", "what a power cut can do: the measured matrix"),
     ("Ctrl+B", "choose the batch"),

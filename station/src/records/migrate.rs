@@ -13,6 +13,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0003_clouds.sql"),
     include_str!("../../../db/migrations/0004_lock.sql"),
     include_str!("../../../db/migrations/0005_reprovision.sql"),
+    include_str!("../../../db/migrations/0006_people.sql"),
+    include_str!("../../../db/migrations/0007_labels.sql"),
+    include_str!("../../../db/migrations/0008_exports.sql"),
 ];
 
 /// Brings a database to [`SCHEMA_VERSION`]; each step is one transaction.

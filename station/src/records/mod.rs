@@ -24,7 +24,10 @@ mod writer;
 pub(crate) use agent_store::{
     AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, StageCloudKey,
 };
-pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
+pub use export_store::{
+    EXPORT_SCHEMA_VERSION, ExportFilter, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit, HandedUnit,
+    NewExport, Revoked,
+};
 pub use migrate::SCHEMA_VERSION;
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
