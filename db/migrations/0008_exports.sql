@@ -5,7 +5,7 @@ CREATE TABLE export_8 (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     -- NULL: units of any batch.
     batch         INTEGER REFERENCES batch (id),
-    -- Which units, in words: `batch=B-1 state=passed`.
+    -- Which units, in words: `batch=B-1 & state=passed`.
     selection     TEXT    NOT NULL,
     format        TEXT    NOT NULL,
     file          TEXT    NOT NULL,

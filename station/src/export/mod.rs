@@ -922,7 +922,7 @@ fn make_rows(
                     take(made)?;
                 }
             }
-            Ok(())
+            Ok::<(), ExportError>(())
         })?;
     }
     Ok(())
@@ -995,13 +995,17 @@ fn write_vendor(
         Protection::Password(password) => Some(password.clone()),
         _ => None,
     };
-    let mut random = Ok(());
+    let mut random = None;
     let pskc = password.as_ref().map(|password| {
         PskcCipher::new(password, &mut |bytes| {
-            random = random.and(getrandom::fill(bytes).map_err(|e| e.to_string()))
+            if let Err(error) = getrandom::fill(bytes) {
+                random = Some(error.to_string());
+            }
         })
     });
-    random.map_err(ExportError::Encrypt)?;
+    if let Some(error) = random {
+        return Err(ExportError::Encrypt(error));
+    }
     let context = Context {
         signer: Some(signer),
         verifier: Some(signer.public()),
