@@ -495,16 +495,22 @@ fn what_was_handed_out_is_logged_verified_repeated_and_revoked() {
         (&["--format", "dynsec", "--plain"], "--reason"),
         (&["--format", "dynsec", "--plain", "--reason", "test"], "--to"),
         (&["--format", "csv", "--where", "colour=red"], "colour"),
-        (&["--format", "csv", "--openpgp", "/nonexistent.asc", "--recipient", "age1x"], "cannot be used with"),
+        (
+            &["--format", "csv", "--openpgp", "/nonexistent.asc", "--recipient", "age1x"],
+            "cannot be used with",
+        ),
     ] {
-        let error = home.demo(&[&["export", "--batch", "B-1", "--out", out][..], arguments].concat()).error(2, "K608");
+        let error = home
+            .demo(&[&["export", "--batch", "B-1", "--out", out][..], arguments].concat())
+            .error(2, "K608");
         assert!(error["message"].as_str().unwrap().contains(word), "{error}");
     }
     home.demo(&["export"]).error(2, "K608");
     let shown = home.demo(&["export", "--batch", "B-1", "--format", "dynsec,csv", "--preview"]).ok();
     assert_eq!(shown.of("export-preview").len(), 2);
     assert!(home.demo(&["export", "log"]).ok().of("export-record").is_empty());
-    let arguments = ["export", "--batch", "B-1", "--format", "jws", "--to", "Acme", "--second", "Bea", "--out", out];
+    let arguments =
+        ["export", "--batch", "B-1", "--format", "jws", "--to", "Acme", "--second", "Bea", "--out", out];
     let file = home.demo(&arguments).ok().one("export");
     let (path, number) = (file["file"].as_str().unwrap(), file["number"].to_string());
     let receipt = run(&["--json", "export", "verify", path]).ok().one("receipt");

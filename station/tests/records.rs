@@ -5,8 +5,8 @@ mod support;
 use keywright::failure::{Failure, FailureCode};
 use keywright::model::*;
 use keywright::records::{
-    AlarmOf, ExportFilter, ExportLogFilter, ExportRow, HandedUnit, KeyVault, NewExport, NewProductOrder,
-    OpenOptions, Reach, Records, RecordsError, SCHEMA_VERSION, SqliteRecords, serial,
+    AlarmOf, ExportRow, HandedUnit, KeyVault, NewExport, NewProductOrder, OpenOptions, Reach, Records,
+    RecordsError, SCHEMA_VERSION, SqliteRecords, serial,
 };
 use keywright::secrets::Passphrase;
 use keywright_protocol::Suite;

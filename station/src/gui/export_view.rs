@@ -479,6 +479,8 @@ fn what(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
 
 fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
     heading(ui, "In which form?", "", p);
+    // All of them at once in the smallest window but one.
+    (ui.spacing_mut().interact_size.y, ui.spacing_mut().item_spacing.y) = (26.0, 4.0);
     for format in Format::ALL {
         ui.horizontal(|ui| {
             if ui.radio(state.format == Some(format), title(format)).clicked() {
@@ -492,7 +494,8 @@ fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
                     state.protect = Protect::Age;
                 }
             }
-            ui.label(RichText::new(holds(format)).font(regular(14.0)).color(p.muted));
+            let holds = RichText::new(holds(format)).font(regular(14.0)).color(p.muted);
+            ui.add(egui::Label::new(holds).truncate());
         });
     }
 }

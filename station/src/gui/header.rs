@@ -200,12 +200,15 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         widgets::line(ui, station, Align2::LEFT_CENTER, &snapshot.station, regular(13.0), p.muted);
         left += 110.0;
     }
-    let choice = Rect::from_min_size(pos2(left, row.center().y - 19.0), vec2(207.0, 38.0));
+    let choice = Rect::from_min_size(
+        pos2(left, row.center().y - 19.0),
+        vec2(if narrow { 192.0 } else { 207.0 }, 38.0),
+    );
     tabs(ui, choice, view, p);
     left = choice.right() + 12.0;
 
     let batch =
-        Rect::from_min_size(pos2(left, row.top()), vec2(if narrow { 190.0 } else { 236.0 }, row.height()));
+        Rect::from_min_size(pos2(left, row.top()), vec2(if narrow { 150.0 } else { 236.0 }, row.height()));
     let (first, second) = match &snapshot.batch {
         Some((b, _)) => {
             (format!("Batch {}", b.name), format!("{} units, {}", b.quantity, batch_word(b.state)))
@@ -249,7 +252,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         view.toggle_theme(ui.ctx());
     }
     let who = if snapshot.operator.is_empty() { "Nobody yet" } else { snapshot.operator.as_str() };
-    let operator = place(if narrow { 140.0 } else { 158.0 }, row.height());
+    let operator = place(if narrow { 124.0 } else { 158.0 }, row.height());
     let response = two_lines(ui, operator, "Operator", who, "Operator", Some(Icon::Person), p);
     if response.clicked() {
         view.operator = if view.operator.is_none() { Some(snapshot.operator.clone()) } else { None };

@@ -67,7 +67,9 @@ mod tests {
     fn exports_of_old_databases_keep_what_they_say() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
-        Migrations::new(MIGRATIONS[..5].iter().map(|sql| M::up(sql)).collect()).to_latest(&mut connection).unwrap();
+        Migrations::new(MIGRATIONS[..5].iter().map(|sql| M::up(sql)).collect())
+            .to_latest(&mut connection)
+            .unwrap();
         let (sealed, hash) = ("zeroblob(72)", "ab".repeat(32));
         connection
             .execute_batch(&format!(
@@ -96,12 +98,19 @@ mod tests {
             ["4 batch=B none", "7 batch=B age"]
         );
         // The second cloud key came later than the list.
-        assert_eq!(all("SELECT export || ' ' || ak || ' ' || ck FROM export_unit ORDER BY export"), ["4 0 0", "7 1 1"]);
+        assert_eq!(
+            all("SELECT export || ' ' || ak || ' ' || ck FROM export_unit ORDER BY export"),
+            ["4 0 0", "7 1 1"]
+        );
         assert_eq!(all("SELECT export || ' ' || fingerprint FROM export_recipient"), ["7 fp"]);
-        let insert = "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection)
+        let insert =
+            "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection)
                       VALUES (NULL, 'all', 'jws', 'h', 0, ?1, 'Ada', 1, 'none')";
         connection.execute(insert, [&hash]).unwrap();
         assert_eq!(connection.last_insert_rowid(), 8, "a number is never given twice");
-        assert!(connection.execute("INSERT INTO export_unit VALUES (99, 1, 0, 0)", []).is_err(), "foreign keys hold");
+        assert!(
+            connection.execute("INSERT INTO export_unit VALUES (99, 1, 0, 0)", []).is_err(),
+            "foreign keys hold"
+        );
     }
 }
