@@ -492,7 +492,7 @@ fn what_was_handed_out_is_logged_verified_repeated_and_revoked() {
     let out = out.to_str().unwrap();
     for (arguments, word) in [
         (&["--format", "dynsec"][..], "--plain"),
-        (&["--format", "dynsec", "--plain"], "--reason"),
+        (&["--format", "dynsec", "--plain"], "required arguments"),
         (&["--format", "dynsec", "--plain", "--reason", "test"], "--to"),
         (&["--format", "csv", "--where", "colour=red"], "colour"),
         (
