@@ -9,7 +9,7 @@
 //! unconfirmed record. At the end: I3 a fault-free continuation converges, and
 //! both ends hold the same keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use keywright_protocol::cert::{Cert, CertFields, NEVER, Role, Trust, unit_scope, unit_subject};
 use keywright_protocol::exchange::agent::{self, Credentials, Grant, Incoming, Pending, Request, Verdict};
@@ -383,12 +383,6 @@ struct Agent<'s> {
     cloud_active: Generation,
     drops: usize,
     evict: u64,
-    /// Cloud generations that lost an entry. A staged generation may have several
-    /// entries (a repeated U1 gets the same record with a fresh N2), so "there is
-    /// an entry for this generation" does not mean "it is the one the unit
-    /// committed": without this set the unit would wait for ever. A NACK names
-    /// the hash of one message 3, so a damaged one earns nothing.
-    evicted: BTreeSet<Generation>,
 }
 
 impl<'s> Agent<'s> {
@@ -404,7 +398,6 @@ impl<'s> Agent<'s> {
             cloud_active: Generation::NONE,
             drops: 0,
             evict,
-            evicted: BTreeSet::new(),
         }
     }
 
@@ -466,8 +459,7 @@ impl<'s> Agent<'s> {
                         return self.activate(i, &entry, &confirmed, rng).map(Some);
                     }
                 }
-                let lost = purpose == Purpose::CloudKeyUpdate && self.evicted.contains(&generation);
-                if known && !lost {
+                if known {
                     return Ok(None);
                 }
                 self.nack(bytes, purpose, rng)
@@ -516,12 +508,15 @@ impl<'s> Agent<'s> {
         }
         out.truncate(n);
         self.pending.push((*request.frame_hash(), pending, out.clone(), false));
-        // Now and then an entry is evicted before its message 3 comes.
+        // Now and then an entry is evicted before its message 3 comes. A staged generation may have several entries (a
+        // repeated U1 gets the same record with a fresh N2), and the unit may have committed any of them: it is withdrawn
+        // and all of them go, or the unit that committed the evicted one would wait for ever.
         if rng.percent(self.evict)
             && let Some((_, entry, ..)) = self.pending.pop()
             && entry.purpose == Purpose::CloudKeyUpdate
         {
-            self.evicted.insert(entry.generation);
+            self.pending.retain(|(_, p, ..)| (p.purpose, p.generation) != (entry.purpose, entry.generation));
+            self.staged = None;
         }
         Ok(out)
     }

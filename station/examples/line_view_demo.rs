@@ -2,16 +2,18 @@
 //!
 //! `cargo run -p keywright --no-default-features --features gui --example line_view_demo -- busy 12 dark`
 //! Words in any order: a scene (`gallery`, `ready`, `busy`, `nobatch`, `nofixtures`, `closed`, `paused`, `trouble`), a
-//! number of fixtures, `units` (the Units view) with `unit`, `order`, `scrapped`, `notfound` or `working`, `alarms`, `light` or
-//! `dark`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
+//! number of fixtures, `units` (the Units view) with `unit`, `order`, `scrapped`, `notfound` or `working`, `alarms`, `light`,
+//! `dark` or `contrast`, `chinese`, `150%`, `FILE.toml` with `settings`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
 
 use keywright::desk::{Job, Told};
 use keywright::failure::{Failure, FailureCode};
 use keywright::gui::scripted::{self, Scene, ScriptedDesk, ScriptedLine, scene};
 use keywright::gui::{GuiError, Options, Screenshot, Tab, Theme, run};
+use keywright::i18n::Language;
 use keywright::line::Step;
 use keywright::model::UnitState;
 use keywright::records::ReprovisionKind;
+use keywright::settings::StationFile;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +26,13 @@ fn main() -> Result<(), GuiError> {
         match word.as_str() {
             "light" => options.theme = Theme::Light,
             "dark" => options.theme = Theme::Dark,
+            "contrast" => options.theme = Theme::Contrast,
+            "chinese" => options.language = Language::Chinese,
+            percent if percent.ends_with('%') => {
+                options.zoom = percent.trim_end_matches('%').parse().map_or(1.0, |n: f32| n / 100.0);
+            }
+            toml if toml.ends_with(".toml") => options.file = Some(StationFile::new(toml)),
+            "settings" => options.settings = true,
             "demo" => demo = true,
             "units" => options.tab = Tab::Units,
             "alarms" => desk.alarms = scripted::alarms(),

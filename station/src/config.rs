@@ -4,12 +4,50 @@
 //! A fixture that can't be told apart is never guessed: a wrong pair would put one unit's id on another unit's record.
 
 use crate::failure::{Failure, FailureCode};
+use crate::i18n::LanguageChoice;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
+
+/// Text sizes of the window, in percent.
+pub const TEXT_SIZES: RangeInclusive<u32> = 80..=200;
+
+/// How long an exchange may stand still, in seconds.
+pub(crate) const EXCHANGE_SECONDS: RangeInclusive<u64> = 5..=3600;
+
+/// Colours of the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Theme {
+    /// What the desktop says; dark if it says nothing.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+    /// White on black, every text at 7:1.
+    Contrast,
+}
+
+impl Theme {
+    /// Every theme.
+    pub const ALL: [Self; 4] = [Self::System, Self::Light, Self::Dark, Self::Contrast];
+
+    /// The word in station.toml.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "light",
+            Self::Dark => "dark",
+            Self::Contrast => "contrast",
+        }
+    }
+}
 
 /// The station's configuration, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +66,40 @@ pub struct Config {
     pub clouds: Vec<CloudConfig>,
     /// Lists with keys are handed out by two people only.
     pub second_person: bool,
+    /// What the window speaks; the command line speaks English.
+    pub language: LanguageChoice,
+    /// Backups by the clock.
+    pub backup: BackupConfig,
+    /// Colours of the window.
+    pub theme: Theme,
+    /// Text size of the window in percent.
+    pub text_size: u32,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
+}
+
+/// Where and how often the station is backed up while it works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// The folder; absent: `backups` in the home. A relative one was relative to the configuration's folder.
+    pub folder: Option<PathBuf>,
+    /// Hours between two backups; 0 = never by the clock.
+    pub every_hours: u32,
+    /// This many stay; older ones are removed.
+    pub keep: u32,
+}
+
+impl Default for BackupConfig {
+    fn default() -> Self {
+        Self { folder: None, every_hours: 24, keep: 14 }
+    }
+}
+
+impl BackupConfig {
+    /// The folder in use.
+    pub fn folder_of(&self, home: &Path) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| home.join("backups"))
+    }
 }
 
 /// A cloud platform that units log in at.
@@ -98,6 +168,10 @@ impl Default for Config {
             exchange_timeout: Duration::from_secs(60),
             clouds: vec![CloudConfig::local()],
             second_person: false,
+            language: LanguageChoice::System,
+            backup: BackupConfig::default(),
+            theme: Theme::System,
+            text_size: 100,
             demo: false,
         }
     }
@@ -106,7 +180,9 @@ impl Default for Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    window: Option<WindowTable>,
     station: Option<StationTable>,
+    backup: Option<BackupTable>,
     #[serde(default)]
     fixture: Vec<FixtureTable>,
     #[serde(default)]
@@ -123,6 +199,14 @@ struct ExportTable {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupTable {
+    folder: Option<Spanned<PathBuf>>,
+    every_hours: Option<Spanned<u32>>,
+    keep: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 enum CloudTable {
     Local { listen: Option<SocketAddr> },
@@ -136,6 +220,14 @@ struct StationTable {
     image: Option<Spanned<PathBuf>>,
     gray_release: Option<u32>,
     exchange_timeout_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WindowTable {
+    language: LanguageChoice,
+    theme: Theme,
+    text_size: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -210,7 +302,7 @@ impl Config {
             }
             config.gray_release = station.gray_release.unwrap_or(0);
             if let Some(seconds) = station.exchange_timeout_seconds {
-                if !(5..=3600).contains(seconds.get_ref()) {
+                if !EXCHANGE_SECONDS.contains(seconds.get_ref()) {
                     return Err(at(
                         seconds.span().start,
                         "found a time out of range, expected 5 to 3600 seconds",
@@ -218,6 +310,43 @@ impl Config {
                 }
                 config.exchange_timeout = Duration::from_secs(seconds.into_inner());
             }
+        }
+        if let Some(backup) = file.backup {
+            if let Some(folder) = backup.folder {
+                if folder.get_ref().as_os_str().is_empty() {
+                    return Err(at(folder.span().start, "found an empty path, expected that of a folder"));
+                }
+                config.backup.folder =
+                    Some(path.parent().unwrap_or(Path::new(".")).join(folder.into_inner()));
+            }
+            if let Some(hours) = backup.every_hours {
+                if *hours.get_ref() > 24 * 366 {
+                    return Err(at(
+                        hours.span().start,
+                        "found more than a year, expected 1 to 8784 hours, or 0 for never",
+                    ));
+                }
+                config.backup.every_hours = hours.into_inner();
+            }
+            if let Some(keep) = backup.keep {
+                if !(1..=10_000).contains(keep.get_ref()) {
+                    return Err(at(
+                        keep.span().start,
+                        "found a number out of range, expected 1 to 10000 backups",
+                    ));
+                }
+                config.backup.keep = keep.into_inner();
+            }
+        }
+        let window = file.window.unwrap_or_default();
+        (config.language, config.theme) = (window.language, window.theme);
+        if let Some(percent) = window.text_size {
+            if !TEXT_SIZES.contains(percent.get_ref()) {
+                let (least, most) = (TEXT_SIZES.start(), TEXT_SIZES.end());
+                let what = format!("found a text size out of range, expected {least} to {most} percent");
+                return Err(at(percent.span().start, &what));
+            }
+            config.text_size = percent.into_inner();
         }
         for table in file.fixture {
             let name = name_of(&table.name, "fixture").map_err(|what| at(table.name.span().start, &what))?;
@@ -266,9 +395,15 @@ impl Config {
     }
 }
 
+/// Whether this may be the name of a station or of a fixture.
+pub(crate) fn fits_name(name: &str) -> bool {
+    let name = name.trim();
+    !name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control)
+}
+
 fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
     let text = name.get_ref().trim();
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+    if !fits_name(text) {
         return Err(format!(
             "found {:?}, expected a {noun} name of 1 to 64 printable characters",
             name.get_ref()
@@ -333,7 +468,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-fn check_selector(selector: &str) -> Result<(), String> {
+pub(crate) fn check_selector(selector: &str) -> Result<(), String> {
     let mut parts = selector.splitn(3, ':');
     let hex16 =
         |s: Option<&str>| s.is_some_and(|s| (1..=4).contains(&s.len()) && u16::from_str_radix(s, 16).is_ok());

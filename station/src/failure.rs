@@ -114,7 +114,7 @@ failure_codes! {
     QuotaReached = 403, Error, permanent, "The batch already has all the units it was planned for", "Close the batch or raise its quantity with the vendor";
     AlreadyEnrolled = 404, Fail, permanent, "The agent has already given this unit its keys", "Hand it to QA for re-provisioning";
     AgentRefused = 405, Fail, permanent, "The agent refused the unit", "Hand it to QA with this code";
-    CloudRefused = 406, Error, retry, "The cloud refused the unit", "Check the cloud adapter in the settings, then try again";
+    CloudRefused = 406, Error, retry, "The cloud refused the unit or this station", "Do what the message says about the broker, then try again";
     AnchorsMissing = 407, Error, permanent, "The region's signing keys are not on this station", "Run keywright anchors init, or import the region";
 
     BridgeRefused = 408, Fail, permanent, "The unit asks for another broker than its own", "Hand it to QA with this code: its record and the station's do not agree";
@@ -125,7 +125,7 @@ failure_codes! {
     ProofFailed = 501, Fail, permanent, "The unit can't prove the keys that were issued to it", "Put it aside; hand it to QA";
     BlankKey = 502, Fail, permanent, "A key reads all zero or all FF", "Put the unit aside; hand it to QA";
 
-    CloudSilent = 503, Timeout, retry, "The unit did not log in at its cloud", "Try again; if it happens again check that the order's cloud is the right one";
+    CloudSilent = 503, Timeout, retry, "The unit did not log in at its cloud", "Try again; if it happens again check its broker, and that the order's cloud is the right one";
     CloudKeyRefused = 504, Fail, permanent, "The cloud does not accept the unit's key", "Put the unit aside; hand it to QA";
     BrokerUnreachable = 505, Error, retry, "The station can't reach the unit's broker", "Check that the broker runs and that the network is up, then try again";
 
@@ -148,6 +148,9 @@ failure_codes! {
     TooManyFailed = 616, Error, permanent, "Too many units failed, so the release was stopped", "Find out why the failed units failed, then start the release again: it goes on where it stopped";
 
     OtherUnit = 617, Fail, retry, "Another unit lies in the fixture than the one that was ordered", "Put the right unit in, then start it again";
+
+    BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
+    RestoreRefused = 641, Error, permanent, "That backup can't be restored", "Take another backup; nothing of this station was changed";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";

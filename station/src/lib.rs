@@ -2,7 +2,7 @@
 //!
 //! Code map: [`line`] runs units through fixtures, [`hardware`] reaches probes and serial ports,
 //! [`agent`] issues keys, `cloud` lets units in with them, [`records`] keeps everything that happened, [`export`]
-//! hands protected key lists out, [`desk`] is where QA works on units that come back, [`anchors`] holds the root and regional keys. The window and the command line
+//! hands protected key lists out, [`desk`] is where QA works on units that come back, [`anchors`] holds the root and regional keys, [`i18n`] the window's words in every language. The window and the command line
 //! are thin over these.
 //!
 //! Architecture invariants:
@@ -14,9 +14,11 @@
 
 pub mod agent;
 pub mod anchors;
+pub mod backup;
 pub mod cli;
 pub mod cloud;
 pub mod config;
+pub mod crash;
 pub mod desk;
 pub mod export;
 pub mod failure;
@@ -24,10 +26,12 @@ pub mod failure;
 pub mod gui;
 #[cfg(feature = "hardware")]
 pub mod hardware;
+pub mod i18n;
 pub mod image;
 pub mod line;
 pub mod matrix;
 pub mod model;
 pub mod records;
 pub mod secrets;
+pub mod settings;
 pub mod station;

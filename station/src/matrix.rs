@@ -77,6 +77,9 @@ pub struct PowerCutMatrix {
     pub casualties: Vec<Casualty>,
     /// Seconds it took.
     pub seconds: f64,
+    /// Cuts of a full run of this firmware. A selection, or a run that was stopped, holds fewer.
+    #[serde(default)]
+    pub of: u32,
 }
 
 impl PowerCutMatrix {

@@ -5,7 +5,8 @@
 //! home/ station.toml   configuration, read first
 //!       station.db     records; the passphrase opens their keys
 //!       anchors/       root, regions, agent's certificate, export key: sealed files
-//!       exports/ logs/
+//!       cloud/         ledgers of the clouds
+//!       exports/ logs/ backups/
 //! ```
 //!
 //! Invariants:
@@ -14,7 +15,9 @@
 
 use crate::agent::{EmbeddedAgent, PlatformCloud};
 use crate::anchors::{Anchors, AnchorsError, Shown};
+use crate::backup;
 use crate::config::{Config, Fixture};
+use crate::crash::{LastEnd, Mark};
 #[cfg(feature = "hardware")]
 use crate::desk::Desk;
 use crate::desk::Handles;
@@ -275,6 +278,10 @@ pub struct Station {
     pub operator: String,
     /// Attempts that an earlier process left without an end; they were closed just now.
     pub interrupted: Vec<Attempt>,
+    /// How the session before this one ended, if not as it should.
+    pub last_end: Option<LastEnd>,
+    /// This session's mark in the home.
+    pub mark: Mark,
     agent: OnceLock<Arc<EmbeddedAgent>>,
 }
 
@@ -299,12 +306,24 @@ impl Station {
         for attempt in &interrupted {
             tracing::warn!(attempt = attempt.id.0, fixture = %attempt.fixture, "interrupted when the station last stopped");
         }
+        let (mark, last_end) = Mark::leave(&options.home, now_ms());
+        if let Some(end) = &last_end {
+            let report = end.report.as_ref().map(|p| p.display().to_string());
+            tracing::warn!(
+                started_at_ms = end.started_at_ms,
+                batch = end.batch,
+                report,
+                "the last session did not end well"
+            );
+        }
         Ok(Self {
             home: options.home.clone(),
             config,
             records: Arc::new(records),
             operator: options.operator.clone(),
             interrupted,
+            last_end,
+            mark,
             agent: OnceLock::new(),
         })
     }
@@ -322,6 +341,14 @@ impl Station {
         let cloud = PlatformCloud::new(&self.home, &self.config.name, &self.config.clouds, records.clone());
         let agent = Arc::new(EmbeddedAgent::new(records, anchors, Arc::new(cloud)));
         Ok(self.agent.get_or_init(|| agent).clone())
+    }
+
+    /// Backups by the clock, as `station.toml` wants them, until the value is dropped.
+    ///
+    /// # Errors
+    /// `StationFault` if no thread can be started.
+    pub fn keep_backups(&self) -> Result<backup::Keeper, Failure> {
+        backup::Keeper::start(self.home.clone(), self.records.clone(), self.config.backup.clone())
     }
 
     /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.

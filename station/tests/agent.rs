@@ -4,16 +4,18 @@
 mod support;
 
 use keywright::agent::cloud::{CloudState, Connected};
-use keywright::agent::{Agent, Change, FrameContext, Point};
+use keywright::agent::{Agent, Change, EmbeddedAgent, FrameContext, PlatformCloud, Point};
 use keywright::anchors::Anchors;
+use keywright::config::CloudConfig;
 use keywright::failure::FailureCode;
 use keywright::model::*;
 use keywright::records::{AlarmOf, NewReprovision, Records, ReprovisionKind};
 use keywright_protocol::{CloudKey, IdentityKey, Purpose, Suite};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::{AT, Cut, Device, Rng, Station, open, unit_id};
+use support::{AT, Cut, Device, Rng, Station, local_cloud, open, unit_id};
 
 const WHOLE_LIFE: [Purpose; 4] =
     [Purpose::Init, Purpose::CloudKeyUpdate, Purpose::AgentKeyUpdate, Purpose::CloudKeyUpdate];
@@ -237,7 +239,7 @@ fn the_same_request_gets_the_same_answer_and_a_fifth_one_evicts_the_first() {
 }
 
 #[test]
-fn an_evicted_cloud_exchange_is_refused_and_the_unit_gets_the_same_record() {
+fn an_evicted_cloud_exchange_is_refused_and_the_unit_gets_another_record() {
     let station = Station::new(1, 2);
     let mut device = arrived(&station, 1, Suite::Hardened);
     while device.done.is_empty() {
@@ -248,19 +250,238 @@ fn an_evicted_cloud_exchange_is_refused_and_the_unit_gets_the_same_record() {
     let answer = station.handle(device.id, &first).reply.unwrap();
     device.deliver(answer, Cut::Never);
     let late = device.tick().unwrap();
-    for frame in frames {
-        assert_eq!(station.handle(device.id, &frame).change, Change::CloudKeyIssued { ck_gen: 1 });
+    for (frame, ck_gen) in frames.iter().zip([1, 1, 1, 2]) {
+        assert_eq!(station.handle(device.id, frame).change, Change::CloudKeyIssued { ck_gen });
     }
     let nack = station.handle(device.id, &late).reply.expect("an authentic NACK");
     device.deliver(nack, Cut::Never);
     assert_eq!(device.refused, 1);
     station.complete(&mut device);
     station.assert_same_keys(&device);
-    assert_eq!(
-        station.count("SELECT count(*) FROM key_assignment WHERE purpose = 'cloud'"),
-        1,
-        "staged once"
-    );
+    assert_eq!(station.agent.cloud().state(AT, device.id).unwrap(), CloudState::New { generation: 2 });
+}
+
+/// Another platform.
+const THERE: &str = "mqtts://other.example:8883";
+
+/// A unit that committed its second cloud key, four requests of it from before, and its message 3, which comes late.
+struct Late {
+    device: Device,
+    old: CloudKey,
+    new: CloudKey,
+    stale: Vec<Vec<u8>>,
+    confirm: Vec<u8>,
+}
+
+fn late(station: &Station, suite: Suite) -> Late {
+    let mut device = arrived(station, 1, suite);
+    device.goal =
+        vec![Purpose::Init, Purpose::CloudKeyUpdate, Purpose::CloudKeyUpdate, Purpose::CloudKeyUpdate];
+    while device.done.len() < 2 {
+        station.round(&mut device);
+    }
+    let old = cloud_key(&device);
+    let stale = (0..4).map(|_| device.fresh_request()).collect();
+    let request = device.fresh_request();
+    let handled = station.handle(device.id, &request);
+    assert_eq!(handled.change, Change::CloudKeyIssued { ck_gen: 2 });
+    device.deliver(handled.reply.expect("U3"), Cut::Never);
+    let (new, confirm) = (cloud_key(&device), device.tick().expect("U4"));
+    Late { device, old, new, stale, confirm }
+}
+
+impl Late {
+    /// What the four stale requests are answered with.
+    fn stale(&self, station: &Station) -> Vec<Change> {
+        self.stale.iter().map(|frame| station.handle(self.device.id, frame).change).collect()
+    }
+
+    fn logs_in(&self, station: &Station, generation: u32, key: &CloudKey) -> bool {
+        station.agent.cloud().connect(AT, self.device.id, generation, key).unwrap().accepted
+    }
+
+    fn log_in_with_the_new_key(&self, station: &Station) {
+        assert!(self.logs_in(station, 2, &self.new));
+        let cloud = station.agent.cloud();
+        eventually(|| cloud.state(AT, self.device.id).unwrap() == CloudState::New { generation: 2 });
+    }
+
+    /// The late message 3 gets its message 4, the old key is out, and the unit goes on.
+    fn acknowledged(mut self, station: &Station) {
+        let reply = station.handle(self.device.id, &self.confirm).reply.expect("U7");
+        self.device.deliver(reply, Cut::Never);
+        assert_eq!((self.device.refused, self.device.done.len()), (0, 3), "no NACK");
+        assert!(self.logs_in(station, 2, &self.new) && !self.logs_in(station, 1, &self.old));
+        self.goes_on(station);
+    }
+
+    /// The late message 3 gets a NACK, when its key opens nothing any more and the old one still does.
+    fn refused_late(mut self, station: &Station) {
+        assert!(!self.logs_in(station, 2, &self.new) && self.logs_in(station, 1, &self.old));
+        let reply = station.handle(self.device.id, &self.confirm).reply.expect("an authentic NACK");
+        self.device.deliver(reply, Cut::Never);
+        assert_eq!((self.device.refused, self.device.done.len()), (1, 2));
+        assert!(self.logs_in(station, 1, &cloud_key(&self.device)), "the unit is back at the old key");
+        let voided = "SELECT count(*) FROM key_assignment WHERE purpose = 'cloud' AND generation = 2 AND void_reason = 'evicted'";
+        assert_eq!(station.count(voided), 1);
+        self.goes_on(station);
+    }
+
+    fn goes_on(mut self, station: &Station) {
+        station.complete(&mut self.device);
+        station.assert_same_keys(&self.device);
+        let state = station.agent.cloud().state(AT, self.device.id).unwrap();
+        let CloudState::New { generation } = state else { panic!("{state:?}") };
+        assert!(generation > 2 && self.logs_in(station, generation, &cloud_key(&self.device)));
+        let past = station.agent.try_old_credentials(self.device.id).unwrap();
+        assert_eq!(past, generation - 1, "all of them refused, the void ones as well");
+        station.records.verify_history().unwrap();
+    }
+}
+
+/// Gives the station clouds of its own whose notices reach nobody, as when they are lost with the process.
+fn deafen(station: &mut Station) -> tempfile::TempDir {
+    let other = CloudConfig { name: "other".into(), url: THERE.into(), ..local_cloud() };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let nobody = open(elsewhere.path());
+    let cloud = PlatformCloud::new(elsewhere.path(), "bench-1", &[local_cloud(), other], nobody);
+    let anchors = Anchors::open(station.home.path(), &station.records.station_key()).unwrap();
+    station.agent = Arc::new(EmbeddedAgent::new(station.records.clone(), anchors, Arc::new(cloud)));
+    elsewhere
+}
+
+#[test]
+fn a_cloud_key_that_its_unit_logged_in_with_outlives_the_eviction_of_its_exchange() {
+    for (suite, hears) in [(Suite::Legacy, false), (Suite::Hardened, false), (Suite::Hardened, true)] {
+        let mut station = Station::new(1, suite.number());
+        let _elsewhere = (!hears).then(|| deafen(&mut station));
+        let late = late(&station, suite);
+        late.log_in_with_the_new_key(&station);
+        let issued = if hears {
+            eventually(|| station.count("SELECT ck_active FROM enrolment") == 2);
+            [3, 3, 3, 3]
+        } else {
+            // The fifth exchange would push one out: now the cloud is asked, and says that the key is in use.
+            [2, 2, 2, 3]
+        };
+        assert_eq!(late.stale(&station), issued.map(|ck_gen| Change::CloudKeyIssued { ck_gen }));
+        late.acknowledged(&station);
+    }
+}
+
+#[test]
+fn a_cloud_key_that_nobody_logged_in_with_is_withdrawn_before_its_exchange_refused_late() {
+    for suite in [Suite::Legacy, Suite::Hardened] {
+        let station = Station::new(1, suite.number());
+        let late = late(&station, suite);
+        let issued = [2, 2, 2, 3].map(|ck_gen| Change::CloudKeyIssued { ck_gen });
+        assert_eq!(late.stale(&station), issued);
+        let state = station.agent.cloud().state(AT, late.device.id).unwrap();
+        assert_eq!(state, CloudState::Both { old: 1, new: 3 });
+        late.refused_late(&station);
+    }
+}
+
+#[test]
+fn a_move_whose_key_was_withdrawn_is_still_wanted() {
+    let mut station = Station::new(1, 2);
+    let _elsewhere = deafen(&mut station);
+    let cloud = station.agent.cloud().clone();
+    let mut device = arrived(&station, 1, Suite::Hardened);
+    let id = device.id;
+    device.goal = vec![Purpose::Init, Purpose::CloudKeyUpdate, Purpose::CloudKeyUpdate];
+    while device.done.len() < 2 {
+        station.round(&mut device);
+    }
+    station.agent.order_update(id, Some(THERE)).unwrap();
+    let stale: Vec<_> = (0..4).map(|_| device.fresh_request()).collect();
+    let request = device.fresh_request();
+    device.deliver(station.handle(id, &request).reply.unwrap(), Cut::Never);
+    let confirm = device.tick().unwrap();
+    for (frame, ck_gen) in stale.iter().zip([2, 2, 2, 3]) {
+        assert_eq!(station.handle(id, frame).change, Change::CloudKeyIssued { ck_gen });
+    }
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::New { generation: 1 });
+    assert_eq!(cloud.state(THERE, id).unwrap(), CloudState::Both { old: 0, new: 3 });
+    device.deliver(station.handle(id, &confirm).reply.expect("an authentic NACK"), Cut::Never);
+    assert_eq!(device.refused, 1);
+    station.complete(&mut device);
+    station.assert_same_keys(&device);
+    assert_eq!(cloud.state(AT, id).unwrap(), CloudState::Unknown, "it has moved");
+    assert_eq!(cloud.state(THERE, id).unwrap(), CloudState::New { generation: 3 });
+}
+
+#[test]
+fn nothing_is_refused_before_the_cloud_has_answered() {
+    for logged_in in [false, true] {
+        let mut station = Station::new(1, 2);
+        let _elsewhere = deafen(&mut station);
+        let late = late(&station, Suite::Hardened);
+        for frame in &late.stale[..3] {
+            assert!(station.handle(late.device.id, frame).reply.is_some());
+        }
+        // The platform can't be reached.
+        station.sql().execute("UPDATE enrolment SET cloud_staged = 'mqtts://gone.example:8883'", []).unwrap();
+        for frame in [&late.stale[3], &late.confirm, &late.stale[0], &late.confirm] {
+            let handled = station.handle(late.device.id, frame);
+            assert_eq!((handled.reply, refused(&handled.change)), (None, FailureCode::CloudRefused));
+        }
+        assert!(late.logs_in(&station, 1, &late.old), "nothing has changed");
+        station.sql().execute("UPDATE enrolment SET cloud_staged = ?1", [AT]).unwrap();
+        if logged_in {
+            late.log_in_with_the_new_key(&station);
+            late.acknowledged(&station);
+        } else {
+            // What the cloud finishes first is refused or not by the very message 3; the key goes with it.
+            let mut late = late;
+            let reply = station.handle(late.device.id, &late.confirm).reply.expect("an authentic NACK");
+            late.device.deliver(reply, Cut::Never);
+            assert_eq!(late.device.refused, 1);
+            assert!(!late.logs_in(&station, 2, &late.new) && late.logs_in(&station, 1, &late.old));
+            late.goes_on(&station);
+        }
+    }
+}
+
+#[test]
+fn a_withdrawal_that_was_cut_short_is_finished_before_anybody_hears_of_the_key() {
+    for (point, logged_in) in [
+        (Point::BeforeCloud, false),
+        (Point::BeforeCloud, true),
+        (Point::AfterCloud, false),
+        (Point::AfterCloud, true),
+    ] {
+        let mut station = Station::new(1, 2);
+        let _elsewhere = deafen(&mut station);
+        let late = late(&station, Suite::Hardened);
+        for frame in &late.stale[..3] {
+            assert!(station.handle(late.device.id, frame).reply.is_some());
+        }
+        // After the cloud has withdrawn the key no login can use it: then it must have been before.
+        if logged_in && point == Point::AfterCloud {
+            late.log_in_with_the_new_key(&station);
+        }
+        let cloud = station.agent.cloud().clone();
+        let anchors = || Anchors::open(station.home.path(), &station.records.station_key()).unwrap();
+        let dying = EmbeddedAgent::new(station.records.clone(), anchors(), cloud.clone())
+            .with_hook(move |at| assert_ne!(at, point, "the process dies here"));
+        let context = station.context(late.device.id);
+        let death = std::panic::AssertUnwindSafe(|| dying.handle(context, &late.stale[3]));
+        assert!(std::panic::catch_unwind(death).is_err());
+        station.agent = Arc::new(EmbeddedAgent::new(station.records.clone(), anchors(), cloud));
+        if logged_in && point == Point::BeforeCloud {
+            late.log_in_with_the_new_key(&station);
+        }
+        // An exchange of that key again: its cached answer must not bring a key back that is gone.
+        let again = station.handle(late.device.id, &late.stale[0]).change;
+        if logged_in {
+            assert_eq!(again, Change::Nothing, "the cached answer of a key that counts");
+            late.acknowledged(&station);
+        } else {
+            assert_eq!(again, Change::CloudKeyIssued { ck_gen: 3 });
+            late.refused_late(&station);
+        }
+    }
 }
 
 #[test]
@@ -493,7 +714,8 @@ fn the_cloud_goes_old_both_new_and_believes_evidence_only() {
     assert_eq!(connected, Connected { accepted: true, committed: Some(2) });
     // The broker's word comes on a thread of its own.
     eventually(|| cloud.state(AT, id).unwrap() == CloudState::New { generation: 2 });
-    assert_eq!(cloud.connect(AT, id, 1, &old).unwrap(), no, "the old one is out");
+    // The ledger is written before the broker is told.
+    eventually(|| cloud.connect(AT, id, 1, &old).unwrap() == no);
     assert!(!cloud.activate(AT, id, 1).unwrap(), "a stale commit is ignored");
     assert!(cloud.activate(AT, id, 2).unwrap(), "a repeated one is not an error");
     eventually(|| station.count("SELECT ck_active FROM enrolment") == 2);

@@ -201,6 +201,27 @@ fn a_login_with_the_new_key_is_the_confirmation(rig: &mut dyn Rig) {
     assert!(rig.lets_in(u, 2));
 }
 
+fn a_withdrawal_takes_back_what_nobody_has_used(rig: &mut dyn Rig) {
+    let u = unit(2);
+    let withdraw = |rig: &dyn Rig, g| rig.cloud().withdraw(u, g).wait(LONG);
+    rig.stage(u, 1);
+    rig.commit(u, 1);
+    assert_eq!(withdraw(rig, 1), Ok(Ack::Committed));
+    rig.stage(u, 2);
+    assert_eq!(withdraw(rig, 2), Ok(Ack::Applied));
+    assert!(!rig.lets_in(u, 2) && rig.lets_in(u, 1));
+    assert_eq!(withdraw(rig, 2), Ok(Ack::AlreadySo));
+    assert_eq!(rig.commit(u, 2), Ack::Stale, "too late");
+    // The next one is used before anybody wants it back.
+    rig.stage(u, 3);
+    let notices = rig.cloud().notices();
+    rig.link(u, 3).unwrap().close();
+    committed(&notices, identity(u, 3));
+    assert_eq!(withdraw(rig, 3), Ok(Ack::Committed));
+    assert_eq!(rig.accepted(u), [3]);
+    assert_eq!(withdraw(rig, 4), Err(CloudError::NotStaged { identity: identity(u, 4) }));
+}
+
 fn only_the_right_password_under_the_right_name(rig: &mut dyn Rig) {
     let (a, b) = (unit(3), unit(4));
     rig.stage(a, 1);
@@ -369,6 +390,7 @@ macro_rules! both_platforms {
 both_platforms!(
     old_both_new,
     a_login_with_the_new_key_is_the_confirmation,
+    a_withdrawal_takes_back_what_nobody_has_used,
     only_the_right_password_under_the_right_name,
     units_keep_to_their_own_topics,
     a_block_is_total_and_lifts,

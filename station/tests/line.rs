@@ -97,6 +97,8 @@ struct Board {
     cloud_complaint: Option<DeviceFailure>,
     /// The host that it asks its modem for, at each status.
     opens: Option<&'static str>,
+    /// Where its birth is told when its connection ends and it logs in once more.
+    born_again: Option<Fakes>,
     calls: Vec<&'static str>,
     out: VecDeque<Result<Received, Failure>>,
     noise: u64,
@@ -120,6 +122,7 @@ impl Board {
             trouble: None,
             cloud_complaint: None,
             opens: None,
+            born_again: None,
             calls: Vec::new(),
             out: VecDeque::new(),
             noise: 0,
@@ -244,7 +247,15 @@ impl Board {
     }
 
     fn receive(&mut self, channel: Channel, payload: &[u8]) {
-        if !self.powered || !self.image || self.shut || channel == Channel::TCP {
+        if !self.powered || !self.image || self.shut {
+            return;
+        }
+        if channel == Channel::TCP {
+            if matches!(Packet::parse(payload), Ok(Packet::Close { .. }))
+                && let Some(told) = self.born_again.take()
+            {
+                told.0.lock().unwrap().birth = Some((1, Duration::ZERO));
+            }
             return;
         }
         if channel == Channel::CONTROL {
@@ -488,6 +499,12 @@ impl Book {
 
 #[derive(Clone)]
 struct Fakes(Arc<Mutex<Book>>);
+
+impl std::fmt::Debug for Fakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fakes")
+    }
+}
 
 impl Fakes {
     fn new() -> Self {
@@ -1320,6 +1337,22 @@ fn a_broker_that_is_away_is_the_stations_trouble() {
     }
     world.board.lock().unwrap().opens = Some("broker.example");
     world.fails(FailureCode::BrokerUnreachable);
+}
+
+/// Its broker restarted and told nobody of the birth; the unit is logged in and would say no more.
+#[test]
+fn a_birth_that_got_lost_is_asked_for_once_more() {
+    let world = World::new();
+    let broker = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    {
+        let mut book = world.fakes.0.lock().unwrap();
+        (book.birth, book.broker) = (None, Some(broker.local_addr().unwrap()));
+    }
+    {
+        let mut board = world.board.lock().unwrap();
+        (board.opens, board.born_again) = (Some("broker.example"), Some(world.fakes.clone()));
+    }
+    world.passes();
 }
 
 /// Asking for new keys makes no units: what never passed, and what passed but lost its keys, is left as it is.

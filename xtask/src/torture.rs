@@ -1,5 +1,6 @@
 //! `cargo xtask torture`: cut the power of virtual boards everywhere, on the real firmware binary.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -25,6 +26,9 @@ pub struct TortureArgs {
     /// Boards at a time [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Add every finished cut to FILE; a run with the same firmware and options goes on where it stops
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// JSON lines instead of a table
     #[arg(long)]
     json: bool,
@@ -46,11 +50,16 @@ pub fn run(args: &TortureArgs) -> Result<ExitCode> {
     if let Some(threads) = args.threads {
         torture.args(["--threads", &threads.to_string()]);
     }
+    if let Some(file) = &args.resume {
+        torture.arg("--resume").arg(file);
+    }
     if args.json {
         torture.arg("--json");
     }
     say(shown(&torture));
+    // An interrupt is the torture's business: it finishes the cuts that have begun and writes what it has.
+    ctrlc::set_handler(|| {}).context("interrupts can't be left to the torture")?;
     let status = torture.status().context("torture can't be started")?;
-    // 1: a unit was not well. Anything else that is not 0 has told what it is.
+    // 1: a unit was not well; 130: stopped. Anything else that is not 0 has told what it is.
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(4)))
 }

@@ -6,10 +6,11 @@
 //! generation, refuse an INIT for an active unit.
 //!
 //! One rule is easy to miss: a staged cloud generation can have several entries
-//! (a repeated U1 gets the same record with a fresh N2). If one of them was
-//! evicted, a message 3 of that generation that opens under none of the others
-//! must get a [`nack`], or the unit that committed the evicted one waits for
-//! ever. A NACK names the hash of one message 3, so a damaged one gains nothing.
+//! (a repeated U1 gets the same record with a fresh N2), and the unit may hold
+//! the record by any of them. None of them may be evicted alone, or the unit that
+//! committed that one waits for ever: first the cloud withdraws the generation,
+//! which it refuses if the unit has logged in with it, then all of them go. A
+//! [`nack`] is only for a cloud generation that no cloud lets in.
 
 use core::fmt;
 

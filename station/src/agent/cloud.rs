@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! OLD{g} –prepare(g+1)→ BOTH{g, g+1} –activate(g+1), or a connection with g+1→ NEW{g+1}
+//!                                    └─withdraw(g+1), if neither happened→ OLD{g}
 //! ```
 //! Two generations are two identities `<uid>.<generation>`, so the platform itself enforces the state. Message U3
 //! leaves only after `prepare` returned, U7 only after `activate`. BOTH never ends by time-out; a connection with the
@@ -50,6 +51,9 @@ pub trait Cloud: Send + Sync {
     /// Makes a staged generation the only one. A stale generation is ignored: `false`, and the unit must not be told
     /// that it is active.
     fn activate(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure>;
+    /// Disables a staged generation for good, unless it is the active one by now: `true`, and nothing was done. The platform
+    /// decides, so of a withdrawal and a login that meet, one comes first for everybody.
+    fn withdraw(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure>;
     /// Disables the identity of one generation for good.
     fn retire(&self, at: &str, unit: UnitId, generation: u32) -> Result<(), Failure>;
     /// Lets no identity of the unit in any more, until an operator lifts it.

@@ -12,8 +12,8 @@ use super::*;
 use crate::anchors::Anchors;
 use crate::failure::FailureCode;
 use crate::records::{
-    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, Records, RecordsError,
-    SecretBytes, SqliteRecords, StageCloudKey,
+    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, Records,
+    RecordsError, SecretBytes, SqliteRecords, StageCloudKey,
 };
 use crate::secrets::{SecretsError, random};
 use keywright_protocol::cert::Cert;
@@ -110,6 +110,11 @@ fn agent_key(bytes: &SecretBytes) -> Result<AgentKey, Failure> {
     let key: [u8; 32] = bytes.expose().try_into().map_err(|_| damaged("an agent key has another length"))?;
     let key = AgentKey::from_bytes(key);
     if key.is_blank() { Err(Failure::new(FailureCode::BlankKey, "an agent key")) } else { Ok(key) }
+}
+
+fn cloud_key(unit: UnitId, bytes: &SecretBytes) -> Result<CloudKey, Failure> {
+    CloudKey::new(bytes.expose())
+        .map_err(|_| Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key")))
 }
 
 fn suite_of(number: u8) -> Result<Suite, Failure> {
@@ -231,9 +236,7 @@ impl EmbeddedAgent {
 
     fn cloud_key_of(&self, unit: UnitId, generation: u32) -> Result<CloudKey, Failure> {
         let bytes = self.records.key_vault().key(unit, "cloud", generation).map_err(told)?;
-        let bytes = bytes.ok_or_else(|| damaged(format!("unit {unit} has no cloud key {generation}")))?;
-        CloudKey::new(bytes.expose())
-            .map_err(|_| Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key")))
+        cloud_key(unit, &bytes.ok_or_else(|| damaged(format!("unit {unit} has no cloud key {generation}")))?)
     }
 
     fn at(&self, point: Point) {
@@ -561,6 +564,7 @@ impl EmbeddedAgent {
     ) -> Result<Handled, Stop> {
         let unit = context.unit;
         let (request, base, view) = self.open_update(context, view, frame, kc)?;
+        let view = self.finish_withdrawal(context, view, order)?;
         if let Some(handled) = self.cached(&view, &request)? {
             return Ok(handled);
         }
@@ -583,6 +587,14 @@ impl EmbeddedAgent {
                 FailureCode::AgentRefused,
                 format!("unit {unit} claims cloud key {claimed}, {} is active", enrolment.ck_active),
             )));
+        }
+        let waits = |p: &&PendingRow| !p.confirmed && p.purpose == 3 && p.generation == enrolment.ck_staged;
+        if enrolment.ck_staged > 0 && view.pending.iter().filter(waits).count() >= MAX_PENDING {
+            // There is no room to remember one more exchange of this key, and the unit may hold the key by any of them.
+            self.records.0.begin_withdrawal(unit, enrolment.ck_staged)?;
+            enrolment.ck_evicted = enrolment.ck_staged;
+            let view = AgentView { enrolment: Some(enrolment), ..view };
+            enrolment = self.finish_withdrawal(context, view, order)?.enrolment.ok_or(Stop::Quiet)?;
         }
         let record = self.staged_record(context, order, &enrolment)?;
         let record = CloudRecord::parse(&record).map_err(|e| damaged(format!("the staged record: {e}")))?;
@@ -617,6 +629,41 @@ impl EmbeddedAgent {
         self.records.0.issue_cloud_key(unit, context.attempt, new)?;
         self.at(Point::BeforeAnswer);
         Ok(Handled { reply: Some(frame2), change: Change::CloudKeyIssued { ck_gen: generation.0 } })
+    }
+
+    /// The end of a withdrawal that was begun: the platform says whether the staged key goes, or whether its unit has logged in
+    /// with it before; then the records follow. Until the platform has said so nobody is told anything about that key.
+    fn finish_withdrawal(
+        &self,
+        context: FrameContext,
+        view: AgentView,
+        order: &OrderMaterial,
+    ) -> Result<AgentView, Stop> {
+        let Some(e) = view.enrolment.as_ref().filter(|e| e.ck_staged > 0 && e.ck_evicted == e.ck_staged)
+        else {
+            return Ok(view);
+        };
+        let (unit, generation) = (context.unit, e.ck_staged);
+        let here = active_place(e, order);
+        let at = if e.cloud_staged.is_empty() { here } else { &e.cloud_staged };
+        self.at(Point::BeforeCloud);
+        let committed = match self.cloud.withdraw(at, unit, generation) {
+            Ok(committed) => committed,
+            Err(failure) if failure.code == FailureCode::RecordsFailed => return Err(failure.into()),
+            Err(failure) => return Err(Stop::Tell(failure)),
+        };
+        self.at(Point::AfterCloud);
+        if committed {
+            self.records.0.confirm_cloud_key(unit, context.attempt, generation, None)?;
+        } else {
+            let moves = e.cloud_wanted.is_empty() && at != here;
+            let cloud = if moves { at } else { &e.cloud_wanted };
+            let moves =
+                e.region_wanted == 0 && e.region_staged > 0 && e.region_staged != region_of(Some(e), order);
+            let region = if moves { e.region_staged } else { e.region_wanted };
+            self.records.0.void_cloud_key(unit, context.attempt, generation, (cloud, region))?;
+        }
+        self.records.0.agent_view(unit)?.ok_or(Stop::Quiet)
     }
 
     /// The staged cloud record: the one that is staged (A4: the same for every repeated request), or a new one,
@@ -719,6 +766,13 @@ impl EmbeddedAgent {
                 format!("the chip is {unit}, the frame is of {claimed}"),
             )));
         }
+        let finished;
+        let view = if purpose == Purpose::CloudKeyUpdate {
+            finished = self.finish_withdrawal(context, view.clone(), order)?;
+            &finished
+        } else {
+            view
+        };
         let mut known = false;
         for row in
             view.pending.iter().filter(|p| p.purpose == purpose.number() && p.generation == generation.0)
@@ -733,15 +787,19 @@ impl EmbeddedAgent {
                 return self.confirmed(context, (view, order), row, &pending, &confirmed);
             }
         }
-        // A staged generation may have several exchanges, so one that was evicted is known by name only.
-        let evicted = purpose == Purpose::CloudKeyUpdate
-            && view
-                .enrolment
-                .as_ref()
-                .is_some_and(|e| e.ck_evicted == generation.0 && e.ck_staged == generation.0);
-        if known && !evicted {
+        if known {
             // Never a NACK because a tag fails.
             return Err(Stop::Quiet);
+        }
+        if purpose == Purpose::CloudKeyUpdate {
+            // A NACK sends the unit back to the key before, so it is only for a key that was issued and that no platform lets
+            // in any more. (One above the highest is from a time that these records have lost.)
+            let void = |e: &EnrolmentRow| {
+                ![e.ck_staged, e.ck_active].contains(&generation.0) && generation.0 <= e.ck_highest
+            };
+            if !view.enrolment.as_ref().is_some_and(void) {
+                return Err(Stop::Quiet);
+            }
         }
         self.nack(view, order, frame, suite, purpose)
     }
@@ -816,6 +874,7 @@ impl EmbeddedAgent {
         suite: Suite,
         purpose: Purpose,
     ) -> Result<Handled, Stop> {
+        let turn = self.nacks.fetch_add(1, Ordering::Relaxed);
         let (kc, base) = match purpose {
             Purpose::Init => (KeyContext::order(&order.name), order.base.clone()),
             Purpose::AgentKeyUpdate | Purpose::CloudKeyUpdate => {
@@ -823,19 +882,24 @@ impl EmbeddedAgent {
                 let Incoming::Confirm { unit, .. } = Incoming::peek(frame)? else { return Err(Stop::Quiet) };
                 // Which key the exchange began under is not in message 3, and the unit repeats it until it is
                 // answered: the current key and the next one take turns.
-                let turn = self.nacks.fetch_add(1, Ordering::Relaxed);
                 let generation =
                     if enrolment.ak_next > 0 && turn % 2 == 1 { enrolment.ak_next } else { enrolment.ak_cur };
                 let key = self.agent_key_of(UnitId(unit.0), generation)?;
                 (KeyContext::unit(&unit, Generation(generation)), BaseKey::from(&key))
             }
         };
-        // A unit that owes a confirmation trusts the region of the record that it committed.
-        let committed = match &view.enrolment {
-            Some(e) if purpose == Purpose::CloudKeyUpdate && e.region_staged > 0 => e.region_staged,
-            enrolment => region_of(enrolment.as_ref(), order),
-        };
-        let region = self.region(order, committed)?;
+        // A unit that owes a confirmation trusts the region of the record that it committed: where it is, or where it was, or
+        // is, to be taken. Those take turns, too.
+        let mut regions = vec![region_of(view.enrolment.as_ref(), order)];
+        if let Some(e) = view.enrolment.as_ref().filter(|_| purpose == Purpose::CloudKeyUpdate) {
+            for region in [e.region_wanted, e.region_staged] {
+                if region > 0 && !regions.contains(&region) {
+                    regions.insert(0, region);
+                }
+            }
+        }
+        let turn = usize::try_from(turn / 2).unwrap_or_default() % regions.len();
+        let region = self.region(order, regions[turn])?;
         let credentials = self.credentials(&region)?;
         let credentials = (suite == Suite::Hardened).then_some(&credentials);
         let iv = random().map_err(no_randomness)?;
@@ -936,12 +1000,12 @@ impl Agent for EmbeddedAgent {
             None => false,
         };
         let cloud_mac_ok = match cloud {
-            Some(key) => {
-                let key = CloudKey::new(key.expose()).map_err(|_| {
-                    Failure::new(FailureCode::BlankKey, format!("unit {unit}: the cloud key"))
-                })?;
-                verdict(proof.verify_cloud(challenge, &protocol_unit, proof.cloud_key, &key))?
-            }
+            Some(key) => verdict(proof.verify_cloud(
+                challenge,
+                &protocol_unit,
+                proof.cloud_key,
+                &cloud_key(unit, &key)?,
+            ))?,
             None => false,
         };
         Ok(ProofRecord {
@@ -1038,7 +1102,10 @@ impl Agent for EmbeddedAgent {
         let newest = (1..=enrolment.ck_highest).rev().filter(past).take(OLD_KEYS_TRIED);
         let mut refused = 0;
         for generation in newest {
-            let key = self.cloud_key_of(unit, generation)?;
+            let key = self.records.key_vault().past_cloud_key(unit, generation).map_err(told)?;
+            // A number that was never given out has no key to try.
+            let Some(key) = key else { continue };
+            let key = cloud_key(unit, &key)?;
             for at in &places {
                 if self.cloud.connect(at, unit, generation, &key)?.accepted {
                     return Err(Failure::new(

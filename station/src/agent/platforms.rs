@@ -5,8 +5,8 @@
 
 use super::cloud::{Birth, Cloud, CloudState, Connected};
 use crate::cloud::{
-    Ack, CloudError, Clouds, Credential, Endpoint, Identity, Notice, Notices, Standing, cloud_failure,
-    try_login,
+    Ack, CloudError, Clouds, Credential, Endpoint, Identity, Notice, Notices, Platform, Standing,
+    cloud_failure, try_login,
 };
 use crate::config::CloudConfig;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long one request may keep a unit waiting.
+/// How long one request may keep a unit waiting, unless told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 type Births = Arc<Mutex<HashMap<UnitId, Birth>>>;
@@ -28,6 +28,7 @@ type Births = Arc<Mutex<HashMap<UnitId, Birth>>>;
 pub struct PlatformCloud {
     clouds: Clouds,
     births: Births,
+    patience: Duration,
 }
 
 /// What a unit publishes when it is born (`docs/cloud.md`). A newer unit may say more.
@@ -54,7 +55,22 @@ impl PlatformCloud {
                 tracing::error!(%error, "no thread for the cloud's notices");
             }
         });
-        Self { clouds, births }
+        Self { clouds, births, patience: PATIENCE }
+    }
+
+    /// One request keeps a unit waiting this long at most.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// See [`Clouds::adopt`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn adopt(&self, url: &str, platform: Arc<dyn Platform>) -> Result<(), Failure> {
+        self.clouds.adopt(url, platform)
     }
 
     fn standing(&self, at: &str, unit: UnitId) -> Result<Standing, Failure> {
@@ -102,35 +118,49 @@ fn listen(url: &str, notices: &Notices, records: &SqliteRecords, births: &Births
 impl Cloud for PlatformCloud {
     fn prepare(&self, at: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<(), Failure> {
         let platform = self.clouds.at(at)?;
-        let staged = platform.stage(unit, generation, Credential::of(key)).wait(PATIENCE);
+        let staged = platform.stage(unit, generation, Credential::of(key)).wait(self.patience);
         staged.map(drop).map_err(|e| cloud_failure(&e))
     }
 
     fn activate(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure> {
-        match self.clouds.at(at)?.commit(unit, generation).wait(PATIENCE) {
+        match self.clouds.at(at)?.commit(unit, generation).wait(self.patience) {
             Ok(Ack::Applied | Ack::AlreadySo) => Ok(true),
-            Ok(Ack::Stale) | Err(CloudError::NotStaged { .. }) => Ok(false),
+            Ok(Ack::Stale | Ack::Committed) | Err(CloudError::NotStaged { .. }) => Ok(false),
+            Err(error) => Err(cloud_failure(&error)),
+        }
+    }
+
+    fn withdraw(&self, at: &str, unit: UnitId, generation: u32) -> Result<bool, Failure> {
+        match self.clouds.at(at)?.withdraw(unit, generation).wait(PATIENCE) {
+            Ok(Ack::Committed) => Ok(true),
+            // A platform whose ledger never had it (or lost it) lets nobody in with it.
+            Ok(Ack::Applied | Ack::AlreadySo | Ack::Stale) | Err(CloudError::NotStaged { .. }) => Ok(false),
             Err(error) => Err(cloud_failure(&error)),
         }
     }
 
     fn retire(&self, at: &str, unit: UnitId, generation: u32) -> Result<(), Failure> {
-        self.clouds.at(at)?.retire(unit, generation).wait(PATIENCE).map(drop).map_err(|e| cloud_failure(&e))
+        self.clouds
+            .at(at)?
+            .retire(unit, generation)
+            .wait(self.patience)
+            .map(drop)
+            .map_err(|e| cloud_failure(&e))
     }
 
     fn block(&self, at: &str, unit: UnitId) -> Result<(), Failure> {
-        self.clouds.at(at)?.block(unit).wait(PATIENCE).map(drop).map_err(|e| cloud_failure(&e))
+        self.clouds.at(at)?.block(unit).wait(self.patience).map(drop).map_err(|e| cloud_failure(&e))
     }
 
     fn unblock(&self, at: &str, unit: UnitId) -> Result<(), Failure> {
-        self.clouds.at(at)?.unblock(unit).wait(PATIENCE).map(drop).map_err(|e| cloud_failure(&e))
+        self.clouds.at(at)?.unblock(unit).wait(self.patience).map(drop).map_err(|e| cloud_failure(&e))
     }
 
     fn connect(&self, at: &str, unit: UnitId, generation: u32, key: &CloudKey) -> Result<Connected, Failure> {
         let platform = self.clouds.at(at)?;
         let staged = platform.standing(unit).staged() == Some(generation);
         let identity = Identity { unit, generation };
-        let accepted = try_login(&platform.endpoint(), identity, &Credential::of(key), PATIENCE)
+        let accepted = try_login(&platform.endpoint(), identity, &Credential::of(key), self.patience)
             .map_err(|e| cloud_failure(&e))?;
         Ok(Connected { accepted, committed: (accepted && staged).then_some(generation) })
     }
@@ -157,7 +187,7 @@ impl Cloud for PlatformCloud {
     }
 
     fn send(&self, at: &str, unit: UnitId, rest: &str, payload: &[u8]) -> Result<(), Failure> {
-        let sent = self.clouds.at(at)?.send(unit, rest, payload).wait(PATIENCE);
+        let sent = self.clouds.at(at)?.send(unit, rest, payload).wait(self.patience);
         sent.map(drop).map_err(|e| cloud_failure(&e))
     }
 }

@@ -125,7 +125,7 @@ impl EmbeddedAgent {
     ///
     /// # Errors
     /// `InvalidInput` for a unit or a reason that can't be, `NothingToRenew`, `Quarantined`, `Scrapped`, `ProductKeyInvalid`,
-    /// `AnchorsMissing`, `CloudRefused` if the old identity could not be retired.
+    /// `AnchorsMissing`, `CloudRefused` or `BrokerUnreachable` if the old identity could not be retired.
     pub fn reprovision(&self, unit: UnitId, new: NewReprovision) -> Result<Reprovision, Failure> {
         let _guard = self.records.0.unit_guard(unit);
         let (view, enrolment) = self.known(unit)?;
@@ -182,7 +182,7 @@ impl EmbeddedAgent {
     /// Sets a unit aside: no key is issued to it, and its cloud lets it in no more.
     ///
     /// # Errors
-    /// `Scrapped`, `InvalidInput`; `CloudRefused` if the cloud was not reached: it is in quarantine here all the same.
+    /// `Scrapped`, `InvalidInput`; `BrokerUnreachable` if the cloud was not reached: it is in quarantine here all the same.
     pub fn quarantine(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
         let _guard = self.records.0.unit_guard(unit);
         // The agent is silent from here on; a cloud that does not answer now is asked by the same command later.
@@ -203,7 +203,7 @@ impl EmbeddedAgent {
     /// Ends a quarantine; the unit is what it was before.
     ///
     /// # Errors
-    /// `InvalidInput`, `CloudRefused`.
+    /// `InvalidInput`, `CloudRefused`, `BrokerUnreachable`.
     pub fn release(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
         let _guard = self.records.0.unit_guard(unit);
         let view = self.records.0.agent_view(unit).map_err(told)?;
@@ -219,7 +219,7 @@ impl EmbeddedAgent {
     /// Takes a unit out for ever.
     ///
     /// # Errors
-    /// `InvalidInput`; `CloudRefused` if the cloud was not reached: it is in quarantine until the command is given again.
+    /// `InvalidInput`; `BrokerUnreachable` if the cloud was not reached: it is in quarantine until the command is given again.
     pub fn scrap(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
         let _guard = self.records.0.unit_guard(unit);
         let view = self.records.0.agent_view(unit).map_err(told)?;

@@ -85,6 +85,10 @@ pub enum Command {
     /// The station passphrase in the system's keyring
     #[command(subcommand)]
     Passphrase(Passphrase),
+    /// Save the whole station to one file; work goes on meanwhile
+    Backup(Backup),
+    /// Put a backup in the place of a station, or into an empty home
+    Restore(Restore),
     /// Check everything that a shift needs, and say what to do
     Doctor,
     /// Open the window with other than its usual settings
@@ -595,6 +599,49 @@ pub enum Anchors {
     Show,
 }
 
+/// `keywright backup`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The file holds station.toml, the anchors, the clouds' ledgers and one consistent copy of the database. Keys in it are sealed
+under the passphrase that the station has now: keep that, too. The window and `line run` make backups by themselves, see
+[backup] in station.toml.
+
+Examples:
+  keywright backup
+  keywright backup --to /media/usb
+  keywright backup --check /media/usb/backup-line-1-20260131-083000.tar.gz")]
+pub struct Backup {
+    /// Folder to write to [default: that of station.toml, or backups in the home]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "list"])]
+    pub to: Option<PathBuf>,
+    /// Read this backup whole and check it, instead of making one; needs no station
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    pub check: Option<PathBuf>,
+    /// List the backups of this station
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// `keywright restore`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The backup is checked whole before anything is changed. What was in the home is moved to before-restore-<time> in it.
+Units that were made or renewed after the backup know more than the restored records: they are refused, raised as alarms and
+need an order of QA.
+
+Example:
+  keywright restore backups/backup-line-1-20260131-083000.tar.gz --replace")]
+pub struct Restore {
+    /// The backup
+    pub file: PathBuf,
+    /// Replace the station that is there
+    #[arg(long)]
+    pub replace: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
 /// `keywright passphrase …`
 #[derive(Debug, Subcommand)]
 pub enum Passphrase {
@@ -608,8 +655,8 @@ pub enum Passphrase {
 #[cfg(feature = "gui")]
 #[derive(Debug, Default, Args)]
 pub struct Window {
-    /// light, dark or system
-    #[arg(long, default_value = "system", value_parser = ["system", "light", "dark"])]
+    /// light, dark, contrast or system [default: what station.toml says]
+    #[arg(long, value_parser = ["system", "light", "dark", "contrast"])]
     pub theme: Option<String>,
     /// Cover the whole screen
     #[arg(long)]

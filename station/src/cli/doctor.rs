@@ -123,6 +123,10 @@ fn checks(options: &Options) -> Vec<Check> {
         checks.push(image(config, orders));
         checks.extend(lock(orders));
         checks.extend(fixtures(config));
+        checks.push(match super::backup::newest(options, config) {
+            Ok(path) => Check::ok("backup", path),
+            Err(failure) => Check::new("backup", Status::Warn, failure.sentence, &failure.remedy),
+        });
     }
     checks.push(clock(station::now_ms(), preflight.newest_ms));
     checks

@@ -130,6 +130,8 @@ pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
         let state = super::state_word(batch.state);
         return Err(Failure::new(FailureCode::BatchClosed, format_args!("{} is {state}", batch.name)).into());
     }
+    let _backups = station.keep_backups()?;
+    station.mark.set_batch(Some(&batch.name));
     for attempt in &station.interrupted {
         out.object(&json!({
             "event": "interrupted", "attempt": attempt.id, "fixture": attempt.fixture, "unit": attempt.unit,

@@ -8,6 +8,7 @@
 //! - No command prints, logs or takes a secret as an argument (arguments show in the system's process list).
 
 pub mod args;
+mod backup;
 pub mod doctor;
 mod export;
 pub mod line;
@@ -70,7 +71,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: &Cli, out: Out) -> Done {
     let global = &cli.global;
     match &cli.command {
-        // These need no station: a recipient of lists runs them anywhere.
+        // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
         Some(Command::Verify(args)) => return self::export::verify(args, out),
         Some(Command::ImportCheck(args)) if args.format.is_none() => {
             return self::export::import_check(args, out);
@@ -81,13 +82,16 @@ fn run(cli: &Cli, out: Out) -> Done {
         })) => {
             return self::export::verify_receipt(file, receipt.as_deref(), key.as_deref(), out);
         }
+        Some(Command::Backup(args::Backup { check: Some(file), .. })) => return backup::check(file, out),
         _ => {}
     }
     let options = options(global)?;
     // Doctor looks without touching: not even the log folder is made in a home that is not there.
     if !matches!(cli.command, Some(Command::Doctor)) {
         options.prepare_home()?;
-        logging::start(&options.home.join("logs"), global.verbose);
+        let logs = options.home.join("logs");
+        logging::start(&logs, global.verbose);
+        crate::crash::install(&logs);
     }
     if global.demo {
         let mut err = std::io::stderr().lock();
@@ -148,6 +152,8 @@ fn run(cli: &Cli, out: Out) -> Done {
             Ok(show_anchors(&station::show_anchors(&options)?, out))
         }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
+        Some(Command::Backup(args)) => backup::make(&Station::open(&options)?, args, out),
+        Some(Command::Restore(args)) => backup::restore(&options, args, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::DemoRecipient) => demo_recipient(&options, out),
         Some(Command::Verify(_)) => Ok(Exit::Pass),
@@ -198,6 +204,7 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
     let station = Station::open(options)?;
     let (line, desk) = station.start_window()?;
     let clerk = station.start_clerk()?;
+    let _backups = station.keep_backups()?;
     line.send(Order::SetOperator(station.operator.clone()));
     // The batch that is open alone needs no picking.
     let open: Vec<_> =
@@ -211,14 +218,19 @@ fn window(options: &station::Options, args: &args::Window) -> Done {
         theme: match args.theme.as_deref() {
             Some("light") => gui::Theme::Light,
             Some("dark") => gui::Theme::Dark,
-            _ => gui::Theme::System,
+            Some("contrast") => gui::Theme::Contrast,
+            Some(_) => gui::Theme::System,
+            None => station.config.theme,
         },
-        zoom: args.zoom.map_or(usual.zoom, |z| z.clamp(0.5, 3.0)),
+        zoom: args.zoom.map_or(station.config.text_size as f32 / 100.0, |z| z.clamp(0.5, 3.0)),
         size: args.size.unwrap_or(usual.size),
         fullscreen: args.fullscreen,
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
         pictures: station.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
+        language: station.config.language.language(),
+        file: Some(crate::settings::StationFile::new(options.config_path())),
+        settings: false,
     };
     gui::run(line, desk, Box::new(clerk), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;

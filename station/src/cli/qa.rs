@@ -41,7 +41,7 @@ pub fn order_row(order: &Reprovision) -> (Vec<String>, serde_json::Value) {
 }
 
 /// What can't be undone is asked about first; a script must have said `--yes`.
-fn confirm(yes: bool, out: Out, what: &str) -> Result<bool, CliError> {
+pub(super) fn confirm(yes: bool, out: Out, what: &str) -> Result<bool, CliError> {
     if yes {
         return Ok(true);
     }
@@ -56,7 +56,7 @@ fn confirm(yes: bool, out: Out, what: &str) -> Result<bool, CliError> {
     super::output::ask(&format!("{what} Go on?"))
 }
 
-fn cancelled() -> CliError {
+pub(super) fn cancelled() -> CliError {
     Failure::new(FailureCode::Cancelled, "nothing was changed").into()
 }
 

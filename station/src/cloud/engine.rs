@@ -15,7 +15,7 @@
 
 use super::credential::{Credential, Identity};
 use super::error::CloudError;
-use super::ledger::{self, Ack, Act, Decision, Ledger, Standing};
+use super::ledger::{self, Ack, Act, Decision, Ledger, Room, Standing};
 use super::ticket::{Notice, Notices, Notifier, Ticket, lock};
 use crate::model::UnitId;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -50,6 +50,7 @@ enum Request {
     Stage(Identity, Credential, Ticket),
     Commit(Identity, Ticket),
     Retire(Identity, Ticket),
+    Withdraw(Identity, Ticket),
     Block(UnitId, bool, Ticket),
     Send(UnitId, String, Vec<u8>, Ticket),
     Accepted(UnitId, Ticket<BTreeSet<u32>>),
@@ -61,6 +62,7 @@ impl Request {
             Self::Stage(_, _, t)
             | Self::Commit(_, t)
             | Self::Retire(_, t)
+            | Self::Withdraw(_, t)
             | Self::Block(_, _, t)
             | Self::Send(_, _, _, t) => t.resolve(Err(error)),
             Self::Accepted(_, t) => t.resolve(Err(error)),
@@ -69,9 +71,10 @@ impl Request {
 
     fn unit(&self) -> UnitId {
         match self {
-            Self::Stage(identity, ..) | Self::Commit(identity, _) | Self::Retire(identity, _) => {
-                identity.unit
-            }
+            Self::Stage(identity, ..)
+            | Self::Commit(identity, _)
+            | Self::Retire(identity, _)
+            | Self::Withdraw(identity, _) => identity.unit,
             Self::Block(unit, ..) | Self::Send(unit, ..) | Self::Accepted(unit, _) => *unit,
         }
     }
@@ -81,6 +84,7 @@ impl Request {
             Self::Stage(_, _, t)
             | Self::Commit(_, t)
             | Self::Retire(_, t)
+            | Self::Withdraw(_, t)
             | Self::Block(_, _, t)
             | Self::Send(_, _, _, t) => t.delayed_by(cause),
             Self::Accepted(_, t) => t.delayed_by(cause),
@@ -143,12 +147,12 @@ pub struct Health {
 
 impl Engine {
     /// Opens the ledger; [`Engine::start`] sets the worker going.
-    pub fn open(ledger: &Path, capacity: usize) -> Result<Self, CloudError> {
+    pub fn open(ledger: &Path, room: Room, capacity: usize) -> Result<Self, CloudError> {
         let shared = Shared {
             inbox: Mutex::default(),
             arrived: Condvar::new(),
             capacity,
-            ledger: Mutex::new(Ledger::open(ledger)?),
+            ledger: Mutex::new(Ledger::open(ledger)?.within(room)),
             cause: Mutex::default(),
             notifier: Notifier::default(),
         };
@@ -212,6 +216,10 @@ impl Engine {
 
     pub fn retire(&self, identity: Identity) -> Ticket {
         self.ask(|t| Request::Retire(identity, t))
+    }
+
+    pub fn withdraw(&self, identity: Identity) -> Ticket {
+        self.ask(|t| Request::Withdraw(identity, t))
     }
 
     pub fn block(&self, unit: UnitId, blocked: bool) -> Ticket {
@@ -384,6 +392,7 @@ impl Worker {
                 Request::Stage(identity, key, _) => &|now| ledger::stage(now, *identity, key),
                 Request::Commit(identity, _) => &|now| ledger::commit(now, *identity),
                 Request::Retire(identity, _) => &|now| ledger::retire(now, *identity),
+                Request::Withdraw(identity, _) => &|now| ledger::withdraw(now, *identity),
                 Request::Block(unit, on, _) => &|now| Ok(ledger::block(now, *unit, *on)),
                 Request::Send(..) | Request::Accepted(..) => &|now| Ok(ledger::unchanged(now, Ack::Applied)),
             };
@@ -405,6 +414,7 @@ impl Worker {
             Request::Stage(_, _, ticket)
             | Request::Commit(_, ticket)
             | Request::Retire(_, ticket)
+            | Request::Withdraw(_, ticket)
             | Request::Block(_, _, ticket) => ticket.resolve(result),
             Request::Send(unit, topic, payload, ticket) => {
                 self.insist(batch, |worker| worker.backend.send(*unit, topic, payload))?;

@@ -42,9 +42,20 @@ pub fn address(url: &str) -> Option<(&str, u16)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-/// A broker's trouble as people read it.
+/// A broker's trouble as people read it: who is to do something about it, the station's disk, the network, or the broker's accounts.
 pub fn cloud_failure(error: &CloudError) -> Failure {
-    Failure::new(FailureCode::CloudRefused, error)
+    fn code(error: &CloudError) -> FailureCode {
+        match error {
+            CloudError::Ledger { .. } | CloudError::Damaged { .. } => FailureCode::RecordsFailed,
+            CloudError::Pending { cause: Some(cause), .. } => code(cause),
+            CloudError::Pending { cause: None, .. }
+            | CloudError::Unreachable { .. }
+            | CloudError::Slow { .. }
+            | CloudError::QueueFull { .. } => FailureCode::BrokerUnreachable,
+            _ => FailureCode::CloudRefused,
+        }
+    }
+    Failure::new(code(error), error)
 }
 
 impl Clouds {
@@ -63,20 +74,33 @@ impl Clouds {
         }
     }
 
+    fn entry(&self, url: &str) -> Result<&(CloudConfig, Started), Failure> {
+        self.entries.iter().find(|(config, _)| config.url == url).ok_or_else(|| {
+            let known: Vec<_> = self.entries.iter().map(|(c, _)| format!("{} ({})", c.name, c.url)).collect();
+            Failure::new(
+                FailureCode::CloudRefused,
+                format!("station.toml names no cloud at {url}; it names {}", known.join(", ")),
+            )
+        })
+    }
+
+    /// Takes a platform that runs already, in place of the one that the configuration would start at this URL.
+    ///
+    /// # Errors
+    /// `CloudRefused` if the configuration names none.
+    pub fn adopt(&self, url: &str, platform: Arc<dyn Platform>) -> Result<(), Failure> {
+        let (_, started) = self.entry(url)?;
+        (self.follow)(url, platform.notices());
+        *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(platform);
+        Ok(())
+    }
+
     /// The platform that units know by this URL, running.
     ///
     /// # Errors
-    /// `CloudRefused` if the configuration names none, or it cannot be started.
+    /// `CloudRefused` if the configuration names none, or what [`cloud_failure`] makes of why it can't be started.
     pub fn at(&self, url: &str) -> Result<Arc<dyn Platform>, Failure> {
-        let (config, started) =
-            self.entries.iter().find(|(config, _)| config.url == url).ok_or_else(|| {
-                let known: Vec<_> =
-                    self.entries.iter().map(|(c, _)| format!("{} ({})", c.name, c.url)).collect();
-                Failure::new(
-                    FailureCode::CloudRefused,
-                    format!("station.toml names no cloud at {url}; it names {}", known.join(", ")),
-                )
-            })?;
+        let (config, started) = self.entry(url)?;
         let mut started = started.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(platform) = &*started {
             return Ok(platform.clone());

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {} –stage(g)→ {g staged} –commit(g)→ {g} –stage(h>g)→ {g, h staged} –commit(h), or a login with h→ {h}
+//!                                                                     └─withdraw(h)→ {g}
 //! ```
 //! Invariants:
 //! - A generation is staged only above every generation ever staged; `highest` never falls, so nothing returns.
@@ -21,8 +22,10 @@ use keywright_protocol::crypto;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where one identity stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +156,8 @@ pub enum Ack {
     AlreadySo,
     /// A commit of a generation that is past: ignored. The unit must not be told that it is active.
     Stale,
+    /// A withdrawal of a generation that was committed before it came: ignored. The unit must not be told that it is void.
+    Committed,
 }
 
 /// One thing that the broker must do. Each may be repeated.
@@ -298,6 +303,15 @@ pub(super) fn retire(now: &Standing, identity: Identity) -> Result<Decision, Clo
     Ok(Decision { next, ack, acts })
 }
 
+/// Withdraw: a staged generation leaves for good, unless it was committed first, by message or by a login. Whoever was told
+/// that it is gone may tell the unit to go back to the one before.
+pub(super) fn withdraw(now: &Standing, identity: Identity) -> Result<Decision, CloudError> {
+    if now.active() == Some(identity.generation) {
+        return Ok(unchanged(now, Ack::Committed));
+    }
+    retire(now, identity)
+}
+
 /// Block or unblock: every identity of the unit at once. A unit that was never here can be blocked, too.
 pub(super) fn block(now: &Standing, unit: UnitId, blocked: bool) -> Decision {
     let ack = if now.blocked == blocked { Ack::AlreadySo } else { Ack::Applied };
@@ -314,6 +328,24 @@ pub(super) fn block(now: &Standing, unit: UnitId, blocked: bool) -> Decision {
     Decision { next, ack, acts }
 }
 
+/// How large a ledger may grow: all that the disk gives, unless somebody makes it less. It can be changed while the ledger is in use; a
+/// disk that fills up, and that somebody clears, is tried with it.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<AtomicU64>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Room {
+    /// From now on so many bytes at most.
+    pub fn set(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::SeqCst);
+    }
+}
+
 /// Every standing of one platform, in memory and in its journal.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -327,9 +359,16 @@ impl Ledger {
         let (mut journal, units, lines) = Journal::open(path)?;
         // Old lines cost start-up time only; rewriting is worth it when most of them are old.
         if lines > 1_000 + units.len() * 4 {
-            journal.rewrite(&units)?;
+            // On a full disk it stays as long as it is: what it says lets its units in all the same.
+            let _ = journal.rewrite(&units);
         }
         Ok(Self { units, journal })
+    }
+
+    /// Keeps within this room from now on.
+    pub fn within(mut self, room: Room) -> Self {
+        self.journal.room = room;
+        self
     }
 
     pub fn standing(&self, unit: UnitId) -> Standing {
@@ -364,6 +403,7 @@ struct Journal {
     file: File,
     /// Bytes that are whole lines.
     len: u64,
+    room: Room,
 }
 
 impl Drop for Journal {
@@ -404,13 +444,27 @@ impl Journal {
                 }
             }
         }
-        let mut journal = Self { path: path.to_owned(), file, len: len as u64 };
+        let mut journal = Self { path: path.to_owned(), file, len: len as u64, room: Room::default() };
         journal.cut()?;
         Ok((journal, units, lines))
     }
 
     fn failure(&self, error: &std::io::Error) -> CloudError {
-        CloudError::Ledger { path: self.path.display().to_string(), detail: error.to_string() }
+        let detail = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                format!("the disk is full: {error}")
+            }
+            _ => error.to_string(),
+        };
+        CloudError::Ledger { path: self.path.display().to_string(), detail }
+    }
+
+    /// Writes as much as there is room for, as a disk would.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let left = self.room.0.load(Ordering::SeqCst).saturating_sub(self.len);
+        let fits = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        self.file.write_all(&bytes[..fits])?;
+        if fits < bytes.len() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     /// Drops whatever stands behind the last whole line.
@@ -423,8 +477,7 @@ impl Journal {
         let bytes = encode(changes.iter());
         // A write that failed half way left bytes behind `len`; they go before anything is added.
         self.cut()?;
-        let written =
-            self.file.write_all(&bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        let written = self.write(&bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
         match written {
             Ok(()) => {
                 self.len += bytes.len() as u64;
@@ -563,6 +616,26 @@ mod tests {
     }
 
     #[test]
+    fn a_withdrawal_takes_what_is_staged_and_never_what_is_committed() {
+        let both = staged(&committed(&staged(&Standing::default(), 1), 1), 2);
+        let gone = withdraw(&both, id(2)).unwrap();
+        assert_eq!((gone.ack, enabled(&gone.next), gone.next.active()), (Ack::Applied, vec![1], Some(1)));
+        assert!(matches!(gone.acts[..], [Act::Remove { identity, last: false }] if identity == id(2)));
+        // Repeated; and whoever comes too late finds it gone: a commit, a login, a stage.
+        let again = withdraw(&gone.next, id(2)).unwrap();
+        assert_eq!((again.ack, again.acts.len()), (Ack::AlreadySo, 1), "an unconfirmed removal is repeated");
+        assert_eq!(commit(&gone.next, id(2)).unwrap().ack, Ack::Stale);
+        assert_eq!(logged_in(&gone.next, id(2)).unwrap().next, gone.next);
+        assert!(matches!(stage(&gone.next, id(2), &credential(2)), Err(CloudError::Past { .. })));
+        assert_eq!(enabled(&staged(&gone.next.settled(|_| true), 3)), vec![1, 3]);
+        // The other order: the login came first.
+        let new = logged_in(&both, id(2)).unwrap().next;
+        let late = withdraw(&new, id(2)).unwrap();
+        assert_eq!((late.ack, &late.next, late.acts.len()), (Ack::Committed, &new, 0));
+        assert_eq!(withdraw(&new, id(3)).unwrap_err(), CloudError::NotStaged { identity: id(3) });
+    }
+
+    #[test]
     fn nothing_returns_and_only_one_waits() {
         let both = staged(&committed(&staged(&Standing::default(), 1), 1), 2);
         assert_eq!(
@@ -620,6 +693,7 @@ mod tests {
         Stage(u32),
         Commit(u32),
         Retire(u32),
+        Withdraw(u32),
         Block(bool),
         Settle,
         Login(u32),
@@ -631,6 +705,7 @@ mod tests {
             4 => g.clone().prop_map(Step::Stage),
             4 => g.clone().prop_map(Step::Commit),
             1 => g.clone().prop_map(Step::Retire),
+            1 => g.clone().prop_map(Step::Withdraw),
             1 => g.prop_map(Step::Login),
             1 => any::<bool>().prop_map(Step::Block),
             3 => Just(Step::Settle),
@@ -638,7 +713,8 @@ mod tests {
     }
 
     proptest! {
-        /// I2, I8, I10 over every order of requests, and: no request but `retire` takes the last identity away.
+        /// I2, I8, I10 over every order of requests, and: no request but `retire` takes the last identity away, or, where
+        /// none was ever committed, `withdraw`.
         #[test]
         fn any_order_of_requests_keeps_the_invariants(steps in proptest::collection::vec(step(), 0..60)) {
             let mut now = Standing::default();
@@ -648,6 +724,7 @@ mod tests {
                     Step::Stage(g) => stage(&now, id(*g), &credential(*g)),
                     Step::Commit(g) => commit(&now, id(*g)),
                     Step::Retire(g) => retire(&now, id(*g)),
+                    Step::Withdraw(g) => withdraw(&now, id(*g)),
                     Step::Block(on) => Ok(block(&now, UNIT, *on)),
                     Step::Settle => { now = now.settled(|_| true); continue }
                     Step::Login(g) => logged_in(&now, id(*g)),
@@ -661,7 +738,11 @@ mod tests {
                 prop_assert!(now.identities.values().filter(|e| e.phase == Phase::Active).count() <= 1);
                 prop_assert!(now.highest >= before.highest);
                 prop_assert!(enabled.iter().all(|g| *g <= now.highest));
-                if before.enabled().next().is_some() && !matches!(step, Step::Retire(_)) {
+                if !matches!(step, Step::Retire(_) | Step::Commit(_) | Step::Login(_)) {
+                    prop_assert_eq!(before.active(), now.active(), "{:?} took the confirmed one", step);
+                }
+                let first = matches!(step, Step::Withdraw(_)) && before.active().is_none();
+                if before.enabled().next().is_some() && !matches!(step, Step::Retire(_)) && !first {
                     prop_assert!(!enabled.is_empty(), "{step:?} took the last identity");
                 }
                 for g in &enabled {

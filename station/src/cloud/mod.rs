@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! OLD{g} –stage(g+1)→ BOTH{g, g+1} –commit(g+1), or a login with g+1→ NEW{g+1}
+//!                                  └─withdraw(g+1)→ OLD{g}
 //! ```
 //! Every operation returns a [`Ticket`] at once and is confirmed later; U3 leaves after the stage's confirmation, U7
 //! after the commit's. Nothing here waits on the caller's thread, so no fixture ever stands still for a broker.
@@ -30,7 +31,7 @@ pub use credential::{Credential, Identity, Verifier, birth_topic, down_topic, ma
 pub use engine::Health;
 pub use error::CloudError;
 pub use hub::{Clouds, LOCAL_URL, address, cloud_failure};
-pub use ledger::{Ack, Act, Standing};
+pub use ledger::{Ack, Act, Room, Standing};
 pub use local::{LocalConfig, LocalPlatform};
 pub use mosquitto::{Dialogue, MosquittoConfig, MosquittoPlatform, Talk, setup_message};
 pub(crate) use mosquitto::{acls, description, role_name};
@@ -54,6 +55,8 @@ pub trait Platform: Send + Sync {
     fn commit(&self, unit: UnitId, generation: u32) -> Ticket;
     /// Removes one generation for good, whichever it is: the end of a move, or of a key that was never proved.
     fn retire(&self, unit: UnitId, generation: u32) -> Ticket;
+    /// Takes a staged generation back for good, unless it was committed first ([`Ack::Committed`]: nothing was done).
+    fn withdraw(&self, unit: UnitId, generation: u32) -> Ticket;
     /// Lets no identity of the unit in, until [`Platform::unblock`].
     fn block(&self, unit: UnitId) -> Ticket;
     /// Lifts a block.
@@ -99,6 +102,10 @@ impl<A: Adapter> Platform for A {
 
     fn retire(&self, unit: UnitId, generation: u32) -> Ticket {
         self.engine().retire(Identity { unit, generation })
+    }
+
+    fn withdraw(&self, unit: UnitId, generation: u32) -> Ticket {
+        self.engine().withdraw(Identity { unit, generation })
     }
 
     fn block(&self, unit: UnitId) -> Ticket {

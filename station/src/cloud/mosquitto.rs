@@ -17,7 +17,7 @@
 use super::credential::{Credential, Identity, Verifier};
 use super::engine::{Backend, Engine, Evidence};
 use super::error::CloudError;
-use super::ledger::Act;
+use super::ledger::{Act, Room};
 use super::mqtt::{Endpoint, Link, Login, Message};
 use super::ticket::lock;
 use super::{Adapter, DEFAULT_QUEUE};
@@ -112,7 +112,7 @@ impl MosquittoPlatform {
     /// # Errors
     /// [`CloudError::Ledger`], [`CloudError::Damaged`].
     pub fn start(config: MosquittoConfig) -> Result<Self, CloudError> {
-        let engine = Engine::open(&config.ledger, config.queue)?;
+        let engine = Engine::open(&config.ledger, Room::default(), config.queue)?;
         let endpoint = config.endpoint.clone();
         let watch = Arc::new(Watch::default());
         let watcher = Watcher {

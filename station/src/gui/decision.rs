@@ -8,6 +8,7 @@ use super::shell::{Asked, Seen};
 use super::theme::{Palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::desk::{self, Act, Decision, UnitFile};
+use crate::i18n::{self, tr};
 use crate::model::{UnitId, UnitState};
 use egui::{Align2, Id, Key, Modifiers, Rect, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2};
 
@@ -30,14 +31,14 @@ pub struct Form {
 /// What an act is called.
 pub fn act_name(act: Act) -> String {
     match act {
-        Act::NewKeys => "New keys".into(),
-        Act::NewStart => "New start".into(),
-        Act::MoveRegion(0) => "Move region".into(),
-        Act::MoveRegion(region) => format!("Move to region {region}"),
-        Act::Quarantine => "Quarantine".into(),
-        Act::Release => "Release".into(),
-        Act::Scrap => "Scrap".into(),
-        Act::Withdraw => "Withdraw".into(),
+        Act::NewKeys => tr!("act-new-keys").into(),
+        Act::NewStart => tr!("act-new-start").into(),
+        Act::MoveRegion(0) => tr!("act-move").into(),
+        Act::MoveRegion(region) => tr!("act-move-to", region = region),
+        Act::Quarantine => tr!("act-quarantine").into(),
+        Act::Release => tr!("act-release").into(),
+        Act::Scrap => tr!("act-scrap").into(),
+        Act::Withdraw => tr!("act-withdraw").into(),
     }
 }
 
@@ -47,51 +48,47 @@ pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) 
     let board = act.kind().is_some();
     let open = file.open_order();
     if state == UnitState::Scrapped {
-        return Some("It was scrapped; it never comes back".into());
+        return Some(tr!("refusal-scrapped").into());
     }
     if seen.line.operator.is_empty() {
-        return Some("Say first who works here: Operator, in the header".into());
+        return Some(tr!("alarms-who").into());
     }
     if let Some(job) = seen.desk.job.as_ref().filter(|job| board || job.unit == file.unit.id) {
-        return Some(format!("{} is in work for QA; wait for its end, or cancel it", job.serial));
+        return Some(tr!("refusal-in-work", serial = &job.serial));
     }
     match act {
-        Act::Quarantine => (state == UnitState::Quarantined).then(|| "It is in quarantine already".into()),
-        Act::Release => (state != UnitState::Quarantined).then(|| "It is not in quarantine".into()),
+        Act::Quarantine => (state == UnitState::Quarantined).then(|| tr!("refusal-is-quarantined").into()),
+        Act::Release => (state != UnitState::Quarantined).then(|| tr!("refusal-not-quarantined").into()),
         Act::Scrap => None,
-        Act::Withdraw => open.is_none().then(|| "No order is open for it".into()),
+        Act::Withdraw => open.is_none().then(|| tr!("refusal-no-order").into()),
         Act::NewKeys | Act::NewStart | Act::MoveRegion(_) => {
             if state == UnitState::Quarantined {
-                return Some("It is in quarantine; release it first".into());
+                return Some(tr!("refusal-quarantined").into());
             }
             if closing {
-                return Some("The window closes when the running units are done".into());
+                return Some(tr!("start-closing").into());
             }
             if seen.line.fixtures.is_empty() {
-                return Some("This station has no fixture for the board".into());
+                return Some(tr!("refusal-no-fixture").into());
             }
             if let Some(open) = open {
                 // Carrying the open order out.
-                return (Act::of(open) != act)
-                    .then(|| "An order is open for it: carry that out, or withdraw it".into());
+                return (Act::of(open) != act).then(|| tr!("refusal-other-order").into());
             }
             if !file.keys.enrolled {
-                return Some("It was never given keys; run it through its batch on the line".into());
+                return Some(tr!("refusal-no-keys").into());
             }
             if act == Act::NewStart {
                 return file
                     .order
                     .key_invalid_at_ms
-                    .map(|_| format!("The product key of {} was made invalid", file.order.name));
+                    .map(|_| tr!("refusal-product-key", order = &file.order.name));
             }
             if state != UnitState::Passed {
-                return Some("It has not passed; run it through its batch on the line".into());
+                return Some(tr!("refusal-not-passed").into());
             }
             if matches!(act, Act::MoveRegion(_)) && seen.desk.regions.iter().all(|r| *r == file.keys.region) {
-                return Some(format!(
-                    "Only region {} is on this station; keywright anchors init brings others",
-                    file.keys.region
-                ));
+                return Some(tr!("refusal-one-region", region = file.keys.region));
             }
             None
         }
@@ -101,35 +98,29 @@ pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) 
 /// What an act destroys, in numbers; empty for what destroys nothing at once.
 fn deaths(act: Act, file: &UnitFile) -> Vec<String> {
     let keys = &file.keys;
-    let living: Vec<String> = [
-        ("agent key", keys.agent_key),
-        ("cloud key", keys.cloud_key),
-        ("cloud key on its way,", keys.cloud_staged),
-        ("cloud key left behind,", keys.cloud_leaving),
-    ]
-    .iter()
-    .filter(|(_, generation)| *generation > 0)
-    .map(|(name, generation)| format!("{name} generation {generation}"))
-    .collect();
-    let dead = match living.len() {
-        0 => "No key of it lives any more: 0 keys die".to_owned(),
-        1 => format!("1 key dies at once: {}", living[0]),
-        n => format!("{n} keys die at once: {}", living.join("; ")),
-    };
+    let mut living = Vec::new();
+    if keys.agent_key > 0 {
+        living.push(tr!("death-agent-key", generation = keys.agent_key));
+    }
+    if keys.cloud_key > 0 {
+        living.push(tr!("death-cloud-key", generation = keys.cloud_key));
+    }
+    if keys.cloud_staged > 0 {
+        living.push(tr!("death-cloud-staged", generation = keys.cloud_staged));
+    }
+    if keys.cloud_leaving > 0 {
+        living.push(tr!("death-cloud-leaving", generation = keys.cloud_leaving));
+    }
+    let count = living.len();
+    let all = living.into_iter().reduce(|first, second| tr!("death-list", first = first, second = second));
+    let dead = all
+        .map_or_else(|| tr!("death-none").to_owned(), |keys| tr!("death-keys", count = count, keys = keys));
     match act {
-        Act::NewStart => vec![
-            dead,
-            "All of its flash is erased: firmware, both key areas, the secret that its storage hangs on"
-                .into(),
-            "Its cloud lets it in no more until it has passed again, with new keys".into(),
-        ],
+        Act::NewStart => vec![dead, tr!("death-flash").into(), tr!("death-cloud").into()],
         Act::Scrap => {
-            let mut all = vec![
-                dead,
-                "1 unit leaves for ever: its cloud never lets it in again, and no fixture takes it".into(),
-            ];
+            let mut all = vec![dead, tr!("death-unit").into()];
             if file.open_order().is_some() {
-                all.push("1 open order is withdrawn".into());
+                all.push(tr!("death-order").into());
             }
             all
         }
@@ -140,31 +131,25 @@ fn deaths(act: Act, file: &UnitFile) -> Vec<String> {
 /// What an act does, in a sentence or two.
 pub(super) fn purpose(act: Act) -> &'static str {
     match act {
-        Act::NewKeys => {
-            "The unit asks for a new agent key and a new cloud key under those it has. The old ones die when it has proved the new ones"
-        }
-        Act::NewStart => {
-            "For a unit that lost its keys: its old identity dies everywhere first, then the chip is erased, flashed and enrolled again"
-        }
-        Act::MoveRegion(_) => {
-            "The unit asks, under the keys it has, for a new cloud key and for the anchors of another region"
-        }
-        Act::Quarantine => "No key is issued to it and its cloud lets it in no more, until it is released",
-        Act::Release => "It becomes what it was before, and its cloud lets it in again",
-        Act::Scrap => "It is taken out for ever; this can't be undone",
-        Act::Withdraw => "The open order is taken back; what it did already stays done",
+        Act::NewKeys => tr!("purpose-new-keys"),
+        Act::NewStart => tr!("purpose-new-start"),
+        Act::MoveRegion(_) => tr!("purpose-move"),
+        Act::Quarantine => tr!("purpose-quarantine"),
+        Act::Release => tr!("purpose-release"),
+        Act::Scrap => tr!("purpose-scrap"),
+        Act::Withdraw => tr!("purpose-withdraw"),
     }
 }
 
-const fn verb(act: Act) -> &'static str {
+fn verb(act: Act) -> &'static str {
     match act {
-        Act::NewKeys => "Order new keys",
-        Act::NewStart => "Erase and start anew",
-        Act::MoveRegion(_) => "Order the move",
-        Act::Quarantine => "Set it aside",
-        Act::Release => "Let it back",
-        Act::Scrap => "Scrap it for ever",
-        Act::Withdraw => "Withdraw the order",
+        Act::NewKeys => tr!("verb-new-keys"),
+        Act::NewStart => tr!("verb-new-start"),
+        Act::MoveRegion(_) => tr!("verb-move"),
+        Act::Quarantine => tr!("verb-quarantine"),
+        Act::Release => tr!("verb-release"),
+        Act::Scrap => tr!("verb-scrap"),
+        Act::Withdraw => tr!("verb-withdraw"),
     }
 }
 
@@ -189,20 +174,20 @@ impl Form {
     /// What is still missing.
     fn missing(&self, seen: Seen<'_>) -> Option<String> {
         if self.act == Act::MoveRegion(0) {
-            return Some("Choose the region".into());
+            return Some(tr!("missing-region").into());
         }
         if self.act.kind().is_some() {
             match self.fixture.and_then(|i| seen.line.fixtures.get(i)) {
-                None => return Some("Say in which fixture the board lies".into()),
-                Some(f) if f.running.is_some() => return Some(format!("{} is running", f.name)),
-                Some(f) if f.trouble.is_some() => return Some(format!("{} can't be used", f.name)),
+                None => return Some(tr!("missing-fixture").into()),
+                Some(f) if f.running.is_some() => return Some(tr!("missing-running", name = &f.name)),
+                Some(f) if f.trouble.is_some() => return Some(tr!("missing-trouble", name = &f.name)),
                 Some(_) => {}
             }
         }
         if self.reason.trim().is_empty() {
-            return Some("Say why; it stands in the unit's history".into());
+            return Some(tr!("missing-reason").into());
         }
-        (self.destroys() && !self.sure).then(|| "Tick that you know what is destroyed".into())
+        (self.destroys() && !self.sure).then(|| tr!("missing-tick").into())
     }
 }
 
@@ -237,9 +222,12 @@ pub(super) fn show(
         ui.spacing_mut().item_spacing.y = 8.0;
         let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
         let r = row(ui, 30.0);
-        let title = if carries { "Carry out: " } else { "" };
-        let name = if title.is_empty() { act_name(form.act) } else { act_name(form.act).to_lowercase() };
-        let title = format!("{title}{name}, {}", file.unit.serial);
+        let title = if carries {
+            let act = act_name(form.act).to_lowercase();
+            tr!("decision-title-carry", act = act, serial = &file.unit.serial)
+        } else {
+            tr!("decision-title", act = act_name(form.act), serial = &file.unit.serial)
+        };
         widgets::line(ui, r, Align2::LEFT_CENTER, &title, strong(20.0), p.text);
         let r = row(ui, 40.0);
         widgets::block(ui, r, Align2::LEFT_TOP, purpose(form.act), regular(14.5), p.muted, 2);
@@ -251,20 +239,22 @@ pub(super) fn show(
             && !carries
         {
             let r = row(ui, 20.0);
-            let text = format!("It is in region {}. Where to?", file.keys.region);
+            let text = tr!("decision-where-to", region = file.keys.region);
             widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
             let others: Vec<u32> =
                 seen.desk.regions.iter().copied().filter(|r| *r != file.keys.region).collect();
-            let options: Vec<_> =
-                others.iter().map(|r| (format!("Region {r}"), String::new(), None)).collect();
+            let options: Vec<_> = others
+                .iter()
+                .map(|r| (tr!("decision-region-name", region = *r), String::new(), None))
+                .collect();
             let at = others.iter().position(|r| *r == chosen);
-            if let Some(i) = choose(ui, width, "region", &options, at, p) {
+            if let Some(i) = choose(ui, width, tr!("decision-region"), &options, at, p) {
                 form.act = Act::MoveRegion(others[i]);
             }
         }
         if form.act.kind().is_some() {
             let r = row(ui, 20.0);
-            let text = "In which fixture does the board lie?";
+            let text = tr!("decision-which-fixture");
             widgets::line(ui, r, Align2::LEFT_CENTER, text, strong(14.5), p.text);
             let options: Vec<_> = seen
                 .line
@@ -272,10 +262,18 @@ pub(super) fn show(
                 .iter()
                 .map(|f| {
                     let (word, off) = match (&f.running, &f.trouble, f.present) {
-                        (Some(_), ..) => ("running", Some(format!("{} is running", f.name))),
-                        (_, Some(trouble), _) => ("can't be used", Some(trouble.to_string())),
-                        (.., Some(true)) => ("board seen", None),
-                        (.., Some(false)) => ("no board seen", None),
+                        (Some(_), ..) => {
+                            (tr!("decision-fixture-running"), Some(tr!("missing-running", name = &f.name)))
+                        }
+                        (_, Some(trouble), _) => {
+                            let (sentence, remedy) = i18n::failure(trouble);
+                            let code = trouble.code.to_string();
+                            let told =
+                                tr!("tile-spoken-failure", code = code, sentence = sentence, remedy = remedy);
+                            (tr!("decision-fixture-trouble"), Some(told))
+                        }
+                        (.., Some(true)) => (tr!("decision-fixture-board"), None),
+                        (.., Some(false)) => (tr!("decision-fixture-empty"), None),
                         (.., None) => ("", None),
                     };
                     (f.name.clone(), word.to_owned(), off)
@@ -283,29 +281,29 @@ pub(super) fn show(
                 .collect();
             egui::ScrollArea::vertical().id_salt("fixtures to choose").max_height(132.0).show(ui, |ui| {
                 let bar = if options.len() > 12 { 14.0 } else { 0.0 };
-                if let Some(i) = choose(ui, width - bar, "fixture", &options, form.fixture, p) {
+                if let Some(i) = choose(ui, width - bar, tr!("decision-fixture"), &options, form.fixture, p) {
                     form.fixture = Some(i);
                 }
             });
         }
         let r = row(ui, 20.0);
-        let text = format!("Why? {} and the reason stand in its history for ever", seen.line.operator);
+        let text = tr!("decision-why", operator = &seen.line.operator);
         widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
         let edit = egui::TextEdit::singleline(&mut form.reason)
             .id(Id::unique("reason"))
-            .hint_text("RMA number, what was seen, who asked for it")
+            .hint_text(tr!("decision-why-hint"))
             .char_limit(500)
             .interactive(!carries)
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0));
         let edit = ui.add(edit);
-        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label("Reason for this decision"));
+        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-why-name")));
         if !form.focused && !carries {
             edit.request_focus();
             form.focused = true;
         }
         if form.destroys() {
-            let text = "I have read this; what is destroyed is gone for good";
+            let text = tr!("decision-sure");
             ui.scope(|ui| {
                 // As large as the other controls.
                 ui.spacing_mut().icon_width = 22.0;
@@ -330,8 +328,8 @@ pub(super) fn show(
             done = true;
         }
         let cancel = Button {
-            text: "Back",
-            name: "Back, nothing is changed",
+            text: tr!("decision-back"),
+            name: tr!("decision-back-name"),
             icon: None,
             loud: Loud::Quiet,
             enabled: true,
@@ -348,7 +346,7 @@ pub(super) fn show(
                 pressed.on_hover_text(missing);
             }
             None => {
-                let text = "Ctrl+Enter does it, Esc goes back";
+                let text = tr!("decision-keys");
                 widgets::line(ui, hint, Align2::LEFT_CENTER, text, regular(13.0), p.muted);
             }
         }
@@ -383,7 +381,7 @@ fn dying(ui: &mut Ui, width: f32, dies: &[String], p: &Palette) {
     let icon = Rect::from_min_size(inner.min, vec2(18.0, 18.0));
     icons::paint(ui.painter(), icon, Icon::Warning, p.fail.ink, p.fail.soft, 0.0);
     let title = Rect::from_min_size(pos2(icon.right() + 8.0, inner.top()), vec2(words, 18.0));
-    widgets::line(ui, title, Align2::LEFT_CENTER, "This can't be undone", strong(14.5), p.fail.ink);
+    widgets::line(ui, title, Align2::LEFT_CENTER, tr!("decision-no-undo"), strong(14.5), p.fail.ink);
     let mut top = title.bottom() + 7.0;
     for (text, height) in dies.iter().zip(lines) {
         ui.painter().circle_filled(pos2(icon.center().x, top + 9.0), 2.5, p.fail.ink);
@@ -414,8 +412,11 @@ fn choose(
             let sense = if off.is_some() { Sense::hover() } else { Sense::click() };
             let response = ui.interact(place, ui.scope_id().with((what, index)), sense);
             let on = chosen == Some(index);
-            let said =
-                if word.is_empty() { format!("{what} {name}") } else { format!("{what} {name}, {word}") };
+            let said = if word.is_empty() {
+                tr!("decision-option", what = what, name = name)
+            } else {
+                tr!("decision-option-word", what = what, name = name, word = word)
+            };
             response.widget_info(|| WidgetInfo::selected(Role::RadioButton, off.is_none(), on, &said));
             let (fill, edge) = match (on, off.is_some(), response.hovered()) {
                 (true, ..) => (p.running.soft, Stroke::new(2.0, p.running.solid)),

@@ -7,10 +7,10 @@
 
 use super::line_view::ViewState;
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
-use super::units_view::local;
 use crate::desk::Told;
 use crate::export::clerk::{Command, Order, Snapshot, Wanted};
 use crate::export::{Format, Selection};
+use crate::i18n::{date_time, number, tr};
 use crate::model::UnitState;
 use crate::secrets::Passphrase;
 use egui::{Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, vec2};
@@ -40,14 +40,14 @@ impl Step {
     const ALL: [Self; 6] =
         [Self::What, Self::Format, Self::Protection, Self::Preview, Self::File, Self::Done];
 
-    const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
-            Self::What => "Units",
-            Self::Format => "Format",
-            Self::Protection => "Protection",
-            Self::Preview => "Preview",
-            Self::File => "File",
-            Self::Done => "Receipt",
+            Self::What => tr!("exports-step-units"),
+            Self::Format => tr!("exports-step-format"),
+            Self::Protection => tr!("exports-step-protection"),
+            Self::Preview => tr!("exports-step-preview"),
+            Self::File => tr!("exports-step-file"),
+            Self::Done => tr!("exports-step-receipt"),
         }
     }
 
@@ -181,41 +181,33 @@ impl ExportsState {
         let hands_out = self.needs_protection() && self.protect != Protect::Without;
         match self.step {
             Step::What => self.selection().err(),
-            Step::Format => self.format.is_none().then(|| "Choose a format".into()),
+            Step::Format => self.format.is_none().then(|| tr!("exports-no-format").into()),
             Step::Protection if !self.needs_protection() => None,
             Step::Protection => match self.protect {
-                Protect::Age if self.age.trim().is_empty() => Some("Paste the vendor's age1… line".into()),
-                Protect::OpenPgp if self.keys.is_empty() => {
-                    Some("Choose the vendor's public key file".into())
-                }
+                Protect::Age if self.age.trim().is_empty() => Some(tr!("exports-no-recipient").into()),
+                Protect::OpenPgp if self.keys.is_empty() => Some(tr!("exports-no-key").into()),
                 Protect::Password if self.password.0.chars().count() < 12 => {
-                    Some("The password has fewer than 12 characters".into())
+                    Some(tr!("exports-short").into())
                 }
-                Protect::Password if self.password.0 != self.again.0 => {
-                    Some("The two passwords differ".into())
-                }
-                Protect::Plain if self.reason.trim().is_empty() => Some("Say why keys leave in clear".into()),
+                Protect::Password if self.password.0 != self.again.0 => Some(tr!("exports-differ").into()),
+                Protect::Plain if self.reason.trim().is_empty() => Some(tr!("exports-no-reason").into()),
                 Protect::Password | Protect::Plain if self.to.trim().is_empty() => {
-                    Some("Say who receives it".into())
+                    Some(tr!("exports-no-to").into())
                 }
                 _ => None,
             },
             Step::Preview => match &self.seen.preview {
-                None => Some("The records are being read".into()),
-                Some(preview) if preview.rows == 0 => {
-                    Some("No unit is like that; go back and choose others".into())
-                }
+                None => Some(tr!("exports-reading").into()),
+                Some(preview) if preview.rows == 0 => Some(tr!("exports-no-unit").into()),
                 Some(_) => None,
             },
-            Step::File if operator.is_empty() => {
-                Some("Say first who works here: Operator, in the header".into())
-            }
-            Step::File if self.folder.trim().is_empty() => Some("Choose a folder".into()),
+            Step::File if operator.is_empty() => Some(tr!("exports-no-operator").into()),
+            Step::File if self.folder.trim().is_empty() => Some(tr!("exports-no-folder").into()),
             Step::File if hands_out && self.seen.needs_second_person && self.second.trim().is_empty() => {
-                Some("Two people hand out keys: say who stands by".into())
+                Some(tr!("exports-no-second").into())
             }
             Step::File if !self.second.trim().is_empty() && self.second.trim() == operator => {
-                Some("The second person is somebody else than the operator".into())
+                Some(tr!("exports-same-person").into())
             }
             Step::File | Step::Done => None,
         }
@@ -256,11 +248,9 @@ impl ExportsState {
         std::thread::spawn(move || {
             let dialog = rfd::FileDialog::new();
             let chosen = match what {
-                Pick::Key => {
-                    dialog.set_title("The vendor's OpenPGP public key").pick_files().unwrap_or_default()
-                }
+                Pick::Key => dialog.set_title(tr!("exports-pick-key")).pick_files().unwrap_or_default(),
                 Pick::Folder => {
-                    dialog.set_title("Folder for the exported files").pick_folder().into_iter().collect()
+                    dialog.set_title(tr!("exports-pick-folder")).pick_folder().into_iter().collect()
                 }
             };
             let mut slot = picked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,33 +260,33 @@ impl ExportsState {
     }
 }
 
-const fn title(format: Format) -> &'static str {
+fn title(format: Format) -> &'static str {
     match format {
-        Format::Csv => "Canonical list, CSV",
-        Format::Jsonl => "Canonical list, JSON Lines",
-        Format::Aws => "AWS IoT bulk registration",
-        Format::AzureHub => "Azure IoT Hub devices",
-        Format::AzureDps => "Azure DPS enrollments",
-        Format::Thingsboard => "ThingsBoard bulk provisioning",
-        Format::Dynsec => "Mosquitto dynamic security",
-        Format::Emqx => "EMQX users, CSV",
-        Format::EmqxJson => "EMQX users, JSON",
-        Format::Pskc => "PSKC key container",
-        Format::Jws => "Signed manifest, JWS",
+        Format::Csv => tr!("exports-title-csv"),
+        Format::Jsonl => tr!("exports-title-jsonl"),
+        Format::Aws => tr!("exports-title-aws"),
+        Format::AzureHub => tr!("exports-title-hub"),
+        Format::AzureDps => tr!("exports-title-dps"),
+        Format::Thingsboard => tr!("exports-title-thingsboard"),
+        Format::Dynsec => tr!("exports-title-dynsec"),
+        Format::Emqx => tr!("exports-title-emqx"),
+        Format::EmqxJson => tr!("exports-title-emqx-json"),
+        Format::Pskc => tr!("exports-title-pskc"),
+        Format::Jws => tr!("exports-title-jws"),
     }
 }
 
-const fn holds(format: Format) -> &'static str {
+fn holds(format: Format) -> &'static str {
     match format {
         Format::Csv | Format::Jsonl => {
-            "Every unit, failures included; with protection also a list with both keys of every passed unit"
+            tr!("exports-holds-canonical")
         }
-        Format::Aws => "Things and their attributes; no keys",
-        Format::AzureHub | Format::AzureDps => "Derived symmetric keys",
-        Format::Thingsboard | Format::Dynsec => "What the units log in with",
-        Format::Emqx | Format::EmqxJson => "Salted hashes of 256-bit passwords",
-        Format::Pskc => "Both keys of every unit",
-        Format::Jws => "One signed entry per unit; no keys",
+        Format::Aws => tr!("exports-holds-aws"),
+        Format::AzureHub | Format::AzureDps => tr!("exports-holds-azure"),
+        Format::Thingsboard | Format::Dynsec => tr!("exports-holds-login"),
+        Format::Emqx | Format::EmqxJson => tr!("exports-holds-hashes"),
+        Format::Pskc => tr!("exports-holds-both"),
+        Format::Jws => tr!("exports-holds-jws"),
     }
 }
 
@@ -311,7 +301,7 @@ pub fn body(ui: &mut Ui, room: Rect, operator: &str, view: &mut ViewState) {
     ui.painter().rect(room, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     ui.scope_builder(UiBuilder::new().max_rect(room.shrink2(vec2(22.0, 16.0))), |ui| {
         ui.horizontal(|ui| {
-            for (log, name) in [(false, "New export"), (true, "Export log")] {
+            for (log, name) in [(false, tr!("exports-new")), (true, tr!("exports-log"))] {
                 if ui.selectable_label(state.log == log, name).clicked() {
                     state.log = log;
                 }
@@ -322,8 +312,8 @@ pub fn body(ui: &mut Ui, room: Rect, operator: &str, view: &mut ViewState) {
                     let here = step == state.step;
                     let color = if here { p.text } else { p.muted };
                     let font = if here { strong(15.0) } else { regular(14.0) };
-                    let number = Step::ALL.iter().position(|s| *s == step).unwrap_or(0) + 1;
-                    ui.label(RichText::new(format!("{number} {}", step.name())).font(font).color(color));
+                    let place = Step::ALL.iter().position(|s| *s == step).unwrap_or(0) + 1;
+                    ui.label(RichText::new(format!("{place} {}", step.name())).font(font).color(color));
                 }
             }
         });
@@ -345,7 +335,8 @@ fn told(ui: &mut Ui, told: &Told, p: &Palette) {
         Told::Working(what) => say(ui, p.running, what),
         Told::Done(what) => say(ui, p.pass, what),
         Told::Failed(failure) => {
-            say(ui, p.fail, &format!("{} {}. {}", failure.code, failure.sentence, failure.remedy));
+            let (sentence, remedy) = crate::i18n::failure(failure);
+            say(ui, p.fail, &format!("{} {sentence}. {remedy}", failure.code));
         }
     }
 }
@@ -391,20 +382,21 @@ fn wizard(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
     let busy = state.seen.progress.is_some();
     ui.horizontal(|ui| {
         if state.step == Step::Done {
-            if ui.button("Another export").clicked() {
+            if ui.button(tr!("exports-another")).clicked() {
                 state.restart();
             }
             return;
         }
-        if ui.add_enabled(state.step > Step::What && !busy, egui::Button::new("Back")).clicked() {
+        if ui.add_enabled(state.step > Step::What && !busy, egui::Button::new(tr!("exports-back"))).clicked()
+        {
             state.step = state.step.back();
         }
-        let name = if state.step == Step::File { "Export now" } else { "Next" };
+        let name = if state.step == Step::File { tr!("exports-now") } else { tr!("exports-next") };
         let go = egui::Button::new(RichText::new(name).color(p.running.on_solid)).fill(p.running.solid);
         if ui.add_enabled(missing.is_none() && !busy, go).clicked() {
             leave(state, operator);
         }
-        if busy && ui.button("Cancel the export").clicked() {
+        if busy && ui.button(tr!("exports-cancel")).clicked() {
             state.cancel = true;
         }
         if let Some(why) = missing.filter(|_| !busy) {
@@ -432,22 +424,18 @@ fn leave(state: &mut ExportsState, operator: &str) {
 
 fn what(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
     if state.seen.batches.is_empty() {
-        heading(
-            ui,
-            "There is nothing to hand out yet",
-            "Make a batch and units first; then come back here.",
-            p,
-        );
+        heading(ui, tr!("exports-nothing"), tr!("exports-nothing-how"), p);
         return;
     }
-    heading(ui, "Which units?", "A batch, or all units that meet the conditions below.", p);
-    let label = ui.label("Batch");
-    let shown = if state.batch.is_empty() { "Any batch".to_owned() } else { state.batch.clone() };
+    heading(ui, tr!("exports-which"), tr!("exports-which-how"), p);
+    let label = ui.label(tr!("exports-batch"));
+    let shown =
+        if state.batch.is_empty() { tr!("exports-any-batch").to_owned() } else { state.batch.clone() };
     egui::ComboBox::from_id_salt("export batch")
         .width(320.0)
         .selected_text(shown)
         .show_ui(ui, |ui| {
-            ui.selectable_value(&mut state.batch, String::new(), "Any batch");
+            ui.selectable_value(&mut state.batch, String::new(), tr!("exports-any-batch"));
             for batch in &state.seen.batches {
                 ui.selectable_value(&mut state.batch, batch.clone(), batch);
             }
@@ -455,30 +443,34 @@ fn what(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
         .response
         .labelled_by(label.id);
     ui.add_space(8.0);
-    ui.label("State");
+    ui.label(tr!("exports-state"));
     ui.horizontal(|ui| {
         for (name, value) in [
-            ("Any state", None),
-            ("Passed", Some(UnitState::Passed)),
-            ("In quarantine", Some(UnitState::Quarantined)),
-            ("Scrapped", Some(UnitState::Scrapped)),
+            (tr!("exports-any-state"), None),
+            (tr!("exports-state-passed"), Some(UnitState::Passed)),
+            (tr!("exports-state-quarantine"), Some(UnitState::Quarantined)),
+            (tr!("exports-state-scrapped"), Some(UnitState::Scrapped)),
         ] {
             ui.radio_value(&mut state.state, value, name);
         }
     });
-    ui.label("Last attempt");
+    ui.label(tr!("exports-last"));
     ui.horizontal(|ui| {
-        for (name, value) in [("Any result", None), ("Failed", Some(true)), ("Did not fail", Some(false))] {
+        for (name, value) in [
+            (tr!("exports-any-result"), None),
+            (tr!("exports-failed"), Some(true)),
+            (tr!("exports-not-failed"), Some(false)),
+        ] {
             ui.radio_value(&mut state.failed, value, name);
         }
     });
-    text(ui, "Region", "any", &mut state.region, 120.0);
-    text(ui, "Last attempt since", "2026-01-31", &mut state.since, 200.0);
-    text(ui, "Last attempt before", "2026-02-28", &mut state.until, 200.0);
+    text(ui, tr!("exports-region"), tr!("exports-any"), &mut state.region, 120.0);
+    text(ui, tr!("exports-since"), "2026-01-31", &mut state.since, 200.0);
+    text(ui, tr!("exports-until"), "2026-02-28", &mut state.until, 200.0);
 }
 
 fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
-    heading(ui, "In which form?", "", p);
+    heading(ui, tr!("exports-which-form"), "", p);
     // All of them at once in the smallest window but one.
     (ui.spacing_mut().interact_size.y, ui.spacing_mut().item_spacing.y) = (26.0, 4.0);
     for format in Format::ALL {
@@ -502,25 +494,25 @@ fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
 
 fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
     if !state.needs_protection() {
-        heading(ui, "Nothing to protect", "Nobody can log in as a unit with this file. It is signed.", p);
-        text(ui, "Who receives it", "for the log", &mut state.to, 360.0);
+        heading(ui, tr!("exports-no-secret"), tr!("exports-no-secret-how"), p);
+        text(ui, tr!("exports-to"), tr!("exports-to-hint"), &mut state.to, 360.0);
         return;
     }
-    heading(ui, "Protected how?", "Whoever can open this file can log in as its units.", p);
+    heading(ui, tr!("exports-how"), tr!("exports-how-why"), p);
     let format = state.format();
-    ui.radio_value(&mut state.protect, Protect::Age, "Sealed for age recipients");
-    ui.radio_value(&mut state.protect, Protect::OpenPgp, "Sealed for an OpenPGP key");
+    ui.radio_value(&mut state.protect, Protect::Age, tr!("exports-age"));
+    ui.radio_value(&mut state.protect, Protect::OpenPgp, tr!("exports-openpgp"));
     if format == Format::Pskc {
-        ui.radio_value(&mut state.protect, Protect::Password, "Keys encrypted under a password");
+        ui.radio_value(&mut state.protect, Protect::Password, tr!("exports-by-password"));
     }
     if format.is_canonical() {
-        ui.radio_value(&mut state.protect, Protect::Without, "Only the list without keys");
+        ui.radio_value(&mut state.protect, Protect::Without, tr!("exports-without"));
     }
-    ui.radio_value(&mut state.protect, Protect::Plain, "In clear, for a reason");
+    ui.radio_value(&mut state.protect, Protect::Plain, tr!("exports-plain"));
     ui.add_space(6.0);
     match state.protect {
         Protect::Age => {
-            let label = ui.label("age recipients, one per line");
+            let label = ui.label(tr!("exports-age-field"));
             ui.add(
                 egui::TextEdit::multiline(&mut state.age)
                     .hint_text("age1…")
@@ -530,7 +522,7 @@ fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
             .labelled_by(label.id);
         }
         Protect::OpenPgp => {
-            if ui.button("Choose public key files…").clicked() {
+            if ui.button(tr!("exports-choose-keys")).clicked() {
                 state.pick(Pick::Key, ui.ctx());
             }
             let mut gone = None;
@@ -538,9 +530,9 @@ fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
                 ui.horizontal(|ui| {
                     ui.label(key.display().to_string());
                     if ui
-                        .button(format!(
-                            "Leave out {}",
-                            key.file_name().unwrap_or_default().to_string_lossy()
+                        .button(tr!(
+                            "exports-leave-out",
+                            name = key.file_name().unwrap_or_default().to_string_lossy().into_owned()
                         ))
                         .clicked()
                     {
@@ -554,8 +546,8 @@ fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
         }
         Protect::Password => {
             for (name, typed) in [
-                ("Password, at least 12 characters", &mut state.password),
-                ("The same again", &mut state.again),
+                (tr!("exports-password"), &mut state.password),
+                (tr!("exports-password-again"), &mut state.again),
             ] {
                 let label = ui.label(name);
                 ui.add(
@@ -566,48 +558,43 @@ fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
                 )
                 .labelled_by(label.id);
             }
-            ui.label(
-                RichText::new("Tell it by another way than the file").font(regular(14.0)).color(p.muted),
-            );
+            ui.label(RichText::new(tr!("exports-password-how")).font(regular(14.0)).color(p.muted));
         }
         Protect::Plain => {
-            ui.label(
-                RichText::new("Keys in clear are on disk until somebody wipes it")
-                    .font(strong(14.5))
-                    .color(p.fail.ink),
-            );
-            text(ui, "Why; it stands in the log and in the receipt", "", &mut state.reason, 640.0);
+            ui.label(RichText::new(tr!("exports-plain-warning")).font(strong(14.5)).color(p.fail.ink));
+            text(ui, tr!("exports-plain-why"), "", &mut state.reason, 640.0);
         }
         Protect::Without => {}
     }
-    text(ui, "Who receives it", "for the log", &mut state.to, 360.0);
+    text(ui, tr!("exports-to"), tr!("exports-to-hint"), &mut state.to, 360.0);
 }
 
 fn recipients(ui: &mut Ui, state: &ExportsState, p: &Palette) {
     for recipient in &state.seen.recipients {
-        ui.label(RichText::new(format!("Sealed for {}", recipient.name)).font(regular(14.5)).color(p.text));
         ui.label(
-            RichText::new(format!("Fingerprint {}", recipient.fingerprint)).font(mono(13.0)).color(p.muted),
+            RichText::new(tr!("exports-sealed-for", name = &recipient.name))
+                .font(regular(14.5))
+                .color(p.text),
+        );
+        ui.label(
+            RichText::new(tr!("exports-fingerprint", fingerprint = &recipient.fingerprint))
+                .font(mono(13.0))
+                .color(p.muted),
         );
     }
 }
 
 fn previewed(ui: &mut Ui, state: &ExportsState, p: &Palette) {
     let Some(preview) = &state.seen.preview else {
-        heading(ui, "Preview", "", p);
+        heading(ui, tr!("exports-step-preview"), "", p);
         return;
     };
-    let rows = format!(
-        "{} rows, {} units that passed. The first ones, secrets hidden:",
-        preview.rows, preview.passed
-    );
-    heading(ui, "Preview", &rows, p);
+    let rows = tr!("exports-preview-rows", rows = number(preview.rows), passed = number(preview.passed));
+    heading(ui, tr!("exports-step-preview"), &rows, p);
     recipients(ui, state, p);
     for row in &preview.first {
         ui.add_space(6.0);
-        ui.label(
-            RichText::new(row.serial.as_deref().unwrap_or("An attempt without a unit")).font(strong(15.0)),
-        );
+        ui.label(RichText::new(row.serial.as_deref().unwrap_or(tr!("exports-no-serial"))).font(strong(15.0)));
         for field in row.fields.iter().filter(|f| !f.value.is_empty()) {
             ui.horizontal(|ui| {
                 ui.spacing_mut().interact_size.y = 18.0;
@@ -625,48 +612,54 @@ fn previewed(ui: &mut Ui, state: &ExportsState, p: &Palette) {
 }
 
 fn file(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
-    heading(
-        ui,
-        "Where to?",
-        "The file, its signature and its receipt get names of their own; nothing is replaced.",
-        p,
-    );
-    text(ui, "Folder", "", &mut state.folder, 640.0);
-    if ui.button("Choose the folder…").clicked() {
+    heading(ui, tr!("exports-where"), tr!("exports-where-how"), p);
+    text(ui, tr!("exports-folder"), "", &mut state.folder, 640.0);
+    if ui.button(tr!("exports-choose-folder")).clicked() {
         state.pick(Pick::Folder, ui.ctx());
     }
-    let asked = if state.seen.needs_second_person {
-        "Second person, demanded here"
-    } else {
-        "Second person, if one stands by"
-    };
+    let asked =
+        if state.seen.needs_second_person { tr!("exports-second-demanded") } else { tr!("exports-second") };
     text(ui, asked, "", &mut state.second, 360.0);
     recipients(ui, state, p);
     if let Some(progress) = state.seen.progress {
         ui.add_space(10.0);
         let share = if progress.total == 0 { 0.0 } else { progress.done as f32 / progress.total as f32 };
-        let bar = egui::ProgressBar::new(share).text(format!("{} of {} rows", progress.done, progress.total));
+        let bar = egui::ProgressBar::new(share).text(tr!(
+            "exports-rows-of",
+            done = number(progress.done),
+            total = number(progress.total)
+        ));
         let response = ui.add(bar.desired_width(640.0));
-        ui.ctx().accesskit_node_builder(response.id, |node| node.set_label("Progress of the export"));
+        ui.ctx().accesskit_node_builder(response.id, |node| node.set_label(tr!("exports-progress-name")));
     }
 }
 
 fn done(ui: &mut Ui, state: &ExportsState, p: &Palette) {
-    heading(ui, "Handed out", "Every file has a signature and a signed receipt beside it.", p);
+    heading(ui, tr!("exports-done"), tr!("exports-done-how"), p);
     for file in state.seen.done.iter().flat_map(|d| d.iter()) {
-        let kind = if file.protected { "with keys" } else { "without keys" };
+        let kind = if file.protected { tr!("exports-with-keys") } else { tr!("exports-without-keys") };
         ui.label(
-            RichText::new(format!("Export {}, {kind}, {} rows", file.number, file.rows)).font(strong(15.0)),
+            RichText::new(tr!(
+                "exports-handed-out",
+                number = file.number.to_string(),
+                kind = kind,
+                rows = number(file.rows)
+            ))
+            .font(strong(15.0)),
         );
         for (name, value) in [
-            ("File", file.file.display().to_string()),
-            ("Receipt", file.receipt.display().to_string()),
+            (tr!("exports-step-file"), file.file.display().to_string()),
+            (tr!("exports-step-receipt"), file.receipt.display().to_string()),
             ("SHA-256", file.sha256.clone()),
         ] {
             ui.horizontal(|ui| {
                 ui.add_sized([80.0, 20.0], egui::Label::new(name));
                 ui.add(egui::Label::new(RichText::new(&value).font(mono(13.0)).color(p.text)).truncate());
-                if ui.button("Copy").on_hover_text(format!("Copy: {name}")).clicked() {
+                if ui
+                    .button(tr!("exports-copy"))
+                    .on_hover_text(tr!("exports-copy-what", name = name))
+                    .clicked()
+                {
                     ui.ctx().copy_text(value.clone());
                 }
             });
@@ -678,48 +671,45 @@ fn done(ui: &mut Ui, state: &ExportsState, p: &Palette) {
 fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
     let log = state.seen.log.clone();
     if log.is_empty() {
-        heading(
-            ui,
-            "Nothing was handed out yet",
-            "Every file that leaves this station stands here, for ever.",
-            p,
-        );
+        heading(ui, tr!("exports-log-empty"), tr!("exports-log-empty-how"), p);
         return;
     }
-    heading(
-        ui,
-        "Who received which units' keys",
-        "Newest first. Nothing here can be changed; a revocation is added.",
-        p,
-    );
+    heading(ui, tr!("exports-log-head"), tr!("exports-log-how"), p);
     if let Some((export, units)) = &state.seen.exposed {
         let words = if units.is_empty() {
-            format!("Nobody who has export {export} knows a live key")
+            tr!("exports-exposed-none", number = export.to_string())
         } else {
             let some: Vec<_> = units.iter().take(8).map(|u| u.serial.as_str()).collect();
             let more = if units.len() > some.len() { " …" } else { "" };
-            format!(
-                "Who has export {export} knows live keys of {} units; give them new ones: {}{more}",
-                units.len(),
-                some.join(", ")
+            tr!(
+                "exports-exposed",
+                number = export.to_string(),
+                units = number(units.len() as u64),
+                serials = format!("{}{more}", some.join(", "))
             )
         };
         ui.label(RichText::new(words).font(strong(14.5)).color(p.error.ink));
     }
     if let Some((export, reason)) = &mut state.revoke {
         let export = *export;
-        text(ui, &format!("Why is export {export} revoked?"), "stands in the log", reason, 520.0);
+        text(
+            ui,
+            &tr!("exports-revoke-why", number = export.to_string()),
+            tr!("exports-revoke-hint"),
+            reason,
+            520.0,
+        );
         let ready = !reason.trim().is_empty() && !operator.is_empty();
         let mut end = false;
         ui.horizontal(|ui| {
-            let go = egui::Button::new(RichText::new("Revoke it for ever").color(p.fail.on_solid))
+            let go = egui::Button::new(RichText::new(tr!("exports-revoke-go")).color(p.fail.on_solid))
                 .fill(p.fail.solid);
             if ui.add_enabled(ready, go).clicked() {
                 let reason = reason.trim().to_owned();
                 state.out.push(Command::Revoke { export, operator: operator.to_owned(), reason });
                 end = true;
             }
-            end |= ui.button("Do not revoke").clicked();
+            end |= ui.button(tr!("exports-revoke-no")).clicked();
         });
         if end {
             state.revoke = None;
@@ -732,21 +722,24 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
                 ui,
                 |ui| {
                     ui.set_width(ui.available_width());
-                    let second = if export.second_person.is_empty() {
-                        String::new()
+                    let people = if export.second_person.is_empty() {
+                        export.operator.clone()
                     } else {
-                        format!(" and {}", export.second_person)
+                        format!("{} + {}", export.operator, export.second_person)
                     };
-                    let head = format!(
-                        "Export {}: {}, {} rows, keys of {} units",
-                        export.id, export.format, export.rows, export.keys_of
+                    let head = tr!(
+                        "exports-record",
+                        number = export.id.to_string(),
+                        form = &export.format,
+                        rows = number(export.rows),
+                        units = number(export.keys_of)
                     );
                     ui.label(RichText::new(head).font(strong(15.0)).color(p.text));
-                    let to = if export.handed_to.is_empty() { "nobody named" } else { &export.handed_to };
+                    let to =
+                        if export.handed_to.is_empty() { tr!("exports-nobody") } else { &export.handed_to };
                     let facts = format!(
-                        "{} · {}{second} · {} · for {to} · {}",
-                        local(export.at_ms),
-                        export.operator,
+                        "{} · {people} · {} · → {to} · {}",
+                        date_time(export.at_ms),
                         export.selection,
                         export.protection
                     );
@@ -755,20 +748,21 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
                         ui.label(RichText::new(fingerprint).font(mono(12.5)).color(p.muted));
                     }
                     if let Some(revoked) = &export.revoked {
-                        let words = format!("Revoked by {}: {}", revoked.by, revoked.reason);
+                        let words = tr!("exports-revoked", by = &revoked.by, reason = &revoked.reason);
                         ui.label(RichText::new(words).font(strong(14.0)).color(p.fail.ink));
                     }
                     ui.horizontal(|ui| {
                         if export.keys_of > 0
-                            && ui.button(format!("Who is exposed by {}", export.id)).clicked()
+                            && ui.button(tr!("exports-who", number = export.id.to_string())).clicked()
                         {
                             state.out.push(Command::Exposed(export.id));
                         }
-                        if export.revoked.is_none() && ui.button(format!("Revoke {}…", export.id)).clicked()
+                        if export.revoked.is_none()
+                            && ui.button(tr!("exports-revoke", number = export.id.to_string())).clicked()
                         {
                             ask = Some(export.id);
                         }
-                        if ui.button(format!("Export {} again", export.id)).clicked() {
+                        if ui.button(tr!("exports-again", number = export.id.to_string())).clicked() {
                             again = Some(export.clone());
                         }
                     });

@@ -6,6 +6,7 @@ use super::shell::{self, Asked, Seen};
 use super::state;
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
+use crate::i18n::{number, tr};
 use crate::line::{Command, Snapshot};
 use crate::model::{Batch, BatchState};
 use egui::{
@@ -32,11 +33,11 @@ fn has_counts(snapshot: &Snapshot, tab: Tab) -> bool {
 }
 
 /// The word for a batch's state.
-pub const fn batch_word(state: BatchState) -> &'static str {
+pub fn batch_word(state: BatchState) -> &'static str {
     match state {
-        BatchState::Open => "open",
-        BatchState::Paused => "paused",
-        BatchState::Closed => "closed",
+        BatchState::Open => tr!("batch-open"),
+        BatchState::Paused => tr!("batch-paused"),
+        BatchState::Closed => tr!("batch-closed"),
     }
 }
 
@@ -55,7 +56,7 @@ pub fn show(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
     ui.painter().hline(surface.x_range(), surface.bottom(), Stroke::new(1.0, p.border));
     let row = Rect::from_min_size(surface.min, vec2(surface.width(), CONTROLS)).shrink2(vec2(16.0, 9.0));
     controls(ui, row, seen, view, out, p);
-    if has_counts(snapshot, view.tab) {
+    if has_counts(snapshot, view.tab) && view.settings.is_none() {
         let line = surface.top() + CONTROLS;
         ui.painter().hline(row.x_range(), line, Stroke::new(1.0, p.border));
         let row = Rect::from_min_max(pos2(row.left(), line + 8.0), pos2(row.right(), surface.bottom() - 8.0));
@@ -66,7 +67,7 @@ pub fn show(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
 fn banner(ui: &mut Ui, rect: Rect, p: &Palette) {
     let tone = p.error;
     ui.painter().rect_filled(rect, 0.0, tone.solid);
-    let text = "DEMO: the passphrase “keywright-demo” is public, so anybody can open these keys. Never ship these units";
+    let text = tr!("header-demo");
     // Hazard stripes on both ends: the banner must not pass for decoration.
     let words = widgets::width(ui, text, strong(14.5)).min(rect.width() - 80.0);
     let free = (rect.width() - words) / 2.0 - 16.0;
@@ -118,14 +119,17 @@ fn two_lines(
     ui.painter().rect(rect, 9.0, fill, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let mut words = rect.shrink2(vec2(12.0, 4.0));
     if let Some(icon) = icon {
-        let square = Rect::from_center_size(pos2(rect.right() - 18.0, rect.center().y), vec2(14.0, 14.0));
+        let middle = if rect.width() < 60.0 { rect.center().x } else { rect.right() - 18.0 };
+        let square = Rect::from_center_size(pos2(middle, rect.center().y), vec2(14.0, 14.0));
         icons::paint(ui.painter(), square, icon, p.muted, fill, 0.0);
         words.max.x = square.left() - 6.0;
     }
     let upper = Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 2.0));
     let lower = Rect::from_min_max(pos2(words.left(), words.center().y), words.max);
-    widgets::line(ui, upper, Align2::LEFT_CENTER, first, strong(15.5), p.text);
-    widgets::line(ui, lower, Align2::LEFT_CENTER, second, regular(12.5), p.muted);
+    if words.width() > 16.0 {
+        widgets::line(ui, upper, Align2::LEFT_CENTER, first, strong(15.5), p.text);
+        widgets::line(ui, lower, Align2::LEFT_CENTER, second, regular(12.5), p.muted);
+    }
     if response.has_focus() {
         widgets::focus_ring(ui, rect, 9.0, p);
     }
@@ -137,9 +141,9 @@ fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let third = rect.width() / 3.0;
     for (i, (tab, name, hint)) in [
-        (Tab::Line, "Line", "Make units (F2, Ctrl+1)"),
-        (Tab::Units, "Units", "Units that come back (F2, Ctrl+2)"),
-        (Tab::Exports, "Exports", "Hand out units and keys (Ctrl+3)"),
+        (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint")),
+        (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint")),
+        (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint")),
     ]
     .into_iter()
     .enumerate()
@@ -172,7 +176,7 @@ fn tabs(ui: &mut Ui, rect: Rect, view: &mut ViewState, p: &Palette) {
 /// What waits for a look: icon, number and word.
 fn bell(ui: &mut Ui, rect: Rect, text: &str, view: &mut ViewState, p: &Palette) {
     let response = ui.interact(rect, ui.scope_id().with("alarms"), Sense::click());
-    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, format!("{text} to look at")));
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, tr!("header-bell", alarms = text)));
     ui.painter().rect(rect, 9.0, p.fail.solid, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
     let icon = Rect::from_center_size(pos2(rect.left() + 20.0, rect.center().y), vec2(18.0, 18.0));
     icons::paint(ui.painter(), icon, Icon::Bell, p.fail.on_solid, p.fail.solid, 0.0);
@@ -181,7 +185,7 @@ fn bell(ui: &mut Ui, rect: Rect, text: &str, view: &mut ViewState, p: &Palette) 
     if response.has_focus() {
         widgets::focus_ring(ui, rect, 9.0, p);
     }
-    if response.on_hover_text("What happened, and to which unit (F3)").clicked() {
+    if response.on_hover_text(tr!("header-bell-hint")).clicked() {
         view.alarms = !view.alarms;
     }
 }
@@ -190,9 +194,15 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let snapshot = seen.line;
     // The smallest windows show what is worked with, and leave out what is only said.
     let narrow = row.width() < 1150.0;
+    // Large text in a small window: what can be told by a sign alone is.
+    let tight = row.width() < 860.0;
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
-    icons::paint(ui.painter(), sign, Icon::Key, p.running.solid, p.surface, 0.0);
     let mut left = sign.right() + 10.0;
+    if tight {
+        left = row.left();
+    } else {
+        icons::paint(ui.painter(), sign, Icon::Key, p.running.solid, p.surface, 0.0);
+    }
     if !narrow {
         let name = Rect::from_min_max(pos2(left, row.top() + 2.0), pos2(left + 100.0, row.center().y + 1.0));
         widgets::line(ui, name, Align2::LEFT_CENTER, "Keywright", strong(17.0), p.text);
@@ -202,21 +212,44 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     }
     let choice = Rect::from_min_size(
         pos2(left, row.center().y - 19.0),
-        vec2(if narrow { 192.0 } else { 207.0 }, 38.0),
+        vec2(
+            if tight {
+                174.0
+            } else if narrow {
+                192.0
+            } else {
+                207.0
+            },
+            38.0,
+        ),
     );
     tabs(ui, choice, view, p);
     left = choice.right() + 12.0;
 
-    let batch =
-        Rect::from_min_size(pos2(left, row.top()), vec2(if narrow { 150.0 } else { 236.0 }, row.height()));
+    let width = match (tight, narrow) {
+        // Beside it: operator, switch, and two or three buttons.
+        (true, _) => {
+            let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
+            (row.right() - left - 268.0 - bell).clamp(64.0, 190.0)
+        }
+        (_, true) => 150.0,
+        _ => 236.0,
+    };
+    let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
     let (first, second) = match &snapshot.batch {
         Some((b, _)) => {
-            (format!("Batch {}", b.name), format!("{} units, {}", b.quantity, batch_word(b.state)))
+            let size = tr!("header-batch-size", units = number(b.quantity), state = batch_word(b.state));
+            (tr!("header-batch", name = &b.name), size)
         }
-        None if snapshot.batches.is_empty() => ("No batch".into(), "see below how to make one".into()),
-        None => ("Choose a batch".into(), format!("{} to choose from", snapshot.batches.len())),
+        None if snapshot.batches.is_empty() => {
+            (tr!("header-no-batch").into(), tr!("header-no-batch-how").into())
+        }
+        None => (
+            tr!("header-choose-a-batch").into(),
+            tr!("header-to-choose-from", count = snapshot.batches.len()),
+        ),
     };
-    let picker = two_lines(ui, batch, "Choose batch", &first, &second, Some(Icon::Down), p);
+    let picker = two_lines(ui, batch, tr!("header-choose-batch"), &first, &second, Some(Icon::Down), p);
     if picker.clicked() {
         view.picker = if view.picker.is_none() { Some(Picker::default()) } else { None };
     }
@@ -230,37 +263,60 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     };
     let help = Button {
         text: "F1",
-        name: "Help: keys and states",
+        name: tr!("header-help"),
         icon: None,
         loud: Loud::Quiet,
         enabled: true,
         size: 14.0,
     };
-    if help.show(ui, place(42.0, 36.0)).on_hover_text("Keys and states").clicked() {
+    if help.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-help-hint")).clicked() {
         view.help = !view.help;
     }
-    let dark = ui.ctx().theme() == egui::Theme::Dark;
-    let theme = Button {
-        text: "",
-        name: if dark { "Switch to the light theme" } else { "Switch to the dark theme" },
-        icon: Some(if dark { Icon::Sun } else { Icon::Moon }),
-        loud: Loud::Quiet,
-        enabled: true,
-        size: 14.0,
-    };
-    if theme.show(ui, place(42.0, 36.0)).on_hover_text("Light or dark (Ctrl+D)").clicked() {
-        view.toggle_theme(ui.ctx());
+    if view.has_settings {
+        let settings = Button {
+            text: "",
+            name: tr!("header-settings"),
+            icon: Some(Icon::Gear),
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 14.0,
+        };
+        if settings.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-settings-hint")).clicked() {
+            super::settings_view::toggle(view, out);
+        }
     }
-    let who = if snapshot.operator.is_empty() { "Nobody yet" } else { snapshot.operator.as_str() };
-    let operator = place(if narrow { 124.0 } else { 158.0 }, row.height());
-    let response = two_lines(ui, operator, "Operator", who, "Operator", Some(Icon::Person), p);
+    // Where there is room for one of the two, colours are among the settings.
+    if !(narrow && view.has_settings) {
+        let dark = ui.ctx().theme() == egui::Theme::Dark;
+        let theme = Button {
+            text: "",
+            name: if dark { tr!("header-theme-light") } else { tr!("header-theme-dark") },
+            icon: Some(if dark { Icon::Sun } else { Icon::Moon }),
+            loud: Loud::Quiet,
+            enabled: true,
+            size: 14.0,
+        };
+        if theme.show(ui, place(42.0, 36.0)).on_hover_text(tr!("header-theme-hint")).clicked() {
+            view.toggle_theme(ui.ctx());
+        }
+    }
+    let who = if snapshot.operator.is_empty() { tr!("header-nobody") } else { snapshot.operator.as_str() };
+    let width = match (tight, narrow) {
+        (true, _) => 44.0,
+        (_, true) => 124.0,
+        _ => 158.0,
+    };
+    let operator = place(width, row.height());
+    let response =
+        two_lines(ui, operator, tr!("header-operator"), who, tr!("header-operator"), Some(Icon::Person), p);
     if response.clicked() {
         view.operator = if view.operator.is_none() { Some(snapshot.operator.clone()) } else { None };
     }
     right_of(&mut right, 6.0);
-    let auto = Rect::from_min_size(pos2(right - 122.0, row.center().y - 20.0), vec2(122.0, 40.0));
-    if widgets::switch(ui, auto, snapshot.auto_start, "Auto-start")
-        .on_hover_text("Start every board by itself when it is detected (Ctrl+A)")
+    let width = if tight { 42.0 } else { 122.0 };
+    let auto = Rect::from_min_size(pos2(right - width, row.center().y - 20.0), vec2(width, 40.0));
+    if widgets::switch(ui, auto, snapshot.auto_start, tr!("header-auto-start"))
+        .on_hover_text(tr!("header-auto-start-hint"))
         .clicked()
     {
         out.line.push(Command::AutoStart(!snapshot.auto_start));
@@ -269,14 +325,17 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     if !seen.desk.alarms.is_empty() {
         let text = shell::told(seen.desk.alarms.len());
         let width = widgets::width(ui, &text, strong(14.0)) + 50.0;
-        bell(
-            ui,
-            Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
-            &text,
-            view,
-            p,
-        );
-        right -= width + 12.0;
+        // Without room F3 still leads there, and the Units view counts them.
+        if right - width >= left - 2.0 {
+            bell(
+                ui,
+                Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
+                &text,
+                view,
+                p,
+            );
+            right -= width + 12.0;
+        }
     }
 
     if let Some((_, po)) = &snapshot.batch
@@ -285,9 +344,12 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         let words = Rect::from_min_max(pos2(left, row.top()), pos2(right, row.bottom()));
         let upper = Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 1.0));
         let lower = Rect::from_min_max(pos2(words.left(), words.center().y), words.max);
-        let first = format!("{} · {} rev. {}", po.name, po.model, po.hw_revision);
-        let suite = if po.suite == 1 { "suite 1 (legacy)".into() } else { format!("suite {}", po.suite) };
-        let second = format!("Part {} · region {} · {suite}", po.part_number, po.region);
+        let first = tr!("header-order", order = &po.name, model = &po.model, revision = &po.hw_revision);
+        let suite = match po.suite {
+            1 => tr!("header-suite-legacy").into(),
+            n => tr!("header-suite", suite = n),
+        };
+        let second = tr!("header-part", part = &po.part_number, region = po.region, suite = suite);
         widgets::line(ui, upper, Align2::LEFT_CENTER, &first, strong(14.0), p.text);
         widgets::line(ui, lower, Align2::LEFT_CENTER, &second, regular(12.5), p.muted);
     }
@@ -378,7 +440,7 @@ fn pick(
     let mut chosen = if enter { found.get(picker.at).map(|b| b.name.clone()) } else { None };
     let area = popup(ui, "batch picker", pos2(opener.left(), opener.bottom() + 6.0), 380.0, p, |ui| {
         let edit = egui::TextEdit::singleline(&mut picker.query)
-            .hint_text("Search batches")
+            .hint_text(tr!("picker-search"))
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0));
         let search = ui.add(edit);
@@ -392,9 +454,9 @@ fn pick(
         }
         ui.add_space(4.0);
         if snapshot.batches.is_empty() {
-            ui.label("There is no batch yet. Make one with “keywright batch new”");
+            ui.label(tr!("picker-none"));
         } else if found.is_empty() {
-            ui.label(format!("No batch matches “{}”", picker.query.trim()));
+            ui.label(tr!("picker-no-match", query = picker.query.trim()));
         }
         egui::ScrollArea::vertical().max_height(320.0).show(ui, |ui| {
             ui.spacing_mut().item_spacing.y = 2.0;
@@ -403,11 +465,11 @@ fn pick(
                     ui.allocate_exact_size(vec2(ui.available_width(), 44.0), Sense::click());
                 let current = snapshot.batch.as_ref().is_some_and(|(b, _)| b.name == batch.name);
                 response.widget_info(|| {
-                    let name = format!(
-                        "Batch {}, {} units, {}",
-                        batch.name,
-                        batch.quantity,
-                        batch_word(batch.state)
+                    let name = tr!(
+                        "picker-option",
+                        name = &batch.name,
+                        units = number(batch.quantity),
+                        state = batch_word(batch.state)
                     );
                     WidgetInfo::selected(Role::ListBoxOption, true, current, name)
                 });
@@ -428,7 +490,7 @@ fn pick(
                 let word = batch_word(batch.state);
                 let chip_width = widgets::width(ui, word, strong(12.5)) + 20.0;
                 widgets::chip(ui, pos2(words.right() - chip_width, words.center().y), word, None, tone, 12.5);
-                let text = format!("{} units", batch.quantity);
+                let text = tr!("picker-units", units = number(batch.quantity));
                 let name = widgets::line(ui, words, Align2::LEFT_CENTER, &batch.name, strong(15.0), p.text);
                 let rest = Rect::from_min_max(
                     pos2(name.right() + 10.0, words.top()),
@@ -441,9 +503,7 @@ fn pick(
             }
         });
         ui.add_space(2.0);
-        ui.label(
-            egui::RichText::new("↑ ↓ choose, Enter selects, Esc closes").font(regular(12.5)).color(p.muted),
-        );
+        ui.label(egui::RichText::new(tr!("picker-keys")).font(regular(12.5)).color(p.muted));
     });
     if let Some(name) = chosen {
         out.push(Command::SelectBatch(name));
@@ -456,9 +516,9 @@ fn name_operator(ui: &mut Ui, opener: Rect, view: &mut ViewState, out: &mut Vec<
     let Some(mut name) = view.operator.take() else { return };
     let enter = ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
     let area = popup(ui, "operator", pos2(opener.left() - 80.0, opener.bottom() + 6.0), 260.0, p, |ui| {
-        let label = ui.label("Who works here? It stands in every record");
+        let label = ui.label(tr!("operator-ask"));
         let edit = egui::TextEdit::singleline(&mut name)
-            .hint_text("Name or badge")
+            .hint_text(tr!("operator-hint"))
             .char_limit(64)
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0));
@@ -466,7 +526,7 @@ fn name_operator(ui: &mut Ui, opener: Rect, view: &mut ViewState, out: &mut Vec<
         if ui.ctx().memory(|m| m.focused()) != Some(edit.id) {
             edit.request_focus();
         }
-        ui.label(egui::RichText::new("Enter saves, Esc closes").font(regular(12.5)).color(p.muted));
+        ui.label(egui::RichText::new(tr!("operator-keys")).font(regular(12.5)).color(p.muted));
     });
     if enter && !name.trim().is_empty() {
         out.push(Command::SetOperator(name.trim().to_owned()));
@@ -480,7 +540,7 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     let mut x = row.left();
     let number = |ui: &mut Ui, x: f32, value: u32, word: &str, icon: Option<(Icon, Color32)>| {
         let font = strong(25.0);
-        let text = value.to_string();
+        let text = crate::i18n::number(value);
         let caption_font = regular(13.0);
         let side = if icon.is_some() { 17.0 } else { 0.0 };
         let width = widgets::width(ui, &text, font.clone())
@@ -498,7 +558,9 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
         ui.painter().text(at, Align2::LEFT_CENTER, word, caption_font, p.muted);
         let response = ui.interact(rect, ui.next_auto_id(), Sense::hover());
         ui.skip_ahead_auto_ids(1);
-        response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{value} {word}")));
+        response.widget_info(|| {
+            WidgetInfo::labeled(Role::Label, true, tr!("count-spoken", value = text.as_str(), word = word))
+        });
         rect.right()
     };
     let sign = |ui: &mut Ui, x: f32, sign: &str| {
@@ -506,34 +568,40 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
         ui.painter().text(at, Align2::CENTER_CENTER, sign, regular(20.0), p.muted);
         x + 30.0
     };
-    x = number(ui, x, c.planned, "planned", None);
+    x = number(ui, x, c.planned, tr!("count-planned"), None);
     x = sign(ui, x, "=");
-    x = number(ui, x, c.passed, "passed", Some((Icon::Check, p.pass.solid)));
+    x = number(ui, x, c.passed, tr!("count-passed"), Some((Icon::Check, p.pass.solid)));
     x = sign(ui, x, "+");
-    x = number(ui, x, c.failed, "failed", Some((Icon::Cross, p.fail.solid)));
+    x = number(ui, x, c.failed, tr!("count-failed"), Some((Icon::Cross, p.fail.solid)));
     x = sign(ui, x, "+");
-    x = number(ui, x, c.scrapped, "scrapped", None);
+    x = number(ui, x, c.scrapped, tr!("count-scrapped"), None);
     x = sign(ui, x, "+");
-    x = number(ui, x, c.open(), "open", None);
+    x = number(ui, x, c.open(), tr!("count-open"), None);
 
     let pace = state::pace(snapshot, view.now);
     let finished = c.passed + c.failed + c.scrapped;
     let first_pass = match finished {
         0 => "–".to_string(),
-        n => format!("{:.1} %", f64::from(c.first_pass) * 100.0 / f64::from(n)),
+        n => tr!("count-percent", value = format!("{:.1}", f64::from(c.first_pass) * 100.0 / f64::from(n))),
     };
     let per_hour = pace.per_hour.map_or_else(|| "–".into(), |h| format!("{h:.0}"));
     let left = match (c.open(), pace.left) {
-        (0, _) if c.planned > 0 => "done".into(),
+        (0, _) if c.planned > 0 => tr!("count-done").into(),
         (_, Some(left)) => state::roughly(left),
         _ => "–".into(),
     };
     let mut right = row.right();
-    for (value, word) in [(left, "to go"), (per_hour, "units per hour"), (first_pass, "first-pass yield")] {
+    for (value, word) in
+        [(left, tr!("count-to-go")), (per_hour, tr!("count-per-hour")), (first_pass, tr!("count-yield"))]
+    {
         let font = strong(20.0);
         let caption = regular(13.0);
         let width =
             widgets::width(ui, &value, font.clone()).max(widgets::width(ui, word, caption.clone())) + 2.0;
+        // The counts come first; what has no room beside them is left out.
+        if right - width < x + 12.0 {
+            break;
+        }
         let rect = Rect::from_min_max(pos2(right - width, row.top()), pos2(right, row.bottom()));
         let middle = row.top() + row.height() * 0.6;
         ui.painter().text(
@@ -552,7 +620,9 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
         );
         let response = ui.interact(rect, ui.next_auto_id(), Sense::hover());
         ui.skip_ahead_auto_ids(1);
-        response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{value} {word}")));
+        response.widget_info(|| {
+            WidgetInfo::labeled(Role::Label, true, tr!("count-spoken", value = value.as_str(), word = word))
+        });
         right = rect.left() - 26.0;
     }
 
@@ -573,10 +643,11 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     }
     let done = f64::from(finished) * 100.0 / f64::from(c.planned);
     let caption = Rect::from_min_max(pos2(bar.left(), row.top() + row.height() * 0.6), bar.max);
-    let mut text = format!("{done:.0} % of the batch done");
-    if c.in_progress > 0 {
-        text += &format!(", {} unfinished", c.in_progress);
-    }
+    let percent = format!("{done:.0}");
+    let text = match c.in_progress {
+        0 => tr!("count-batch-done", percent = percent),
+        n => tr!("count-batch-done-unfinished", percent = percent, unfinished = n),
+    };
     widgets::line(ui, caption, Align2::LEFT_CENTER, &text, regular(13.0), p.muted);
 }
 
@@ -684,5 +755,41 @@ mod tests {
             po.suite = 1;
         }
         harness(snapshot).get_by_label_contains("suite 1 (legacy)");
+    }
+
+    #[test]
+    fn in_small_windows_with_large_text_nothing_lies_on_top_of_anything() {
+        use super::super::line_view::tests::sized;
+        use crate::i18n::{self, Language};
+        for language in Language::ALL {
+            for size in [vec2(480.0, 400.0), vec2(640.0, 400.0), vec2(800.0, 500.0), vec2(960.0, 600.0)] {
+                for has_settings in [false, true] {
+                    let _spoken = i18n::using(language);
+                    let mut h = sized(scene(Scene::Gallery, Instant::now()), size, egui::Theme::Light);
+                    h.state_mut().view.language = language;
+                    h.state_mut().view.has_settings = has_settings;
+                    h.run();
+                    let mut places = vec![
+                        h.get_by_label(tr!("header-tab-line")).rect(),
+                        h.get_by_label(tr!("header-tab-units")).rect(),
+                        h.get_by_label_contains(tr!("header-choose-batch")).rect(),
+                        h.get_by_label(tr!("header-auto-start")).rect(),
+                        h.get_by_label_contains("Ana Petrović").rect(),
+                        h.get_by_label(tr!("header-help")).rect(),
+                    ];
+                    if has_settings {
+                        places.push(h.get_by_label(tr!("header-settings")).rect());
+                    }
+                    places.sort_by(|a, b| a.left().total_cmp(&b.left()));
+                    for pair in places.windows(2) {
+                        assert!(pair[0].right() <= pair[1].left() + 0.5, "{language:?} {size:?}: {pair:?}");
+                    }
+                    assert!(
+                        places.iter().all(|r| r.left() >= 0.0 && r.right() <= size.x),
+                        "{size:?}: {places:?}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -44,6 +44,8 @@ pub enum Icon {
     Search,
     /// Alarm: a bell.
     Bell,
+    /// Settings: a gear.
+    Gear,
     /// The program's own sign: a key whose bow is a chip.
     Key,
 }
@@ -51,7 +53,7 @@ pub enum Icon {
 #[cfg(test)]
 impl Icon {
     /// Every icon.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Check,
         Self::Cross,
         Self::Warning,
@@ -70,6 +72,7 @@ impl Icon {
         Self::Arrow,
         Self::Search,
         Self::Bell,
+        Self::Gear,
         Self::Key,
     ];
 }
@@ -202,6 +205,15 @@ fn shapes(rect: Rect, icon: Icon, ink: Color32, paper: Color32, turn: f32) -> Ve
                 let v = Vec2::angled(i as f32 / 8.0 * std::f32::consts::TAU);
                 all.push(Shape::line_segment([c + v * 7.6 * u, c + v * 10.8 * u], Stroke::new(2.2 * u, ink)));
             }
+            all
+        }
+        Icon::Gear => {
+            let mut all = vec![Shape::circle_filled(c, 7.4 * u, ink)];
+            for i in 0..8 {
+                let v = Vec2::angled((i as f32 + 0.5) / 8.0 * std::f32::consts::TAU);
+                all.push(Shape::line_segment([c + v * 6.0 * u, c + v * 10.6 * u], Stroke::new(4.0 * u, ink)));
+            }
+            all.push(Shape::circle_filled(c, 3.4 * u, paper));
             all
         }
         Icon::Moon => vec![

@@ -3,15 +3,19 @@
 //! Invariants: it reads a snapshot and returns commands, nothing else; nothing on the way from one board to the next
 //! opens a dialog; everything works without a mouse.
 
+use super::Theme;
 use super::export_view::ExportsState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::settings_view::SettingsState;
 use super::state::{self, Seat, State};
-use super::theme::{Palette, Tone, palette, regular, strong};
+use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
 use super::units_view::UnitsState;
 use super::widgets;
+use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
+use crate::model::BatchState;
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 use std::time::Instant;
 
@@ -66,6 +70,14 @@ pub struct ViewState {
     pub units: UnitsState,
     /// The Exports view.
     pub exports: ExportsState,
+    /// What the window speaks.
+    pub language: Language,
+    /// The settings, while they are shown.
+    pub settings: Option<SettingsState>,
+    /// There is a station.toml to show.
+    pub has_settings: bool,
+    /// Where it lies.
+    pub settings_path: String,
 }
 
 impl Default for ViewState {
@@ -84,6 +96,10 @@ impl Default for ViewState {
             alarms: false,
             units: UnitsState::default(),
             exports: ExportsState::default(),
+            language: Language::English,
+            settings: None,
+            has_settings: false,
+            settings_path: String::new(),
         }
     }
 }
@@ -105,10 +121,8 @@ impl ViewState {
 
     /// Light becomes dark and dark light.
     pub fn toggle_theme(&self, ctx: &egui::Context) {
-        ctx.set_theme(match ctx.theme() {
-            egui::Theme::Dark => egui::Theme::Light,
-            egui::Theme::Light => egui::Theme::Dark,
-        });
+        let next = if ctx.theme() == egui::Theme::Dark { Theme::Light } else { Theme::Dark };
+        theme::choose(ctx, next);
     }
 }
 
@@ -160,7 +174,7 @@ pub(super) fn body(
     match view.shown {
         Some(i) => strip(ui, rect, i, snapshot, view, out),
         None => {
-            let text = "Arrow keys or the pointer choose a fixture; it is shown here in full";
+            let text = tr!("line-strip-empty");
             ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
             widgets::line(ui, rect, Align2::CENTER_CENTER, text, regular(15.0), p.muted);
         }
@@ -262,26 +276,26 @@ fn carry_out(ui: &Ui, snapshot: &Snapshot, view: &mut ViewState, i: usize, act: 
         Act::Cancel => out.push(Command::Cancel(i)),
         Act::Copy(text) => {
             ui.ctx().copy_text(text);
-            view.notice = Some("Copied".into());
+            view.notice = Some(tr!("copied").into());
         }
     }
 }
 
 fn start(snapshot: &Snapshot, view: &mut ViewState, i: usize, out: &mut Vec<Command>) {
     if view.closing {
-        view.notice = Some("The window closes when the running units are done".into());
+        view.notice = Some(tr!("start-closing").into());
         return;
     }
     match snapshot.fixtures.get(i).map(|f| state::may_start(snapshot, f)) {
         Some(Ok(())) => out.push(Command::Start(i)),
         Some(Err(reason)) => view.notice = Some(reason),
-        None => view.notice = Some(format!("There is no fixture {}", i + 1)),
+        None => view.notice = Some(tr!("start-no-fixture", number = i + 1)),
     }
 }
 
 fn start_all(snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) {
     if view.closing {
-        view.notice = Some("The window closes when the running units are done".into());
+        view.notice = Some(tr!("start-closing").into());
         return;
     }
     if let Some(refusal) = state::batch_refusal(snapshot) {
@@ -296,9 +310,9 @@ fn start_all(snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) 
     }
     if out.len() == before {
         view.notice = Some(if snapshot.fixtures.iter().any(|f| f.running.is_some()) {
-            "Every fixture with a new board is already running".into()
+            tr!("start-all-running").into()
         } else {
-            "No new board to start: seat one, or press a fixture's number to run its board again".into()
+            tr!("start-no-new-board").into()
         });
     }
 }
@@ -368,7 +382,7 @@ pub(super) fn keys(
     }
 }
 
-fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
+pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
     let p = palette(ui.ctx());
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
@@ -388,12 +402,12 @@ fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, tex
 pub(super) fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &ViewState) {
     let p = palette(ui.ctx());
     if view.closing {
-        let text = "The window closes when they are done. Close again to cancel them at the next safe point";
-        notice(ui, room, p.running, Icon::Turning, "Finishing the running units", text);
+        let text = tr!("line-closing-text");
+        notice(ui, room, p.running, Icon::Turning, tr!("line-closing"), text);
     }
     if let Some(failure) = &snapshot.trouble {
-        let title = format!("{} {}", failure.code, failure.sentence);
-        notice(ui, room, p.error, Icon::Warning, &title, &failure.remedy);
+        let (sentence, remedy) = i18n::failure(failure);
+        notice(ui, room, p.error, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy);
     }
 }
 
@@ -402,32 +416,28 @@ fn batch_notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, p: &Palette)
     let c = &snapshot.counts;
     let counted = c.passed + c.failed + c.scrapped;
     if counted > c.planned && snapshot.batch.is_some() {
-        let title = format!("The counts don't balance: {counted} units of {} planned", c.planned);
-        notice(
-            ui,
-            room,
-            p.error,
-            Icon::Warning,
-            &title,
-            "Compare the boards on the bench with the records before you go on",
-        );
+        let title = tr!("line-no-balance", counted = counted, planned = c.planned);
+        notice(ui, room, p.error, Icon::Warning, &title, tr!("line-no-balance-text"));
     }
     match &snapshot.batch {
-        None if snapshot.batches.is_empty() => notice(
-            ui,
-            room,
-            p.running,
-            Icon::Arrow,
-            "No batch yet",
-            "Make a product order with “keywright po new”, then a batch with “keywright batch new”; it appears here by itself",
-        ),
-        None => notice(ui, room, p.running, Icon::Arrow, "Choose a batch", "Press Ctrl+B, then Enter"),
-        Some(_) => {
-            if let Some(refusal) = state::batch_refusal(snapshot) {
-                let (title, text) = refusal.split_once(": ").unwrap_or((&refusal, ""));
-                let text = format!("No unit starts. {}{}", text[..1].to_uppercase(), &text[1..]);
-                notice(ui, room, p.error, Icon::Stop, title, &text);
-            }
+        None if snapshot.batches.is_empty() => {
+            notice(ui, room, p.running, Icon::Arrow, tr!("line-no-batch"), tr!("line-no-batch-text"));
+        }
+        None => {
+            let (title, text) = (tr!("line-choose-batch"), tr!("line-choose-batch-text"));
+            notice(ui, room, p.running, Icon::Arrow, title, text);
+        }
+        Some((batch, _)) => {
+            let (title, text) = match batch.state {
+                BatchState::Open => return,
+                BatchState::Paused => {
+                    (tr!("line-batch-paused", name = &batch.name), tr!("line-batch-paused-text"))
+                }
+                BatchState::Closed => {
+                    (tr!("line-batch-closed", name = &batch.name), tr!("line-batch-closed-text"))
+                }
+            };
+            notice(ui, room, p.error, Icon::Stop, &title, text);
         }
     }
 }
@@ -443,10 +453,17 @@ fn no_fixtures(ui: &mut Ui, room: Rect, p: &Palette) {
     let slice = |top: f32, height: f32| {
         Rect::from_min_size(pos2(card.left() + 24.0, card.top() + top), vec2(card.width() - 48.0, height))
     };
-    widgets::line(ui, slice(86.0, 34.0), Align2::CENTER_CENTER, "No fixtures", strong(23.0), p.text);
-    let text = "Plug in a debug probe, or name each fixture's probe and serial port in station.toml, then start Keywright again";
+    widgets::line(
+        ui,
+        slice(86.0, 34.0),
+        Align2::CENTER_CENTER,
+        tr!("line-no-fixtures"),
+        strong(23.0),
+        p.text,
+    );
+    let text = tr!("line-no-fixtures-text");
     widgets::block(ui, slice(124.0, 48.0), Align2::CENTER_TOP, text, regular(15.5), p.text, 2);
-    let text = "“keywright doctor” lists the probes and ports it can see";
+    let text = tr!("line-no-fixtures-doctor");
     widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.5), p.muted, 2);
 }
 
@@ -461,20 +478,20 @@ pub(super) fn foot(snapshot: &Snapshot, view: &ViewState, plan: &Plan) -> String
         Some(i) => {
             let f = &snapshot.fixtures[i];
             match State::of(f) {
-                State::Running => format!("Esc cancels {}", f.name),
-                State::Cancelling => format!("{} stops at its next safe point", f.name),
+                State::Running => tr!("foot-cancels", name = &f.name),
+                State::Cancelling => tr!("foot-stops", name = &f.name),
                 _ if state::may_start(snapshot, f).is_ok() => {
-                    format!("Space or Enter starts {}, Esc goes back to all fixtures", f.name)
+                    tr!("foot-starts", name = &f.name)
                 }
-                _ => format!("{}, Esc goes back to all fixtures", f.name),
+                _ => tr!("foot-focused", name = &f.name),
             }
         }
         None if view.closing || state::batch_refusal(snapshot).is_some() => String::new(),
-        None if ready == 1 => "Space starts the one ready board".into(),
-        None if ready > 1 => format!("Space starts {ready} boards"),
-        None if running > 0 => format!("{running} running, Esc cancels"),
+        None if ready == 1 => tr!("foot-starts-one").into(),
+        None if ready > 1 => tr!("foot-starts-some", count = ready),
+        None if running > 0 => tr!("foot-running", count = running),
         None if snapshot.fixtures.is_empty() => String::new(),
-        None => "Waiting for boards".into(),
+        None => tr!("foot-waiting").into(),
     }
 }
 

@@ -17,7 +17,9 @@ mod header;
 mod icons;
 mod layout;
 mod line_view;
+mod said;
 pub mod scripted;
+mod settings_view;
 mod shell;
 mod state;
 mod theme;
@@ -25,8 +27,10 @@ mod tile;
 mod units_view;
 mod widgets;
 
+pub use crate::config::Theme;
 pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
+pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
@@ -34,7 +38,9 @@ pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
+use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
+use crate::settings::{Draft, NotWritten, StationFile};
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,27 +64,18 @@ impl Rhythm {
     pub const SOFTWARE: Self = Self { frame: Duration::from_millis(150), tick: Duration::from_millis(500) };
 }
 
+/// How often station.toml is compared with what is shown of it.
+const LOOK_AT_FILE: Duration = Duration::from_secs(2);
+
 /// How often the speed of a standing line is computed again.
 const SLOW_TICK: Duration = Duration::from_secs(15);
-
-/// Light, dark, or what the desktop says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Theme {
-    /// What the desktop says; dark if it says nothing.
-    #[default]
-    System,
-    /// Light.
-    Light,
-    /// Dark.
-    Dark,
-}
 
 impl From<Theme> for egui::ThemePreference {
     fn from(theme: Theme) -> Self {
         match theme {
             Theme::System => Self::System,
             Theme::Light => Self::Light,
-            Theme::Dark => Self::Dark,
+            Theme::Dark | Theme::Contrast => Self::Dark,
         }
     }
 }
@@ -111,6 +108,12 @@ pub struct Options {
     pub pictures: PathBuf,
     /// What is shown first.
     pub tab: Tab,
+    /// What the window speaks.
+    pub language: Language,
+    /// The station.toml that the settings show; without it there are no settings.
+    pub file: Option<StationFile>,
+    /// The settings are shown first.
+    pub settings: bool,
 }
 
 impl Default for Options {
@@ -124,6 +127,9 @@ impl Default for Options {
             screenshot: None,
             pictures: PathBuf::from("."),
             tab: Tab::Line,
+            language: Language::English,
+            file: None,
+            settings: false,
         }
     }
 }
@@ -225,6 +231,9 @@ pub struct Window {
     closes: u32,
     clock: Arc<FrameClock>,
     rhythm: Rhythm,
+    toml: Option<StationFile>,
+    wish: Option<Wish>,
+    looked: Instant,
 }
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
@@ -248,7 +257,7 @@ impl Window {
     /// Joins a line to a context: fonts and styles are installed, and every change of the line asks for a frame.
     pub fn new(ctx: &Context, (line, desk): Handles, options: Options, rhythm: Rhythm) -> Self {
         install(ctx);
-        ctx.set_theme(egui::ThemePreference::from(options.theme));
+        theme::choose(ctx, options.theme);
         ctx.options_mut(|o| {
             // Zoom is ours: it multiplies the one that follows the window's size.
             o.zoom_with_keyboard = false;
@@ -274,7 +283,16 @@ impl Window {
             line,
             desk,
             exports: None,
-            view: ViewState::opening(options.tab),
+            view: ViewState {
+                language: options.language,
+                has_settings: options.file.is_some(),
+                settings_path: options
+                    .file
+                    .as_ref()
+                    .map(|f| f.path().display().to_string())
+                    .unwrap_or_default(),
+                ..ViewState::opening(options.tab)
+            },
             zoom: if options.zoom.is_finite() { options.zoom.clamp(0.5, 3.0) } else { 1.0 },
             pictures: options.pictures,
             pending: options.screenshot,
@@ -284,6 +302,9 @@ impl Window {
             closes: 0,
             clock,
             rhythm,
+            toml: options.file,
+            wish: options.settings.then_some(Wish::Open),
+            looked: Instant::now(),
         }
     }
 
@@ -298,6 +319,7 @@ impl Window {
 
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
+        let _spoken = i18n::using(self.view.language);
         self.view.now = Instant::now();
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
@@ -307,8 +329,8 @@ impl Window {
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
-                Ok(()) => format!("Saved {}", path.display()),
-                Err(e) => format!("The picture can't be saved as {}: {e}", path.display()),
+                Ok(()) => tr!("picture-saved", path = path.display().to_string()),
+                Err(e) => tr!("picture-not-saved", path = path.display().to_string(), error = e),
             });
             if close {
                 ctx.send_viewport_cmd(ViewportCommand::Close);
@@ -316,6 +338,68 @@ impl Window {
             }
         }
         self.closing(ctx);
+        if self.view.settings.is_some() {
+            if self.looked.elapsed() >= LOOK_AT_FILE {
+                self.looked = Instant::now();
+                self.look_at_file();
+            }
+            ctx.request_repaint_after(LOOK_AT_FILE);
+        }
+    }
+
+    /// Somebody else may have changed station.toml while it is shown.
+    fn look_at_file(&mut self) {
+        let (Some(file), Some(state)) = (&self.toml, &mut self.view.settings) else { return };
+        if !file.changed(&state.read) {
+            return;
+        }
+        if state.is_changed() {
+            state.outside = true;
+        } else {
+            match file.read() {
+                Ok(read) => *state = SettingsState { came: Some(Came::Reread), ..SettingsState::new(read) },
+                Err(failure) => state.came = Some(Came::Failed(failure)),
+            }
+        }
+    }
+
+    fn grant(&mut self, wish: Wish, ctx: &Context) {
+        let _spoken = i18n::using(self.view.language);
+        let Some(file) = &self.toml else { return };
+        match (wish, &mut self.view.settings) {
+            (Wish::Open | Wish::Reload, shown) => match (file.read(), shown) {
+                (Ok(read), shown) => *shown = Some(SettingsState::new(read)),
+                (Err(failure), Some(state)) => state.came = Some(Came::Failed(failure)),
+                (Err(failure), None) => {
+                    let (sentence, remedy) = i18n::failure(&failure);
+                    self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+                }
+            },
+            (Wish::Save, Some(state)) => match file.write(&state.read, &state.draft) {
+                Ok(read) => {
+                    let window = |draft: &Draft| (draft.language, draft.theme, draft.text_size);
+                    let (old, new) = (&state.read.draft, &read.draft);
+                    let same = Draft {
+                        language: new.language,
+                        theme: new.theme,
+                        text_size: new.text_size,
+                        ..old.clone()
+                    };
+                    let restart = same != *new;
+                    if window(old) != window(new) {
+                        self.view.language = new.language.language();
+                        theme::choose(ctx, new.theme);
+                        self.zoom = new.text_size as f32 / 100.0;
+                    }
+                    *state =
+                        SettingsState { came: Some(Came::Saved { restart }), ..SettingsState::new(read) };
+                }
+                Err(NotWritten::ChangedOutside) => state.outside = true,
+                Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
+            },
+            (Wish::Save, None) => {}
+        }
+        ctx.request_repaint();
     }
 
     /// A unit in work is finished first; asked again, it is cancelled at its next safe point; asked a third time, the
@@ -354,6 +438,9 @@ impl Window {
         if ctx.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, Key::Q)) {
             ctx.send_viewport_cmd(ViewportCommand::Close);
         }
+        if let Some(wish) = self.wish.take() {
+            self.grant(wish, &ctx);
+        }
         let seen = Seen { line: &self.snapshot, desk: &self.file };
         let asked = window_view(ui, seen, &mut self.view);
         asked.line.into_iter().for_each(|command| self.line.send(command));
@@ -364,6 +451,7 @@ impl Window {
                 exports.cancel();
             }
         }
+        asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {
             let name = format!("keywright-{}.png", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });

@@ -7,11 +7,14 @@ use super::export_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
+use super::said;
+use super::settings_view::{self, Wish};
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
+use crate::i18n::{self, tr};
 use crate::line;
 use crate::records::AlarmOf;
 use egui::{Align2, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, pos2, vec2};
@@ -32,18 +35,27 @@ pub struct Asked {
     pub line: Vec<line::Command>,
     /// Of the desk.
     pub desk: Vec<desk::Command>,
+    /// Of the window, which holds the settings.
+    pub settings: Vec<Wish>,
 }
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
 pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
+    let _spoken = i18n::using(view.language);
     let mut out = Asked::default();
     view.observe(seen.line);
     let p = palette(ui.ctx());
     let all = ui.max_rect();
     ui.painter().rect_filled(all, 0.0, p.background);
 
-    let free = keys(ui, view);
-    let head = Rect::from_min_size(all.min, vec2(all.width(), header::height(seen.line, view.tab)));
+    let free = keys(ui, view, &mut out);
+    let head = Rect::from_min_size(
+        all.min,
+        vec2(
+            all.width(),
+            header::height(seen.line, if view.settings.is_some() { Tab::Units } else { view.tab }),
+        ),
+    );
     let foot = Rect::from_min_max(pos2(all.left(), all.bottom() - 34.0), all.max);
     let mut room = Rect::from_min_max(
         pos2(all.left() + 16.0, head.bottom() + 12.0),
@@ -51,6 +63,11 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     );
     line_view::notices(ui, &mut room, seen.line, view);
     match view.tab {
+        _ if view.settings.is_some() => {
+            header::show(ui, head, seen, view, &mut out);
+            settings_view::show(ui, room, seen, view, &mut out);
+            footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
+        }
         Tab::Line => {
             let plan = line_view::plan(ui, room, seen.line);
             if free {
@@ -59,8 +76,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             header::show(ui, head, seen, view, &mut out);
             line_view::body(ui, &plan, seen.line, view, &mut out.line);
             let says = line_view::foot(seen.line, view, &plan);
-            let keys = "1–9 start a fixture · Esc cancel · Ctrl+B batch · F2 units · F1 help";
-            footer(ui, foot, view, &says, keys, p);
+            footer(ui, foot, view, &says, tr!("foot-keys-line"), p);
         }
         Tab::Units => {
             if free {
@@ -71,15 +87,14 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
             let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();
             let says = match running {
                 0 => String::new(),
-                1 => "1 fixture is running".into(),
-                n => format!("{n} fixtures are running"),
+                n => tr!("foot-fixtures-running", count = n),
             };
-            footer(ui, foot, view, &says, "Enter finds the unit · Esc puts it away · F2 line · F1 help", p);
+            footer(ui, foot, view, &says, tr!("foot-keys-units"), p);
         }
         Tab::Exports => {
             header::show(ui, head, seen, view, &mut out);
             export_view::body(ui, room, &seen.line.operator, view);
-            footer(ui, foot, view, "", "Ctrl+1 line · Ctrl+2 units · F1 help", p);
+            footer(ui, foot, view, "", tr!("foot-keys-exports"), p);
         }
     }
     if view.alarms {
@@ -104,7 +119,7 @@ pub fn turn_to(tab: Tab, view: &mut ViewState) {
 }
 
 /// Keys that work in both views; whether the view below may have the others.
-fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
+fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     let pressed = |key: Key| ui.input(|i| i.key_pressed(key));
     let command = |key: Key| ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, key));
     if command(Key::D) {
@@ -112,6 +127,14 @@ fn keys(ui: &mut Ui, view: &mut ViewState) -> bool {
     }
     if view.units.form.is_some() {
         // A decision is made or left before anything else.
+        return false;
+    }
+    if command(Key::Comma) {
+        settings_view::toggle(view, out);
+        return false;
+    }
+    if view.settings.is_some() {
+        settings_view::keys(ui, view, out);
         return false;
     }
     let mut to = None;
@@ -205,8 +228,7 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
         widgets::line(ui, r, Align2::LEFT_CENTER, &told(seen.desk.alarms.len()), strong(20.0), p.text);
         if seen.desk.alarms.is_empty() {
             let (r, _) = ui.allocate_exact_size(vec2(width, 44.0), egui::Sense::hover());
-            let text =
-                "Nothing waits for a look. What was looked at stays in the records: keywright alarms --all";
+            let text = tr!("alarms-none-text");
             widgets::block(ui, r, Align2::LEFT_TOP, text, regular(14.5), p.muted, 2);
         }
         egui::ScrollArea::vertical().max_height((room.y - 200.0).max(160.0)).show(ui, |ui| {
@@ -219,16 +241,12 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                 let bell = Rect::from_min_size(inner.min + vec2(0.0, 2.0), vec2(20.0, 20.0));
                 icons::paint(ui.painter(), bell, Icon::Bell, p.fail.ink, p.fail.soft, 0.0);
                 let words = Rect::from_min_max(pos2(bell.right() + 10.0, inner.top()), inner.max);
-                let mut sentence = alarm.sentence();
-                if let (AlarmOf::Unit(unit), Some(serial)) = (&alarm.of, &shown.serial) {
-                    sentence = sentence.replace(&format!("unit {unit}"), &format!("unit {serial} ({unit})"));
-                }
-                sentence[..1].make_ascii_uppercase();
+                let sentence = said::alarm(alarm, shown.serial.as_deref());
                 let top = Rect::from_min_max(words.min, pos2(words.right(), words.bottom() - 34.0));
                 widgets::block(ui, top, Align2::LEFT_TOP, &sentence, strong(14.5), p.text, 2);
                 let seen_button = Button {
-                    text: "I looked at it",
-                    name: &format!("I looked at it: {sentence}"),
+                    text: tr!("alarms-looked"),
+                    name: &tr!("alarms-looked-name", sentence = sentence.as_str()),
                     icon: None,
                     loud: Loud::Quiet,
                     enabled: !seen.line.operator.is_empty(),
@@ -243,15 +261,15 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                     out.desk.push(desk::Command::SeeAlarm { id: alarm.id, operator });
                 }
                 if seen.line.operator.is_empty() {
-                    pressed.on_hover_text("Say first who works here: Operator, in the header");
+                    pressed.on_hover_text(tr!("alarms-who"));
                 }
                 let mut right = place.left() - 8.0;
                 if let AlarmOf::Unit(unit) = &alarm.of {
                     let jump = Button {
-                        text: "Show the unit",
-                        name: &format!(
-                            "Show the unit {}",
-                            shown.serial.as_ref().unwrap_or(&unit.to_string())
+                        text: tr!("alarms-show-unit"),
+                        name: &tr!(
+                            "alarms-show-unit-name",
+                            unit = shown.serial.clone().unwrap_or_else(|| unit.to_string())
                         ),
                         icon: Some(Icon::Arrow),
                         loud: Loud::Quiet,
@@ -265,8 +283,7 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
                     }
                     right = place.left() - 8.0;
                 }
-                let times = if alarm.count == 1 { "once".into() } else { format!("{} times", alarm.count) };
-                let text = format!("{times}, last {}", units_view::local(alarm.at_ms));
+                let text = tr!("alarms-times", count = alarm.count, at = i18n::date_time(alarm.at_ms));
                 let place = Rect::from_min_max(
                     pos2(words.left(), words.bottom() - 30.0),
                     pos2(right, words.bottom()),
@@ -275,7 +292,7 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
             }
         });
         let (r, _) = ui.allocate_exact_size(vec2(width, 24.0), egui::Sense::hover());
-        let text = "An alarm comes back if it happens again · Esc closes";
+        let text = tr!("alarms-foot");
         widgets::line(ui, r, Align2::LEFT_CENTER, text, regular(13.0), p.muted);
     });
     if let Some(unit) = open {
@@ -289,32 +306,31 @@ fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
 
 /// The count in words, for bell and list alike.
 pub fn told(alarms: usize) -> String {
-    match alarms {
-        0 => "No alarms".into(),
-        1 => "1 alarm".into(),
-        n => format!("{n} alarms"),
-    }
+    tr!("alarms-count", count = alarms)
 }
 
-const KEYS: &[(&str, &str)] = &[
-    ("Space", "start every fixture with a new board, or the one in focus"),
-    ("1 … 9", "start the fixture with that number"),
-    ("Enter", "start the fixture in focus"),
-    ("Esc", "cancel the fixture in focus, or all if none is"),
-    ("Arrows, Tab", "move the focus"),
-    ("F2", "to the units and back (Ctrl+2, Ctrl+1)"),
-    ("Ctrl+3", "to the exports"),
-    ("F3", "alarms"),
-    ("F4", "what a power cut can do: the measured matrix"),
-    ("Ctrl+B", "choose the batch"),
-    ("Ctrl+A", "auto-start on or off"),
-    ("Ctrl+D", "light or dark"),
-    ("Ctrl+=  Ctrl+-  Ctrl+0", "larger, smaller, as it was"),
-    ("F11", "cover the whole screen or not"),
-    ("Ctrl+Q", "close, once the running units are done"),
-    ("F12", "save a picture of the window"),
-    ("F1  ?", "this help"),
-];
+fn key_help() -> [(&'static str, &'static str); 18] {
+    [
+        (tr!("help-space-key"), tr!("help-space")),
+        ("1 … 9", tr!("help-number")),
+        ("Enter", tr!("help-enter")),
+        ("Esc", tr!("help-esc")),
+        (tr!("help-arrows-key"), tr!("help-arrows")),
+        ("F2", tr!("help-f2")),
+        ("Ctrl+3", tr!("help-exports")),
+        ("F3", tr!("help-f3")),
+        ("F4", tr!("help-f4")),
+        ("Ctrl+B", tr!("help-batch")),
+        ("Ctrl+A", tr!("help-auto")),
+        ("Ctrl+D", tr!("help-theme")),
+        ("Ctrl+=  Ctrl+-  Ctrl+0", tr!("help-zoom")),
+        ("Ctrl+,", tr!("help-settings")),
+        ("F11", tr!("help-f11")),
+        ("Ctrl+Q", tr!("help-quit")),
+        ("F12", tr!("help-f12")),
+        ("F1  ?", tr!("help-help")),
+    ]
+}
 
 /// The power-cut matrix that was measured for this release.
 fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
@@ -329,45 +345,57 @@ fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         let measured = crate::matrix::PowerCutMatrix::released();
         let total = measured.total();
         ui.set_width(700.0);
-        ui.label(egui::RichText::new("What a power cut can do").font(strong(20.0)).color(p.text));
-        let text = format!(
-            "Firmware {} on a virtual board: power cut {} times while keys changed. Then {} times the unit had its old keys, {} times the new ones; \
-             {} times no key that anybody accepts, and {} times it needed a person.",
-            measured.firmware,
-            total.cuts(),
-            total.kept,
-            total.renewed,
-            total.stranded,
-            total.manual
+        ui.label(egui::RichText::new(tr!("matrix-title")).font(strong(20.0)).color(p.text));
+        let text = tr!(
+            "matrix-text",
+            firmware = &measured.firmware,
+            cuts = total.cuts(),
+            kept = total.kept,
+            renewed = total.renewed,
+            stranded = total.stranded,
+            manual = total.manual
         );
         ui.label(egui::RichText::new(text).font(regular(14.5)).color(p.text));
         ui.add_space(8.0);
         egui::ScrollArea::vertical().max_height(420.0).auto_shrink([false, true]).show(ui, |ui| {
-            egui::Grid::new("matrix-cells").num_columns(6).min_row_height(24.0).spacing([24.0, 4.0]).striped(true).show(ui, |ui| {
-                for head in ["Transition", "Cut", "Cuts", "Old keys", "New keys", "Stranded or manual"] {
-                    ui.label(egui::RichText::new(head).font(strong(13.5)).color(p.muted));
-                }
-                ui.end_row();
-                for row in &measured.rows {
-                    for (class, o) in &row.classes {
-                        let cells = [
-                            row.transition.clone(),
-                            class.clone(),
-                            o.cuts().to_string(),
-                            o.kept.to_string(),
-                            o.renewed.to_string(),
-                            (o.stranded + o.manual).to_string(),
-                        ];
-                        for cell in cells {
-                            ui.label(egui::RichText::new(cell).font(regular(13.5)).color(p.text));
-                        }
-                        ui.end_row();
+            egui::Grid::new("matrix-cells")
+                .num_columns(6)
+                .min_row_height(24.0)
+                .spacing([24.0, 4.0])
+                .striped(true)
+                .show(ui, |ui| {
+                    let heads = [
+                        tr!("matrix-transition"),
+                        tr!("matrix-cut"),
+                        tr!("matrix-cuts"),
+                        tr!("matrix-old"),
+                        tr!("matrix-new"),
+                        tr!("matrix-stranded"),
+                    ];
+                    for head in heads {
+                        ui.label(egui::RichText::new(head).font(strong(13.5)).color(p.muted));
                     }
-                }
-            });
+                    ui.end_row();
+                    for row in &measured.rows {
+                        for (class, o) in &row.classes {
+                            let cells = [
+                                row.transition.clone(),
+                                class.clone(),
+                                o.cuts().to_string(),
+                                o.kept.to_string(),
+                                o.renewed.to_string(),
+                                (o.stranded + o.manual).to_string(),
+                            ];
+                            for cell in cells {
+                                ui.label(egui::RichText::new(cell).font(regular(13.5)).color(p.text));
+                            }
+                            ui.end_row();
+                        }
+                    }
+                });
         });
         ui.add_space(8.0);
-        let how = "cargo xtask torture measures it again; docs/reliability.md says how it is judged. Esc closes";
+        let how = tr!("matrix-how");
         ui.label(egui::RichText::new(how).font(regular(13.5)).color(p.muted));
     });
     if modal.should_close() {
@@ -378,11 +406,11 @@ fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
 fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
     use crate::model::Outcome::{Aborted, Error, Fail, Pass, Timeout};
     let meanings = [
-        (State::Done(Pass), "the unit proved its keys and is recorded"),
-        (State::Done(Fail), "the unit is bad"),
-        (State::Done(Error), "the station, its cables or its files are bad"),
-        (State::Done(Timeout), "nobody answered in time"),
-        (State::Done(Aborted), "stopped by the operator or with the station"),
+        (State::Done(Pass), tr!("help-pass")),
+        (State::Done(Fail), tr!("help-fail")),
+        (State::Done(Error), tr!("help-error")),
+        (State::Done(Timeout), tr!("help-timeout")),
+        (State::Done(Aborted), tr!("help-aborted")),
     ];
     let frame = egui::Frame::new()
         .fill(p.surface)
@@ -398,8 +426,8 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
             |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0;
         ui.spacing_mut().item_spacing.y = 4.0;
         let r = row(ui, 34.0);
-        widgets::line(ui, r, Align2::LEFT_CENTER, "Keys", strong(20.0), p.text);
-        for (key, does) in KEYS {
+        widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-keys"), strong(20.0), p.text);
+        for (key, does) in key_help() {
             let r = row(ui, 22.0);
             let (a, b) = (
                 Rect::from_min_size(r.min, vec2(170.0, 22.0)),
@@ -409,7 +437,7 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
             widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
         }
         let r = row(ui, 40.0);
-        widgets::line(ui, r, Align2::LEFT_CENTER, "Results", strong(20.0), p.text);
+        widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-results"), strong(20.0), p.text);
         for (state, means) in meanings {
             let r = row(ui, 26.0);
             let tone = state.tone(p);
@@ -418,7 +446,7 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
             widgets::line(ui, b, Align2::LEFT_CENTER, means, regular(14.5), p.text);
         }
         let r = row(ui, 32.0);
-        let text = "Cancelling is safe at any time: a unit resumes where it stopped";
+        let text = tr!("help-safe");
         widgets::line(ui, r, Align2::LEFT_BOTTOM, text, regular(13.5), p.muted);
     });
     if modal.should_close() {

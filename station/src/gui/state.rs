@@ -3,6 +3,7 @@
 use super::icons::Icon;
 use super::theme::{Palette, Tone};
 use crate::failure::Failure;
+use crate::i18n::{self, tr};
 use crate::line::{FixtureView, ResultView, Snapshot, Step};
 use crate::model::{BatchState, Outcome};
 use std::time::{Duration, Instant};
@@ -41,15 +42,15 @@ impl State {
     }
 
     /// The word on the tile.
-    pub const fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Trouble => "Can't be used",
-            Self::NoBoard => "No board",
-            Self::Unknown => "Ready",
-            Self::Ready => "Board ready",
-            Self::Running => "Running",
-            Self::Cancelling => "Cancelling…",
-            Self::Done(outcome) => outcome.as_str(),
+            Self::Trouble => tr!("state-trouble"),
+            Self::NoBoard => tr!("state-no-board"),
+            Self::Unknown => tr!("state-unknown"),
+            Self::Ready => tr!("state-ready"),
+            Self::Running => tr!("state-running"),
+            Self::Cancelling => tr!("state-cancelling"),
+            Self::Done(outcome) => outcome_word(outcome),
         }
     }
 
@@ -87,6 +88,17 @@ impl State {
     }
 }
 
+/// The word for an outcome on screen.
+pub fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => tr!("outcome-pass"),
+        Outcome::Fail => tr!("outcome-fail"),
+        Outcome::Error => tr!("outcome-error"),
+        Outcome::Timeout => tr!("outcome-timeout"),
+        Outcome::Aborted => tr!("outcome-aborted"),
+    }
+}
+
 /// What the window remembers of a fixture between snapshots, because a snapshot holds only the present.
 #[derive(Clone, Debug, Default)]
 pub struct Seat {
@@ -118,13 +130,11 @@ impl Seat {
 /// Why no unit may start now, whatever the fixture.
 pub fn batch_refusal(snapshot: &Snapshot) -> Option<String> {
     match &snapshot.batch {
-        None => Some("No batch is selected: choose one with Ctrl+B".into()),
+        None => Some(tr!("start-no-batch").into()),
         Some((batch, _)) => match batch.state {
             BatchState::Open => None,
-            BatchState::Paused => {
-                Some(format!("Batch {} is paused: resume it or choose another with Ctrl+B", batch.name))
-            }
-            BatchState::Closed => Some(format!("Batch {} is closed: choose another with Ctrl+B", batch.name)),
+            BatchState::Paused => Some(tr!("start-batch-paused", name = &batch.name)),
+            BatchState::Closed => Some(tr!("start-batch-closed", name = &batch.name)),
         },
     }
 }
@@ -133,16 +143,16 @@ pub fn batch_refusal(snapshot: &Snapshot) -> Option<String> {
 pub fn may_start(snapshot: &Snapshot, fixture: &FixtureView) -> Result<(), String> {
     let name = &fixture.name;
     if fixture.running.is_some() {
-        return Err(format!("{name} is already running"));
+        return Err(tr!("start-running", name = name));
     }
     if let Some(refusal) = batch_refusal(snapshot) {
         return Err(refusal);
     }
     if let Some(trouble) = &fixture.trouble {
-        return Err(format!("{name} can't be used: {}", trouble.remedy));
+        return Err(tr!("start-trouble", name = name, remedy = i18n::failure(trouble).1));
     }
     if fixture.present == Some(false) {
-        return Err(format!("No board in {name}: seat one first"));
+        return Err(tr!("start-no-board", name = name));
     }
     Ok(())
 }
@@ -187,17 +197,18 @@ pub fn short_id(unit: &crate::model::UnitId) -> String {
 /// A failure as it goes onto the clipboard: everything QA needs, nothing secret.
 pub fn copy_text(fixture: &FixtureView, failure: &Failure) -> String {
     let unit = fixture.last.as_ref().filter(|_| fixture.trouble.is_none());
-    let serial = unit.and_then(|l| l.serial.as_deref()).unwrap_or("unknown");
-    let id = unit.and_then(|l| l.unit).map_or_else(|| "unknown".into(), |u| u.to_string());
-    format!(
-        "{}: {}. {}.\nOutcome: {}, {}\nFixture: {}\nSerial: {serial}\nUnit: {id}",
-        failure.code,
-        failure.sentence,
-        failure.remedy,
-        failure.outcome().as_str(),
-        if failure.code.is_permanent() { "permanent" } else { "may be tried again" },
-        fixture.name,
-    )
+    let serial = unit.and_then(|l| l.serial.as_deref()).unwrap_or(tr!("copied-unknown"));
+    let id = unit.and_then(|l| l.unit).map_or_else(|| tr!("copied-unknown").into(), |u| u.to_string());
+    let (sentence, remedy) = i18n::failure(failure);
+    let again = if failure.code.is_permanent() { tr!("copied-permanent") } else { tr!("copied-retry") };
+    [
+        tr!("copied-failure", code = failure.code.to_string(), sentence = sentence, remedy = remedy),
+        tr!("copied-outcome", outcome = outcome_word(failure.outcome()), again = again),
+        tr!("copied-fixture", name = &fixture.name),
+        tr!("copied-serial", serial = serial),
+        tr!("copied-unit", unit = id),
+    ]
+    .join("\n")
 }
 
 /// Speed of the line.
@@ -231,11 +242,11 @@ pub fn pace(snapshot: &Snapshot, now: Instant) -> Pace {
 pub fn roughly(left: Duration) -> String {
     let minutes = left.as_secs().div_ceil(60);
     match (minutes / 60, minutes % 60) {
-        _ if left.as_secs() < 60 => "under a minute".into(),
-        (0, m) => format!("{m} min"),
-        (h, _) if h >= 48 => format!("{} days", h.div_ceil(24)),
-        (h, 0) => format!("{h} h"),
-        (h, m) => format!("{h} h {m} min"),
+        _ if left.as_secs() < 60 => tr!("time-under-minute").into(),
+        (0, m) => tr!("time-minutes", minutes = m),
+        (h, _) if h >= 48 => tr!("time-days", days = h.div_ceil(24)),
+        (h, 0) => tr!("time-hours", hours = h),
+        (h, m) => tr!("time-hours-minutes", hours = h, minutes = m),
     }
 }
 

@@ -11,6 +11,11 @@ use std::sync::Arc;
 /// Inter 4, Latin, Greek and Cyrillic, weight axis 400 to 700, digits tabular so that clocks do not jitter.
 const INTER: &[u8] = include_bytes!("../../../assets/fonts/Inter.ttf");
 
+/// Noto Sans SC, the simplified characters of GB 2312, in two weights; names and rare characters are in the regular one. How they
+/// were cut: `docs/i18n.md`.
+const CHINESE: &[u8] = include_bytes!("../../../assets/fonts/NotoSansSC-Regular.otf");
+const CHINESE_STRONG: &[u8] = include_bytes!("../../../assets/fonts/NotoSansSC-Bold.otf");
+
 /// The colours of one kind of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tone {
@@ -113,12 +118,52 @@ pub const DARK: Palette = Palette {
     aborted: tone(0x98A6B5, 0x0C1116, 0x252F39, 0xBAC6D2),
 };
 
+/// For eyes that need it, and for bad screens: every text reaches 7:1.
+pub const CONTRAST: Palette = Palette {
+    background: rgb(0x000000),
+    surface: rgb(0x000000),
+    track: rgb(0x1C1C1C),
+    hover: rgb(0x303030),
+    border: rgb(0xB0B0B0),
+    outline: rgb(0xFFFFFF),
+    text: rgb(0xFFFFFF),
+    muted: rgb(0xE4E4E4),
+    focus: rgb(0xFFE100),
+    idle: tone(0xE4E4E4, 0x000000, 0x1C1C1C, 0xFFFFFF),
+    ready: tone(0x5CE6FF, 0x000000, 0x002A33, 0x8DEFFF),
+    running: tone(0x8FBFFF, 0x000000, 0x001A3D, 0xB3D4FF),
+    pass: tone(0x4DF09A, 0x000000, 0x00290F, 0x85F7BB),
+    fail: tone(0xFF9A93, 0x000000, 0x330300, 0xFFB8B3),
+    error: tone(0xFFB870, 0x000000, 0x331A00, 0xFFCE9E),
+    timeout: tone(0xD2BBFF, 0x000000, 0x1C0D36, 0xE0D0FF),
+    aborted: tone(0xC9D3DE, 0x000000, 0x1C232B, 0xDCE4EC),
+};
+
+fn contrast_flag() -> egui::Id {
+    egui::Id::unique("high contrast")
+}
+
 /// The palette of the theme in use.
 pub fn palette(ctx: &egui::Context) -> &'static Palette {
     match ctx.theme() {
         Theme::Light => &LIGHT,
+        Theme::Dark if is_contrast(ctx) => &CONTRAST,
         Theme::Dark => &DARK,
     }
+}
+
+fn is_contrast(ctx: &egui::Context) -> bool {
+    ctx.data(|data| data.get_temp(contrast_flag()).unwrap_or(false))
+}
+
+/// Shows this theme from the next frame on. High contrast takes the place of dark.
+pub fn choose(ctx: &egui::Context, theme: super::Theme) {
+    let contrast = theme == super::Theme::Contrast;
+    if contrast != is_contrast(ctx) {
+        ctx.data_mut(|data| data.insert_temp(contrast_flag(), contrast));
+        style(ctx, Theme::Dark, if contrast { &CONTRAST } else { &DARK });
+    }
+    ctx.set_theme(egui::ThemePreference::from(theme));
 }
 
 /// Text of ordinary weight.
@@ -136,8 +181,8 @@ pub fn mono(size: f32) -> FontId {
     FontId::new(size, FontFamily::Monospace)
 }
 
-/// The window's fonts: Inter in two weights from one variable file, egui's own faces behind it. Scripts that none of
-/// them holds (Chinese, for one) come from the system's fonts through eframe's `system_fonts`.
+/// The window's fonts: Inter in two weights from one variable file, Chinese behind it, then egui's own faces. Scripts that none of
+/// them holds come from the system's fonts through eframe's `system_fonts`.
 pub fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     for (name, weight) in [("inter", 430.0), ("inter-strong", 640.0)] {
@@ -150,65 +195,76 @@ pub fn fonts() -> FontDefinitions {
         [(FontFamily::Proportional, "inter"), (FontFamily::Name("strong".into()), "inter-strong")]
     {
         let mut faces = vec![face.to_owned()];
+        if face == "inter-strong" {
+            faces.push("chinese-strong".into());
+        }
+        faces.push("chinese".into());
         faces.extend(behind.iter().cloned());
         fonts.families.insert(family, faces);
     }
+    for (name, data) in [("chinese", CHINESE), ("chinese-strong", CHINESE_STRONG)] {
+        fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(data)));
+    }
+    fonts.families.entry(FontFamily::Monospace).or_default().push("chinese".into());
     fonts
 }
 
 /// Gives a context the window's fonts and both styles.
 pub fn install(ctx: &egui::Context) {
     ctx.set_fonts(fonts());
-    for (theme, p) in [(Theme::Light, &LIGHT), (Theme::Dark, &DARK)] {
-        ctx.style_mut_of(theme, |style| {
-            use egui::TextStyle::{Body, Button, Heading, Monospace, Small};
-            style.text_styles = [
-                (Small, regular(13.0)),
-                (Body, regular(15.0)),
-                (Button, strong(15.0)),
-                (Heading, strong(22.0)),
-                (Monospace, mono(14.0)),
-            ]
-            .into();
-            style.spacing.item_spacing = egui::vec2(8.0, 8.0);
-            style.spacing.button_padding = egui::vec2(14.0, 8.0);
-            style.spacing.interact_size = egui::vec2(44.0, 36.0);
-            // A press anywhere on a tile starts its unit; a label that can be selected would swallow it.
-            style.interaction.selectable_labels = false;
-            let v = &mut style.visuals;
-            v.override_text_color = None;
-            v.panel_fill = p.background;
-            v.window_fill = p.surface;
-            v.window_stroke = Stroke::new(1.0, p.border);
-            v.window_corner_radius = 14.into();
-            v.menu_corner_radius = 12.into();
-            v.extreme_bg_color = p.background;
-            v.faint_bg_color = p.track;
-            v.code_bg_color = p.track;
-            v.weak_text_color = Some(p.muted);
-            v.hyperlink_color = p.running.ink;
-            v.warn_fg_color = p.error.ink;
-            v.error_fg_color = p.fail.ink;
-            v.selection.bg_fill = p.running.soft;
-            v.selection.stroke = Stroke::new(2.0, p.focus);
-            let w = &mut v.widgets;
-            for (visuals, fill, text) in [
-                (&mut w.noninteractive, p.surface, p.text),
-                (&mut w.inactive, p.track, p.text),
-                (&mut w.hovered, p.hover, p.text),
-                (&mut w.active, p.hover, p.text),
-                (&mut w.open, p.hover, p.text),
-            ] {
-                visuals.bg_fill = fill;
-                visuals.weak_bg_fill = fill;
-                visuals.bg_stroke = Stroke::new(1.0, p.border);
-                visuals.fg_stroke = Stroke::new(1.0, text);
-                visuals.corner_radius = 8.into();
-                visuals.expansion = 0.0;
-            }
-            w.inactive.bg_stroke = Stroke::new(1.0, p.outline);
-        });
-    }
+    style(ctx, Theme::Light, &LIGHT);
+    style(ctx, Theme::Dark, &DARK);
+}
+
+fn style(ctx: &egui::Context, theme: Theme, p: &Palette) {
+    ctx.style_mut_of(theme, |style| {
+        use egui::TextStyle::{Body, Button, Heading, Monospace, Small};
+        style.text_styles = [
+            (Small, regular(13.0)),
+            (Body, regular(15.0)),
+            (Button, strong(15.0)),
+            (Heading, strong(22.0)),
+            (Monospace, mono(14.0)),
+        ]
+        .into();
+        style.spacing.item_spacing = egui::vec2(8.0, 8.0);
+        style.spacing.button_padding = egui::vec2(14.0, 8.0);
+        style.spacing.interact_size = egui::vec2(44.0, 36.0);
+        // A press anywhere on a tile starts its unit; a label that can be selected would swallow it.
+        style.interaction.selectable_labels = false;
+        let v = &mut style.visuals;
+        v.override_text_color = None;
+        v.panel_fill = p.background;
+        v.window_fill = p.surface;
+        v.window_stroke = Stroke::new(1.0, p.border);
+        v.window_corner_radius = 14.into();
+        v.menu_corner_radius = 12.into();
+        v.extreme_bg_color = p.background;
+        v.faint_bg_color = p.track;
+        v.code_bg_color = p.track;
+        v.weak_text_color = Some(p.muted);
+        v.hyperlink_color = p.running.ink;
+        v.warn_fg_color = p.error.ink;
+        v.error_fg_color = p.fail.ink;
+        v.selection.bg_fill = p.running.soft;
+        v.selection.stroke = Stroke::new(2.0, p.focus);
+        let w = &mut v.widgets;
+        for (visuals, fill, text) in [
+            (&mut w.noninteractive, p.surface, p.text),
+            (&mut w.inactive, p.track, p.text),
+            (&mut w.hovered, p.hover, p.text),
+            (&mut w.active, p.hover, p.text),
+            (&mut w.open, p.hover, p.text),
+        ] {
+            visuals.bg_fill = fill;
+            visuals.weak_bg_fill = fill;
+            visuals.bg_stroke = Stroke::new(1.0, p.border);
+            visuals.fg_stroke = Stroke::new(1.0, text);
+            visuals.corner_radius = 8.into();
+            visuals.expansion = 0.0;
+        }
+        w.inactive.bg_stroke = Stroke::new(1.0, p.outline);
+    });
 }
 
 #[cfg(test)]
@@ -235,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn every_text_reaches_aa_in_light_and_dark() {
-        for (theme, p) in [("light", &LIGHT), ("dark", &DARK)] {
+    fn every_text_reaches_aa_and_in_high_contrast_aaa() {
+        for (theme, p) in [("light", &LIGHT), ("dark", &DARK), ("high contrast", &CONTRAST)] {
             let tones = [
                 ("idle", p.idle),
                 ("ready", p.ready),
@@ -268,10 +324,54 @@ mod tests {
                 pairs.push((format!("{name}: solid on surface"), t.solid, p.surface, 3.0));
             }
             for (what, a, b, least) in pairs {
+                let least = if theme == "high contrast" && least > 4.0 { 7.0 } else { least };
                 let got = contrast(a, b);
                 assert!(got >= least, "{theme}: {what} has {got:.2}:1, needs {least}:1");
             }
         }
+    }
+
+    #[test]
+    fn every_character_of_every_language_has_a_glyph_in_every_face() {
+        use crate::i18n::Language;
+        let mut harness = egui_kittest::Harness::builder().with_context_setup(install).build_ui(|ui| {
+            let mut missing = Vec::new();
+            for language in Language::ALL {
+                let all = std::collections::BTreeSet::from_iter(language.source().chars());
+                for font in [regular(15.0), strong(15.0), mono(14.0)] {
+                    ui.ctx().fonts_mut(|fonts| {
+                        for c in all.iter().filter(|c| !c.is_control() && !fonts.has_glyph(&font, **c)) {
+                            missing.push(format!("{} {:?} {c}", language.code(), font.family));
+                        }
+                    });
+                }
+            }
+            assert_eq!(missing, Vec::<String>::new());
+        });
+        harness.run();
+    }
+
+    #[test]
+    fn strong_chinese_is_strong() {
+        // What is written strong must not fall back to the regular weight.
+        let cut = |data: &'static [u8]| {
+            let mut fonts = FontDefinitions::empty();
+            fonts.font_data.insert("one".into(), Arc::new(FontData::from_static(data)));
+            fonts.families.insert(FontFamily::Proportional, vec!["one".into()]);
+            fonts.families.insert(FontFamily::Monospace, vec!["one".into()]);
+            fonts
+        };
+        let mut harness = egui_kittest::Harness::builder()
+            .with_context_setup(move |ctx| ctx.set_fonts(cut(CHINESE_STRONG)))
+            .build_ui(|ui| {
+                let source = crate::i18n::Language::Chinese.source();
+                let chinese = |c: &char| ('\u{4e00}'..='\u{9fff}').contains(c);
+                let missing: String = ui.ctx().fonts_mut(|fonts| {
+                    source.chars().filter(chinese).filter(|c| !fonts.has_glyph(&regular(15.0), *c)).collect()
+                });
+                assert_eq!(missing, "");
+            });
+        harness.run();
     }
 
     #[test]

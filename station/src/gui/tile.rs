@@ -4,10 +4,12 @@
 
 use super::icons::{self, Icon};
 use super::layout::Density;
+use super::said;
 use super::state::{self, Seat, State};
 use super::theme::{Palette, mono, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::failure::Failure;
+use crate::i18n::{self, tr};
 use crate::line::{FixtureView, RunningView, Step};
 use crate::model::Outcome;
 use egui::text::LayoutJob;
@@ -49,14 +51,14 @@ pub struct Tile<'a> {
 }
 
 /// The name of a step on screen.
-pub const fn step_name(step: Step) -> &'static str {
+pub fn step_name(step: Step) -> &'static str {
     match step {
-        Step::Arrive => "Arrive",
-        Step::Flash => "Flash",
-        Step::AgentKey => "Agent key",
-        Step::CloudKey => "Cloud key",
-        Step::Prove => "Prove",
-        Step::Lock => "Lock",
+        Step::Arrive => tr!("step-arrive"),
+        Step::Flash => tr!("step-flash"),
+        Step::AgentKey => tr!("step-agent-key"),
+        Step::CloudKey => tr!("step-cloud-key"),
+        Step::Prove => tr!("step-prove"),
+        Step::Lock => tr!("step-lock"),
     }
 }
 
@@ -69,12 +71,12 @@ enum Mark {
 }
 
 impl Mark {
-    const fn word(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
-            Self::Done => "done",
-            Self::Now => "in work",
-            Self::Stopped => "stopped here",
-            Self::ToDo => "to do",
+            Self::Done => tr!("mark-done"),
+            Self::Now => tr!("mark-now"),
+            Self::Stopped => tr!("mark-stopped"),
+            Self::ToDo => tr!("mark-to-do"),
         }
     }
 }
@@ -114,21 +116,29 @@ impl<'a> Tile<'a> {
     /// The sentence a screen reader says.
     pub fn spoken(&self) -> String {
         let f = self.fixture;
-        let mut said = format!("{}{}: ", f.name, if self.qa() { " for QA" } else { "" });
-        match State::of(f) {
-            State::Done(Outcome::Pass) => said += "passed",
-            State::Done(outcome) => said += outcome.as_str(),
-            other => said += &other.word().to_lowercase(),
-        }
+        let state = match State::of(f) {
+            State::Done(Outcome::Pass) => tr!("spoken-passed").to_owned(),
+            State::Done(outcome) => state::outcome_word(outcome).to_owned(),
+            other => other.word().to_lowercase(),
+        };
+        let mut said = if self.qa() {
+            tr!("tile-spoken-qa", name = &f.name, state = state)
+        } else {
+            tr!("tile-spoken", name = &f.name, state = state)
+        };
+        let mut add = |part: String| said = tr!("tile-list", first = said.as_str(), second = part);
         if let (Some(serial), _) = self.unit() {
-            said += &format!(", serial {serial}");
+            add(tr!("tile-spoken-serial", serial = serial));
         }
         if let Some(r) = &f.running {
-            said +=
-                &format!(", {}, {}, {} %", step_name(r.step).to_lowercase(), r.label, percent(r.fraction));
+            add(step_name(r.step).to_lowercase());
+            add(said::label(&r.label).into_owned());
+            add(tr!("tile-percent", value = percent(r.fraction)));
         }
         if let Some(failure) = self.failure() {
-            said += &format!(", {failure}");
+            let (sentence, remedy) = i18n::failure(failure);
+            let code = failure.code.to_string();
+            add(tr!("tile-spoken-failure", code = code, sentence = sentence, remedy = remedy));
         }
         said
     }
@@ -201,7 +211,14 @@ impl<'a> Tile<'a> {
         let used = widgets::line(ui, place, Align2::LEFT_CENTER, &self.fixture.name, strong(size), p.text);
         if self.qa() {
             let rest = Rect::from_min_max(pos2(used.right() + size * 0.5, place.top()), place.max);
-            widgets::line(ui, rest, Align2::LEFT_CENTER, "for QA", regular(size * 0.9), p.running.ink);
+            widgets::line(
+                ui,
+                rest,
+                Align2::LEFT_CENTER,
+                tr!("tile-for-qa"),
+                regular(size * 0.9),
+                p.running.ink,
+            );
         }
     }
 
@@ -232,7 +249,7 @@ impl<'a> Tile<'a> {
         if let Some(r) = &self.fixture.running
             && self.density == Density::Full
         {
-            let at = format!("{} of 5", r.step as usize + 1);
+            let at = tr!("tile-step-of", at = r.step as usize + 1);
             let font = regular(size * 0.58);
             let width = widgets::width(ui, &at, font.clone());
             if right - width - 8.0 >= left + word_width {
@@ -272,7 +289,7 @@ impl<'a> Tile<'a> {
                 }
             }
             (None, State::Running | State::Cancelling) => {
-                let text = "Reading the board's id…";
+                let text = tr!("tile-reading-id");
                 widgets::line(ui, row, Align2::LEFT_CENTER, text, regular(14.5 * s), p.muted);
             }
             _ => {}
@@ -299,19 +316,16 @@ impl<'a> Tile<'a> {
                 self.explain(ui, body(top), p);
             }
             State::NoBoard => {
-                self.hint(ui, body(84.0), "Seat a board in this fixture", "It will be detected by itself", p);
+                self.hint(ui, body(84.0), tr!("tile-seat"), tr!("tile-seat-then"), p);
             }
             State::Ready | State::Unknown => {
                 let key = match self.index {
-                    i @ 0..9 if self.startable => format!("Press {} or Space to start", i + 1),
-                    _ if self.startable => "Press Space to start".into(),
-                    _ => "Waits for an open batch".into(),
+                    i @ 0..9 if self.startable => tr!("tile-press-number", number = i + 1),
+                    _ if self.startable => tr!("tile-press-space").into(),
+                    _ => tr!("tile-waits").into(),
                 };
-                let found = if self.fixture.present.is_some() {
-                    "A board was detected"
-                } else {
-                    "This fixture can't detect boards by itself"
-                };
+                let found =
+                    if self.fixture.present.is_some() { tr!("tile-detected") } else { tr!("tile-blind") };
                 self.hint(ui, body(84.0), &key, found, p);
             }
         }
@@ -330,8 +344,8 @@ impl<'a> Tile<'a> {
         let s = self.scale;
         let Some(failure) = self.failure() else {
             let text = match State::of(self.fixture) {
-                State::Done(Outcome::Aborted) => "The unit was stopped before its end",
-                _ => "No reason was recorded",
+                State::Done(Outcome::Aborted) => tr!("tile-stopped"),
+                _ => tr!("tile-no-reason"),
             };
             widgets::block(ui, rect, Align2::LEFT_TOP, text, regular(14.5 * s), p.text, 2);
             return;
@@ -340,7 +354,8 @@ impl<'a> Tile<'a> {
         let row = 19.0 * s;
         let rows = (rect.height() / row).floor().max(2.0) as usize;
         let for_remedy = if rows >= 4 { 2 } else { 1 };
-        let sentence = format!("{} {}", failure.code, failure.sentence);
+        let (sentence, remedy) = i18n::failure(failure);
+        let sentence = format!("{} {sentence}", failure.code);
         let used = widgets::block(
             ui,
             rect,
@@ -355,7 +370,7 @@ impl<'a> Tile<'a> {
         icons::paint(ui.painter(), arrow, Icon::Arrow, p.text, p.surface, 0.0);
         let rest = Rect::from_min_max(pos2(arrow.right() + 6.0 * s, top), rect.max);
         let left = ((rest.height() / row).round() as usize).clamp(1, 3);
-        widgets::block(ui, rest, Align2::LEFT_TOP, &failure.remedy, strong(14.2 * s), p.text, left);
+        widgets::block(ui, rest, Align2::LEFT_TOP, &remedy, strong(14.2 * s), p.text, left);
     }
 
     /// The steps with their marks.
@@ -423,8 +438,9 @@ impl<'a> Tile<'a> {
             );
             let response = ui.interact(all, ui.next_auto_id(), Sense::hover());
             ui.skip_ahead_auto_ids(1);
-            response
-                .widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name}: {}", mark.word())));
+            response.widget_info(|| {
+                WidgetInfo::labeled(Role::Label, true, tr!("mark-spoken", step = name, mark = mark.word()))
+            });
         }
     }
 
@@ -436,12 +452,15 @@ impl<'a> Tile<'a> {
         let tone = State::of(self.fixture).tone(p);
         let words =
             Rect::from_min_max(pos2(foot.left(), foot.top() - 20.0 * s), pos2(foot.right(), foot.top()));
-        let done = format!("{} %", percent(r.fraction));
+        let done = tr!("tile-percent", value = percent(r.fraction));
         let font = strong(13.5 * s);
         let width = widgets::width(ui, &done, font.clone());
         widgets::line(ui, words, Align2::RIGHT_CENTER, &done, font, p.text);
         let label = Rect::from_min_max(words.min, pos2(words.right() - width - 6.0, words.bottom()));
-        let text = if r.resumed { format!("resumed, {}", r.label) } else { r.label.clone() };
+        let text = match (r.resumed, said::label(&r.label)) {
+            (true, label) => tr!("tile-resumed", label = label.as_ref()),
+            (false, label) => label.into_owned(),
+        };
         widgets::line(ui, label, Align2::LEFT_CENTER, &text, regular(13.5 * s), p.text);
         let bar = Rect::from_center_size(rect.center(), vec2(rect.width(), 9.0 * s));
         widgets::progress(ui, bar, r.fraction, tone, step_name(r.step));
@@ -461,8 +480,8 @@ impl<'a> Tile<'a> {
         match self.buttons() {
             Buttons::Cancel { enabled } => {
                 let button = Button {
-                    text: "Cancel",
-                    name: &format!("Cancel {name}"),
+                    text: tr!("tile-cancel"),
+                    name: &tr!("tile-cancel-name", name = name),
                     icon: None,
                     loud: Loud::Quiet,
                     enabled,
@@ -472,11 +491,16 @@ impl<'a> Tile<'a> {
                     act = Some(Act::Cancel);
                 }
             }
-            Buttons::Start { text, loud } => {
+            Buttons::Start { again, loud } => {
+                let (text, name, icon) = if again {
+                    (tr!("tile-retry"), tr!("tile-retry-name", name = name), Icon::Retry)
+                } else {
+                    (tr!("tile-start"), tr!("tile-start-name", name = name), Icon::Play)
+                };
                 let button = Button {
                     text,
-                    name: &format!("{text} {name}"),
-                    icon: Some(if text == "Try again" { Icon::Retry } else { Icon::Play }),
+                    name: &name,
+                    icon: Some(icon),
                     loud,
                     enabled: self.startable,
                     size: 14.0 * s,
@@ -491,18 +515,18 @@ impl<'a> Tile<'a> {
         if let Some(failure) = self.failure() {
             let button = Button {
                 text: "",
-                name: &format!("Copy the failure of {name}"),
+                name: &tr!("tile-copy-name", name = name),
                 icon: Some(Icon::Copy),
                 loud: Loud::Quiet,
                 enabled: true,
                 size: 14.0 * s,
             };
-            if button.show(ui, place(38.0 * s)).on_hover_text("Copy for a report").clicked() {
+            if button.show(ui, place(38.0 * s)).on_hover_text(tr!("tile-copy-hint")).clicked() {
                 act = Some(Act::Copy(state::copy_text(self.fixture, failure)));
             }
         }
         // The button that says it makes the chip superfluous.
-        let told = matches!(self.buttons(), Buttons::Start { text: "Try again", .. });
+        let told = matches!(self.buttons(), Buttons::Start { again: true, .. });
         if let Some((word, icon)) = self.verdict().filter(|_| !told) {
             let tone = State::of(self.fixture).tone(p);
             widgets::chip(ui, pos2(foot.left(), foot.center().y), word, Some(icon), tone, 13.0 * s);
@@ -514,18 +538,18 @@ impl<'a> Tile<'a> {
     pub fn verdict(&self) -> Option<(&'static str, Icon)> {
         match State::of(self.fixture) {
             State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => {
-                Some(("Take it out", Icon::Arrow))
+                Some((tr!("verdict-take-out"), Icon::Arrow))
             }
             State::Done(Outcome::Pass) if self.fixture.present == Some(false) => {
-                Some(("Seat the next", Icon::Board))
+                Some((tr!("verdict-seat-next"), Icon::Board))
             }
-            State::Done(Outcome::Pass) => Some(("Next is ready", Icon::Board)),
-            State::Done(_) if self.qa() => Some(("Goes on in Units (F2)", Icon::Arrow)),
+            State::Done(Outcome::Pass) => Some((tr!("verdict-next-ready"), Icon::Board)),
+            State::Done(_) if self.qa() => Some((tr!("verdict-units"), Icon::Arrow)),
             State::Done(_) if self.fixture.last.as_ref().is_some_and(state::retry) => {
-                Some(("May be tried again", Icon::Retry))
+                Some((tr!("verdict-retry"), Icon::Retry))
             }
-            State::Done(Outcome::Error) => Some(("Station needs help", Icon::Person)),
-            State::Done(_) => Some(("Hand to QA", Icon::Person)),
+            State::Done(Outcome::Error) => Some((tr!("verdict-help"), Icon::Person)),
+            State::Done(_) => Some((tr!("verdict-qa"), Icon::Person)),
             _ => None,
         }
     }
@@ -534,16 +558,16 @@ impl<'a> Tile<'a> {
         match State::of(self.fixture) {
             State::Running => Buttons::Cancel { enabled: true },
             State::Cancelling => Buttons::Cancel { enabled: false },
-            State::Ready | State::Unknown => Buttons::Start { text: "Start", loud: Loud::Primary },
+            State::Ready | State::Unknown => Buttons::Start { again: false, loud: Loud::Primary },
             State::Done(_) if self.fixture.present == Some(false) => Buttons::None,
             // The line would make a unit of it; what QA ordered is started again where it was ordered.
             State::Done(_) if self.qa() && self.seat.holds_last(self.fixture) => Buttons::None,
-            State::Done(Outcome::Pass) => Buttons::Start { text: "Start", loud: Loud::Quiet },
+            State::Done(Outcome::Pass) => Buttons::Start { again: false, loud: Loud::Quiet },
             State::Done(_) if !self.seat.holds_last(self.fixture) => {
-                Buttons::Start { text: "Start", loud: Loud::Primary }
+                Buttons::Start { again: false, loud: Loud::Primary }
             }
             State::Done(_) if self.fixture.last.as_ref().is_some_and(state::retry) => {
-                Buttons::Start { text: "Try again", loud: Loud::Quiet }
+                Buttons::Start { again: true, loud: Loud::Quiet }
             }
             State::Done(_) | State::Trouble | State::NoBoard => Buttons::None,
         }
@@ -576,10 +600,11 @@ impl<'a> Tile<'a> {
                 Rect::from_min_size(pos2(rest.left(), rest.bottom() - 5.0 * s), vec2(rest.width(), 5.0 * s));
             let top = (bar.top() - row).max(rest.top());
             let words = Rect::from_min_max(pos2(rest.left(), top), pos2(rest.right(), bar.top()));
-            widgets::line(ui, words, Align2::LEFT_CENTER, &r.label, regular(12.0 * s), p.text);
+            widgets::line(ui, words, Align2::LEFT_CENTER, &said::label(&r.label), regular(12.0 * s), p.text);
             widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
         } else if let Some(failure) = self.failure() {
-            let text = format!("{} {}", failure.code, failure.sentence);
+            let (sentence, remedy) = i18n::failure(failure);
+            let text = format!("{} {sentence}", failure.code);
             let rows = ((rest.height() / (14.5 * s)) as usize).max(1);
             let rows = if rows > 2 { rows - 1 } else { rows };
             let ink = state.tone(p).ink;
@@ -588,14 +613,14 @@ impl<'a> Tile<'a> {
             let rows = (below.height() / (14.5 * s)) as usize;
             if rows > 0 {
                 let font = strong(12.0 * s);
-                widgets::block(ui, below, Align2::LEFT_TOP, &failure.remedy, font, p.text, rows);
+                widgets::block(ui, below, Align2::LEFT_TOP, &remedy, font, p.text, rows);
             }
         } else {
             let text = match state {
-                State::NoBoard => "Seat a board",
-                State::Ready | State::Unknown if self.startable && self.index < 9 => "Number or Space",
-                State::Ready | State::Unknown if self.startable => "Space to start",
-                State::Ready | State::Unknown => "Waits for a batch",
+                State::NoBoard => tr!("compact-seat"),
+                State::Ready | State::Unknown if self.startable && self.index < 9 => tr!("compact-number"),
+                State::Ready | State::Unknown if self.startable => tr!("compact-space"),
+                State::Ready | State::Unknown => tr!("compact-waits"),
                 _ => self.verdict().map_or("", |(word, _)| word),
             };
             if !text.is_empty() && rest.height() >= 13.0 * s {
@@ -649,7 +674,7 @@ impl<'a> Tile<'a> {
 
 enum Buttons {
     Cancel { enabled: bool },
-    Start { text: &'static str, loud: Loud },
+    Start { again: bool, loud: Loud },
     None,
 }
 

@@ -7,18 +7,20 @@
 use super::decision::{self, Form, act_name, purpose, refusal};
 use super::icons::{self, Icon};
 use super::line_view::{self, ViewState};
+use super::said;
 use super::shell::{Asked, Seen};
+use super::state;
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::desk::{self, Act, Told, UnitFile};
 use crate::export::Stamp;
+use crate::i18n::{self, date_time, tr};
 use crate::line;
 use crate::model::{Outcome, UnitState};
 use crate::records::{Reprovision, ReprovisionKind};
 use egui::{
     Align2, FontId, Id, Key, Rect, Role, Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
-use std::fmt::Write as _;
 
 /// What the window remembers of the Units view.
 #[derive(Clone, Debug, Default)]
@@ -31,28 +33,20 @@ pub struct UnitsState {
     pub(super) wants_focus: bool,
 }
 
-/// A time as the clock on the wall shows it; reports have the seconds.
-pub fn local(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
-        |_| "–".into(),
-        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
-    )
-}
-
 const fn search_id() -> &'static str {
     "unit search"
 }
 
-const fn state_word(state: UnitState) -> &'static str {
+fn state_word(state: UnitState) -> &'static str {
     match state {
-        UnitState::Arrived => "Arrived",
-        UnitState::Flashing => "Flashing",
-        UnitState::StageOne => "Stage one done",
-        UnitState::AgentKey => "Has its agent key",
-        UnitState::CloudKey => "Has its cloud key",
-        UnitState::Passed => "Passed",
-        UnitState::Quarantined => "In quarantine",
-        UnitState::Scrapped => "Scrapped",
+        UnitState::Arrived => tr!("unit-state-arrived"),
+        UnitState::Flashing => tr!("unit-state-flashing"),
+        UnitState::StageOne => tr!("unit-state-stage-one"),
+        UnitState::AgentKey => tr!("unit-state-agent-key"),
+        UnitState::CloudKey => tr!("unit-state-cloud-key"),
+        UnitState::Passed => tr!("unit-state-passed"),
+        UnitState::Quarantined => tr!("unit-state-quarantined"),
+        UnitState::Scrapped => tr!("unit-state-scrapped"),
     }
 }
 
@@ -138,7 +132,7 @@ fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut As
     );
     let edit = egui::TextEdit::singleline(&mut view.units.query)
         .id(Id::unique(search_id()))
-        .hint_text("Scan or type a hardware id or a serial")
+        .hint_text(tr!("units-search-hint"))
         .char_limit(128)
         .frame(egui::Frame::NONE)
         .font(regular(16.0))
@@ -146,7 +140,7 @@ fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut As
         .desired_width(inner.width())
         .min_size(inner.size());
     let response = ui.put(inner, edit);
-    ui.ctx().accesskit_node_builder(response.id, |node| node.set_label("Hardware id or serial of a unit"));
+    ui.ctx().accesskit_node_builder(response.id, |node| node.set_label(tr!("units-search-name")));
     if response.has_focus() {
         widgets::focus_ring(ui, field, 9.0, p);
     }
@@ -161,8 +155,8 @@ fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut As
         state.store(ui.ctx(), response.id);
     }
     let find = Button {
-        text: "Find",
-        name: "Find the unit",
+        text: tr!("units-find"),
+        name: tr!("units-find-name"),
         icon: None,
         loud: Loud::Primary,
         enabled: !view.units.query.trim().is_empty(),
@@ -182,10 +176,11 @@ fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let turn = (ui.input(|i| i.time) as f32 * 0.5).fract();
     let (tone, icon, title, text) = match told {
         Told::Nothing => return,
-        Told::Working(what) => (p.running, Icon::Turning, what.clone(), String::new()),
-        Told::Done(what) => (p.pass, Icon::Check, what.clone(), String::new()),
+        Told::Working(what) => (p.running, Icon::Turning, said::told(what), String::new()),
+        Told::Done(what) => (p.pass, Icon::Check, said::told(what), String::new()),
         Told::Failed(failure) => {
-            (p.fail, Icon::Warning, format!("{} {}", failure.code, failure.sentence), failure.remedy.clone())
+            let (sentence, remedy) = i18n::failure(failure);
+            (p.fail, Icon::Warning, format!("{} {sentence}", failure.code), remedy)
         }
     };
     let height = if text.is_empty() { 44.0 } else { 60.0 };
@@ -220,21 +215,10 @@ fn empty(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
     let slice = |top: f32, height: f32| {
         Rect::from_min_size(pos2(card.left() + 28.0, card.top() + top), vec2(card.width() - 56.0, height))
     };
-    widgets::line(
-        ui,
-        slice(78.0, 34.0),
-        Align2::CENTER_CENTER,
-        "Scan a unit that came back",
-        strong(22.0),
-        p.text,
-    );
-    let text = "Its label or its hardware id, 24 hex digits. You see all that happened to it, and give it new keys, a new start or another region, set it aside or scrap it";
+    widgets::line(ui, slice(78.0, 34.0), Align2::CENTER_CENTER, tr!("units-empty"), strong(22.0), p.text);
+    let text = tr!("units-empty-text");
     widgets::block(ui, slice(116.0, 66.0), Align2::CENTER_TOP, text, regular(15.0), p.text, 3);
-    let text = match seen.desk.alarms.len() {
-        0 => "No alarm waits for a look".to_owned(),
-        1 => "1 alarm waits for a look: F3".to_owned(),
-        n => format!("{n} alarms wait for a look: F3"),
-    };
+    let text = tr!("units-alarms", count = seen.desk.alarms.len());
     widgets::line(ui, slice(196.0, 28.0), Align2::CENTER_CENTER, &text, regular(14.0), p.muted);
 }
 
@@ -283,70 +267,71 @@ fn facts(ui: &mut Ui, file: &UnitFile, view: &mut ViewState, p: &Palette) {
     widgets::line(ui, serial, Align2::LEFT_CENTER, &unit.serial, strong(22.0), p.text);
     widgets::chip(ui, pos2(r.right() - chip, r.center().y), word, Some(icon), tone, 13.0);
     let keys = &file.keys;
-    let generation = |n: u32| if n == 0 { "none".to_owned() } else { format!("generation {n}") };
+    let generation = |n: u32| match n {
+        0 => tr!("unit-key-none").to_owned(),
+        n => tr!("unit-key-generation", generation = n),
+    };
     let mut agent = generation(keys.agent_key);
     if keys.agent_key > 0 && !keys.enrolled {
-        agent += ", not confirmed";
+        agent = tr!("unit-not-confirmed", key = agent);
     }
     let mut cloud = generation(keys.cloud_key);
     if keys.cloud_staged > 0 {
-        write!(cloud, "; {} on its way", keys.cloud_staged).ok();
+        cloud = tr!("unit-on-its-way", key = cloud, generation = keys.cloud_staged);
     }
     if keys.cloud_leaving > 0 {
-        write!(cloud, "; {} left behind", keys.cloud_leaving).ok();
+        cloud = tr!("unit-left-behind", key = cloud, generation = keys.cloud_leaving);
     }
-    let mut region = keys.region.to_string();
-    if keys.region_wanted > 0 {
-        write!(region, ", moves to {}", keys.region_wanted).ok();
-    }
+    let region = match keys.region_wanted {
+        0 => keys.region.to_string(),
+        wanted => tr!("unit-region-moves", region = keys.region, wanted = wanted),
+    };
     let supersedes = file
         .orders
         .iter()
         .find(|o| o.done || o.ended_at_ms.is_none())
-        .map_or_else(|| "nothing".to_owned(), |o| o.supersedes.clone());
-    let batch = format!("{}, {}", file.batch.name, super::header::batch_word(file.batch.state));
-    let order = format!("{}, {} rev. {}", file.order.name, file.order.model, file.order.hw_revision);
+        .map_or_else(|| tr!("unit-supersedes-nothing").to_owned(), |o| o.supersedes.clone());
+    let batch =
+        tr!("unit-batch", batch = &file.batch.name, state = super::header::batch_word(file.batch.state));
+    let order = &file.order;
+    let order = tr!("unit-order", order = &order.name, model = &order.model, revision = &order.hw_revision);
     let attempts = match (unit.attempts, unit.interrupted) {
-        (n, true) => format!("{n}, the last was interrupted"),
+        (n, true) => tr!("unit-attempts-interrupted", count = n),
         (n, false) => n.to_string(),
     };
     let uid = unit.id.to_string();
     let all: [(&str, &str, FontId); 8] = [
-        ("Hardware id", &uid, mono(13.0)),
-        ("Batch", &batch, regular(14.0)),
-        ("Product order", &order, regular(14.0)),
-        ("Agent key", &agent, regular(14.0)),
-        ("Cloud key", &cloud, regular(14.0)),
-        ("Region", &region, regular(14.0)),
-        ("Supersedes", &supersedes, mono(13.0)),
-        ("Attempts", &attempts, regular(14.0)),
+        (tr!("unit-hardware-id"), &uid, mono(13.0)),
+        (tr!("unit-batch-name"), &batch, regular(14.0)),
+        (tr!("unit-product-order"), &order, regular(14.0)),
+        (tr!("unit-agent-key"), &agent, regular(14.0)),
+        (tr!("unit-cloud-key"), &cloud, regular(14.0)),
+        (tr!("unit-region"), &region, regular(14.0)),
+        (tr!("unit-supersedes"), &supersedes, mono(13.0)),
+        (tr!("unit-attempts"), &attempts, regular(14.0)),
     ];
-    for (name, value, font) in all {
+    for (i, (name, value, font)) in all.into_iter().enumerate() {
         let r = row(ui, 22.0);
         let (a, b) = (
             Rect::from_min_size(r.min, vec2(104.0, r.height())),
             Rect::from_min_max(pos2(r.left() + 108.0, r.top()), r.max),
         );
         widgets::line(ui, a, Align2::LEFT_CENTER, name, regular(13.5), p.muted);
-        let b = if name == "Hardware id" {
-            Rect::from_min_max(b.min, pos2(b.right() - 32.0, b.bottom()))
-        } else {
-            b
-        };
+        let b = if i == 0 { Rect::from_min_max(b.min, pos2(b.right() - 32.0, b.bottom())) } else { b };
         widgets::line(ui, b, Align2::LEFT_CENTER, value, font, p.text);
-        if name == "Hardware id" {
+        if i == 0 {
             let copy = Button {
                 text: "",
-                name: "Copy the hardware id",
+                name: tr!("unit-copy-id"),
                 icon: Some(Icon::Copy),
                 loud: Loud::Quiet,
                 enabled: true,
                 size: 12.0,
             };
             let place = Rect::from_min_size(pos2(r.right() - 28.0, r.top() - 2.0), vec2(28.0, 24.0));
-            if copy.show(ui, place).on_hover_text("Copy").clicked() {
+            if copy.show(ui, place).on_hover_text(tr!("unit-copy")).clicked() {
                 ui.ctx().copy_text(uid.clone());
-                view.notice = Some("Copied".into());
+                view.notice = Some(tr!("copied").into());
             }
         }
     }
@@ -372,17 +357,17 @@ fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p
         let (card, _) = ui.allocate_exact_size(vec2(width, 92.0), Sense::hover());
         ui.painter().rect(card, 10.0, p.running.soft, Stroke::new(1.0, p.running.solid), StrokeKind::Inside);
         let inner = card.shrink2(vec2(12.0, 8.0));
-        let title = format!("Open order: {}", act_name(Act::of(open)).to_lowercase());
+        let title = tr!("unit-open-order", act = act_name(Act::of(open)).to_lowercase());
         let first = Rect::from_min_size(inner.min, vec2(inner.width(), 20.0));
         widgets::line(ui, first, Align2::LEFT_CENTER, &title, strong(14.5), p.running.ink);
-        let text = format!("{}: {}", open.operator, open.reason);
+        let text = tr!("unit-order-by", operator = &open.operator, reason = &open.reason);
         let second = Rect::from_min_size(first.left_bottom(), vec2(inner.width(), 19.0));
         widgets::line(ui, second, Align2::LEFT_CENTER, &text, regular(13.5), p.text);
         let half = (inner.width() - 8.0) / 2.0;
         let place = Rect::from_min_size(pos2(inner.left(), inner.bottom() - 32.0), vec2(half, 32.0));
-        button(ui, place, Act::of(open), "Carry it out", Some(Icon::Play), Loud::Primary);
+        button(ui, place, Act::of(open), tr!("unit-carry-out"), Some(Icon::Play), Loud::Primary);
         let place = place.translate(vec2(half + 8.0, 0.0));
-        button(ui, place, Act::Withdraw, "Withdraw", None, Loud::Quiet);
+        button(ui, place, Act::Withdraw, tr!("act-withdraw"), None, Loud::Quiet);
         ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
     }
     let quarantined = file.unit.state == UnitState::Quarantined;
@@ -436,48 +421,89 @@ enum Line {
     Gap,
 }
 
-/// A column's name, and its width; 0 takes what is left.
-type Column = (&'static str, f32);
+/// A column of the story.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    When,
+    Order,
+    By,
+    State,
+    Reason,
+    Fixture,
+    Outcome,
+    Why,
+    What,
+    Facts,
+}
+
+impl Field {
+    fn name(self) -> &'static str {
+        match self {
+            Self::When => tr!("column-when"),
+            Self::Order => tr!("column-order"),
+            Self::By => tr!("column-by"),
+            Self::State => tr!("column-state"),
+            Self::Reason => tr!("column-reason"),
+            Self::Fixture => tr!("column-fixture"),
+            Self::Outcome => tr!("column-outcome"),
+            Self::Why => tr!("column-why"),
+            Self::What => tr!("column-what"),
+            Self::Facts => tr!("column-facts"),
+        }
+    }
+}
+
+/// A column, and its width; 0 takes what is left.
+type Column = (Field, f32);
 
 /// A time is never cut: without its end it is another one.
 const WHEN: f32 = 140.0;
 
-const ORDERS: &[Column] =
-    &[("When", WHEN), ("Order", 118.0), ("By", 84.0), ("State", 196.0), ("Reason", 0.0)];
-const ATTEMPTS: &[Column] =
-    &[("When", WHEN), ("Fixture", 96.0), ("By", 84.0), ("Outcome", 84.0), ("Why", 0.0)];
-const HISTORY: &[Column] = &[("When", WHEN), ("What", 178.0), ("Facts", 0.0)];
+const ORDERS: &[Column] = &[
+    (Field::When, WHEN),
+    (Field::Order, 118.0),
+    (Field::By, 84.0),
+    (Field::State, 196.0),
+    (Field::Reason, 0.0),
+];
+const ATTEMPTS: &[Column] = &[
+    (Field::When, WHEN),
+    (Field::Fixture, 96.0),
+    (Field::By, 84.0),
+    (Field::Outcome, 84.0),
+    (Field::Why, 0.0),
+];
+const HISTORY: &[Column] = &[(Field::When, WHEN), (Field::What, 178.0), (Field::Facts, 0.0)];
 
 fn order_state(order: &Reprovision) -> String {
     match (order.ended_at_ms, order.done, order.after) {
-        (None, ..) => "open".into(),
-        (_, true, Some((agent, cloud))) => format!("done: agent {agent}, cloud {cloud}"),
-        (_, true, None) => "done".into(),
-        (_, false, _) => "withdrawn".into(),
+        (None, ..) => tr!("order-open").into(),
+        (_, true, Some((agent, cloud))) => tr!("order-done-keys", agent = agent, cloud = cloud),
+        (_, true, None) => tr!("order-done").into(),
+        (_, false, _) => tr!("order-withdrawn").into(),
     }
 }
 
 fn order_kind(order: &Reprovision) -> String {
     match order.kind {
-        ReprovisionKind::MoveRegion => format!("to region {}", order.region),
-        ReprovisionKind::NewKeys => "new keys".into(),
-        ReprovisionKind::NewStart => "new start".into(),
+        ReprovisionKind::MoveRegion => tr!("order-kind-move", region = order.region),
+        ReprovisionKind::NewKeys => tr!("order-kind-keys").into(),
+        ReprovisionKind::NewStart => tr!("order-kind-start").into(),
     }
 }
 
 /// Facts of an event as people read them: `reason RMA 88, operator ana`.
 fn detail(value: &serde_json::Value) -> String {
     let word = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::String(text) => said::value(text).to_owned(),
         other => other.to_string(),
     };
     match value {
         serde_json::Value::Object(all) => {
-            let parts: Vec<_> = all
-                .iter()
-                .map(|(name, value)| format!("{} {}", name.replace('_', " "), word(value)))
-                .collect();
-            parts.join(", ")
+            let parts: Vec<_> =
+                all.iter().map(|(name, value)| format!("{} {}", said::fact(name), word(value))).collect();
+            let list = |first: String, second| tr!("tile-list", first = first, second = second);
+            parts.into_iter().reduce(list).unwrap_or_default()
         }
         serde_json::Value::Null => String::new(),
         other => word(other),
@@ -486,9 +512,9 @@ fn detail(value: &serde_json::Value) -> String {
 
 fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
     let mut all = Vec::new();
-    all.push(Line::Title(format!("Orders of QA ({})", file.orders.len())));
+    all.push(Line::Title(tr!("story-orders", count = file.orders.len())));
     if file.orders.is_empty() {
-        all.push(Line::Words("None was ever given"));
+        all.push(Line::Words(tr!("story-no-orders")));
     } else {
         all.push(Line::Head(ORDERS));
     }
@@ -498,18 +524,17 @@ fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
         all.push(Line::Cells(ORDERS, cells, None));
     }
     all.push(Line::Gap);
-    all.push(Line::Title(format!("Attempts ({})", file.attempts.len())));
+    all.push(Line::Title(tr!("story-attempts", count = file.attempts.len())));
     all.push(Line::Head(ATTEMPTS));
     for a in &file.attempts {
-        let outcome = a.outcome.map_or("unfinished", Outcome::as_str);
+        let outcome = a.outcome.map_or_else(|| tr!("outcome-unfinished"), state::outcome_word);
         let why = match (&a.failure, &a.proof) {
-            (Some(failure), _) => format!("{} {}", failure.code, failure.sentence),
-            (None, Some(proof)) => format!(
-                "agent key {}, cloud key {}; {} old {} refused",
-                proof.ak_gen,
-                proof.ck_gen,
-                proof.old_keys_refused,
-                if proof.old_keys_refused == 1 { "key" } else { "keys" }
+            (Some(failure), _) => format!("{} {}", failure.code, i18n::failure(failure).0),
+            (None, Some(proof)) => tr!(
+                "story-proof",
+                agent = proof.ak_gen,
+                cloud = proof.ck_gen,
+                refused = proof.old_keys_refused
             ),
             (None, None) => String::new(),
         };
@@ -517,12 +542,12 @@ fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
         all.push(Line::Cells(ATTEMPTS, cells, a.outcome.map(|o| outcome_look(o, p))));
     }
     all.push(Line::Gap);
-    all.push(Line::Title(format!("History ({})", file.events.len())));
+    all.push(Line::Title(tr!("story-history", count = file.events.len())));
     all.push(Line::Head(HISTORY));
     for e in &file.events {
         all.push(Line::Cells(
             HISTORY,
-            vec![time(e.at_ms), e.kind.replace('-', " "), detail(&e.detail)],
+            vec![time(e.at_ms), said::event(&e.kind).into_owned(), detail(&e.detail)],
             None,
         ));
     }
@@ -532,20 +557,20 @@ fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
 /// Everything of the unit as a text for a report: tab-separated, times in UTC.
 fn report(file: &UnitFile, p: &Palette) -> String {
     let unit = &file.unit;
-    let mut text = format!(
-        "Unit {}\nHardware id {}\nBatch {}\nState {}\nAgent key {}, cloud key {}, region {}\n",
-        unit.serial,
-        unit.id,
-        file.batch.name,
-        unit.state.as_str(),
-        file.keys.agent_key,
-        file.keys.cloud_key,
-        file.keys.region
-    );
+    let keys = &file.keys;
+    let mut text = [
+        tr!("report-unit", serial = &unit.serial),
+        tr!("report-id", id = unit.id.to_string()),
+        tr!("report-batch", batch = &file.batch.name),
+        tr!("report-state", state = unit.state.as_str()),
+        tr!("report-keys", agent = keys.agent_key, cloud = keys.cloud_key, region = keys.region),
+        String::new(),
+    ]
+    .join("\n");
     for line in lines(file, |at| Stamp(at).to_string(), p) {
         let row = match line {
             Line::Title(title) => format!("\n{title}"),
-            Line::Head(columns) => columns.iter().map(|c| c.0).collect::<Vec<_>>().join("\t"),
+            Line::Head(columns) => columns.iter().map(|c| c.0.name()).collect::<Vec<_>>().join("\t"),
             Line::Cells(_, cells, _) => cells.join("\t"),
             Line::Words(words) => words.into(),
             Line::Gap => continue,
@@ -561,8 +586,8 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
     ui.painter().rect(rect, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let inner = rect.shrink2(vec2(16.0, 10.0));
     let copy = Button {
-        text: "Copy all",
-        name: "Copy all of the unit's history",
+        text: tr!("story-copy"),
+        name: tr!("story-copy-name"),
         icon: Some(Icon::Copy),
         loud: Loud::Quiet,
         enabled: true,
@@ -570,13 +595,13 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
     };
     let w = copy.width(ui);
     let place = Rect::from_min_size(pos2(inner.right() - w, inner.top()), vec2(w, 30.0));
-    if copy.show(ui, place).on_hover_text("As text for a report, times in UTC").clicked() {
+    if copy.show(ui, place).on_hover_text(tr!("story-copy-hint")).clicked() {
         ui.ctx().copy_text(report(file, p));
-        view.notice = Some(format!("Copied the history of {}", file.unit.serial));
+        view.notice = Some(tr!("story-copied", serial = &file.unit.serial));
     }
     let title = Rect::from_min_max(inner.min, pos2(place.left() - 10.0, place.bottom()));
-    widgets::line(ui, title, Align2::LEFT_CENTER, "What happened to it", strong(16.5), p.text);
-    let all = lines(file, local, p);
+    widgets::line(ui, title, Align2::LEFT_CENTER, tr!("story-title"), strong(16.5), p.text);
+    let all = lines(file, date_time, p);
     // The scroll bar runs between the rows and the card's edge.
     let body = Rect::from_min_max(
         pos2(inner.left(), place.bottom() + 6.0),
@@ -604,7 +629,7 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
                         }
                         Line::Head(columns) => {
                             for (i, place) in cells(r, columns).into_iter().enumerate() {
-                                let name = columns[i].0;
+                                let name = columns[i].0.name();
                                 widgets::line(ui, place, Align2::LEFT_CENTER, name, regular(12.5), p.muted);
                             }
                             ui.painter().hline(r.x_range(), r.bottom() - 1.0, Stroke::new(1.0, p.border));
@@ -620,7 +645,7 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
                             }
                             for (i, place) in cells(r, columns).into_iter().enumerate() {
                                 let (font, ink) = match tone {
-                                    Some(tone) if columns[i].0 == "Outcome" => (strong(13.5), tone.ink),
+                                    Some(tone) if columns[i].0 == Field::Outcome => (strong(13.5), tone.ink),
                                     _ if i == 0 => (regular(13.0), p.muted),
                                     _ => (regular(13.5), p.text),
                                 };
@@ -637,7 +662,7 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
     });
     if let Some(text) = copied {
         ui.ctx().copy_text(text);
-        view.notice = Some("Copied the row".into());
+        view.notice = Some(tr!("story-row-copied").into());
     }
 }
 
@@ -782,7 +807,7 @@ mod tests {
         ] {
             h.get_by_label(label);
         }
-        let time = local(unit_file(UnitState::Passed).attempts[0].started_at_ms);
+        let time = date_time(unit_file(UnitState::Passed).attempts[0].started_at_ms);
         let whole = h.get_all_by_label(&time).next().expect("a time").rect().width();
         assert!(whole < WHEN - 9.0, "a time is cut: {whole}");
         let newest = h.get_by_label("reprovisioned").rect().top();

@@ -5,6 +5,7 @@
 
 use super::icons::{self, Icon};
 use super::theme::{Palette, Tone, palette, regular, strong};
+use crate::i18n::tr;
 use egui::epaint::text::{LayoutJob, TextFormat, TextWrapping};
 use egui::{
     Align2, Color32, FontId, Rect, Response, Role, Sense, Stroke, StrokeKind, Ui, WidgetInfo, pos2, vec2,
@@ -154,14 +155,18 @@ pub fn switch(ui: &mut Ui, rect: Rect, on: bool, name: &str) -> Response {
     ui.painter().rect(track, 11.0, fill, Stroke::new(1.0, edge), StrokeKind::Inside);
     let x = if on { track.right() - 11.0 } else { track.left() + 11.0 };
     ui.painter().circle_filled(pos2(x, track.center().y), 7.5, knob);
-    let words = Rect::from_min_max(pos2(track.right() + 8.0, rect.top()), rect.max);
-    let middle = words.center().y;
-    ui.painter().text(pos2(words.left(), middle - 8.0), Align2::LEFT_CENTER, name, strong(13.5), p.text);
-    let word = if on { "On" } else { "Off" };
-    ui.painter().text(pos2(words.left(), middle + 9.0), Align2::LEFT_CENTER, word, regular(12.5), p.muted);
     if response.has_focus() {
         focus_ring(ui, rect.expand(2.0), 8.0, p);
     }
+    let words = Rect::from_min_max(pos2(track.right() + 8.0, rect.top()), rect.max);
+    if words.width() <= 0.0 {
+        // Its place tells it too.
+        return response.on_hover_text(name);
+    }
+    let middle = words.center().y;
+    ui.painter().text(pos2(words.left(), middle - 8.0), Align2::LEFT_CENTER, name, strong(13.5), p.text);
+    let word = if on { tr!("switch-on") } else { tr!("switch-off") };
+    ui.painter().text(pos2(words.left(), middle + 9.0), Align2::LEFT_CENTER, word, regular(12.5), p.muted);
     response
 }
 

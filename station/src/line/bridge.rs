@@ -47,6 +47,18 @@ struct Connection {
     /// Bytes sent to the thread that the socket has not taken; at most [`WINDOW`].
     queued: Arc<AtomicU16>,
     target: String,
+    /// The broker has said something.
+    answered: bool,
+}
+
+impl Connection {
+    /// What a person should know of a broker that took the connection and then said nothing.
+    fn deaf(&self) -> Option<Failure> {
+        (self.pipe.is_some() && !self.answered).then(|| {
+            let facts = format!("{} takes the connection and gives no answer", self.target);
+            Failure::new(FailureCode::BrokerUnreachable, facts)
+        })
+    }
 }
 
 /// The bridge of one fixture; one connection at a time, as a modem's socket.
@@ -56,6 +68,8 @@ pub struct Bridge {
     connection: Option<Connection>,
     /// What went wrong last: the reason if the unit never logs in.
     trouble: Option<Failure>,
+    /// How the broker treated the last connection that there was, if not as one would expect.
+    dropped: Option<Failure>,
 }
 
 impl std::fmt::Debug for Bridge {
@@ -77,7 +91,7 @@ fn encoded(packet: &Packet<'_>) -> Option<Out> {
 impl Bridge {
     /// A bridge without a connection.
     pub fn new(agent: Arc<dyn Agent>) -> Self {
-        Self { agent, began: Instant::now(), connection: None, trouble: None }
+        Self { agent, began: Instant::now(), connection: None, trouble: None, dropped: None }
     }
 
     /// Why the unit was last not connected, if it was not.
@@ -85,9 +99,22 @@ impl Bridge {
         self.trouble.as_ref()
     }
 
+    /// Why the last connection came to nothing: the broker closed it, or never answered. A broker does the same to a unit that it
+    /// refuses, so what the unit says of that comes first.
+    pub fn dropped(&self) -> Option<&Failure> {
+        self.dropped.as_ref()
+    }
+
     /// The unit was reset, or another one lies here: its connection is gone.
     pub fn hang_up(&mut self) {
-        self.connection = None;
+        (self.connection, self.dropped) = (None, None);
+    }
+
+    /// Ends the unit's connection; what tells the unit comes back.
+    pub fn end(&mut self) -> Option<Out> {
+        let id = self.connection.as_ref().map(|c| c.id)?;
+        self.give_up();
+        encoded(&Packet::Close { id, reason: CloseReason::DONE })
     }
 
     fn now(&self) -> u64 {
@@ -103,7 +130,7 @@ impl Bridge {
             Packet::Open { id, port, window, host } => self.open(unit, id, port, window, host),
             Packet::Close { id, .. } => {
                 if self.connection.as_ref().is_some_and(|c| c.id == id) {
-                    self.connection = None;
+                    self.give_up();
                 }
                 (None, Ok(()))
             }
@@ -126,6 +153,13 @@ impl Bridge {
         }
     }
 
+    /// The unit has no more use for its connection.
+    fn give_up(&mut self) {
+        if let Some(deaf) = self.connection.take().and_then(|c| c.deaf()) {
+            self.dropped = Some(deaf);
+        }
+    }
+
     fn open(
         &mut self,
         unit: UnitId,
@@ -139,7 +173,7 @@ impl Bridge {
             let opened = connection.pipe.is_some().then_some(Packet::Opened { id, window: WINDOW });
             return (opened.as_ref().and_then(encoded), Ok(()));
         }
-        self.connection = None;
+        self.give_up();
         match self.agent.bridge_target(unit, host, port) {
             Ok(endpoint) => {
                 self.connection = Some(Connection::dial(id, window, endpoint));
@@ -169,7 +203,10 @@ impl Bridge {
                     self.trouble = None;
                     out.extend(encoded(&Packet::Opened { id, window: WINDOW }));
                 }
-                Ok(News::Bytes(bytes)) => connection.held = bytes,
+                Ok(News::Bytes(bytes)) => {
+                    (connection.held, connection.answered) = (bytes, true);
+                    self.dropped = None;
+                }
                 Ok(News::Failed(error)) => {
                     let facts = format!("{}: {error}", connection.target);
                     self.trouble = Some(Failure::new(FailureCode::BrokerUnreachable, facts));
@@ -180,6 +217,8 @@ impl Bridge {
                     if !flushed {
                         break;
                     }
+                    let facts = format!("{} closed the connection", connection.target);
+                    self.dropped = Some(Failure::new(FailureCode::BrokerUnreachable, facts));
                     end = Some(CloseReason::DONE);
                 }
                 Err(TryRecvError::Empty) => break,
@@ -232,7 +271,7 @@ impl Connection {
             let detail = error.to_string();
             let _ = failed.try_send(News::Failed(CloudError::Unreachable { endpoint, detail }));
         }
-        Self { id, window, pipe: None, held: Vec::new(), news, to_socket, queued, target }
+        Self { id, window, pipe: None, held: Vec::new(), news, to_socket, queued, target, answered: false }
     }
 }
 

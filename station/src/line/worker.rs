@@ -239,8 +239,8 @@ impl Worker {
 enum Goal {
     /// Both keys active.
     Enrolled,
-    /// This key active, and newer than `from`.
-    Renewed { purpose: Purpose, from: Generation },
+    /// This key active, and newer than `from`; the unit was asked over its serial line if `asked`, else by its cloud.
+    Renewed { purpose: Purpose, from: Generation, asked: bool },
 }
 
 impl Order {
@@ -763,19 +763,12 @@ impl Run<'_> {
                 Purpose::AgentKeyUpdate => status.agent_key,
                 _ => status.cloud_key,
             };
-            let first = match update.by_wake || update.below.is_some() {
-                true => Control::StatusRequest,
-                false => Control::Update { purpose },
-            };
-            let started = self.request(first, |heard| match heard {
-                // Said before anything changed: the new key must be newer than this one.
+            // Said before anything changed: the new key must be newer than this one.
+            let from = self.request(Control::StatusRequest, |heard| match heard {
                 Heard::Status(status) => Some(Ok(key(status))),
-                Heard::Refused { request: 5, failure } => {
-                    Some(Err(Failure::new(FailureCode::UpdateRefused, device_text(*failure))))
-                }
                 _ => None,
             })?;
-            let Some(from) = started else { return Err(self.silence()) };
+            let Some(from) = from else { return Err(self.silence()) };
             if update.below.is_some_and(|below| from.0 >= below) {
                 self.event("update-skipped", json!({ "key": word, "generation": from.0 }), None)?;
                 continue;
@@ -784,16 +777,33 @@ impl Run<'_> {
                 self.wait_for_birth(self.seen_since, None)?;
                 self.progress(step, "its cloud tells it to renew its key", 0, 4);
                 self.worker.agent.wake(id, &format!("{word}-key"))?;
-            } else if update.below.is_some() {
-                self.send(Control::Update { purpose })?;
+            } else {
+                self.ask_for(purpose)?;
             }
-            let reported = self.exchange(step, &Goal::Renewed { purpose, from })?;
+            let goal = Goal::Renewed { purpose, from, asked: !update.by_wake };
+            let reported = self.exchange(step, &goal)?;
             if !matches!(reported, DeviceStatus::Reported { stage: Reported::Active, same_order: true }) {
                 return Err(Failure::new(FailureCode::UpdateRefused, format!("it reports {reported:?}")));
             }
             self.event("update-end", json!({ "key": word }), None)?;
         }
         Ok(())
+    }
+
+    /// Asks the unit to renew a key. On a bad line the question comes twice, and its second coming finds the unit at work: a busy unit
+    /// has started, with this key or with another first.
+    fn ask_for(&mut self, purpose: Purpose) -> Result<(), Failure> {
+        let question = Control::Update { purpose };
+        let answer = self.request(question, |heard| match heard {
+            Heard::Status(_) => Some(Ok(())),
+            Heard::Refused { request, failure } if *request == question.type_byte() => {
+                let busy = *failure == DeviceFailure::ExchangeBusy.code();
+                let refused = || Failure::new(FailureCode::UpdateRefused, device_text(*failure));
+                Some(if busy { Ok(()) } else { Err(refused()) })
+            }
+            _ => None,
+        })?;
+        answer.ok_or_else(|| self.silence())
     }
 
     /// Relays frames between unit and agent until the unit reports that it is where it should be.
@@ -853,7 +863,7 @@ impl Run<'_> {
                     let DeviceStatus::Reported { stage, same_order: true } = reported else {
                         return Ok(reported);
                     };
-                    if let Goal::Renewed { purpose, from } = goal {
+                    if let Goal::Renewed { purpose, from, asked } = goal {
                         let now = match purpose {
                             Purpose::AgentKeyUpdate => status.agent_key,
                             _ => status.cloud_key,
@@ -862,11 +872,16 @@ impl Run<'_> {
                         let renewed = now > *from;
                         match stage {
                             Reported::Active if renewed => return Ok(reported),
-                            Reported::Active | Reported::AgentKeyPending | Reported::CloudKeyPending => {
-                                continue;
+                            Reported::Active => {
+                                if *asked && messages == 0 {
+                                    // What it answered was something else: the question never came, or it had another key to renew.
+                                    self.send(Control::Update { purpose: *purpose })?;
+                                }
                             }
+                            Reported::AgentKeyPending | Reported::CloudKeyPending => {}
                             _ => return Ok(reported),
                         }
+                        continue;
                     }
                     match stage {
                         Reported::ProductKey | Reported::AgentKeyPending => {}
@@ -909,6 +924,16 @@ impl Run<'_> {
                     self.complaint = None;
                     until = Instant::now() + timing.exchange;
                     self.progress(step, &label, messages.min(4), 4);
+                    let done = match handled.change {
+                        Change::AgentKeyActive { .. } => Some(Purpose::AgentKeyUpdate),
+                        Change::CloudKeyActive { .. } => Some(Purpose::CloudKeyUpdate),
+                        _ => None,
+                    };
+                    if let (Goal::Renewed { purpose, .. }, Some(done)) = (goal, done)
+                        && done != *purpose
+                    {
+                        messages = 0;
+                    }
                     if *goal == Goal::Enrolled && matches!(handled.change, Change::AgentKeyActive { .. }) {
                         (step, messages) = (Step::CloudKey, 0);
                         self.begin_step(step);
@@ -975,6 +1000,7 @@ impl Run<'_> {
     fn wait_for_birth(&mut self, since: Instant, generation: Option<u32>) -> Result<Birth, Failure> {
         let until = Instant::now() + self.worker.timing.cloud;
         let mut wake_at = Instant::now();
+        let mut again_at = Some(Instant::now() + self.worker.timing.cloud / 2);
         loop {
             self.cancel.check()?;
             let birth = self.worker.agent.last_birth(self.id());
@@ -986,6 +1012,13 @@ impl Run<'_> {
             let now = Instant::now();
             if now >= until {
                 return Err(self.unborn());
+            }
+            if again_at.is_some_and(|at| now >= at) {
+                // A broker that restarted between the two may have told nobody of the birth: the unit logs in once more.
+                again_at = None;
+                if let Some(close) = self.bridge.end() {
+                    self.link()?.send(Channel::TCP, &close)?;
+                }
             }
             if now >= wake_at {
                 // A modem that was away when the unit first tried is there now.
@@ -1056,6 +1089,7 @@ impl Run<'_> {
         }
         match self.cloud_complaint.and_then(|record| DeviceFailure::from_code(record.code)) {
             Some(DeviceFailure::CloudLoginRefused) => Failure::new(FailureCode::CloudKeyRefused, ""),
+            _ if let Some(dropped) = self.bridge.dropped() => dropped.clone(),
             Some(complaint) => Failure::new(FailureCode::CloudSilent, complaint),
             None => Failure::new(FailureCode::CloudSilent, ""),
         }

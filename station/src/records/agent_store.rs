@@ -31,6 +31,7 @@ pub(crate) struct EnrolmentRow {
     pub ck_active: u32,
     pub ck_staged: u32,
     pub ck_highest: u32,
+    /// The staged generation that is being withdrawn: noted here before its platform is asked.
     pub ck_evicted: u32,
     pub record_sealed: Option<Vec<u8>>,
     /// URLs of platforms; empty = the order's (`cloud`) or none (the others).
@@ -220,7 +221,8 @@ fn insert_pending(tx: &Tx<'_>, unit: i64, new: &NewPending) -> Result<(), Record
         .map_err(|e| tx.map(e))
 }
 
-/// Makes room for one more pending exchange: the oldest goes, and its agent key is voided.
+/// Makes room for one more pending exchange of an agent key: the oldest goes, and its key is voided. Exchanges of a cloud key
+/// share their key and go together ([`Inner::void_cloud_key`]).
 fn evict(
     tx: &mut Tx<'_>,
     unit: i64,
@@ -240,13 +242,7 @@ fn evict(
     let surplus = (pending.len() + 1).saturating_sub(MAX_PENDING);
     for (id, generation) in pending.into_iter().take(surplus) {
         delete_pending(tx, id)?;
-        if purpose == 3 {
-            // A cloud key is staged once and shared by its pending exchanges: it stays.
-            tx.connection
-                .prepare_cached("UPDATE enrolment SET ck_evicted = ?2 WHERE unit = ?1")
-                .and_then(|mut s| s.execute((unit, generation)))
-                .map_err(|e| tx.map(e))?;
-        } else if void(tx, unit, "agent", generation, at, "evicted")? {
+        if void(tx, unit, "agent", generation, at, "evicted")? {
             let detail = json!({ "generation": generation, "reason": "evicted" });
             append_event(tx, unit, attempt.map(|a| a.0), at, "agent-key-voided", &detail)?;
         }
@@ -515,12 +511,71 @@ impl Inner {
                     detail: format!("unit {} has a staged cloud key already", new.unit),
                 });
             }
+            // What waited for the active generation's message 3 was overtaken by a login: it waits no more, and is answered.
+            touched(
+                tx.connection
+                    .prepare_cached(
+                        "UPDATE pending SET state = 'confirmed' WHERE unit = ?1 AND purpose = 3 AND generation < ?2",
+                    )
+                    .and_then(|mut s| s.execute((unit, new.generation))),
+                tx,
+            )?;
             let detail = json!({ "generation": new.generation, "key_id": new.key_id });
             append_event(tx, unit, new.attempt.map(|a| a.0), at, "cloud-key-reserved", &detail)
         })
     }
 
-    /// Keeps a cloud exchange after the cloud acknowledged the stage.
+    /// Notes that the staged cloud key is to be withdrawn, before its platform hears of it.
+    pub(crate) fn begin_withdrawal(&self, unit: UnitId, generation: u32) -> Result<(), RecordsError> {
+        self.write(move |tx| {
+            let (unit, _) = unit_and_state(tx, unit)?;
+            touched(
+                tx.connection
+                    .prepare_cached("UPDATE enrolment SET ck_evicted = ?2 WHERE unit = ?1 AND ck_staged = ?2")
+                    .and_then(|mut s| s.execute((unit, generation))),
+                tx,
+            )
+        })
+    }
+
+    /// The platform has withdrawn the staged cloud key: it is void, and so are its exchanges. Where it was to take the unit
+    /// is wanted again.
+    pub(crate) fn void_cloud_key(
+        &self,
+        unit: UnitId,
+        attempt: Option<AttemptId>,
+        generation: u32,
+        (cloud, region): (&str, u32),
+    ) -> Result<(), RecordsError> {
+        let (clock, cloud) = (self.clock.clone(), cloud.to_owned());
+        self.write(move |tx| {
+            let at = now(&clock);
+            let (unit, _) = unit_and_state(tx, unit)?;
+            touched(
+                tx.connection
+                    .prepare_cached(
+                        "UPDATE enrolment SET ck_staged = 0, ck_evicted = 0, record_sealed = NULL, cloud_staged = '',
+                                cloud_wanted = ?3, region_staged = 0, region_wanted = ?4
+                         WHERE unit = ?1 AND ck_staged = ?2",
+                    )
+                    .and_then(|mut s| s.execute((unit, generation, &cloud, region))),
+                tx,
+            )?;
+            touched(
+                tx.connection
+                    .prepare_cached("DELETE FROM pending WHERE unit = ?1 AND purpose = 3 AND generation = ?2")
+                    .and_then(|mut s| s.execute((unit, generation))),
+                tx,
+            )?;
+            if void(tx, unit, "cloud", generation, at, "evicted")? {
+                let detail = json!({ "generation": generation, "reason": "evicted" });
+                append_event(tx, unit, attempt.map(|a| a.0), at, "cloud-key-voided", &detail)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Keeps a cloud exchange after the cloud acknowledged the stage. The agent has seen to it that there is room.
     pub(crate) fn issue_cloud_key(
         &self,
         unit: UnitId,
@@ -531,7 +586,6 @@ impl Inner {
         self.write(move |tx| {
             let at = now(&clock);
             let (unit, _) = unit_and_state(tx, unit)?;
-            evict(tx, unit, attempt, pending.purpose, at)?;
             insert_pending(tx, unit, &pending)?;
             let detail = json!({ "generation": pending.generation, "suite": pending.suite });
             append_event(tx, unit, attempt.map(|a| a.0), at, "cloud-key-issued", &detail)

@@ -17,12 +17,13 @@ mod migrate;
 mod qa_store;
 mod readers;
 pub mod serial;
+mod snapshot;
 mod sqlite;
 mod vault;
 mod writer;
 
 pub(crate) use agent_store::{
-    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, NewPending, PendingRow, StageCloudKey,
+    AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, StageCloudKey,
 };
 pub use export_store::{
     EXPORT_SCHEMA_VERSION, ExportFilter, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit, HandedUnit,
@@ -30,6 +31,8 @@ pub use export_store::{
 };
 pub use migrate::SCHEMA_VERSION;
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub(crate) use snapshot::keep_out;
+pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 

@@ -316,7 +316,7 @@ impl SqliteRecords {
 /// Released by name when dropped: a child process that is being started by another thread holds a copy of the descriptor
 /// until its `exec`, and a mere close would leave the lock with that copy (flock(2): a lock belongs to the open file
 /// description, an unlock through any descriptor ends it).
-struct Claim(std::fs::File);
+pub(crate) struct Claim(std::fs::File);
 
 impl Drop for Claim {
     fn drop(&mut self) {
@@ -324,7 +324,7 @@ impl Drop for Claim {
     }
 }
 
-fn claim(path: &Path, display: &str) -> Result<Claim, RecordsError> {
+pub(super) fn claim(path: &Path, display: &str) -> Result<Claim, RecordsError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(|e| io_error(display, &e))?;
@@ -345,7 +345,7 @@ fn claim(path: &Path, display: &str) -> Result<Claim, RecordsError> {
 }
 
 /// Creates the file readable by this user only, before SQLite would create it with the umask's rights.
-fn create_private(path: &Path, display: &str) -> Result<(), RecordsError> {
+pub(super) fn create_private(path: &Path, display: &str) -> Result<(), RecordsError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -357,7 +357,7 @@ fn create_private(path: &Path, display: &str) -> Result<(), RecordsError> {
     }
 }
 
-fn connect(
+pub(super) fn connect(
     path: &Path,
     access: OpenFlags,
     display: &str,

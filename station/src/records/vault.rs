@@ -132,6 +132,15 @@ impl KeyVault {
         .transpose()
     }
 
+    /// One cloud key of a unit by generation, voided ones as well: to show that it opens nothing any more.
+    pub(crate) fn past_cloud_key(
+        &self,
+        unit: UnitId,
+        generation: u32,
+    ) -> Result<Option<SecretBytes>, RecordsError> {
+        self.key_in(unit, "cloud", generation, true)
+    }
+
     /// One key of a unit by generation, whatever its state; `None` if it was never issued or is voided.
     pub(crate) fn key(
         &self,
@@ -139,12 +148,22 @@ impl KeyVault {
         kind: &'static str,
         generation: u32,
     ) -> Result<Option<SecretBytes>, RecordsError> {
+        self.key_in(unit, kind, generation, false)
+    }
+
+    fn key_in(
+        &self,
+        unit: UnitId,
+        kind: &'static str,
+        generation: u32,
+        voided: bool,
+    ) -> Result<Option<SecretBytes>, RecordsError> {
         let sealed = self.0.read(|c| {
             c.prepare_cached(
                 "SELECT k.key_sealed FROM key_assignment k JOIN unit u ON u.id = k.unit
-                 WHERE u.uid = ?1 AND k.purpose = ?2 AND k.generation = ?3 AND k.state <> 'voided'",
+                 WHERE u.uid = ?1 AND k.purpose = ?2 AND k.generation = ?3 AND (k.state <> 'voided' OR ?4)",
             )?
-            .query_row((unit.0, kind, generation), |r| r.get::<_, Vec<u8>>(0))
+            .query_row((unit.0, kind, generation, voided), |r| r.get::<_, Vec<u8>>(0))
             .optional()
         })?;
         sealed

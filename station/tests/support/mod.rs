@@ -72,11 +72,15 @@ pub fn new_order(name: &str, quantity: u32, suite: u8) -> NewProductOrder {
 /// The URL by which the units know their cloud.
 pub const AT: &str = "mqtts://cloud.example:8883";
 
+/// The station's own broker, on any free port.
+pub fn local_cloud() -> CloudConfig {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    CloudConfig { name: "local".into(), url: AT.into(), kind: CloudKind::Local { listen } }
+}
+
 /// An agent whose cloud is the station's own broker.
 pub fn agent(home: &Path, records: &SqliteRecords, anchors: Anchors) -> EmbeddedAgent {
-    let listen = "127.0.0.1:0".parse().expect("an address");
-    let local = CloudConfig { name: "local".into(), url: AT.into(), kind: CloudKind::Local { listen } };
-    let cloud = PlatformCloud::new(home, "bench-1", &[local], records.clone());
+    let cloud = PlatformCloud::new(home, "bench-1", &[local_cloud()], records.clone());
     EmbeddedAgent::new(records.clone(), anchors, Arc::new(cloud))
 }
 

@@ -7,11 +7,14 @@
 #[cfg(unix)]
 pub mod fleet;
 
+use keywright_protocol::map;
 use keywright_virtual_board::{Bench, BenchConfig};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a condition on a board may take in real time before a test gives up.
@@ -42,18 +45,57 @@ impl Factory {
     }
 
     fn with(boards: u32, quantity: u32, suite: u8, seed: u64, order: &[&str]) -> Self {
+        let factory = Self::empty(boards, seed);
+        factory.prepare(quantity, suite, order);
+        factory
+    }
+
+    fn empty(boards: u32, seed: u64) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let config = BenchConfig { dir: Some(home.path().to_path_buf()), ..BenchConfig::new(boards, seed) };
         let bench = Bench::start(&config).expect("virtual boards start");
         let factory = Self { bench, home, boards };
         factory.write_config(&image());
-        factory.ok(&["anchors", "init", "--region", "7"]);
+        factory
+    }
+
+    /// Anchors, order and batch. They know nothing of boards, so what the program made of a request once is put into every later home.
+    fn prepare(&self, quantity: u32, suite: u8, order: &[&str]) {
+        static PREPARED: Mutex<BTreeMap<String, Vec<Kept>>> = Mutex::new(BTreeMap::new());
         let (count, suite) = (quantity.to_string(), suite.to_string());
         let mut new = vec!["po", "new", ORDER, "--model", "KW-GATEWAY-429", "--region", "7"];
         new.extend(["--quantity", &count, "--suite", &suite]);
         new.extend(order);
-        factory.ok(&new);
-        factory.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
+        let mut prepared = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(files) = prepared.get(&new.join(" ")) {
+            return files.iter().for_each(|file| file.put(self.home()));
+        }
+        self.ok(&["anchors", "init", "--region", "7"]);
+        self.ok(&new);
+        self.ok(&["batch", "new", BATCH, "--po", ORDER, "--quantity", &count]);
+        prepared.insert(new.join(" "), Kept::all(self.home()));
+    }
+
+    /// One bare board of a batch of one, flashed, and its station killed when the exchange began.
+    pub fn flashed(suite: u8, seed: u64) -> Snapshot {
+        let factory = Self::new(1, 1, suite, seed);
+        let mut line = factory.start_line(&[1]);
+        line.wait_for(|e| e["event"] == "step" && e["step"] == "agent-key");
+        line.kill();
+        factory.bench.cut_power(1).expect("board");
+        let read = |b: &mut keywright_virtual_board::Board| b.read_flash(map::FLASH_BASE, map::FLASH_LEN);
+        let flash = factory.bench.with_board(1, read).expect("board").expect("flash");
+        Snapshot { seed, flash, files: Kept::all(factory.home()) }
+    }
+
+    /// The same board in the same fixture, before the same station, at that moment.
+    pub fn at(snapshot: &Snapshot) -> Self {
+        let factory = Self::empty(1, snapshot.seed);
+        snapshot.files.iter().for_each(|file| file.put(factory.home()));
+        factory.bench.cut_power(1).expect("board");
+        let fill = |b: &mut keywright_virtual_board::Board| b.tamper(map::FLASH_BASE, &snapshot.flash);
+        factory.bench.with_board(1, fill).expect("board").expect("inside the flash");
+        factory.bench.power_on(1).expect("board");
         factory
     }
 
@@ -175,6 +217,50 @@ impl Factory {
     /// Hardware id of board `n`, hex.
     pub fn uid(&self, n: u32) -> String {
         self.bench.uid(n).expect("board").to_string()
+    }
+}
+
+/// A board, and what its station's folder held.
+pub struct Snapshot {
+    seed: u64,
+    flash: Vec<u8>,
+    files: Vec<Kept>,
+}
+
+/// A file of a station's folder.
+struct Kept {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    permissions: std::fs::Permissions,
+}
+
+impl Kept {
+    /// Every file of the station under its folder. The boards' own and the configuration, which names their ports, are others' each time.
+    fn all(home: &Path) -> Vec<Self> {
+        let (mut folders, mut kept) = (vec![home.to_path_buf()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+                let (name, kind) = (entry.file_name(), entry.file_type().expect("a type"));
+                let name = name.to_string_lossy();
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file() && !name.starts_with("board-") && name != "station.toml" {
+                    kept.push(Self {
+                        path: entry.path().strip_prefix(home).expect("inside").to_owned(),
+                        bytes: std::fs::read(entry.path()).expect("a file"),
+                        permissions: entry.metadata().expect("a file").permissions(),
+                    });
+                }
+            }
+        }
+        kept
+    }
+
+    fn put(&self, home: &Path) {
+        let path = home.join(&self.path);
+        std::fs::create_dir_all(path.parent().expect("in a folder")).expect("a folder");
+        std::fs::write(&path, &self.bytes).expect("a file");
+        std::fs::set_permissions(&path, self.permissions.clone()).expect("its permissions");
     }
 }
 

@@ -1,8 +1,9 @@
 //! Boards, cables and chips that are not what they should be: a clear code, and nothing lost.
 
-use keywright_e2e::{Factory, PATIENCE};
+use keywright_e2e::{Factory, PATIENCE, Snapshot};
 use keywright_protocol::map;
 use keywright_virtual_board::ReadProtection;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The head of flash, which every stage one writes.
 fn untouched(factory: &Factory, n: u32) -> bool {
@@ -95,10 +96,32 @@ fn two_boards_swapped_in_the_middle_get_no_foreign_keys() {
     assert_eq!(doubles, 0, "no unit holds two live keys of one kind");
 }
 
+/// Two factories at a time, whichever tests run: a board thinks most of a run, and more of them than cores only make each other late.
+fn two_at_a_time<T: Send>(cases: Vec<T>, work: impl Fn(T) + Sync) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let cases = Mutex::new(cases.into_iter());
+    let worker = || {
+        while let Some(case) = { cases.lock().unwrap_or_else(PoisonError::into_inner).next() } {
+            work(case);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(worker);
+        scope.spawn(worker);
+    });
+}
+
+/// A board after stage one, before its exchange: what comes later begins there.
+fn flashed() -> &'static Snapshot {
+    static FLASHED: OnceLock<Snapshot> = OnceLock::new();
+    FLASHED.get_or_init(|| Factory::flashed(2, 40))
+}
+
 #[test]
 fn a_board_pulled_at_each_step_resumes() {
-    for (seed, step) in [(31, "flash"), (32, "agent-key"), (33, "cloud-key"), (34, "prove")] {
-        let factory = Factory::new(1, 1, 2, seed);
+    two_at_a_time(vec!["flash", "agent-key", "cloud-key", "prove"], |step| {
+        let factory = if step == "flash" { Factory::new(1, 1, 2, 31) } else { Factory::at(flashed()) };
         let mut line = factory.start_line(&[1]);
         line.wait_for(|e| e["event"] == "step" && e["step"] == step);
         factory.bench.unplug(1).expect("unplug");
@@ -110,14 +133,14 @@ fn a_board_pulled_at_each_step_resumes() {
         factory.bench.power_on(1).expect("power");
         let again = factory.run_line(&[1]);
         assert_eq!(again.outcome(1), "PASS", "pulled at {step}: {again:#?}");
-    }
+    });
 }
 
 #[test]
 fn power_cut_inside_each_flash_operation_of_the_key_exchange_resumes() {
     // A clean run counts the flash operations of stage two.
     let count = {
-        let factory = Factory::new(1, 1, 2, 40);
+        let factory = Factory::at(flashed());
         let mut line = factory.start_line(&[1]);
         line.wait_for(|e| e["event"] == "step" && e["step"] == "agent-key");
         let before = factory.bench.with_board(1, |b| b.flash_op_count()).expect("board");
@@ -126,9 +149,9 @@ fn power_cut_inside_each_flash_operation_of_the_key_exchange_resumes() {
     };
     assert!(count > 20, "stage two programs two records: {count}");
     // A spread of cuts.
-    for part in 0..6 {
+    two_at_a_time((0..6).collect(), |part: u64| {
         let k = 1 + part * (count - 1) / 5;
-        let factory = Factory::new(1, 1, 2, 40);
+        let factory = Factory::at(flashed());
         let mut line = factory.start_line(&[1]);
         line.wait_for(|e| e["event"] == "step" && e["step"] == "agent-key");
         factory.bench.cut_power_at_flash_op(1, k, 0.4, 40 + part).expect("arm");
@@ -145,5 +168,5 @@ fn power_cut_inside_each_flash_operation_of_the_key_exchange_resumes() {
         );
         let again = factory.run_line(&[1]);
         assert_eq!(again.outcome(1), "PASS", "cut at operation {k} of {count}: {again:#?}");
-    }
+    });
 }

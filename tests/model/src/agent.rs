@@ -81,6 +81,7 @@ pub struct Agent {
     agent_keys: BTreeMap<u32, AgentKey>,
     ck_active: u32,
     ck_highest: u32,
+    /// The staged generation whose withdrawal has begun.
     ck_evicted: u32,
     staged: Option<(u32, Arc<[u8]>)>,
     entries: Vec<Entry>,
@@ -230,6 +231,9 @@ impl Agent {
         if generation.0 == self.ak_next {
             (self.ak_cur, self.ak_next) = (self.ak_next, 0);
         }
+        if purpose == Purpose::CloudKeyUpdate {
+            self.finish_withdrawal(cloud)?;
+        }
         if let Some(cached) = self.cached(&request) {
             return Ok(cached);
         }
@@ -294,7 +298,7 @@ impl Agent {
 
     fn keep(&mut self, request: &Request, pending: Pending, frame2: &[u8]) {
         let purpose = pending.purpose;
-        while self.waiting(purpose).count() >= MAX_PENDING {
+        while purpose != Purpose::CloudKeyUpdate && self.waiting(purpose).count() >= MAX_PENDING {
             self.evict_oldest(purpose);
         }
         self.issued += 1;
@@ -314,17 +318,70 @@ impl Agent {
             .map(|(i, _)| i)
     }
 
-    /// The oldest exchange of a purpose goes, as when a fifth one comes. False: there is none.
-    pub fn evict_oldest(&mut self, purpose: Purpose) -> bool {
+    /// A fifth request of a purpose comes: of agent keys the oldest exchange goes; a cloud key is withdrawn with all of its
+    /// exchanges, unless the unit has it already. False: nothing waits. (The fifth exchange itself is left out.)
+    pub fn evict(&mut self, cloud: &mut Cloud, purpose: Purpose, crash: Option<Point>) -> bool {
+        if purpose != Purpose::CloudKeyUpdate {
+            return crash.is_none() && self.evict_oldest(purpose);
+        }
+        if self.waiting(purpose).next().is_none() {
+            return false;
+        }
+        self.crash = crash;
+        let done = self.withdraw(cloud);
+        self.crash = None;
+        self.next_turn &= crash.is_none();
+        done.is_ok() == crash.is_none()
+    }
+
+    fn evict_oldest(&mut self, purpose: Purpose) -> bool {
         let Some(index) = self.waiting(purpose).next() else { return false };
         let generation = self.entries.remove(index).pending.generation.0;
-        if purpose == Purpose::CloudKeyUpdate {
-            // A cloud key is staged once and shared by its exchanges: it stays.
-            self.ck_evicted = generation;
-        } else {
-            self.agent_keys.remove(&generation);
-        }
+        self.agent_keys.remove(&generation);
         true
+    }
+
+    /// The staged cloud key is withdrawn: noted, then asked of the cloud, then done.
+    fn withdraw(&mut self, cloud: &mut Cloud) -> Result<(), Stop> {
+        let Some((generation, _)) = self.staged else { return Ok(()) };
+        if self.mutant != Mutant::WithdrawUnnoted {
+            self.ck_evicted = generation;
+            return self.finish_withdrawal(cloud);
+        }
+        self.ask_withdrawal(cloud, generation)
+    }
+
+    /// Finishes a withdrawal that was begun.
+    fn finish_withdrawal(&mut self, cloud: &mut Cloud) -> Result<(), Stop> {
+        match self.staged {
+            Some((generation, _)) if generation == self.ck_evicted => self.ask_withdrawal(cloud, generation),
+            _ => Ok(()),
+        }
+    }
+
+    fn ask_withdrawal(&mut self, cloud: &mut Cloud, generation: u32) -> Result<(), Stop> {
+        self.at(Point::BeforeCloud)?;
+        let committed = match self.mutant {
+            // Forgets what it gave out and does not ask anybody.
+            Mutant::WithdrawUnasked => false,
+            // The cloud takes the key back even if its unit has logged in with it.
+            Mutant::WithdrawBlindly => {
+                cloud.retire(generation);
+                false
+            }
+            _ => cloud.withdraw(generation),
+        };
+        self.at(Point::AfterCloud)?;
+        if committed {
+            self.cloud_key_confirmed(generation);
+        } else {
+            (self.staged, self.ck_evicted) = (None, 0);
+            let of_it = |e: &Entry| {
+                e.pending.purpose == Purpose::CloudKeyUpdate && e.pending.generation.0 == generation
+            };
+            self.entries.retain(|e| !of_it(e));
+        }
+        Ok(())
     }
 
     fn issue_agent_key(&mut self, request: &Request, base: &BaseKey) -> Result<Vec<u8>, Stop> {
@@ -356,6 +413,9 @@ impl Agent {
         }
         if claimed > self.ck_active {
             return Err(Stop::Quiet);
+        }
+        if self.waiting(Purpose::CloudKeyUpdate).count() >= MAX_PENDING {
+            self.withdraw(cloud)?;
         }
         let (generation, bytes) = self.staged_record()?;
         // U3 leaves only after the cloud acknowledged the stage; asking it again changes nothing.
@@ -401,6 +461,12 @@ impl Agent {
         let staged: (u32, Arc<[u8]>) = (generation, bytes.into());
         self.ck_highest = generation;
         self.staged = Some(staged.clone());
+        if self.mutant != Mutant::LoginLeavesExchange && self.mutant != Mutant::RestagePerRequest {
+            // What a login overtook waits no more; a message 3 of it that comes late is answered.
+            for entry in &mut self.entries {
+                entry.confirmed |= entry.pending.purpose == Purpose::CloudKeyUpdate;
+            }
+        }
         Ok(staged)
     }
 
@@ -411,6 +477,9 @@ impl Agent {
         purpose: Purpose,
         generation: Generation,
     ) -> Result<Vec<u8>, Stop> {
+        if purpose == Purpose::CloudKeyUpdate {
+            self.finish_withdrawal(cloud)?;
+        }
         let mut known = false;
         for index in 0..self.entries.len() {
             let pending = &self.entries[index].pending;
@@ -423,11 +492,15 @@ impl Agent {
                 return self.confirmed(cloud, frame, index, &confirmed);
             }
         }
-        let evicted = purpose == Purpose::CloudKeyUpdate
-            && self.ck_evicted == generation.0
-            && self.staged.as_ref().is_some_and(|(staged, _)| *staged == generation.0);
-        if known && !evicted {
+        if known {
             // Never a NACK because a tag fails.
+            return Err(Stop::Quiet);
+        }
+        let staged = self.staged.as_ref().map_or(0, |(staged, _)| *staged);
+        if purpose == Purpose::CloudKeyUpdate
+            && ([staged, self.ck_active].contains(&generation.0) || generation.0 > self.ck_highest)
+        {
+            // Only a key that was issued and that the cloud lets in no more is refused.
             return Err(Stop::Quiet);
         }
         self.nack(frame, purpose)
@@ -493,17 +566,9 @@ impl Agent {
         self.entries.retain(|e| e.pending.purpose != purpose || e.frame1_hash == hash);
     }
 
-    /// The cloud says that the unit logged in with a generation. The exchange that brought it is over: a message 3
-    /// that comes late must get its message 4, whatever was staged since.
+    /// The cloud says that the unit logged in with a generation.
     pub fn login_seen(&mut self, generation: u32) {
         self.cloud_key_confirmed(generation);
-        if self.ck_active != generation || self.mutant == Mutant::LoginLeavesExchange {
-            return;
-        }
-        for entry in &mut self.entries {
-            let Pending { purpose, generation: of, .. } = &entry.pending;
-            entry.confirmed |= *purpose == Purpose::CloudKeyUpdate && of.0 == generation;
-        }
     }
 
     /// The cloud committed a generation.

@@ -24,7 +24,7 @@ const fn enrolled(name: &'static str, budget: Budget) -> Config {
 }
 
 /// The small configuration, in parts: each fault with each other one would be the large one. CI runs it.
-pub const SMALL: [Config; 6] = [
+pub const SMALL: [Config; 8] = [
     enrolled(
         "power: an agent key and a cloud key, a cut in every operation",
         Budget { cut: 1, tick: 1, agent_updates: 1, cloud_updates: 1, ..Budget::NONE },
@@ -56,10 +56,18 @@ pub const SMALL: [Config; 6] = [
         begin: Begin::StageOne,
         budget: Budget { cut: 1, tick: 1, ..Budget::NONE },
     },
+    enrolled(
+        "eviction: logins, crash, loss, two cloud keys",
+        Budget { loss: 1, crash: 1, tick: 1, cloud_updates: 2, evict: 2, ..Budget::NONE },
+    ),
+    enrolled(
+        "eviction: logins, a cut",
+        Budget { cut: 1, tick: 1, cloud_updates: 1, evict: 1, ..Budget::NONE },
+    ),
 ];
 
 /// The large configuration: minutes in a release build.
-pub const LARGE: [Config; 5] = [
+pub const LARGE: [Config; 6] = [
     enrolled(
         "two cuts, an agent key and a cloud key",
         Budget { cut: 2, tick: 1, agent_updates: 1, cloud_updates: 1, ..Budget::NONE },
@@ -67,6 +75,10 @@ pub const LARGE: [Config; 5] = [
     enrolled(
         "refusal: two cuts, loss",
         Budget { cut: 2, loss: 1, tick: 1, cloud_updates: 1, evict: 1, logins: false, ..Budget::NONE },
+    ),
+    enrolled(
+        "eviction: cut, loss, crash, logins",
+        Budget { cut: 1, loss: 1, crash: 1, tick: 1, cloud_updates: 1, evict: 1, ..Budget::NONE },
     ),
     enrolled(
         "cut and replay",

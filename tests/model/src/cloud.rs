@@ -66,7 +66,15 @@ impl Cloud {
         let _ = self.commit(generation);
     }
 
-    /// The staged generation leaves: a time-out (a mutant).
+    /// The staged generation leaves, unless it was committed first: true, and nothing was done.
+    pub fn withdraw(&mut self, generation: u32) -> bool {
+        match ledger::withdraw(&self.standing, identity(generation)) {
+            Ok(decision) => self.take(decision) == Ack::Committed,
+            Err(_) => false,
+        }
+    }
+
+    /// A generation leaves, whatever it is (mutants).
     pub fn retire(&mut self, generation: u32) {
         if let Ok(decision) = ledger::retire(&self.standing, identity(generation)) {
             self.take(decision);

@@ -28,7 +28,7 @@ pub const UNIT: UnitId = UnitId(*b"\x00\x3a\x00\x27WRP 5532");
 
 /// In every state and every reading, some valid record is accepted by agent and cloud.
 pub const I1: &str = "I1 some record is accepted";
-/// The cloud accepts {g} or {g, g+1}.
+/// The cloud accepts {g} or {g, g+1}, g+1 being the next number that was not withdrawn.
 pub const I2: &str = "I2 the accepted set is {g} or {g, g+1}";
 /// A fault-free continuation converges.
 pub const I3: &str = "I3 a fault-free continuation converges";
@@ -77,8 +77,19 @@ pub enum Mutant {
     StaleCommit,
     /// N2 and TH2 are in RAM: a pending record comes back without them.
     VolatileN2,
-    /// An agent that hears of a login and leaves the exchange open: not in the PROTOCOL's list, found by this model.
+    /// An agent that stages the next key and leaves an exchange open that a login has overtaken: not in the PROTOCOL's list,
+    /// found by this model.
     LoginLeavesExchange,
+    /// The agent forgets a cloud key's exchanges and refuses the key without asking the cloud.
+    WithdrawUnasked,
+    /// The cloud takes a cloud key back even if its unit has logged in with it.
+    WithdrawBlindly,
+    /// A withdrawal is not noted before the cloud is asked.
+    WithdrawUnnoted,
+    /// The unit reads every record's own number one too low.
+    ForgottenGeneration,
+    /// CONFIRM never reaches the cells.
+    LostConfirm,
     /// The newest INIT replaces whatever the unit has.
     NewestRequestWins,
 }

@@ -99,8 +99,10 @@ pub enum Action {
         /// The agent hears of it.
         told: bool,
     },
-    /// The agent forgets its oldest open exchange of a purpose, as when a fifth one comes.
+    /// A fifth request of a purpose comes: the agent has to forget what it keeps.
     Evict(Purpose),
+    /// The same for a cloud key, and the agent crashes while it withdraws the key.
+    EvictCrash(Point),
     /// An old Stage reaches the cloud again.
     OldStage(u32),
     /// An old Commit reaches the cloud again.
@@ -111,7 +113,7 @@ pub enum Action {
 
 impl Action {
     /// Names of all kinds, in the order of [`Action::kind`].
-    pub const KINDS: [&str; 18] = [
+    pub const KINDS: [&str; 19] = [
         "deliver to unit",
         "deliver to agent",
         "deliver and cut",
@@ -130,6 +132,7 @@ impl Action {
         "old stage",
         "old commit",
         "time-out",
+        "evict and crash",
     ];
 
     fn kind(&self) -> usize {
@@ -150,6 +153,7 @@ impl Action {
             Action::OldStage(_) => 15,
             Action::OldCommit(_) => 16,
             Action::Timeout => 17,
+            Action::EvictCrash(_) => 18,
         }
     }
 }
@@ -273,9 +277,10 @@ impl State {
         match invariant {
             I1 => readings().all(|records| records.iter().any(|record| self.accepts(record))),
             I2 => match self.cloud.enabled()[..] {
-                [] => self.cloud.highest() == 0,
+                [] => self.agent.cloud_active() == 0,
                 [_] => true,
-                [old, new] => new == old + 1,
+                // Numbers between them were withdrawn: no unit is left to confirm them.
+                [old, new] => !self.agent.waiting_cloud_keys().iter().any(|g| *g > old && *g < new),
                 _ => false,
             },
             I6 => {
@@ -619,11 +624,21 @@ impl System {
                 (next != *state).then_some(next)
             }
             Action::Evict(purpose) => {
-                let mut agent = (*state.agent).clone();
-                agent.evict_oldest(*purpose).then(|| {
+                let (mut agent, mut cloud) = ((*state.agent).clone(), (*state.cloud).clone());
+                agent.evict(&mut cloud, *purpose, None).then(|| {
                     state.with(|next| {
-                        next.put(agent, (*state.cloud).clone());
+                        next.put(agent, cloud);
                         next.left.evict -= 1;
+                    })
+                })
+            }
+            Action::EvictCrash(point) => {
+                let (mut agent, mut cloud) = ((*state.agent).clone(), (*state.cloud).clone());
+                agent.evict(&mut cloud, Purpose::CloudKeyUpdate, Some(*point)).then(|| {
+                    state.with(|next| {
+                        next.put(agent, cloud);
+                        next.left.evict -= 1;
+                        next.left.crash -= 1;
                     })
                 })
             }
@@ -738,6 +753,9 @@ impl Model for System {
         if left.evict > 0 {
             actions
                 .extend([Purpose::Init, Purpose::AgentKeyUpdate, Purpose::CloudKeyUpdate].map(Action::Evict));
+            if left.crash > 0 {
+                actions.extend([Point::BeforeCloud, Point::AfterCloud].map(Action::EvictCrash));
+            }
         }
         if left.cloud > 0 {
             for generation in 1..=state.cloud.highest() {

@@ -248,6 +248,8 @@ pub struct Live {
 impl Live {
     /// A unit that gets power now; nothing has run yet.
     pub fn new(image: Image, boot: u32, mutant: Mutant) -> Live {
+        let lower = mutant == Mutant::ForgottenGeneration;
+        let image = if lower { with_lower_generation(&image) } else { image };
         let chip = Rc::new(RefCell::new(Chip { image, mutant, ..Chip::default() }));
         let now = Rc::new(Cell::new(0));
         let facts = Facts {
@@ -355,23 +357,45 @@ fn record_in(image: &Image, area: usize, key: Option<&StoreKey>) -> Option<(Seen
 
 /// A unit that forgets N2 and TH2 with the power (a mutant): the pending records without them, well-formed otherwise.
 fn without_n2(image: &Image) -> Image {
+    edited(image, |state, bytes| {
+        if state == RecordState::Pending {
+            bytes[32..80].fill(0);
+        }
+    })
+}
+
+/// A unit that reads every record's own number one too low (a mutant).
+fn with_lower_generation(image: &Image) -> Image {
+    edited(image, |_, bytes| {
+        if let Some((at, _)) = bytes[8..].split_first_chunk_mut() {
+            *at = (u32::from_be_bytes(*at) - 1).to_be_bytes();
+        }
+    })
+}
+
+/// The unit's own records after an edit, well-formed.
+fn edited(image: &Image, edit: impl Fn(RecordState, &mut [u8])) -> Image {
     let mut out = image.clone();
     let Some(key) = store_key(image) else { return out };
     for area in [AREA_A, AREA_B] {
         let cells = image.cells(area);
         let Ok(view) = RecordView::parse(cells, &UNIT, &key) else { continue };
-        if view.state() != RecordState::Pending {
-            continue;
-        }
+        let marks: &[Mark] = match view.state() {
+            RecordState::Pending => &[Mark::Commit],
+            RecordState::Confirmed => &[Mark::Commit, Mark::Confirm],
+            _ => continue,
+        };
         let layout = view.layout();
         let mut bytes = cells[..layout.total_len()].to_vec();
-        bytes[32..80].fill(0);
+        edit(view.state(), &mut bytes);
         let crc = serial::crc32(&bytes[..HEADER_LEN - 4]);
         bytes[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&crc);
         let mac = crypto::hmac(key.expose(), &[&bytes[..layout.mac_at()]]);
         bytes[layout.mac_at()..layout.body_len()].copy_from_slice(&mac);
-        let at = layout.mark_at(Mark::Commit);
-        bytes[at..at + MARK_LEN].copy_from_slice(&Mark::Commit.bytes(&mac));
+        for mark in marks {
+            let at = layout.mark_at(*mark);
+            bytes[at..at + MARK_LEN].copy_from_slice(&mark.bytes(&mac));
+        }
         out.preset(area, 0, &bytes);
     }
     out
@@ -588,13 +612,16 @@ fn rearranged(events: Vec<Event>, before: &Image, boot: bool, mutant: Mutant) ->
     let mut held = None;
     for event in events {
         if let Event::Op(op) = &event {
-            let commit = match op {
-                Op::Write { sector, at, bytes } => {
-                    other_area(*sector).is_some()
-                        && image.mark_at(*sector, *at, bytes.len()) == Some(MarkName::Commit)
+            let mark = match op {
+                Op::Write { sector, at, bytes } if other_area(*sector).is_some() => {
+                    image.mark_at(*sector, *at, bytes.len())
                 }
-                Op::Erase { .. } => false,
+                _ => None,
             };
+            let commit = mark == Some(MarkName::Commit);
+            if mutant == Mutant::LostConfirm && mark == Some(MarkName::Confirm) {
+                continue;
+            }
             let mut there = [0; MARK_LEN];
             if let (true, Op::Write { sector, at, bytes }) = (commit, op) {
                 image.read(*sector, *at, &mut there);

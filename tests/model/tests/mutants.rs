@@ -3,14 +3,18 @@
 
 use keywright_model::check::{Config, check};
 use keywright_model::system::{Begin, Budget};
-use keywright_model::{I1, I2, I3, I4, I5, I6, I10, Mutant};
+use keywright_model::{I1, I2, I3, I4, I5, I6, I7, I8, I9, I10, Mutant};
 
 const ONE_CLOUD_KEY: Budget = Budget { cloud_updates: 1, ..Budget::NONE };
 
 /// The mutant breaks `first`; the same budget without the mutant breaks nothing (a checker that always finds something
 /// is as useless).
 fn must_fail(mutant: Mutant, budget: Budget, breaks: &[&'static str]) {
-    let config = Config { name: "mutant", begin: Begin::Enrolled, budget };
+    must_fail_from(Begin::Enrolled, mutant, budget, breaks);
+}
+
+fn must_fail_from(begin: Begin, mutant: Mutant, budget: Budget, breaks: &[&'static str]) {
+    let config = Config { name: "mutant", begin, budget };
     for invariant in breaks {
         let report = check(&config, mutant, Some(invariant));
         let steps = report.steps_to_break(invariant);
@@ -85,6 +89,40 @@ fn volatile_n2() {
 #[test]
 fn newest_request_wins() {
     must_fail(Mutant::NewestRequestWins, Budget { replay: 1, agent_updates: 1, ..Budget::NONE }, &[I1, I6]);
+}
+
+// Withdrawing a cloud key (`docs/adr/0017-…`): each of its three parts is needed.
+
+#[test]
+fn a_withdrawal_that_asks_nobody() {
+    must_fail(Mutant::WithdrawUnasked, Budget { evict: 1, ..ONE_CLOUD_KEY }, &[I1, I6]);
+}
+
+#[test]
+fn a_withdrawal_that_compares_nothing() {
+    must_fail(Mutant::WithdrawBlindly, Budget { evict: 1, ..ONE_CLOUD_KEY }, &[I1, I2]);
+}
+
+#[test]
+fn a_withdrawal_that_is_not_noted_first() {
+    must_fail(Mutant::WithdrawUnnoted, Budget { evict: 1, crash: 1, ..ONE_CLOUD_KEY }, &[I3]);
+}
+
+// Not in the list: teeth for the invariants that none of its mutants breaks.
+
+#[test]
+fn early_erase_of_the_product_key() {
+    must_fail_from(Begin::StageOne, Mutant::EarlyErase, Budget::NONE, &[I4, I7]);
+}
+
+#[test]
+fn generations_that_do_not_grow() {
+    must_fail(Mutant::ForgottenGeneration, ONE_CLOUD_KEY, &[I8]);
+}
+
+#[test]
+fn a_confirm_that_never_reaches_the_cells() {
+    must_fail(Mutant::LostConfirm, Budget { cloud_updates: 2, ..Budget::NONE }, &[I9]);
 }
 
 /// Not in the list; the model found it while it was made.

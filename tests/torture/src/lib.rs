@@ -5,6 +5,7 @@
 //! a new one. A cut is judged by what anybody can see: the unit's own word, the agent's check of its proof, and the broker that lets
 //! it in.
 
+pub mod results;
 pub mod rig;
 
 use anyhow::{Context, Result, ensure};
@@ -13,8 +14,11 @@ use keywright::matrix::{Casualty, Outcomes, PowerCutMatrix};
 use keywright::model::BatchId;
 use keywright_protocol::control::Control;
 use keywright_protocol::{Purpose, map};
+use results::{Finished, Results, Selection};
 use rig::{Ended, PLACES, Rig, Serve, Subject};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Virtual time that a unit gets to settle. By itself it backs off up to an hour; every look at it hurries it.
@@ -446,62 +450,145 @@ pub fn cases(clean: &[Clean], seed: u64, instants: u32, cuts: Option<usize>) -> 
     }
 }
 
-/// Runs a whole torture on `threads` rigs.
-///
-/// # Errors
-/// The station itself failed, or a unit without any cut did not come to its end.
-pub fn run(
-    image: &Path,
-    suite: u8,
-    seed: u64,
-    instants: u32,
-    cuts: Option<usize>,
-    threads: usize,
-    progress: &(dyn Fn(usize, usize, &PowerCutMatrix) + Sync),
-) -> Result<PowerCutMatrix> {
-    let began = Instant::now();
-    let mut first = Torture::new(image, suite, seed)?;
-    let mut matrix = PowerCutMatrix { seed, ..PowerCutMatrix::default() };
-    (matrix.image_sha256, matrix.firmware) = (first.image().0.to_owned(), first.image().1.to_owned());
-    let mut clean = Vec::new();
-    for transition in Transition::ALL {
-        clean.push(first.clean(transition)?);
-        matrix.enter(transition.name(), "boundary", &Outcomes::default());
-        if let (Some(row), Some(clean)) = (matrix.rows.last_mut(), clean.last()) {
-            row.operations = clean.operations;
+/// The order in which cases are run: in several passes through all transitions. Whenever a run stops, what it has is spread
+/// evenly over everything; and within a pass, the units live through one transition after the other.
+fn in_passes(cases: usize) -> Vec<usize> {
+    const PASSES: usize = 8;
+    (0..PASSES).flat_map(|pass| (pass..cases).step_by(PASSES)).collect()
+}
+
+/// A run to be made.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The common image.
+    pub image: PathBuf,
+    /// Exchange: 1 legacy, 2 hardened.
+    pub suite: u8,
+    /// Everything follows from it.
+    pub seed: u64,
+    /// Random instants on top of the flash operations.
+    pub instants: u32,
+    /// So many cuts, spread evenly over all of them; all, if there is no number.
+    pub cuts: Option<usize>,
+    /// Boards at a time.
+    pub threads: usize,
+    /// The file of results: what is in it is not done again.
+    pub resume: Option<PathBuf>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Finished cuts, those of earlier runs included.
+    pub done: usize,
+    /// All of the selection.
+    pub of: usize,
+    /// Units without an accepted key.
+    pub stranded: u32,
+    /// Units that need a person.
+    pub manual: u32,
+    /// What is left will take about so long, at the pace of this run.
+    pub left: Duration,
+}
+
+impl Run {
+    /// Makes it, until it is done or `stop` says so: then cuts that have begun are finished, and the matrix is a partial one.
+    ///
+    /// # Errors
+    /// The station itself failed, a unit without any cut did not come to its end, or the file of results is of another run.
+    pub fn make(&self, stop: &AtomicBool, progress: &(dyn Fn(Progress) + Sync)) -> Result<PowerCutMatrix> {
+        let began = Instant::now();
+        let mut first = Torture::new(&self.image, self.suite, self.seed)?;
+        let (sha, firmware) = (first.image().0.to_owned(), first.image().1.to_owned());
+        let selection = Selection {
+            suite: self.suite,
+            seed: self.seed,
+            instants: self.instants,
+            cuts: self.cuts,
+            image_sha256: sha.clone(),
+            firmware: firmware.clone(),
+        };
+        let (mut results, earlier) = match &self.resume {
+            Some(path) => {
+                let (results, earlier) = Results::open(path, &selection)?;
+                (Some(results), earlier)
+            }
+            None => (None, None),
+        };
+        let mut matrix =
+            PowerCutMatrix { seed: self.seed, image_sha256: sha, firmware, ..PowerCutMatrix::default() };
+        let (clean, finished) = match earlier {
+            Some(earlier) => (earlier.clean, earlier.finished),
+            None => {
+                let clean =
+                    Transition::ALL.into_iter().map(|t| first.clean(t)).collect::<Result<Vec<_>>>()?;
+                if let Some(results) = &mut results {
+                    results.begin(&selection, &clean)?;
+                }
+                (clean, Vec::new())
+            }
+        };
+        drop(first);
+        for clean in &clean {
+            matrix.enter(clean.transition.name(), "boundary", &Outcomes::default());
+            if let Some(row) = matrix.rows.last_mut() {
+                row.operations = clean.operations;
+            }
         }
-    }
-    drop(first);
-    let all = cases(&clean, seed, instants, cuts);
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let shared = std::sync::Mutex::new(matrix);
-    std::thread::scope(|scope| -> Result<()> {
-        let workers: Vec<_> = (0..threads.max(1))
-            .map(|n| {
-                let (all, next, shared, clean) = (&all, &next, &shared, &clean);
-                scope.spawn(move || -> Result<()> {
-                    let mut torture = Torture::new(image, suite, seed ^ (n as u64 + 1) << 40)?;
-                    loop {
-                        let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        let Some(case) = all.get(at) else { return Ok(()) };
-                        let clean =
-                            clean.iter().find(|c| c.transition == case.transition).context("measured")?;
-                        let (outcomes, casualty) =
-                            torture.case(case, clean).with_context(|| format!("case {at}: {case:?}"))?;
-                        let mut matrix = shared.lock().expect("no panics under this lock");
-                        matrix.enter(case.transition.name(), &case.class(), &outcomes);
-                        matrix.casualties.extend(casualty);
-                        progress(at + 1, all.len(), &matrix);
-                    }
+        let all = cases(&clean, self.seed, self.instants, self.cuts);
+        matrix.of = u32::try_from(cases(&clean, self.seed, self.instants, None).len())?;
+        let before = results::enter(&mut matrix, &all, &finished)?;
+        let done: std::collections::BTreeSet<usize> = finished.iter().map(|f| f.case).collect();
+        let todo: Vec<usize> = in_passes(all.len()).into_iter().filter(|at| !done.contains(at)).collect();
+
+        let next = AtomicUsize::new(0);
+        let shared = Mutex::new((matrix, results, 0_usize));
+        let failed = AtomicBool::new(false);
+        let on_the_way = Instant::now();
+        let work = |n: usize| -> Result<()> {
+            let mut torture = Torture::new(&self.image, self.suite, self.seed ^ (n as u64 + 1) << 40)?;
+            while !stop.load(Ordering::Relaxed) && !failed.load(Ordering::Relaxed) {
+                let Some(&at) = todo.get(next.fetch_add(1, Ordering::Relaxed)) else { return Ok(()) };
+                let case = &all[at];
+                let clean = clean.iter().find(|c| c.transition == case.transition).context("measured")?;
+                let (outcomes, casualty) =
+                    torture.case(case, clean).with_context(|| format!("case {at}: {case:?}"))?;
+                let mut shared = shared.lock().expect("no panics under this lock");
+                let (matrix, results, made) = &mut *shared;
+                matrix.enter(case.transition.name(), &case.class(), &outcomes);
+                matrix.casualties.extend(casualty.clone());
+                if let Some(results) = results {
+                    let seconds = before + began.elapsed().as_secs_f64();
+                    results.add(&Finished { case: at, outcomes, casualty, seconds })?;
+                }
+                *made += 1;
+                let total = matrix.total();
+                progress(Progress {
+                    done: done.len() + *made,
+                    of: all.len(),
+                    stranded: total.stranded,
+                    manual: total.manual,
+                    left: on_the_way.elapsed().mul_f64((todo.len() - *made) as f64 / *made as f64),
+                });
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| -> Result<()> {
+            let workers: Vec<_> = (0..self.threads.max(1).min(todo.len()))
+                .map(|n| {
+                    let (work, failed) = (&work, &failed);
+                    scope.spawn(move || {
+                        // One that fails must not let the others work for hours in vain.
+                        work(n).inspect_err(|_| failed.store(true, Ordering::Relaxed))
+                    })
                 })
-            })
-            .collect();
-        for worker in workers {
-            worker.join().expect("a worker's panic is this program's")?;
-        }
-        Ok(())
-    })?;
-    let mut matrix = shared.into_inner().expect("no panics under this lock");
-    matrix.seconds = began.elapsed().as_secs_f64();
-    Ok(matrix)
+                .collect();
+            let ends: Vec<_> =
+                workers.into_iter().map(|w| w.join().expect("a worker's panic is this program's")).collect();
+            ends.into_iter().collect()
+        })?;
+        let (mut matrix, ..) = shared.into_inner().expect("no panics under this lock");
+        matrix.seconds = before + began.elapsed().as_secs_f64();
+        Ok(matrix)
+    }
 }

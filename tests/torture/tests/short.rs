@@ -1,7 +1,8 @@
 //! A short, seeded selection of the torture, for every change. `cargo xtask torture` is the whole of it.
 
-use keywright_torture::{Case, Clean, Cut, PROGRESS, Torture, Transition, cases};
+use keywright_torture::{Case, Clean, Cut, PROGRESS, Run, Torture, Transition, cases};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn image() -> PathBuf {
@@ -13,11 +14,42 @@ fn image() -> PathBuf {
     }
 }
 
+/// Cuts of the short selection.
+const CUTS: usize = 60;
+
 #[test]
 fn a_unit_cut_in_the_middle_of_anything_recovers_by_itself() {
-    let matrix = keywright_torture::run(&image(), 1, 20_261_126, 20, Some(18), 2, &|_, _, _| {}).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run {
+        image: image(),
+        suite: 1,
+        seed: 20_261_126,
+        instants: 20,
+        cuts: Some(CUTS),
+        threads: 2,
+        resume: Some(folder.path().join("results")),
+    };
+    // Somebody stops it on the way and goes on later.
+    let stop = AtomicBool::new(false);
+    let part = run.make(&stop, &|p| stop.store(p.done >= CUTS / 4, Ordering::Relaxed)).unwrap();
+    let made = part.total().cuts() as usize;
+    assert!((CUTS / 4..CUTS).contains(&made), "{made} cuts");
+    let again = AtomicUsize::new(0);
+    let matrix = run
+        .make(&AtomicBool::new(false), &|p| {
+            again.fetch_add(1, Ordering::Relaxed);
+            assert!(p.done > made && p.of == CUTS);
+        })
+        .unwrap();
+    assert_eq!(again.into_inner(), CUTS - made, "no cut is made twice");
     let total = matrix.total();
-    assert_eq!((total.cuts(), total.stranded, total.manual), (18, 0, 0), "{:#?}", matrix.casualties);
+    assert_eq!(
+        (total.cuts() as usize, total.stranded, total.manual),
+        (CUTS, 0, 0),
+        "{:#?}",
+        matrix.casualties
+    );
+    assert!(matrix.of > 10_000, "a full run has {} cuts", matrix.of);
     assert!(total.kept > 0 && total.renewed > 0, "cuts before and behind the commit: {total:?}");
     assert_eq!(matrix.rows.len(), Transition::ALL.len());
     for row in &matrix.rows {

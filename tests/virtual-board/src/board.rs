@@ -14,6 +14,7 @@ use crate::debug::{
     AHB_AP_IDR, CDBGPWRUPREQ, CSW_FIXED, DEMCR_KEPT, DEMCR_TRCENA, DPIDR, DapError, DapRegisters, DebugUnit,
     VC_CORERESET, VC_HARDERR, coresight, dfsr, dhcsr,
 };
+use crate::fast::Fast;
 use crate::flash::{
     ArmedCut, FLASH_BASE, FLASH_LEN, FlashController, FlashStore, FlashTiming, OptionBytes, ReadProtection,
 };
@@ -105,6 +106,7 @@ pub struct Board {
     shared: Arc<Shared>,
     space: Arc<AddressSpace>,
     cpu: ArmV7m,
+    fast: Fast,
     sram: Arc<RamStore>,
     ccm: Arc<RamStore>,
     debug: DebugUnit,
@@ -166,6 +168,7 @@ impl Board {
         let cpu = ArmV7m::new(Config::CORTEX_M4F.with_priority_bits(4));
         cpu.attach_space(Arc::clone(&space));
         let level = store.options().protection();
+        let fast = Fast::new(Arc::clone(&store), Arc::clone(&sram), Arc::clone(&ccm));
         Board {
             config,
             store,
@@ -173,6 +176,7 @@ impl Board {
             shared,
             space,
             cpu,
+            fast,
             sram,
             ccm,
             debug: DebugUnit::default(),
@@ -648,6 +652,9 @@ impl Board {
 
     fn execute(&mut self, limit: u64) {
         let watched = self.debug.enabled() || self.stop_at.is_some() || self.instructions_left.is_some();
+        if !watched && !self.shut && self.shared.soc().flash.busy_until().is_none() {
+            return self.execute_fast(limit);
+        }
         let mut burst = BURST;
         while self.now < limit && burst > 0 {
             burst -= 1;
@@ -668,6 +675,23 @@ impl Board {
             }
             if self.shared.attention.load(Ordering::Relaxed) {
                 return;
+            }
+        }
+    }
+
+    /// The same, when nothing can come between two plain instructions. What is not plain is a step of the library's core.
+    fn execute_fast(&mut self, limit: u64) {
+        let mut burst = BURST;
+        while self.now < limit && burst > 0 {
+            burst -= 1;
+            self.shared.now.store(self.now, Ordering::Relaxed);
+            self.now += self.step_core();
+            if self.shared.attention.load(Ordering::Relaxed) || self.now >= limit {
+                return;
+            }
+            match self.fast.run(&self.cpu, limit - self.now) {
+                Some(cycles) => self.now += cycles,
+                None => return,
             }
         }
     }

@@ -20,6 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where the array appears in the address space.
@@ -156,6 +157,8 @@ impl OptionBytes {
 #[derive(Debug)]
 pub struct FlashStore {
     array: Arc<RamStore>,
+    /// How often the array was written to.
+    writes: AtomicU64,
     path: Option<PathBuf>,
     options: Mutex<(OptionBytes, bool)>,
 }
@@ -168,6 +171,7 @@ impl FlashStore {
         array.clear_dirty();
         FlashStore {
             array: Arc::new(array),
+            writes: AtomicU64::new(0),
             path: None,
             options: Mutex::new((OptionBytes::default(), false)),
         }
@@ -242,6 +246,12 @@ impl FlashStore {
     /// The range leaves the array.
     pub fn tamper(&self, offset: u32, bytes: &[u8]) {
         self.array.write_at(u64::from(offset), bytes).expect("range inside the flash array");
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the array was written to: as long as this is the same, so is the array.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     /// The option bytes as they would be loaded at the next reset.

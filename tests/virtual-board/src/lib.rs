@@ -21,6 +21,7 @@ pub mod bench;
 pub mod board;
 pub mod control;
 mod debug;
+mod fast;
 pub mod flash;
 mod periph;
 mod remote;

@@ -276,3 +276,45 @@ fn ranges_outside_memory_are_refused_by_name() {
     assert!(b.read_ram(0x2003_0000, &mut [0; 1]).is_err());
     assert!(b.read_ram(0x0000_0000, &mut [0; 1]).is_err());
 }
+
+/// Plain instructions take a quick way through the board, except when somebody counts them. Both ways are the same run.
+#[test]
+fn the_quick_way_and_the_slow_way_are_one() {
+    // Sums the flash, stores running totals, sends them, and sleeps between two ticks.
+    let mut p = Program::default();
+    usart_on(&mut p, true);
+    p.poke(0xe000_e014, 15_999).poke(0xe000_e018, 0).poke(0xe000_e010, 7);
+    let top = p.here();
+    p.mov32(0, 0x0800_0000).mov32(2, 0x2000_1000).op(0x2100).op(0x2500);
+    let round = p.here();
+    p.ldr(3, 0, 0).op(0x1859).op(0x404d); // ldr r3, [r0]; adds r1, r3, r1; eors r5, r1
+    p.op(0xbf48).op(0x43ed); // it mi; mvn r5, r5
+    p.op(0xc222).op(0x3004); // stmia r2!, {r1, r5}; adds r0, #4
+    p.op(0x28f0); // cmp r0, #240
+    p.op(0xb2c4).op(0x2cf0); // uxtb r4, r0; cmp r4, #240
+    p.branch_if(1, round);
+    p.mov32(0, 0x4001_1000).str(1, 0, 4).op(WFI).branch(top);
+    p.handler(15).mov32(6, 0x2000_0800).ldr(7, 6, 0).op(0x3701).str(7, 6, 0).op(BX_LR);
+    p.handler(16 + 37).mov32(6, 0x4001_1000).ldr(7, 6, 4).str(7, 6, 4).op(BX_LR);
+    let run = |counted: bool| {
+        let mut b = board(&p.image());
+        b.power_on();
+        let mut said = Vec::new();
+        for n in 0..40u8 {
+            b.serial().send(&[n]);
+            if counted {
+                b.run_instructions(u64::MAX, Duration::from_micros(777));
+            } else {
+                b.run_for(Duration::from_micros(777));
+            }
+            said.push((b.cycles(), b.pc(), b.register(13), b.serial().take()));
+        }
+        let mut ram = vec![0; 0x3000];
+        b.read_ram(0x2000_0000, &mut ram).unwrap();
+        (said, ram)
+    };
+    let (quick, slow) = (run(false), run(true));
+    assert_eq!(quick.0, slow.0);
+    assert!(quick.1 == slow.1, "RAM differs");
+    assert!(quick.0.iter().any(|(.., said)| said.len() > 1), "it talks");
+}

@@ -5,7 +5,7 @@ mod broker;
 use super::credential::{Identity, Verifier};
 use super::engine::{Backend, Engine};
 use super::error::CloudError;
-use super::ledger::Act;
+use super::ledger::{Act, Room};
 use super::mqtt::Endpoint;
 use super::{Adapter, DEFAULT_QUEUE};
 use crate::model::UnitId;
@@ -20,6 +20,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct LocalConfig {
     /// Where its ledger lies (`<home>/cloud/local.journal`).
     pub ledger: PathBuf,
+    /// How large the ledger may grow.
+    pub room: Room,
     /// Address and port; port 0 takes any free one. Loopback only: it speaks without TLS.
     pub listen: SocketAddr,
     /// Most connections at once.
@@ -32,7 +34,7 @@ impl LocalConfig {
     /// Loopback, any free port.
     pub fn new(ledger: PathBuf) -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { ledger, listen, connections: 4096, queue: DEFAULT_QUEUE }
+        Self { ledger, room: Room::default(), listen, connections: 4096, queue: DEFAULT_QUEUE }
     }
 }
 
@@ -60,7 +62,7 @@ impl LocalPlatform {
         if !config.listen.ip().is_loopback() {
             return Err(fail("the embedded broker has no TLS and listens on loopback only".into()));
         }
-        let engine = Engine::open(&config.ledger, config.queue)?;
+        let engine = Engine::open(&config.ledger, config.room.clone(), config.queue)?;
         let table = Arc::new(Table::default());
         for (unit, standing) in engine.standings() {
             for (generation, verifier) in standing.enabled_with_verifiers() {

@@ -1,0 +1,711 @@
+# The window in English. Keys are sorted by where they stand on the screen. How texts are written: docs/i18n.md.
+# Failures are not here: their English words are at home in station/src/failure.rs.
+
+## Formats
+
+format-group = ,
+format-date-time = %Y-%m-%d %H:%M
+format-date = %-d %B %Y
+failure-with-facts = { $sentence }: { $facts }
+
+## Pictures
+
+picture-saved = Saved { $path }
+picture-not-saved = The picture can't be saved as { $path }: { $error }
+
+## Widgets
+
+switch-on = On
+switch-off = Off
+
+## States and outcomes
+
+state-trouble = Can't be used
+state-no-board = No board
+state-unknown = Ready
+state-ready = Board ready
+state-running = Running
+state-cancelling = Cancelling…
+outcome-pass = PASS
+outcome-fail = FAIL
+outcome-error = ERROR
+outcome-timeout = TIMEOUT
+outcome-aborted = ABORTED
+outcome-unfinished = unfinished
+spoken-passed = passed
+batch-open = open
+batch-paused = paused
+batch-closed = closed
+
+## Why nothing starts
+
+start-no-batch = No batch is selected: choose one with Ctrl+B
+start-batch-paused = Batch { $name } is paused: resume it or choose another with Ctrl+B
+start-batch-closed = Batch { $name } is closed: choose another with Ctrl+B
+start-running = { $name } is already running
+start-trouble = { $name } can't be used: { $remedy }
+start-no-board = No board in { $name }: seat one first
+start-closing = The window closes when the running units are done
+start-no-fixture = There is no fixture { $number }
+start-all-running = Every fixture with a new board is already running
+start-no-new-board = No new board to start: seat one, or press a fixture's number to run its board again
+
+## A failure as it is copied
+
+copied-failure = { $code }: { $sentence }. { $remedy }.
+copied-outcome = Outcome: { $outcome }, { $again }
+copied-permanent = permanent
+copied-retry = may be tried again
+copied-fixture = Fixture: { $name }
+copied-serial = Serial: { $serial }
+copied-unit = Unit: { $unit }
+copied-unknown = unknown
+
+## Times
+
+time-under-minute = under a minute
+time-minutes = { $minutes } min
+time-days = { $days } days
+time-hours = { $hours } h
+time-hours-minutes = { $hours } h { $minutes } min
+
+## Header
+
+header-demo = DEMO: the passphrase “keywright-demo” is public, so anybody can open these keys. Never ship these units
+header-tab-line = Line
+header-tab-line-hint = Make units (F2, Ctrl+1)
+header-tab-units = Units
+header-tab-units-hint = Units that come back (F2, Ctrl+2)
+header-tab-exports = Exports
+header-tab-exports-hint = Hand out units and keys (Ctrl+3)
+header-bell = { $alarms } to look at
+header-bell-hint = What happened, and to which unit (F3)
+header-choose-batch = Choose batch
+header-batch = Batch { $name }
+header-batch-size = { $units } units, { $state }
+header-no-batch = No batch
+header-no-batch-how = see below how to make one
+header-choose-a-batch = Choose a batch
+header-to-choose-from = { $count } to choose from
+header-help = Help: keys and states
+header-help-hint = Keys and states
+header-theme-light = Switch to the light theme
+header-theme-dark = Switch to the dark theme
+header-theme-hint = Light or dark (Ctrl+D)
+header-nobody = Nobody yet
+header-operator = Operator
+header-auto-start = Auto-start
+header-auto-start-hint = Start every board by itself when it is detected (Ctrl+A)
+header-order = { $order } · { $model } rev. { $revision }
+header-suite = suite { $suite }
+header-suite-legacy = suite 1 (legacy)
+header-part = Part { $part } · region { $region } · { $suite }
+picker-search = Search batches
+picker-none = There is no batch yet. Make one with “keywright batch new”
+picker-no-match = No batch matches “{ $query }”
+picker-option = Batch { $name }, { $units } units, { $state }
+picker-units = { $units } units
+picker-keys = ↑ ↓ choose, Enter selects, Esc closes
+operator-ask = Who works here? It stands in every record
+operator-hint = Name or badge
+operator-keys = Enter saves, Esc closes
+count-planned = planned
+count-passed = passed
+count-failed = failed
+count-scrapped = scrapped
+count-open = open
+count-spoken = { $value } { $word }
+count-done = done
+count-to-go = to go
+count-per-hour = units per hour
+count-yield = first-pass yield
+count-percent = { $value } %
+count-batch-done = { $percent } % of the batch done
+count-batch-done-unfinished = { $percent } % of the batch done, { $unfinished } unfinished
+
+## The line
+
+line-strip-empty = Arrow keys or the pointer choose a fixture; it is shown here in full
+copied = Copied
+line-closing = Finishing the running units
+line-closing-text = The window closes when they are done. Close again to cancel them at the next safe point
+line-no-balance = The counts don't balance: { $counted } units of { $planned } planned
+line-no-balance-text = Compare the boards on the bench with the records before you go on
+line-no-batch = No batch yet
+line-no-batch-text = Make a product order with “keywright po new”, then a batch with “keywright batch new”; it appears here by itself
+line-choose-batch = Choose a batch
+line-choose-batch-text = Press Ctrl+B, then Enter
+line-batch-paused = Batch { $name } is paused
+line-batch-paused-text = No unit starts. Resume it or choose another with Ctrl+B
+line-batch-closed = Batch { $name } is closed
+line-batch-closed-text = No unit starts. Choose another with Ctrl+B
+line-no-fixtures = No fixtures
+line-no-fixtures-text = Plug in a debug probe, or name each fixture's probe and serial port in station.toml, then start Keywright again
+line-no-fixtures-doctor = “keywright doctor” lists the probes and ports it can see
+foot-cancels = Esc cancels { $name }
+foot-stops = { $name } stops at its next safe point
+foot-starts = Space or Enter starts { $name }, Esc goes back to all fixtures
+foot-focused = { $name }, Esc goes back to all fixtures
+foot-starts-one = Space starts the one ready board
+foot-starts-some = Space starts { $count } boards
+foot-running = { $count } running, Esc cancels
+foot-waiting = Waiting for boards
+
+## Tiles
+
+step-arrive = Arrive
+step-flash = Flash
+step-agent-key = Agent key
+step-cloud-key = Cloud key
+step-prove = Prove
+step-lock = Lock
+mark-done = done
+mark-now = in work
+mark-stopped = stopped here
+mark-to-do = to do
+mark-spoken = { $step }: { $mark }
+tile-spoken = { $name }: { $state }
+tile-spoken-qa = { $name } for QA: { $state }
+tile-spoken-serial = serial { $serial }
+tile-spoken-failure = { $code } { $sentence }. { $remedy }.
+tile-list = { $first }, { $second }
+tile-percent = { $value } %
+tile-for-qa = for QA
+tile-step-of = { $at } of 5
+tile-reading-id = Reading the board's id…
+tile-seat = Seat a board in this fixture
+tile-seat-then = It will be detected by itself
+tile-press-number = Press { $number } or Space to start
+tile-press-space = Press Space to start
+tile-waits = Waits for an open batch
+tile-detected = A board was detected
+tile-blind = This fixture can't detect boards by itself
+tile-stopped = The unit was stopped before its end
+tile-no-reason = No reason was recorded
+tile-resumed = resumed, { $label }
+tile-cancel = Cancel
+tile-cancel-name = Cancel { $name }
+tile-start = Start
+tile-start-name = Start { $name }
+tile-retry = Try again
+tile-retry-name = Try again { $name }
+tile-copy-name = Copy the failure of { $name }
+tile-copy-hint = Copy for a report
+verdict-take-out = Take it out
+verdict-seat-next = Seat the next
+verdict-next-ready = Next is ready
+verdict-units = Goes on in Units (F2)
+verdict-retry = May be tried again
+verdict-help = Station needs help
+verdict-qa = Hand to QA
+compact-seat = Seat a board
+compact-number = Number or Space
+compact-space = Space to start
+compact-waits = Waits for a batch
+
+## Footer
+
+foot-keys-line = 1–9 start a fixture · Esc cancel · Ctrl+B batch · F2 units · F1 help
+foot-keys-units = Enter finds the unit · Esc puts it away · F2 line · F1 help
+foot-keys-exports = Ctrl+1 line · Ctrl+2 units · F1 help
+foot-fixtures-running = { $count ->
+    [one] 1 fixture is running
+   *[other] { $count } fixtures are running
+}
+
+## Alarms
+
+alarms-none-text = Nothing waits for a look. What was looked at stays in the records: keywright alarms --all
+alarms-looked = I looked at it
+alarms-looked-name = I looked at it: { $sentence }
+alarms-who = Say first who works here: Operator, in the header
+alarms-show-unit = Show the unit
+alarms-show-unit-name = Show the unit { $unit }
+alarms-times = { $count ->
+    [one] once, last { $at }
+   *[other] { $count } times, last { $at }
+}
+alarms-foot = An alarm comes back if it happens again · Esc closes
+alarms-count = { $count ->
+    [0] No alarms
+    [one] 1 alarm
+   *[other] { $count } alarms
+}
+
+## Help
+
+help-space = start every fixture with a new board, or the one in focus
+help-space-key = Space
+help-number = start the fixture with that number
+help-enter = start the fixture in focus
+help-esc = cancel the fixture in focus, or all if none is
+help-arrows = move the focus
+help-arrows-key = Arrows, Tab
+help-f2 = to the units and back (Ctrl+2, Ctrl+1)
+help-exports = to the exports
+help-f3 = alarms
+help-f4 = what a power cut can do: the measured matrix
+help-batch = choose the batch
+help-auto = auto-start on or off
+help-theme = light or dark
+help-zoom = larger, smaller, as it was
+help-f11 = cover the whole screen or not
+help-quit = close, once the running units are done
+help-f12 = save a picture of the window
+help-help = this help
+help-keys = Keys
+help-results = Results
+help-pass = the unit proved its keys and is recorded
+help-fail = the unit is bad
+help-error = the station, its cables or its files are bad
+help-timeout = nobody answered in time
+help-aborted = stopped by the operator or with the station
+help-safe = Cancelling is safe at any time: a unit resumes where it stopped
+
+## Power-cut matrix
+
+matrix-title = What a power cut can do
+matrix-text = Firmware { $firmware } on a virtual board: power cut { $cuts } times while keys changed. Then { $kept } times the unit had its old keys, { $renewed } times the new ones; { $stranded } times no key that anybody accepts, and { $manual } times it needed a person.
+matrix-transition = Transition
+matrix-cut = Cut
+matrix-cuts = Cuts
+matrix-old = Old keys
+matrix-new = New keys
+matrix-stranded = Stranded or manual
+matrix-how = cargo xtask torture measures it again; docs/reliability.md says how it is judged. Esc closes
+
+## Decisions of QA
+
+act-new-keys = New keys
+act-new-start = New start
+act-move = Move region
+act-move-to = Move to region { $region }
+act-quarantine = Quarantine
+act-release = Release
+act-scrap = Scrap
+act-withdraw = Withdraw
+refusal-scrapped = It was scrapped; it never comes back
+refusal-in-work = { $serial } is in work for QA; wait for its end, or cancel it
+refusal-is-quarantined = It is in quarantine already
+refusal-not-quarantined = It is not in quarantine
+refusal-no-order = No order is open for it
+refusal-quarantined = It is in quarantine; release it first
+refusal-no-fixture = This station has no fixture for the board
+refusal-other-order = An order is open for it: carry that out, or withdraw it
+refusal-no-keys = It was never given keys; run it through its batch on the line
+refusal-product-key = The product key of { $order } was made invalid
+refusal-not-passed = It has not passed; run it through its batch on the line
+refusal-one-region = Only region { $region } is on this station; keywright anchors init brings others
+death-agent-key = agent key generation { $generation }
+death-cloud-key = cloud key generation { $generation }
+death-cloud-staged = cloud key on its way, generation { $generation }
+death-cloud-leaving = cloud key left behind, generation { $generation }
+death-none = No key of it lives any more: 0 keys die
+death-keys = { $count ->
+    [one] 1 key dies at once: { $keys }
+   *[other] { $count } keys die at once: { $keys }
+}
+death-list = { $first }; { $second }
+death-flash = All of its flash is erased: firmware, both key areas, the secret that its storage hangs on
+death-cloud = Its cloud lets it in no more until it has passed again, with new keys
+death-unit = 1 unit leaves for ever: its cloud never lets it in again, and no fixture takes it
+death-order = 1 open order is withdrawn
+purpose-new-keys = The unit asks for a new agent key and a new cloud key under those it has. The old ones die when it has proved the new ones
+purpose-new-start = For a unit that lost its keys: its old identity dies everywhere first, then the chip is erased, flashed and enrolled again
+purpose-move = The unit asks, under the keys it has, for a new cloud key and for the anchors of another region
+purpose-quarantine = No key is issued to it and its cloud lets it in no more, until it is released
+purpose-release = It becomes what it was before, and its cloud lets it in again
+purpose-scrap = It is taken out for ever; this can't be undone
+purpose-withdraw = The open order is taken back; what it did already stays done
+verb-new-keys = Order new keys
+verb-new-start = Erase and start anew
+verb-move = Order the move
+verb-quarantine = Set it aside
+verb-release = Let it back
+verb-scrap = Scrap it for ever
+verb-withdraw = Withdraw the order
+missing-region = Choose the region
+missing-fixture = Say in which fixture the board lies
+missing-running = { $name } is running
+missing-trouble = { $name } can't be used
+missing-reason = Say why; it stands in the unit's history
+missing-tick = Tick that you know what is destroyed
+decision-title = { $act }, { $serial }
+decision-title-carry = Carry out: { $act }, { $serial }
+decision-where-to = It is in region { $region }. Where to?
+decision-region = region
+decision-region-name = Region { $region }
+decision-which-fixture = In which fixture does the board lie?
+decision-fixture = fixture
+decision-fixture-running = running
+decision-fixture-trouble = can't be used
+decision-fixture-board = board seen
+decision-fixture-empty = no board seen
+decision-option = { $what } { $name }
+decision-option-word = { $what } { $name }, { $word }
+decision-why = Why? { $operator } and the reason stand in its history for ever
+decision-why-hint = RMA number, what was seen, who asked for it
+decision-why-name = Reason for this decision
+decision-sure = I have read this; what is destroyed is gone for good
+decision-back = Back
+decision-back-name = Back, nothing is changed
+decision-keys = Ctrl+Enter does it, Esc goes back
+decision-no-undo = This can't be undone
+
+## Units that come back
+
+unit-state-arrived = Arrived
+unit-state-flashing = Flashing
+unit-state-stage-one = Stage one done
+unit-state-agent-key = Has its agent key
+unit-state-cloud-key = Has its cloud key
+unit-state-passed = Passed
+unit-state-quarantined = In quarantine
+unit-state-scrapped = Scrapped
+units-search-hint = Scan or type a hardware id or a serial
+units-search-name = Hardware id or serial of a unit
+units-find = Find
+units-find-name = Find the unit
+units-empty = Scan a unit that came back
+units-empty-text = Its label or its hardware id, 24 hex digits. You see all that happened to it, and give it new keys, a new start or another region, set it aside or scrap it
+units-alarms = { $count ->
+    [0] No alarm waits for a look
+    [one] 1 alarm waits for a look: F3
+   *[other] { $count } alarms wait for a look: F3
+}
+unit-key-none = none
+unit-key-generation = generation { $generation }
+unit-not-confirmed = { $key }, not confirmed
+unit-on-its-way = { $key }; { $generation } on its way
+unit-left-behind = { $key }; { $generation } left behind
+unit-region-moves = { $region }, moves to { $wanted }
+unit-supersedes-nothing = nothing
+unit-batch = { $batch }, { $state }
+unit-order = { $order }, { $model } rev. { $revision }
+unit-attempts-interrupted = { $count }, the last was interrupted
+unit-hardware-id = Hardware id
+unit-batch-name = Batch
+unit-product-order = Product order
+unit-agent-key = Agent key
+unit-cloud-key = Cloud key
+unit-region = Region
+unit-supersedes = Supersedes
+unit-attempts = Attempts
+unit-copy-id = Copy the hardware id
+unit-copy = Copy
+unit-open-order = Open order: { $act }
+unit-order-by = { $operator }: { $reason }
+unit-carry-out = Carry it out
+column-when = When
+column-order = Order
+column-by = By
+column-state = State
+column-reason = Reason
+column-fixture = Fixture
+column-outcome = Outcome
+column-why = Why
+column-what = What
+column-facts = Facts
+order-open = open
+order-done-keys = done: agent { $agent }, cloud { $cloud }
+order-done = done
+order-withdrawn = withdrawn
+order-kind-move = to region { $region }
+order-kind-keys = new keys
+order-kind-start = new start
+story-orders = Orders of QA ({ $count })
+story-no-orders = None was ever given
+story-attempts = Attempts ({ $count })
+story-history = History ({ $count })
+story-proof = { $refused ->
+    [one] agent key { $agent }, cloud key { $cloud }; 1 old key refused
+   *[other] agent key { $agent }, cloud key { $cloud }; { $refused } old keys refused
+}
+story-title = What happened to it
+story-copy = Copy all
+story-copy-name = Copy all of the unit's history
+story-copy-hint = As text for a report, times in UTC
+story-copied = Copied the history of { $serial }
+story-row-copied = Copied the row
+report-unit = Unit { $serial }
+report-id = Hardware id { $id }
+report-batch = Batch { $batch }
+report-state = State { $state }
+report-keys = Agent key { $agent }, cloud key { $cloud }, region { $region }
+
+## What the line and the records tell
+
+event-arrived = arrived
+event-flash-begin = flash begin
+event-flash-end = flash end
+event-passed = passed
+event-agent-key-issued = agent key issued
+event-agent-key-active = agent key active
+event-agent-key-in-use = agent key in use
+event-agent-key-voided = agent key voided
+event-cloud-key-reserved = cloud key reserved
+event-cloud-key-issued = cloud key issued
+event-cloud-key-active = cloud key active
+event-cloud-left = cloud left
+event-keys-forgotten = keys forgotten
+event-keys-revoked = keys revoked
+event-move-ordered = move ordered
+event-quarantined = quarantined
+event-released = released
+event-scrapped = scrapped
+event-reprovision-ordered = reprovision ordered
+event-reprovision-withdrawn = reprovision withdrawn
+event-reprovisioned = reprovisioned
+event-interrupted = interrupted
+event-attempt-ended = attempt ended
+event-alarm = alarm
+fact-serial = serial
+fact-image = image
+fact-generation = generation
+fact-agent-key = agent key
+fact-cloud-key = cloud key
+fact-order = order
+fact-reason = reason
+fact-operator = operator
+fact-state = state
+fact-cloud = cloud
+fact-region = region
+fact-voided = voided
+fact-kind = kind
+fact-outcome = outcome
+fact-supersedes = supersedes
+label-opening-the-serial-port = opening the serial port
+label-connecting-to-the-chip = connecting to the chip
+label-comparing-the-flash = comparing the flash
+label-locked-take-its-power-away-and-give-it-back = locked: take its power away and give it back
+label-asking-the-unit-to-renew-its-key = asking the unit to renew its key
+label-its-cloud-tells-it-to-renew-its-key = its cloud tells it to renew its key
+label-restarting = restarting
+label-asking-for-the-proof = asking for the proof
+label-checking-the-proof = checking the proof
+label-waiting-for-its-login-at-the-cloud = waiting for its login at the cloud
+label-trying-its-old-keys = trying its old keys
+label-reading-the-option-bytes = reading the option bytes
+label-setting-the-option-bytes = setting the option bytes
+label-trying-to-read-its-flash = trying to read its flash
+label-erasing = erasing { $place }
+label-writing = writing { $place }
+label-reading-back = reading back { $place }
+label-agent-key-issued = agent key { $generation } issued
+label-agent-key-active = agent key { $generation } active
+label-cloud-key-issued = cloud key { $generation } issued
+label-cloud-key-active = cloud key { $generation } active
+place-boot = boot
+place-key-area-a = key area A
+place-product-key = product key
+place-app = app
+place-boot-journal = boot journal
+place-trust-store = trust store
+place-flash = flash
+told-setting-aside = Setting it aside: { $serial }…
+told-letting-back = Letting it back: { $serial }…
+told-scrapping = Scrapping it: { $serial }…
+told-taking-back = Taking the order back: { $serial }…
+told-ordering = Ordering for { $serial }…
+told-set-aside = { $serial } is set aside; its cloud lets it in no more
+told-let-back = { $serial } is out of quarantine; its cloud lets it in again
+told-scrapped = { $serial } is taken out for ever; its keys are dead
+told-taken-back = { $serial } has no open order; what the order did stays done
+told-order-stands = The order stands; { $serial } is in work in fixture { $fixture }
+told-passed = { $serial } passed with agent key { $agent } and cloud key { $cloud }; { $old } opens nothing any more
+value-new-keys = new-keys
+value-new-start = new-start
+value-move-region = move-region
+alarm-another-identity = shows another identity key than its own: somebody may imitate it
+alarm-enrolled-again = has its keys and asks for first ones again: its product key may have leaked
+alarm-cloud-key-unknown = claims a cloud key that it was never given
+alarm-invalid-product-key = asks under a product key that was made invalid
+alarm-activation-rate = enrols more units an hour than expected: its product key may have leaked
+alarm-activations-over-plan = was asked for more units than were ordered: its product key may have leaked
+alarm-unit = Unit { $unit } { $what }
+alarm-unit-serial = Unit { $serial } ({ $unit }) { $what }
+alarm-order = Product order { $name } { $what }
+
+## Settings
+
+header-settings = Settings
+header-settings-hint = Language, colours, fixtures (Ctrl+,)
+help-settings = settings
+settings-window = Window
+settings-language = Language
+settings-language-system = As the system
+settings-theme = Colours
+settings-theme-system = As the desktop
+settings-theme-light = Light
+settings-theme-dark = Dark
+settings-theme-contrast = High contrast
+settings-text-size = Text size
+settings-text-size-hint = Ctrl+= and Ctrl+- change it until the window closes
+settings-station = Station
+settings-name = Station name
+settings-name-hint = Stands in every record
+settings-image = Common image
+settings-image-hint = common-image.json or its folder, relative to station.toml
+settings-gray = Sample after
+settings-gray-hint = passes the batch waits for the check of a sample; 0 never does
+settings-timeout = Exchange time
+settings-timeout-hint = seconds an exchange may stand still
+settings-fixtures = Fixtures
+settings-no-fixtures = None is named: probes and serial ports are paired at the start if they can be told apart
+settings-fixture-name = Fixture { $number }: name
+settings-fixture-probe = Fixture { $number }: probe
+settings-fixture-port = Fixture { $number }: serial port
+settings-fixture-remove = Remove fixture { $number }
+settings-fixture-add = Add a fixture
+settings-fixture-hint = “keywright doctor” lists the probes and ports that are plugged in
+settings-clouds = Clouds
+settings-cloud = { $name }: { $url }, { $kind }
+settings-cloud-local = a broker in this station
+settings-cloud-mosquitto = a Mosquitto broker
+settings-clouds-hint = Clouds are written in station.toml by hand, as [cloud.NAME]
+settings-file = File
+settings-copy-path = Copy the path
+settings-file-hint = Open station.toml in any editor: it is what counts, comments stay, and what is changed there is read again here
+settings-save = Save
+settings-discard = Discard changes
+settings-reload = Read the file again
+settings-close = Close
+settings-keys = Ctrl+S saves, Esc closes
+settings-saved = Saved in station.toml
+settings-saved-restart = Language, colours and text size hold now, the rest from the next start on
+settings-reread = station.toml was changed outside and read again
+settings-outside = station.toml was changed outside
+settings-outside-text = Your changes are not saved; read the file again and make them anew
+settings-unsaved = There are changes that are not saved
+settings-unsaved-text = Save them or discard them; Esc goes on
+settings-refused = The settings are shown only
+settings-fault-name = 1 to 64 characters
+settings-fault-number = A whole number, 0 or more
+settings-fault-seconds = 5 to 3600 seconds
+settings-fault-probe = VID:PID:SERIAL, such as 0483:374b:066DFF3
+settings-fault-port = A serial port, such as /dev/ttyACM0 or COM3
+settings-fault-twice = Another fixture has it already
+foot-keys-settings = Tab moves on · Ctrl+S saves · Esc closes
+
+## Exports
+
+exports-step-units = Units
+exports-step-format = Format
+exports-step-protection = Protection
+exports-step-preview = Preview
+exports-step-file = File
+exports-step-receipt = Receipt
+exports-no-format = Choose a format
+exports-no-recipient = Paste the vendor's age1… line
+exports-no-key = Choose the vendor's public key file
+exports-short = The password has fewer than 12 characters
+exports-differ = The two passwords differ
+exports-no-reason = Say why keys leave in clear
+exports-no-to = Say who receives it
+exports-reading = The records are being read
+exports-no-unit = No unit is like that; go back and choose others
+exports-no-operator = Say first who works here: Operator, in the header
+exports-no-folder = Choose a folder
+exports-no-second = Two people hand out keys: say who stands by
+exports-same-person = The second person is somebody else than the operator
+exports-pick-key = The vendor's OpenPGP public key
+exports-pick-folder = Folder for the exported files
+exports-title-csv = Canonical list, CSV
+exports-title-jsonl = Canonical list, JSON Lines
+exports-title-aws = AWS IoT bulk registration
+exports-title-hub = Azure IoT Hub devices
+exports-title-dps = Azure DPS enrollments
+exports-title-thingsboard = ThingsBoard bulk provisioning
+exports-title-dynsec = Mosquitto dynamic security
+exports-title-emqx = EMQX users, CSV
+exports-title-emqx-json = EMQX users, JSON
+exports-title-pskc = PSKC key container
+exports-title-jws = Signed manifest, JWS
+exports-holds-canonical = Every unit, failures included; with protection also a list with both keys of every passed unit
+exports-holds-aws = Things and their attributes; no keys
+exports-holds-azure = Derived symmetric keys
+exports-holds-login = What the units log in with
+exports-holds-hashes = Salted hashes of 256-bit passwords
+exports-holds-both = Both keys of every unit
+exports-holds-jws = One signed entry per unit; no keys
+exports-new = New export
+exports-log = Export log
+exports-another = Another export
+exports-back = Back
+exports-now = Export now
+exports-next = Next
+exports-cancel = Cancel the export
+exports-nothing = There is nothing to hand out yet
+exports-nothing-how = Make a batch and units first; then come back here.
+exports-which = Which units?
+exports-which-how = A batch, or all units that meet the conditions below.
+exports-batch = Batch
+exports-any-batch = Any batch
+exports-state = State
+exports-any-state = Any state
+exports-state-passed = Passed
+exports-state-quarantine = In quarantine
+exports-state-scrapped = Scrapped
+exports-last = Last attempt
+exports-any-result = Any result
+exports-failed = Failed
+exports-not-failed = Did not fail
+exports-region = Region
+exports-any = any
+exports-since = Last attempt since
+exports-until = Last attempt before
+exports-which-form = In which form?
+exports-no-secret = Nothing to protect
+exports-no-secret-how = Nobody can log in as a unit with this file. It is signed.
+exports-to = Who receives it
+exports-to-hint = for the log
+exports-how = Protected how?
+exports-how-why = Whoever can open this file can log in as its units.
+exports-age = Sealed for age recipients
+exports-openpgp = Sealed for an OpenPGP key
+exports-by-password = Keys encrypted under a password
+exports-without = Only the list without keys
+exports-plain = In clear, for a reason
+exports-age-field = age recipients, one per line
+exports-choose-keys = Choose public key files…
+exports-password = Password, at least 12 characters
+exports-password-again = The same again
+exports-password-how = Tell it by another way than the file
+exports-plain-warning = Keys in clear are on disk until somebody wipes it
+exports-plain-why = Why; it stands in the log and in the receipt
+exports-no-serial = An attempt without a unit
+exports-where = Where to?
+exports-where-how = The file, its signature and its receipt get names of their own; nothing is replaced.
+exports-folder = Folder
+exports-choose-folder = Choose the folder…
+exports-second-demanded = Second person, demanded here
+exports-second = Second person, if one stands by
+exports-progress-name = Progress of the export
+exports-done = Handed out
+exports-done-how = Every file has a signature and a signed receipt beside it.
+exports-with-keys = with keys
+exports-without-keys = without keys
+exports-copy = Copy
+exports-log-empty = Nothing was handed out yet
+exports-log-empty-how = Every file that leaves this station stands here, for ever.
+exports-log-head = Who received which units' keys
+exports-log-how = Newest first. Nothing here can be changed; a revocation is added.
+exports-revoke-hint = stands in the log
+exports-revoke-go = Revoke it for ever
+exports-revoke-no = Do not revoke
+exports-nobody = nobody named
+exports-leave-out = Leave out { $name }
+exports-sealed-for = Sealed for { $name }
+exports-fingerprint = Fingerprint { $fingerprint }
+exports-preview-rows = { $rows } rows, { $passed } units that passed. The first ones, secrets hidden:
+exports-rows-of = { $done } of { $total } rows
+exports-handed-out = Export { $number }, { $kind }, { $rows } rows
+exports-copy-what = Copy: { $name }
+exports-exposed-none = Nobody who has export { $number } knows a live key
+exports-exposed = Who has export { $number } knows live keys of { $units } units; give them new ones: { $serials }
+exports-revoke-why = Why is export { $number } revoked?
+exports-record = Export { $number }: { $form }, { $rows } rows, keys of { $units } units
+exports-revoked = Revoked by { $by }: { $reason }
+exports-who = Who is exposed by { $number }
+exports-revoke = Revoke { $number }…
+exports-again = Export { $number } again

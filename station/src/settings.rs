@@ -1,0 +1,499 @@
+//! station.toml as the window edits it: the file stays the source of truth, its comments and its order stay as they are.
+//!
+//! Invariants:
+//! - What is written was checked as a whole by [`Config::parse`] first, so the window never leaves a file that does not open.
+//! - A file that somebody else changed meanwhile is not overwritten.
+//! - Only what was changed in the window is touched.
+
+use crate::config::{self, Config, Theme};
+use crate::failure::{Failure, FailureCode};
+use crate::i18n::LanguageChoice;
+use std::path::{Path, PathBuf};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value, value};
+
+/// A fixture as it is being edited.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FixtureDraft {
+    /// Its place in the file; `None`: it is new.
+    pub was: Option<usize>,
+    /// Name.
+    pub name: String,
+    /// Probe selector.
+    pub probe: String,
+    /// Serial port.
+    pub serial: String,
+}
+
+/// What the window may change, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Station name.
+    pub name: String,
+    /// The common image as the file names it; empty = none.
+    pub image: String,
+    /// Passes until a sample is checked.
+    pub gray_release: String,
+    /// Seconds an exchange may stand still.
+    pub exchange_timeout: String,
+    /// Fixtures; none = pair probes and ports at start.
+    pub fixtures: Vec<FixtureDraft>,
+    /// Language of the window.
+    pub language: LanguageChoice,
+    /// Colours of the window.
+    pub theme: Theme,
+    /// Text size of the window in percent.
+    pub text_size: u32,
+}
+
+/// A field of the draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Station name.
+    Name,
+    /// Passes until a sample.
+    GrayRelease,
+    /// Exchange time.
+    ExchangeTimeout,
+    /// Name of a fixture (index).
+    FixtureName(usize),
+    /// Probe of a fixture.
+    Probe(usize),
+    /// Serial port of a fixture.
+    Serial(usize),
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Not 1 to 64 printable characters.
+    Name,
+    /// Not a whole number.
+    Number,
+    /// Not 5 to 3600 seconds.
+    Seconds,
+    /// Not `VID:PID:SERIAL`.
+    Probe,
+    /// Empty.
+    Port,
+    /// Another fixture has it.
+    Twice,
+}
+
+impl Draft {
+    fn of(config: &Config, document: &DocumentMut) -> Self {
+        let fixture = |(i, f): (usize, &config::Fixture)| FixtureDraft {
+            was: Some(i),
+            name: f.name.clone(),
+            probe: f.probe.clone(),
+            serial: f.serial.clone(),
+        };
+        // As the file names it: made absolute it would no longer move with its folder.
+        let image = document.get("station").and_then(|s| s.get("image")).and_then(Item::as_str);
+        Self {
+            name: config.name.clone(),
+            image: image.unwrap_or_default().to_owned(),
+            gray_release: config.gray_release.to_string(),
+            exchange_timeout: config.exchange_timeout.as_secs().to_string(),
+            fixtures: config.fixtures.iter().enumerate().map(fixture).collect(),
+            language: config.language,
+            theme: config.theme,
+            text_size: config.text_size,
+        }
+    }
+
+    /// Every fault of a field.
+    pub fn faults(&self) -> Vec<(Field, Fault)> {
+        let mut all = Vec::new();
+        if !config::fits_name(&self.name) {
+            all.push((Field::Name, Fault::Name));
+        }
+        if self.gray_release.trim().parse::<u32>().is_err() {
+            all.push((Field::GrayRelease, Fault::Number));
+        }
+        match self.exchange_timeout.trim().parse::<u64>() {
+            Ok(seconds) if config::EXCHANGE_SECONDS.contains(&seconds) => {}
+            _ => all.push((Field::ExchangeTimeout, Fault::Seconds)),
+        }
+        for (i, f) in self.fixtures.iter().enumerate() {
+            let before = &self.fixtures[..i];
+            let (name, probe, serial) = (f.name.trim(), f.probe.trim(), f.serial.trim());
+            if !config::fits_name(name) {
+                all.push((Field::FixtureName(i), Fault::Name));
+            } else if before.iter().any(|b| b.name.trim() == name) {
+                all.push((Field::FixtureName(i), Fault::Twice));
+            }
+            if config::check_selector(probe).is_err() {
+                all.push((Field::Probe(i), Fault::Probe));
+            } else if before.iter().any(|b| b.probe.trim().eq_ignore_ascii_case(probe)) {
+                all.push((Field::Probe(i), Fault::Twice));
+            }
+            if serial.is_empty() {
+                all.push((Field::Serial(i), Fault::Port));
+            } else if before.iter().any(|b| b.serial.trim() == serial) {
+                all.push((Field::Serial(i), Fault::Twice));
+            }
+        }
+        all
+    }
+}
+
+/// The file as it was read.
+#[derive(Clone, Debug)]
+pub struct Read {
+    text: String,
+    /// What it says.
+    pub draft: Draft,
+    /// The same, checked; clouds are shown and not edited here.
+    pub config: Config,
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub enum NotWritten {
+    /// Somebody else changed the file after it was read.
+    ChangedOutside,
+    /// It can't be read or written, or what was to be written can't be used.
+    Failed(Failure),
+}
+
+impl From<Failure> for NotWritten {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// station.toml of a station.
+#[derive(Clone, Debug)]
+pub struct StationFile {
+    path: PathBuf,
+}
+
+impl StationFile {
+    /// The file at this path; it need not exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn invalid(&self, what: impl std::fmt::Display) -> Failure {
+        Failure::new(FailureCode::ConfigInvalid, format!("{}: {what}", self.path.display()))
+    }
+
+    fn text(&self) -> Result<String, Failure> {
+        match std::fs::read_to_string(&self.path) {
+            Ok(text) => Ok(text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(e) => Err(self.invalid(e)),
+        }
+    }
+
+    /// Reads it; a file that is not there says nothing.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` with line and column.
+    pub fn read(&self) -> Result<Read, Failure> {
+        let text = self.text()?;
+        let config = Config::parse(&text, &self.path)?;
+        let document: DocumentMut = text.parse().map_err(|e| self.invalid(e))?;
+        Ok(Read { draft: Draft::of(&config, &document), config, text })
+    }
+
+    /// Whether it is no longer what was read.
+    pub fn changed(&self, read: &Read) -> bool {
+        self.text().is_ok_and(|text| text != read.text)
+    }
+
+    /// Writes what `draft` changes of what was read; returns the file as it is then.
+    ///
+    /// # Errors
+    /// See [`NotWritten`]; the file is as it was.
+    pub fn write(&self, read: &Read, draft: &Draft) -> Result<Read, NotWritten> {
+        if self.changed(read) {
+            return Err(NotWritten::ChangedOutside);
+        }
+        let mut document: DocumentMut = read.text.parse().map_err(|e| self.invalid(e))?;
+        edit(&mut document, &read.draft, draft);
+        let text = document.to_string();
+        Config::parse(&text, &self.path)?;
+        self.replace(&text).map_err(|e| self.invalid(e))?;
+        Ok(self.read()?)
+    }
+
+    /// As a whole or not at all; rights stay as they were, and a link stays one.
+    fn replace(&self, text: &str) -> std::io::Result<()> {
+        use std::io::Write as _;
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
+        fresh.write_all(text.as_bytes())?;
+        if let Ok(old) = std::fs::metadata(&path) {
+            fresh.as_file().set_permissions(old.permissions())?;
+        }
+        fresh.as_file().sync_all()?;
+        fresh.persist(&path).map_err(|e| e.error)?;
+        Ok(())
+    }
+}
+
+/// Sets a key and leaves what stands around its value, a comment for one, as it is.
+fn set(table: &mut Table, key: &str, new: impl Into<Value>) {
+    let mut new = new.into();
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            *new.decor_mut() = old.decor().clone();
+            *old = new;
+        }
+        None => {
+            table.insert(key, value(new));
+        }
+    }
+}
+
+fn section<'a>(document: &'a mut DocumentMut, name: &str) -> Option<&'a mut Table> {
+    document.entry(name).or_insert_with(|| Item::Table(Table::new())).as_table_mut()
+}
+
+fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
+    let trimmed = |text: &str| text.trim().to_owned();
+    if (&old.name, &old.image, &old.gray_release, &old.exchange_timeout)
+        != (&new.name, &new.image, &new.gray_release, &new.exchange_timeout)
+        && let Some(station) = section(document, "station")
+    {
+        if old.name != new.name {
+            set(station, "name", trimmed(&new.name));
+        }
+        if old.image != new.image {
+            if new.image.trim().is_empty() {
+                station.remove("image");
+            } else {
+                set(station, "image", trimmed(&new.image));
+            }
+        }
+        for (key, old, new) in [
+            ("gray_release", &old.gray_release, &new.gray_release),
+            ("exchange_timeout_seconds", &old.exchange_timeout, &new.exchange_timeout),
+        ] {
+            if old != new
+                && let Ok(number) = new.trim().parse::<i64>()
+            {
+                set(station, key, number);
+            }
+        }
+    }
+    if (old.language, old.theme, old.text_size) != (new.language, new.theme, new.text_size)
+        && let Some(window) = section(document, "window")
+    {
+        if old.language != new.language {
+            set(window, "language", new.language.as_str());
+        }
+        if old.theme != new.theme {
+            set(window, "theme", new.theme.as_str());
+        }
+        if old.text_size != new.text_size {
+            set(window, "text_size", i64::from(new.text_size));
+        }
+    }
+    if old.fixtures != new.fixtures {
+        fixtures(document, &old.fixtures, &new.fixtures);
+    }
+}
+
+fn fixtures(document: &mut DocumentMut, old: &[FixtureDraft], new: &[FixtureDraft]) {
+    // However it was written: tables, or a list of inline tables.
+    let tables = document.remove("fixture").and_then(|item| item.into_array_of_tables().ok());
+    let tables = tables.unwrap_or_default();
+    let mut all = ArrayOfTables::new();
+    for fixture in new {
+        let mut table = fixture.was.and_then(|i| tables.get(i)).cloned().unwrap_or_default();
+        let was = fixture.was.and_then(|i| old.get(i));
+        for (key, text, before) in [
+            ("name", &fixture.name, was.map(|w| &w.name)),
+            ("probe", &fixture.probe, was.map(|w| &w.probe)),
+            ("serial", &fixture.serial, was.map(|w| &w.serial)),
+        ] {
+            if before != Some(text) {
+                set(&mut table, key, text.trim());
+            }
+        }
+        all.push(table);
+    }
+    if !all.is_empty() {
+        document.insert("fixture", Item::ArrayOfTables(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TEXT_SIZES;
+
+    const EXAMPLE: &str = include_str!("../../assets/station.example.toml");
+
+    fn file(text: &str) -> (tempfile::TempDir, StationFile) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("station.toml");
+        std::fs::write(&path, text).expect("written");
+        (folder, StationFile::new(path))
+    }
+
+    fn text(file: &StationFile) -> String {
+        std::fs::read_to_string(file.path()).expect("read")
+    }
+
+    #[test]
+    fn nothing_changed_is_nothing_written() {
+        let (_folder, file) = file(EXAMPLE);
+        let read = file.read().expect("the example");
+        file.write(&read, &read.draft).expect("written");
+        assert_eq!(text(&file), EXAMPLE);
+    }
+
+    #[test]
+    fn a_change_touches_its_own_value_and_keeps_comments_and_order() {
+        let (_folder, file) = file(EXAMPLE);
+        let read = file.read().expect("the example");
+        let mut draft = read.draft.clone();
+        draft.name = "line-2".into();
+        draft.gray_release = "50".into();
+        draft.fixtures[1].name = "far right".into();
+        let after = file.write(&read, &draft).expect("written");
+        assert_eq!((after.config.name.as_str(), after.config.gray_release), ("line-2", 50));
+        assert_eq!(after.config.fixtures[1].name, "far right");
+        let expected = EXAMPLE
+            .replace("name = \"line-1\"", "name = \"line-2\"")
+            .replace("gray_release = 100", "gray_release = 50")
+            .replace("name = \"right\"", "name = \"far right\"");
+        assert_eq!(text(&file), expected);
+        assert_eq!(after.draft, draft);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_made_with_what_was_changed_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = StationFile::new(folder.path().join("station.toml"));
+        let read = file.read().expect("the defaults");
+        let mut draft = read.draft.clone();
+        draft.language = LanguageChoice::Chinese;
+        draft.theme = Theme::Contrast;
+        draft.text_size = 150;
+        draft.fixtures.push(FixtureDraft {
+            was: None,
+            name: "left".into(),
+            probe: "0483:374b:066D".into(),
+            serial: "/dev/ttyACM0".into(),
+        });
+        let after = file.write(&read, &draft).expect("written");
+        assert_eq!(
+            (after.config.language, after.config.theme, after.config.text_size),
+            (LanguageChoice::Chinese, Theme::Contrast, 150)
+        );
+        assert_eq!(after.config.fixtures.len(), 1);
+        assert!(!text(&file).contains("[station]"), "{}", text(&file));
+    }
+
+    #[test]
+    fn fixtures_come_and_go_and_the_others_keep_their_comments() {
+        let (_folder, file) = file(EXAMPLE);
+        let read = file.read().expect("the example");
+        let mut draft = read.draft.clone();
+        draft.fixtures.remove(1);
+        draft.fixtures.push(FixtureDraft {
+            was: None,
+            name: "third".into(),
+            probe: "1fc9:0143:ABC".into(),
+            serial: "COM7".into(),
+        });
+        let after = file.write(&read, &draft).expect("written");
+        let names: Vec<_> = after.config.fixtures.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(names, ["left", "third"]);
+        assert!(text(&file).contains("# On screen and in records."), "{}", text(&file));
+        let mut none = after.draft.clone();
+        none.fixtures.clear();
+        assert!(file.write(&after, &none).expect("written").config.fixtures.is_empty());
+    }
+
+    #[test]
+    fn a_list_of_inline_tables_is_edited_too() {
+        let (_folder, file) =
+            file("fixture = [{ name = \"a\", probe = \"0483:374b:1\", serial = \"COM1\" }]\n");
+        let read = file.read().expect("read");
+        let mut draft = read.draft.clone();
+        draft.fixtures[0].serial = "COM2".into();
+        assert_eq!(file.write(&read, &draft).expect("written").config.fixtures[0].serial, "COM2");
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_meanwhile_is_kept() {
+        let (_folder, file) = file(EXAMPLE);
+        let read = file.read().expect("the example");
+        std::fs::write(file.path(), "[station]\nname = \"other\"\n").expect("written");
+        assert!(file.changed(&read));
+        let mut draft = read.draft.clone();
+        draft.name = "mine".into();
+        assert!(matches!(file.write(&read, &draft), Err(NotWritten::ChangedOutside)));
+        assert!(text(&file).contains("other"));
+    }
+
+    #[test]
+    fn every_fault_is_found_at_its_field() {
+        let (_folder, file) = file(EXAMPLE);
+        let mut draft = file.read().expect("the example").draft;
+        assert_eq!(draft.faults(), []);
+        draft.name = " ".into();
+        draft.gray_release = "many".into();
+        draft.exchange_timeout = "4".into();
+        draft.fixtures[1].name = "left".into();
+        draft.fixtures[1].probe = "what".into();
+        draft.fixtures[1].serial = draft.fixtures[0].serial.clone();
+        draft.fixtures.push(FixtureDraft { name: "x".into(), ..FixtureDraft::default() });
+        assert_eq!(
+            draft.faults(),
+            [
+                (Field::Name, Fault::Name),
+                (Field::GrayRelease, Fault::Number),
+                (Field::ExchangeTimeout, Fault::Seconds),
+                (Field::FixtureName(1), Fault::Twice),
+                (Field::Probe(1), Fault::Probe),
+                (Field::Serial(1), Fault::Twice),
+                (Field::Probe(2), Fault::Probe),
+                (Field::Serial(2), Fault::Port),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_used_is_never_written() {
+        let (_folder, file) = file(EXAMPLE);
+        let read = file.read().expect("the example");
+        let mut draft = read.draft.clone();
+        draft.fixtures[0].probe = "nonsense".into();
+        assert!(matches!(file.write(&read, &draft), Err(NotWritten::Failed(_))));
+        let mut draft = read.draft.clone();
+        draft.text_size = TEXT_SIZES.end() + 1;
+        assert!(matches!(file.write(&read, &draft), Err(NotWritten::Failed(_))));
+        assert_eq!(text(&file), EXAMPLE);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn rights_and_links_stay() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (folder, file) = file(EXAMPLE);
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o640)).expect("rights");
+        let link = folder.path().join("link.toml");
+        std::os::unix::fs::symlink(file.path(), &link).expect("a link");
+        let linked = StationFile::new(&link);
+        let read = linked.read().expect("read");
+        let mut draft = read.draft.clone();
+        draft.name = "by link".into();
+        linked.write(&read, &draft).expect("written");
+        assert!(std::fs::symlink_metadata(&link).expect("there").is_symlink());
+        let mode = std::fs::metadata(file.path()).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert!(text(&file).contains("by link"));
+    }
+}
