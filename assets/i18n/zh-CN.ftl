@@ -717,7 +717,7 @@ failure-704-remedy = 重新启动该设备，若再次发生则把日志发给�
 failure-801 = 操作员已取消
 failure-801-remedy = 准备好后重新启动该设备
 
-## 导出
+## Exports
 
 exports-step-units = 设备
 exports-step-format = 格式

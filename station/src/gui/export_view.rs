@@ -245,13 +245,16 @@ impl ExportsState {
     /// Opens a file dialog on a thread of its own.
     fn pick(&self, what: Pick, ctx: &egui::Context) {
         let (picked, ctx) = (self.picked.clone(), ctx.clone());
+        // The language is this thread's.
+        let title = match what {
+            Pick::Key => tr!("exports-pick-key"),
+            Pick::Folder => tr!("exports-pick-folder"),
+        };
         std::thread::spawn(move || {
-            let dialog = rfd::FileDialog::new();
+            let dialog = rfd::FileDialog::new().set_title(title);
             let chosen = match what {
-                Pick::Key => dialog.set_title(tr!("exports-pick-key")).pick_files().unwrap_or_default(),
-                Pick::Folder => {
-                    dialog.set_title(tr!("exports-pick-folder")).pick_folder().into_iter().collect()
-                }
+                Pick::Key => dialog.pick_files().unwrap_or_default(),
+                Pick::Folder => dialog.pick_folder().into_iter().collect(),
             };
             let mut slot = picked.lock().unwrap_or_else(PoisonError::into_inner);
             slot.extend(chosen.into_iter().map(|path| (what, path)));
