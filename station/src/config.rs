@@ -69,6 +69,8 @@ pub struct Config {
     pub auto_lock: Duration,
     /// The label printer, if there is one.
     pub label: Option<LabelConfig>,
+    /// Lists with keys are handed out by two people only.
+    pub second_person: bool,
     /// What the window speaks; the command line speaks English.
     pub language: LanguageChoice,
     /// Backups by the clock.
@@ -172,6 +174,7 @@ impl Default for Config {
             clouds: vec![CloudConfig::local()],
             auto_lock: Duration::from_secs(10 * 60),
             label: None,
+            second_person: false,
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
             theme: Theme::System,
@@ -193,6 +196,8 @@ struct File {
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
     people: Option<PeopleTable>,
     label: Option<Spanned<LabelTable>>,
+    #[serde(default)]
+    export: ExportTable,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +213,13 @@ struct LabelTable {
     command: Option<Spanned<Vec<String>>>,
     tcp: Option<Spanned<String>>,
     timeout_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExportTable {
+    #[serde(default)]
+    second_person: bool,
 }
 
 #[derive(Deserialize)]
@@ -298,7 +310,7 @@ impl Config {
             };
             at(span.start, &what)
         })?;
-        let mut config = Self::default();
+        let mut config = Self { second_person: file.export.second_person, ..Self::default() };
         if let Some(station) = file.station {
             if let Some(name) = station.name {
                 config.name = name_of(&name, "station").map_err(|what| at(name.span().start, &what))?;

@@ -165,11 +165,6 @@ impl Passphrase {
         Self(Zeroizing::new(text))
     }
 
-    /// Its text, to be kept as something else that is wiped.
-    pub(crate) fn into_text(self) -> Zeroizing<String> {
-        self.0
-    }
-
     /// The public one of the demo.
     pub fn demo() -> Self {
         Self::new(DEMO_PASSPHRASE.into())
@@ -178,6 +173,11 @@ impl Passphrase {
     /// Whether this is the public one of the demo, which protects nothing.
     pub fn is_public_demo(&self) -> bool {
         self.0.as_str() == DEMO_PASSPHRASE
+    }
+
+    /// Its text, to be kept as something else that is wiped: a PIN, the password of a key container.
+    pub fn into_text(self) -> Zeroizing<String> {
+        self.0
     }
 
     /// Refuses one that protects nothing; for new stations.

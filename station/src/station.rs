@@ -21,6 +21,7 @@ use crate::crash::{LastEnd, Mark};
 #[cfg(feature = "hardware")]
 use crate::desk::Desk;
 use crate::desk::Handles;
+use crate::export::clerk::{self, Clerk};
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
 #[cfg(feature = "hardware")]
@@ -427,7 +428,23 @@ impl Station {
 
     /// What exports read.
     pub fn export_source(&self) -> RecordsSource {
-        RecordsSource { records: self.records.clone(), vault: self.records.key_vault() }
+        RecordsSource { records: (*self.records).clone(), vault: self.records.key_vault() }
+    }
+
+    /// The clerk that exports for the window.
+    ///
+    /// # Errors
+    /// `StationFault` if no thread can be started.
+    pub fn start_clerk(&self) -> Result<Clerk, Failure> {
+        let (home, key) = (self.home.clone(), self.records.station_key());
+        Clerk::new(clerk::Office {
+            source: self.export_source(),
+            signer: Box::new(move || export_signer(&home, &key)),
+            station: self.config.name.clone(),
+            needs_second_person: self.config.second_person,
+            folder: self.home.join("exports"),
+            now_ms,
+        })
     }
 
     /// The age recipient to which vendors encrypt product keys; its secret half is drawn and sealed at first use.

@@ -173,6 +173,10 @@ fn help_says_what_there_is_with_examples_and_exit_codes() {
         &["po", "new"],
         &["unit", "show"],
         &["export"],
+        &["export", "log"],
+        &["export", "revoke"],
+        &["export", "exposed"],
+        &["export", "verify"],
         &["verify"],
         &["import-check"],
         &["anchors", "init"],
@@ -601,6 +605,64 @@ fn failures_and_attempts_without_a_unit_are_shown_exported_signed_and_checked() 
         Some(Outcome::Aborted),
         "the killed one was closed"
     );
+}
+
+#[test]
+fn what_was_handed_out_is_logged_verified_repeated_and_revoked() {
+    let home = Home::set_up();
+    let out = home.at("lists");
+    let out = out.to_str().unwrap();
+    for (arguments, word) in [
+        (&["--format", "dynsec"][..], "--plain"),
+        (&["--format", "dynsec", "--plain"], "required arguments"),
+        (&["--format", "dynsec", "--plain", "--reason", "test"], "--to"),
+        (&["--format", "csv", "--where", "colour=red"], "colour"),
+        (
+            &["--format", "csv", "--openpgp", "/nonexistent.asc", "--recipient", "age1x"],
+            "cannot be used with",
+        ),
+    ] {
+        let error = home
+            .demo(&[&["export", "--batch", "B-1", "--out", out][..], arguments].concat())
+            .error(2, "K608");
+        assert!(error["message"].as_str().unwrap().contains(word), "{error}");
+    }
+    home.demo(&["export"]).error(2, "K608");
+    let shown = home.demo(&["export", "--batch", "B-1", "--format", "dynsec,csv", "--preview"]).ok();
+    assert_eq!(shown.of("export-preview").len(), 2);
+    assert!(home.demo(&["export", "log"]).ok().of("export-record").is_empty());
+    let arguments =
+        ["export", "--batch", "B-1", "--format", "jws", "--to", "Acme", "--second", "Bea", "--out", out];
+    let file = home.demo(&arguments).ok().one("export");
+    let (path, number) = (file["file"].as_str().unwrap(), file["number"].to_string());
+    let receipt = run(&["--json", "export", "verify", path]).ok().one("receipt");
+    assert_eq!((&receipt["valid"], &receipt["second_person"]), (&true.into(), &"Bea".into()));
+    run(&["--json", "export", "verify", path, "--receipt", path]).error(5, "K611");
+    let pem = home.at("lists/export.pub.pem");
+    let check = ["import-check", path, "--key", pem.to_str().unwrap(), "--format", "jws"];
+    assert_eq!(home.demo(&check).ok().one("import-check")["rows"], 0);
+    let again = ["export", "--again", &number, "--out", out, "--overwrite"];
+    let second = home.demo(&again).ok().one("export");
+    assert_eq!(second["sha256"], file["sha256"], "the same units give the same file");
+    let log = home.demo(&["export", "log", "--batch", "B-1"]).ok().of("export-record");
+    assert_eq!(log.len(), 2);
+    assert_eq!((&log[0]["handed_to"], &log[1]["replaces"]), (&"Acme".into(), &log[0]["number"]));
+    let revoke = ["export", "revoke", &number, "--reason", "stolen"];
+    assert_eq!(home.demo(&revoke).ok().one("export-revoked")["units"], 0);
+    home.demo(&revoke).error(2, "K608");
+    home.demo(&["export", "exposed", "99"]).error(2, "K608");
+    let log = home.demo(&["export", "log"]).ok().of("export-record");
+    assert_eq!((&log[0]["revoked"]["by"], &log[1]["revoked"]), (&"Ada".into(), &serde_json::Value::Null));
+    // Two people, where station.toml says so: only for what holds keys.
+    let toml = home.at("station.toml");
+    let text = std::fs::read_to_string(&toml).unwrap_or_default();
+    std::fs::write(&toml, format!("{text}\n[export]\nsecond_person = true\n")).unwrap();
+    let key = home.demo(&["demo-recipient"]).ok().one("recipient")["recipient"].as_str().unwrap().to_owned();
+    let alone = ["export", "--batch", "B-1", "--format", "pskc", "--recipient", &key, "--out", out];
+    let error = home.demo(&alone).error(2, "K608");
+    assert!(error["message"].as_str().unwrap().contains("--second"), "{error}");
+    home.demo(&[&alone[..], &["--second", "Bea"]].concat()).ok();
+    home.demo(&["export", "--batch", "B-1", "--format", "aws", "--out", out]).ok();
 }
 
 #[test]

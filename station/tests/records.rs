@@ -5,8 +5,8 @@ mod support;
 use keywright::failure::{Failure, FailureCode};
 use keywright::model::*;
 use keywright::records::{
-    AlarmOf, ExportRow, KeyVault, NewBatch, NewExport, NewProductOrder, OpenOptions, Reach, Records,
-    RecordsError, SCHEMA_VERSION, SqliteRecords, serial,
+    AlarmOf, ExportRow, HandedUnit, KeyVault, NewBatch, NewExport, NewProductOrder, OpenOptions, Reach,
+    Records, RecordsError, SCHEMA_VERSION, SqliteRecords, serial,
 };
 use keywright::secrets::Passphrase;
 use keywright_protocol::Suite;
@@ -788,14 +788,17 @@ fn export_rows_hold_every_unit_and_what_was_handed_out_is_known() {
     columns.sort_unstable();
     assert_eq!(names, columns, "the row's fields are the columns");
     let export = |units: Vec<UnitId>| NewExport {
-        batch: station.batch.id,
+        batch: Some(station.batch.id),
+        selection: "batch=B1".into(),
+        protection: "age".into(),
         format: "jsonl".into(),
         file: "export-B1-units-20260101.jsonl.age".into(),
         rows: 3,
         sha256: "cd".repeat(32),
         operator: "op".into(),
         recipients: vec!["age1b".into(), "age1a".into(), "age1a".into()],
-        units,
+        units: units.into_iter().map(|unit| HandedUnit { unit, agent: 1, cloud: 1 }).collect(),
+        ..NewExport::default()
     };
     let number = records.record_export(export(vec![id])).unwrap();
     assert!(

@@ -26,19 +26,12 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
             "name": format!("{}_bytes", part.name), "value": part.length, "unit": "B", "goal": format!("<= {goal}"),
         }));
     }
-    say("measuring the agent (release build)");
-    figures.extend(figures_of(cargo().args([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "keywright",
-        "--no-default-features",
-        "--example",
-        "bench_enrol",
-        "--",
-        "--json",
-    ]))?);
+    for (what, example) in [("the agent", "bench_enrol"), ("an export", "bench_export")] {
+        say(format!("measuring {what} (release build)"));
+        let run =
+            ["run", "--quiet", "--release", "--package", "keywright", "--no-default-features", "--example"];
+        figures.extend(figures_of(cargo().args(run).args([example, "--", "--json"]))?);
+    }
     say("measuring units on virtual boards (release build)");
     // Without the window: it is not measured, and these features are the ones that the benchmarks' own library has.
     let features = ["--no-default-features", "--features", "hardware"];

@@ -526,30 +526,86 @@ pub struct Campaign {
 
 /// `keywright export`
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Two lists are written, each with a detached Ed25519 signature (.sig) and the public key (export.pub.pem):
-  export-<batch>-units-<YYYYMMDD>.csv       every unit, failures included, no keys
-  export-<batch>-keys-<YYYYMMDD>.csv.age    the same and the keys of passed units, encrypted to the recipients
-No key is ever on disk in clear. Without a recipient only the first is written.
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+csv and jsonl are two lists: every unit without keys, and the same with the keys of passed units for the recipients. The other
+formats are one file of the passed units. Every file gets a signature (.sig) and a signed receipt (.receipt.json), and stands in
+the export log. Files that hold keys are sealed; without a recipient they are refused unless --plain says why.
+
+  --format      what it is for                              holds keys
+  csv, jsonl    the canonical rows                          the list with keys
+  aws           AWS IoT bulk registration, with a template  no
+  azure-hub     Azure IoT Hub devices.txt                   yes
+  azure-dps     Azure DPS bulk enrollments, ten a line      yes
+  thingsboard   ThingsBoard bulk provisioning               yes
+  dynsec        Mosquitto dynamic security commands         yes
+  emqx[-json]   EMQX users                                  hashes only
+  pskc          RFC 6030 key container                      yes
+  jws           signed manifest, JWS array                  no
 
 Examples:
   keywright export --batch B-0001 --recipient age1… --out lists/
-  keywright export --batch B-0001 --format csv,jsonl --recipients-file vendor.txt
-  openssl pkeyutl -verify -pubin -inkey export.pub.pem -rawin -in FILE -sigfile FILE.sig")]
+  keywright export --batch B-0001 --format dynsec,jws --openpgp vendor.asc --to \"Acme Cloud\" --second Bea
+  keywright export --where state=passed --where region=7 --where since=2026-01-01 --format azure-dps --recipient age1…
+  keywright export --batch B-0001 --format pskc --password-fd 3 --to \"Acme\" 3< password
+  keywright export log --unit B-0001-00042-K
+  keywright export revoke 17 --reason \"the vendor's PC was stolen\"
+  openssl pkeyutl -verify -pubin -inkey export.pub.pem -rawin -in FILE -sigfile FILE.sig"
+)]
 pub struct Export {
+    /// About what was handed out already
+    #[command(subcommand)]
+    pub command: Option<ExportCommand>,
+    /// Which units, in what
+    #[command(flatten)]
+    pub new: NewExport,
+}
+
+/// What is to be handed out.
+#[derive(Debug, Args)]
+pub struct NewExport {
     /// The batch; open or closed
-    #[arg(long, value_name = "B")]
-    pub batch: String,
-    /// csv, jsonl or both
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "csv")]
+    #[arg(long, value_name = "B", required_unless_present_any = ["where_", "again"])]
+    pub batch: Option<String>,
+    /// Only units with this: state=…, region=…, since=TIME, until=TIME, failed=yes|no; may be given several times
+    #[arg(long = "where", id = "where_", value_name = "KEY=VALUE")]
+    pub conditions: Vec<String>,
+    /// One or several, separated by commas [default: csv]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub format: Vec<Format>,
     /// age recipient (age1…); may be given several times
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", conflicts_with_all = ["openpgp", "password_fd", "plain"])]
     pub recipient: Vec<String>,
-    /// File with one recipient per line
-    #[arg(long, value_name = "FILE")]
+    /// File with one age recipient per line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["openpgp", "password_fd", "plain"])]
     pub recipients_file: Vec<PathBuf>,
-    /// A folder, or a file name for the list (its protected half gets .age behind it) [default: exports in the home]
+    /// File with the recipient's OpenPGP public key; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_fd", "plain"])]
+    pub openpgp: Vec<PathBuf>,
+    /// PSKC only: read the password from this open file descriptor, up to the first newline
+    #[arg(long, value_name = "N", conflicts_with = "plain")]
+    pub password_fd: Option<i32>,
+    /// Keys in clear. The reason is recorded
+    #[arg(long, requires = "reason")]
+    pub plain: bool,
+    /// Why keys are handed out in clear
+    #[arg(long, value_name = "TEXT", requires = "plain")]
+    pub reason: Option<String>,
+    /// Who receives it; stands in the receipt and in the log
+    #[arg(long, value_name = "NAME")]
+    pub to: Option<String>,
+    /// Who stands by; stands in the receipt and in the log
+    #[arg(long, value_name = "NAME")]
+    pub second: Option<String>,
+    /// Repeat an export of the log: the same units and format as of now; recipients are named anew
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["batch", "where_", "format"])]
+    pub again: Option<i64>,
+    /// Show the first rows with all secrets hidden; nothing is written or recorded
+    #[arg(long)]
+    pub preview: bool,
+    /// A folder, or a file name for the list (a sealed file gets .age or .gpg behind it) [default: exports in the home]
     #[arg(long, value_name = "FILE-or-DIR")]
     pub out: Option<PathBuf>,
     /// Between CSV fields: , or ;
@@ -558,6 +614,47 @@ pub struct Export {
     /// Replace files that exist
     #[arg(long)]
     pub overwrite: bool,
+}
+
+/// `keywright export …`
+#[derive(Debug, Subcommand)]
+pub enum ExportCommand {
+    /// Who received which units' keys, and when
+    Log {
+        /// Only lists of this batch
+        #[arg(long, value_name = "B")]
+        batch: Option<String>,
+        /// Only lists that hold this unit (hardware id or serial)
+        #[arg(long, value_name = "UNIT")]
+        unit: Option<String>,
+        /// Only lists for this recipient (fingerprint, or its beginning)
+        #[arg(long, value_name = "FINGERPRINT")]
+        recipient: Option<String>,
+    },
+    /// Mark an export as revoked, and list the units whose live keys its recipient knows: candidates for new keys
+    Revoke {
+        /// Its number
+        export: i64,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// List the units whose live keys the recipient of an export knows
+    Exposed {
+        /// Its number
+        export: i64,
+    },
+    /// Check a file against its receipt; needs no station
+    Verify {
+        /// The file
+        file: PathBuf,
+        /// Its receipt [default: FILE.receipt.json]
+        #[arg(long, value_name = "FILE")]
+        receipt: Option<PathBuf>,
+        /// The signer's public key [default: export.pub.pem beside the file]
+        #[arg(long, value_name = "PEM")]
+        key: Option<PathBuf>,
+    },
 }
 
 /// `keywright verify`
@@ -577,16 +674,24 @@ pub struct Verify {
 /// `keywright import-check`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads CSV (, or ;) and JSON Lines, with LF or CRLF, encrypted or not. One bad row refuses the whole list.
+Reads canonical CSV (, or ;) and JSON Lines, with LF or CRLF, encrypted or not. One bad row refuses the whole list. With
+--format, reads a file of that format on the station that made it and compares every value with the records.
 
-Example:
-  keywright import-check export-B1-keys-20260131.csv.age --key export.pub.pem --identity vendor.key")]
+Examples:
+  keywright import-check export-B1-keys-20260131.csv.age --key export.pub.pem --identity vendor.key
+  keywright import-check devices.txt --key export.pub.pem --format azure-hub")]
 pub struct ImportCheck {
     /// The list
     pub file: PathBuf,
     /// The signer's public key, PEM
     #[arg(long, value_name = "PEM")]
     pub key: PathBuf,
+    /// A vendor's format: every value is compared with the records of this station
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// PSKC: read the password from this open file descriptor, up to the first newline
+    #[arg(long, value_name = "N", requires = "format")]
+    pub password_fd: Option<i32>,
     /// age identity file that opens a protected list
     #[arg(long, value_name = "FILE")]
     pub identity: Vec<PathBuf>,

@@ -10,6 +10,7 @@
 pub mod args;
 mod backup;
 pub mod doctor;
+mod export;
 mod label;
 pub mod line;
 pub mod logging;
@@ -18,7 +19,7 @@ pub mod output;
 mod people;
 mod qa;
 
-use crate::export::{self, Destination, ExportRequest, ListKind, Recipient};
+use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
@@ -30,8 +31,7 @@ use args::{Cli, Command, Global};
 use clap::Parser;
 use output::{CliError, Done, Exit, Out};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
-use std::ops::ControlFlow;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -76,8 +76,16 @@ fn run(cli: &Cli, out: Out) -> Done {
     let global = &cli.global;
     match &cli.command {
         // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
-        Some(Command::Verify(args)) => return verify(args, out),
-        Some(Command::ImportCheck(args)) => return import_check(args, out),
+        Some(Command::Verify(args)) => return self::export::verify(args, out),
+        Some(Command::ImportCheck(args)) if args.format.is_none() => {
+            return self::export::import_check(args, out);
+        }
+        Some(Command::Export(args::Export {
+            command: Some(args::ExportCommand::Verify { file, receipt, key }),
+            ..
+        })) => {
+            return self::export::verify_receipt(file, receipt.as_deref(), key.as_deref(), out);
+        }
         Some(Command::Backup(args::Backup { check: Some(file), .. })) => return backup::check(file, out),
         _ => {}
     }
@@ -117,7 +125,7 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::DemoRecipient) => demo_recipient(&options, out),
-        Some(Command::Verify(_) | Command::ImportCheck(_)) => Ok(Exit::Pass),
+        Some(Command::Verify(_)) => Ok(Exit::Pass),
         Some(command) => people::through_gate(&options, global, command, out),
     }
 }
@@ -149,7 +157,8 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Unit(args::Unit::Release(args)) => qa::release(station, args, out),
         Command::Unit(args::Unit::Scrap(args)) => qa::scrap(station, args, out),
         Command::Alarms(args) => qa::alarms(station, args, out),
-        Command::Export(args) => export_batch(station, args, out),
+        Command::Export(args) => self::export::run(station, args, out),
+        Command::ImportCheck(args) => self::export::vendor_check(station, args, out),
         Command::Anchors(args::Anchors::Init { region }) => {
             Ok(show_anchors(&station.init_anchors(*region)?, out))
         }
@@ -208,6 +217,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         people::log_in(&mut station, global)?;
     }
     let (handles, office) = station.start_window()?;
+    let clerk = station.start_clerk()?;
     let _backups = station.keep_backups()?;
     let usual = gui::Options::default();
     let window = gui::Options {
@@ -229,7 +239,8 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         file: Some(crate::settings::StationFile::new(options.config_path())),
         settings: false,
     };
-    gui::run(handles, Some(Box::new(office)), window)
+    let clerk = office.guard_exports(Box::new(clerk));
+    gui::run(handles, Some(Box::new(office)), Some(clerk), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
@@ -363,7 +374,7 @@ fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
         "event": "po", "name": order.name, "model": order.model, "hw_revision": order.hw_revision,
         "part_number": order.part_number, "quantity": order.quantity, "region": order.region, "suite": order.suite,
         "image_sha256": order.image_sha256, "cloud_url": order.cloud_url, "lock": order.lock, "per_hour": order.per_hour,
-        "key_invalid_at": order.key_invalid_at_ms.map(export::Stamp), "label": order.label,
+        "key_invalid_at": order.key_invalid_at_ms.map(Stamp), "label": order.label,
     });
     let keys = ["name", "model", "quantity", "region", "suite", "part_number", "lock", "cloud_url"];
     (keys.iter().map(|k| cell(&object, k)).collect(), object)
@@ -486,7 +497,7 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
         .map(|a| {
             let object = json!({
                 "event": "attempt", "attempt": a.id.0, "fixture": a.fixture, "operator": a.operator, "station": a.station,
-                "started_at": export::Stamp(a.started_at_ms), "ended_at": a.ended_at_ms.map(export::Stamp),
+                "started_at": Stamp(a.started_at_ms), "ended_at": a.ended_at_ms.map(Stamp),
                 "outcome": a.outcome, "failure": a.failure, "proof": a.proof,
             });
             let code = a.failure.as_ref().map_or("-".into(), |f| f.code.to_string());
@@ -509,118 +520,13 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
         .into_iter()
         .map(|e| {
             let object = json!({
-                "event": "unit-event", "seq": e.seq, "at": export::Stamp(e.at_ms), "kind": e.kind,
+                "event": "unit-event", "seq": e.seq, "at": Stamp(e.at_ms), "kind": e.kind,
                 "attempt": e.attempt.map(|a| a.0), "detail": e.detail,
             });
             (["seq", "at", "kind", "detail"].iter().map(|k| cell(&object, k)).collect(), object)
         })
         .collect();
     out.table(&["SEQ", "AT", "WHAT", "DETAIL"], &history);
-    Ok(Exit::Pass)
-}
-
-fn export_batch(station: &Station, args: &args::Export, out: Out) -> Done {
-    let mut recipients: Vec<Recipient> =
-        args.recipient.iter().map(|r| r.parse()).collect::<Result<_, export::ExportError>>()?;
-    for file in &args.recipients_file {
-        recipients.extend(export::read_recipients(file)?);
-    }
-    let folder = station.home.join("exports");
-    let destination = args.out.as_deref().map_or(Destination::Folder(folder), Destination::from_out);
-    let protected = !recipients.is_empty();
-    let request = ExportRequest {
-        batch: args.batch.clone(),
-        formats: args.format.clone(),
-        delimiter: args.delimiter,
-        recipients,
-        destination,
-        overwrite: args.overwrite,
-        operator: station.operator.clone(),
-        now_ms: station::now_ms(),
-    };
-    let signer = station.export_signer()?;
-    let stop = interrupts();
-    let bar = !out.json && std::io::stderr().is_terminal();
-    let report = export::export(&station.export_source(), &signer, &request, &mut |p| {
-        if bar && (p.done == p.total || p.done % 256 == 0) {
-            let _ = write!(std::io::stderr(), "\r{} of {} rows", p.done, p.total);
-        }
-        if stop.asked() > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    if bar {
-        let _ = write!(std::io::stderr(), "\r\x1b[K");
-    }
-    let report = report?;
-    for file in &report.record.files {
-        let path = report.folder.join(&file.name);
-        out.say(
-            &json!({
-                "event": "export", "batch": args.batch, "export": report.record.name, "file": path, "rows": file.rows,
-                "sha256": file.sha256, "protected": file.protected, "signature": format!("{}.sig", path.display()),
-            }),
-            format_args!("{} ({} rows{})", path.display(), file.rows, if file.protected { ", encrypted" } else { "" }),
-        );
-    }
-    if !protected {
-        out.text("no recipient was given, so no list with keys was written");
-    }
-    out.say(
-        &json!({
-            "event": "summary", "export": report.record.name, "batch": args.batch, "passed": report.passed,
-            "not_passed": report.not_passed, "without_unit": report.without_unit, "public_key": report.public_key,
-            "recipients": report.record.recipients, "files": report.record.files.len(),
-        }),
-        format_args!(
-            "{} passed, {} not passed, {} attempts without a unit; public key {}",
-            report.passed,
-            report.not_passed,
-            report.without_unit,
-            report.public_key.display()
-        ),
-    );
-    Ok(Exit::Pass)
-}
-
-fn verify(args: &args::Verify, out: Out) -> Done {
-    let key = export::parse_public_pem(&args.key)?;
-    let mut beside = args.file.clone().into_os_string();
-    beside.push(".sig");
-    let signature = args.signature.clone().unwrap_or_else(|| beside.into());
-    export::verify_file(&args.file, &signature, &key)?;
-    out.say(
-        &json!({"event": "verify", "file": args.file, "signature": signature, "valid": true}),
-        format_args!("{}: the signature fits", args.file.display()),
-    );
-    Ok(Exit::Pass)
-}
-
-fn import_check(args: &args::ImportCheck, out: Out) -> Done {
-    let key = export::parse_public_pem(&args.key)?;
-    let mut identities = Vec::new();
-    for file in &args.identity {
-        identities.extend(export::read_identities(file)?);
-    }
-    let checked = export::check_list(&args.file, &key, &identities, args.signature.as_deref())?;
-    let passed = checked.rows.iter().filter(|r| r.row.has_passed()).count();
-    let with_keys = checked.rows.iter().filter(|r| r.secrets.is_some()).count();
-    out.say(
-        &json!({
-            "event": "import-check", "file": args.file, "list": checked.kind, "rows": checked.rows.len(), "passed": passed,
-            "with_keys": with_keys, "whole_file_signed": checked.whole_file_signed,
-        }),
-        format_args!(
-            "{}: {} list, {} rows, {passed} passed{}; every row is signed{}",
-            args.file.display(),
-            if checked.kind == ListKind::Keys { "keys" } else { "units" },
-            checked.rows.len(),
-            if checked.kind == ListKind::Keys { format!(", {with_keys} with keys") } else { String::new() },
-            if checked.whole_file_signed {
-                " and the file is whole"
-            } else {
-                "; no .sig beside it, so missing rows can't be noticed"
-            }
-        ),
-    );
     Ok(Exit::Pass)
 }
 
@@ -643,9 +549,8 @@ fn show_anchors(shown: &crate::anchors::Shown, out: Out) -> Exit {
         let mut object = serde_json::to_value(region).unwrap_or_default();
         object["event"] = json!("anchor");
         object["role"] = json!("region");
-        let until = region
-            .not_after
-            .map_or("without end".into(), |s| format!("until {}", export::Stamp(s as i64 * 1000)));
+        let until =
+            region.not_after.map_or("without end".into(), |s| format!("until {}", Stamp(s as i64 * 1000)));
         out.say(
             &object,
             format_args!(
@@ -653,7 +558,7 @@ fn show_anchors(shown: &crate::anchors::Shown, out: Out) -> Exit {
                 region.region,
                 region.epoch,
                 region.fingerprint,
-                export::Stamp(region.not_before as i64 * 1000),
+                Stamp(region.not_before as i64 * 1000),
                 region.agent_public_key
             ),
         );
@@ -709,7 +614,7 @@ fn demo_recipient(options: &station::Options, out: Out) -> Done {
     }
     let folder = options.home.join("exports");
     let path = folder.join("demo-identity.txt");
-    let io = |e: std::io::Error| CliError::from(export::ExportError::Io { path: path.clone(), error: e });
+    let io = |e: std::io::Error| CliError::from(ExportError::Io { path: path.clone(), error: e });
     std::fs::create_dir_all(&folder).map_err(io)?;
     let identity: age::x25519::Identity = match std::fs::read_to_string(&path) {
         Ok(text) => text

@@ -2,7 +2,7 @@
 //!
 //! Invariant: which right a command needs and what the audit log calls it stand in [`need`] and nowhere else.
 
-use super::args::{self, Command, Global};
+use super::args::{self, Command, ExportCommand, Global};
 use super::output::{CliError, Done, Exit, Out};
 use crate::desk::Act;
 use crate::export::Stamp;
@@ -114,12 +114,27 @@ fn need(command: &Command) -> Need {
             Some(alarm) => act(Right::SeeUnits, "alarm-seen", &alarm.to_string(), json!({})),
             None => Need::Look(Right::SeeUnits),
         },
-        Command::Export(args) => act(
-            Right::Export,
-            "list-exported",
-            &args.batch,
-            json!({ "recipients": args.recipient.len() + args.recipients_file.len() }),
-        ),
+        Command::Export(args) => match &args.command {
+            Some(ExportCommand::Revoke { export, reason }) => {
+                act(Right::Export, "export-revoked", &export.to_string(), json!({ "reason": reason }))
+            }
+            Some(_) => Need::Look(Right::Export),
+            None if args.new.preview => Need::Look(Right::Export),
+            None => {
+                let new = &args.new;
+                let subject = match (&new.batch, new.again) {
+                    (Some(batch), _) => batch.clone(),
+                    (None, Some(number)) => format!("export {number} again"),
+                    (None, None) => new.conditions.join(" "),
+                };
+                let recipients = new.recipient.len() + new.recipients_file.len() + new.openpgp.len();
+                let detail = json!({
+                    "recipients": recipients, "to": new.to, "second_person": new.second, "plain": new.plain, "reason": new.reason,
+                });
+                act(Right::Export, "list-exported", &subject, detail)
+            }
+        },
+        Command::ImportCheck(_) => Need::Look(Right::Export),
         Command::Anchors(Anchors::Init { region }) => {
             act(Right::Anchors, "anchors-made", &format!("region {region}"), json!({}))
         }

@@ -34,6 +34,7 @@ pub use hub::{Clouds, LOCAL_URL, address, cloud_failure};
 pub use ledger::{Ack, Act, Room, Standing};
 pub use local::{LocalConfig, LocalPlatform};
 pub use mosquitto::{Dialogue, MosquittoConfig, MosquittoPlatform, Talk, setup_message};
+pub(crate) use mosquitto::{acls, description, role_name};
 pub use mqtt::{Answer, Dialled, Endpoint, Link, Login, Message, Question, Received, Step, try_login};
 pub use ticket::{Notice, Notices, Ticket};
 

@@ -270,14 +270,14 @@ impl Response {
     }
 }
 
-fn role_name(unit: UnitId) -> String {
+pub(crate) fn role_name(unit: UnitId) -> String {
     format!("kw.{unit}")
 }
 
 /// What a unit may do, as the plugin's ACLs; also what an existing role is compared with. Receiving and unsubscribing
 /// are left to the plugin's defaults (checked at every connection): each ACL is in the file that 2.0 rewrites for
 /// every command.
-fn acls(unit: UnitId) -> Vec<Value> {
+pub(crate) fn acls(unit: UnitId) -> Vec<Value> {
     let acl =
         |kind: &str, topic: String| json!({"acltype": kind, "topic": topic, "priority": 0, "allow": true});
     vec![
@@ -287,7 +287,7 @@ fn acls(unit: UnitId) -> Vec<Value> {
     ]
 }
 
-fn description(verifier: Verifier) -> String {
+pub(crate) fn description(verifier: Verifier) -> String {
     format!("keywright/1 {}", verifier.to_hex())
 }
 

@@ -1,36 +1,56 @@
-//! Export: canonical CSV and JSON Lines, encrypted with age, signed with Ed25519.
+//! Export: what leaves the station, in which form, protected how, and for whom.
 //!
-//! An export is two lists of the same rows, one row per unit (failures included) and one per attempt that never
-//! learned which unit it held (`docs/formats/`):
+//! The canonical forms (CSV, JSON Lines) are two lists of the same rows, one row per unit (failures included) and one per
+//! attempt that never learned which unit it held (`docs/formats/`):
 //!
 //! - the **units list** has no secrets; it is signed, not encrypted;
-//! - the **protected list** adds the agent key and the cloud key of every passed unit; it exists only as an age
-//!   file for the named recipients.
+//! - the **protected list** adds the agent key and the cloud key of every passed unit.
+//!
+//! The other forms ([`formats`]) are one file of the passed units as somebody else's import reads it. Every file gets a
+//! detached signature and a signed receipt, and a row in the export log.
+//!
+//! Code map: [`select`] says which units, [`formats`] what they look like, [`protect`] seals, [`check`] reads back,
+//! [`receipt`] and [`sign`] sign, [`clerk`] does it all for the window, [`row`] and [`read`] are the canonical forms.
 //!
 //! Invariants:
 //! - Export reads records only; it never talks to a board, the agent or the cloud.
-//! - A key in clear lives in memory that is wiped, never in a file, temporary or not: what is renamed into place is
-//!   ciphertext from its first byte.
+//! - A key in clear lives in memory that is wiped, never in a file, temporary or not, unless a person said so and why: what is
+//!   renamed into place is sealed from its first byte.
 //! - Who got what is in the records before a file has its final name. A crash between the two leaves a record of an
 //!   export that nobody received, never a list that nobody recorded.
 //! - No file is replaced unless the caller says so.
 
+mod check;
+pub mod clerk;
+mod formats;
+mod preview;
+mod protect;
 mod read;
+mod receipt;
 mod row;
+mod select;
 mod sign;
 
+pub use check::check_vendor_file;
+pub use formats::{AWS_TEMPLATE, Format};
+pub use preview::{HIDDEN, Preview, PreviewField, PreviewRow, preview};
+pub use protect::{PgpRecipient, Protection, read_pgp_recipients};
 pub use read::{Checked, ListKind, ListedRow, check_list, read_identities};
+pub use receipt::{Receipt, read_receipt, receipt_path, verify_receipt};
 pub use row::{COLUMNS, Delimiter, ListRow, SCHEMA_VERSION, SECRET_COLUMNS, Stamp};
+pub use select::Selection;
 pub use sign::{ExportSigner, parse_public_pem, public_pem, verify_file};
 
 use crate::failure::{Failure, FailureCode};
 use crate::model::{UnitId, UnitState};
-use crate::records::{KeyVault, NewExport, Records, RecordsError};
+use crate::records::{
+    ExportFilter, HandedUnit, KeyVault, NewExport, Records, RecordsError, SqliteRecords, UnitKeys,
+};
+use formats::{Context, Passed, PskcCipher};
 use sha2::{Digest, Sha256};
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The keys of one passed unit. Redacted in `Debug`, wiped when dropped.
@@ -48,68 +68,132 @@ impl std::fmt::Debug for UnitSecrets {
     }
 }
 
-/// What export needs of the records.
-pub trait ExportSource {
-    /// One row per unit of the batch in the order of first arrival, then one per attempt without a unit, oldest
+/// The keys of one passed unit and their generations. Redacted in `Debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveKeys {
+    /// The keys.
+    pub secrets: UnitSecrets,
+    /// Generation of the agent key.
+    pub agent_generation: u32,
+    /// Generation of the cloud key: the part of the unit's name at a broker behind the dot.
+    pub cloud_generation: u32,
+}
+
+/// What export needs of the records. Asked from several threads.
+pub trait ExportSource: Sync {
+    /// One row per selected unit in the order of first arrival; for a whole batch then one per attempt without a unit, oldest
     /// first. `exported_in` and `record_signature` are left empty: [`export`] fills them.
-    fn export_rows(&self, batch: &str) -> Result<Vec<ListRow>, RecordsError>;
-    /// The keys of a passed unit; `None` for every other unit.
-    fn unit_secrets(&self, unit: UnitId) -> Result<Option<UnitSecrets>, RecordsError>;
-    /// Records that the lists are handed out; durable when it returns.
-    fn record_export(&self, record: &ExportRecord) -> Result<(), RecordsError>;
+    fn export_rows(&self, selection: &Selection) -> Result<Vec<ListRow>, RecordsError>;
+    /// The rows of these units, in this order; `None` for a unit that was never here.
+    fn rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ListRow>>, RecordsError>;
+    /// The keys of these passed units, in this order. Refused if one of them has other keys than its row says.
+    fn live_keys(&self, rows: &[&ListRow]) -> Result<Vec<LiveKeys>, RecordsError>;
+    /// Records that the files are handed out; durable when it returns. The exports' numbers, one per file.
+    fn record_export(&self, record: &ExportRecord) -> Result<Vec<i64>, RecordsError>;
 }
 
 /// The station's records as an [`ExportSource`]: rows from the records, keys through the vault.
 pub struct RecordsSource {
     /// The records.
-    pub records: Arc<dyn Records>,
+    pub records: SqliteRecords,
     /// The one way to unit keys in clear.
     pub vault: KeyVault,
 }
 
+impl RecordsSource {
+    fn filter(&self, selection: &Selection) -> Result<ExportFilter, RecordsError> {
+        Ok(ExportFilter {
+            batch: selection
+                .batch
+                .as_deref()
+                .map(|b| self.records.batch_by_name(b))
+                .transpose()?
+                .map(|b| b.id),
+            state: selection.state,
+            region: selection.region,
+            since_ms: selection.since.map(|t| t.0),
+            until_ms: selection.until.map(|t| t.0),
+            failed: selection.failed,
+        })
+    }
+}
+
+fn corrupt(detail: String) -> RecordsError {
+    RecordsError::Corrupt { path: "station.db".into(), detail }
+}
+
 impl ExportSource for RecordsSource {
-    fn export_rows(&self, batch: &str) -> Result<Vec<ListRow>, RecordsError> {
-        let batch = self.records.batch_by_name(batch)?;
-        let rows: Result<_, _> =
-            self.records.export_rows(batch.id)?.into_iter().map(ListRow::try_from).collect();
-        rows.map_err(|detail| RecordsError::Corrupt { path: "station.db".into(), detail })
+    fn export_rows(&self, selection: &Selection) -> Result<Vec<ListRow>, RecordsError> {
+        let rows = self.records.export_selected(&self.filter(selection)?)?;
+        rows.into_iter().map(|row| ListRow::try_from(row).map_err(corrupt)).collect()
     }
 
-    fn unit_secrets(&self, unit: UnitId) -> Result<Option<UnitSecrets>, RecordsError> {
-        if self.records.unit(unit)?.is_none_or(|u| u.state != UnitState::Passed) {
-            return Ok(None);
-        }
-        let keys = self.vault.unit_keys(unit)?;
-        match (keys.agent, keys.cloud) {
-            (Some(agent), Some(cloud)) if !agent.key.is_blank() && !cloud.key.is_blank() => {
-                Ok(Some(UnitSecrets {
+    fn rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ListRow>>, RecordsError> {
+        let rows = self.records.export_rows_of(units)?;
+        rows.into_iter().map(|row| row.map(ListRow::try_from).transpose().map_err(corrupt)).collect()
+    }
+
+    fn live_keys(&self, rows: &[&ListRow]) -> Result<Vec<LiveKeys>, RecordsError> {
+        let units: Vec<UnitId> = rows.iter().filter_map(|r| r.mcu_uid).collect();
+        let keys = self.vault.keys_of_many(&units)?;
+        let changed = |unit: UnitId| {
+            RecordsError::Refused(Box::new(Failure {
+                code: FailureCode::ExportIo,
+                sentence: format!("Unit {unit} changed while the list was being made"),
+                remedy: "Export again".into(),
+            }))
+        };
+        let mut live = Vec::with_capacity(rows.len());
+        for ((row, unit), keys) in rows.iter().zip(&units).zip(keys) {
+            let Some((UnitState::Passed, UnitKeys { agent, cloud })) = keys else {
+                return Err(changed(*unit));
+            };
+            let (Some(agent), Some(cloud)) =
+                (agent.filter(|k| !k.key.is_blank()), cloud.filter(|k| !k.key.is_blank()))
+            else {
+                // A passed unit has both keys; the records enforce it. One that has not must not look like a failed one.
+                return Err(corrupt(format!("unit {unit} passed but a key of it is missing or blank")));
+            };
+            if row.agent_key_id.as_ref() != Some(&agent.key_id)
+                || row.cloud_key_id.as_ref() != Some(&cloud.key_id)
+            {
+                return Err(changed(*unit));
+            }
+            live.push(LiveKeys {
+                agent_generation: agent.generation,
+                cloud_generation: cloud.generation,
+                secrets: UnitSecrets {
                     agent_key: Zeroizing::new(agent.key.expose().to_vec()),
                     cloud_key: Zeroizing::new(cloud.key.expose().to_vec()),
-                }))
-            }
-            // A passed unit has both keys; the records enforce it. One that has not must not look like a failed one.
-            _ => Err(RecordsError::Corrupt {
-                path: "station.db".into(),
-                detail: format!("unit {unit} passed but a key of it is missing or blank"),
-            }),
+                },
+            });
         }
+        Ok(live)
     }
 
-    fn record_export(&self, record: &ExportRecord) -> Result<(), RecordsError> {
-        let batch = self.records.batch_by_name(&record.batch)?.id;
+    fn record_export(&self, record: &ExportRecord) -> Result<Vec<i64>, RecordsError> {
+        let batch = record.selection.batch.as_deref().map(|b| self.records.batch_by_name(b)).transpose()?;
+        let none = |text: &Option<String>| text.clone().unwrap_or_default();
+        let mut numbers = Vec::with_capacity(record.files.len());
         for file in &record.files {
-            self.records.record_export(NewExport {
-                batch,
+            numbers.push(self.records.record_export(NewExport {
+                batch: batch.as_ref().map(|b| b.id),
+                selection: record.selection.to_string(),
                 format: file.format.clone(),
                 file: file.name.clone(),
                 rows: u32::try_from(file.rows).unwrap_or(u32::MAX),
                 sha256: file.sha256.clone(),
                 operator: record.operator.clone(),
+                protection: if file.protected { record.protection } else { "none" }.into(),
+                reason: if file.protected { none(&record.reason) } else { String::new() },
+                handed_to: none(&record.handed_to),
+                second_person: none(&record.second_person),
+                replaces: record.replaces,
                 recipients: if file.protected { record.recipients.clone() } else { Vec::new() },
-                units: record.units.clone(),
-            })?;
+                units: file.units.clone(),
+            })?);
         }
-        Ok(())
+        Ok(numbers)
     }
 }
 
@@ -118,56 +202,53 @@ impl ExportSource for RecordsSource {
 pub struct ExportRecord {
     /// Its name, as it stands in every row's `exported_in`.
     pub name: String,
-    /// Batch name.
-    pub batch: String,
+    /// Which units.
+    #[serde(serialize_with = "in_words")]
+    pub selection: Selection,
     /// Who asked for it.
     pub operator: String,
+    /// Who stood by.
+    pub second_person: Option<String>,
+    /// Who receives it, for people.
+    pub handed_to: Option<String>,
     /// When, Unix milliseconds.
     pub at_ms: i64,
-    /// Fingerprints of the recipients (see [`Recipient::fingerprint`]); empty = no protected list was written.
+    /// How its secrets are protected: see [`Protection::word`].
+    pub protection: &'static str,
+    /// Why in clear.
+    pub reason: Option<String>,
+    /// The export that it repeats.
+    pub replaces: Option<i64>,
+    /// Fingerprints of the recipients' keys.
     pub recipients: Vec<String>,
-    /// Every list that was written.
+    /// Every file that was written.
     pub files: Vec<ExportedFile>,
     /// Fingerprint of the key that signed.
     pub signer: String,
-    /// The units that the lists name.
-    #[serde(skip)]
-    pub units: Vec<UnitId>,
 }
 
-/// One list that was written.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+fn in_words<S: serde::Serializer>(selection: &Selection, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(selection)
+}
+
+/// One file that was written.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ExportedFile {
     /// File name without its folder.
     pub name: String,
-    /// SHA-256 over the file's bytes (for a protected list: over the ciphertext), hex.
+    /// SHA-256 over the file's bytes (for a sealed file: over the ciphertext), hex.
     pub sha256: String,
     /// Rows in it.
     pub rows: u64,
-    /// Whether it holds keys (encrypted).
+    /// Whether it holds secrets.
     pub protected: bool,
-    /// `csv`, `jsonl`; with `.age` behind it when protected.
+    /// The format's word; with `.age` or `.gpg` behind it when sealed.
     pub format: String,
-}
-
-/// The form of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(not(doc), derive(clap::ValueEnum))]
-pub enum Format {
-    /// RFC 4180, UTF-8, CRLF, header line.
-    Csv,
-    /// One JSON object per line.
-    Jsonl,
-}
-
-impl Format {
-    /// The file name's extension.
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Jsonl => "jsonl",
-        }
-    }
+    /// Units in it, and which keys of them.
+    #[serde(skip)]
+    pub units: Vec<HandedUnit>,
+    /// The export's number in the log; 0 until it is recorded.
+    pub number: i64,
 }
 
 /// A public key that a protected list is encrypted to.
@@ -256,14 +337,24 @@ impl Destination {
 /// What to export.
 #[derive(Debug)]
 pub struct ExportRequest {
-    /// Batch name; the batch may be open or closed.
-    pub batch: String,
-    /// Forms; each gives its own pair of lists.
+    /// Which units; a batch may be open or closed.
+    pub selection: Selection,
+    /// Forms; a canonical one gives its own pair of lists.
     pub formats: Vec<Format>,
-    /// Between CSV fields.
+    /// Between CSV fields, where the form lets one choose.
     pub delimiter: Delimiter,
-    /// Whom the protected list is for; empty = units list only.
-    pub recipients: Vec<Recipient>,
+    /// How secrets are protected, and for whom.
+    pub protection: Protection,
+    /// Who receives it, for people.
+    pub handed_to: Option<String>,
+    /// Who stands by.
+    pub second_person: Option<String>,
+    /// Secrets are handed out by two people only (`[export] second_person` in station.toml).
+    pub needs_second_person: bool,
+    /// The export that this one repeats.
+    pub replaces: Option<i64>,
+    /// Name of the station, for receipts.
+    pub station: String,
     /// Where to.
     pub destination: Destination,
     /// Replace files that exist.
@@ -307,7 +398,7 @@ pub enum ExportError {
     /// The records refused.
     #[error(transparent)]
     Records(#[from] RecordsError),
-    /// Not an age recipient.
+    /// Not a recipient.
     #[error("the recipient {given:?} can't be used: {why}")]
     Recipient {
         /// As given.
@@ -382,6 +473,51 @@ pub enum ExportError {
         /// What is wrong.
         why: String,
     },
+    /// The form holds secrets and nothing protects them.
+    #[error("a {format} file holds what units log in with; name a recipient, or say --plain with a reason")]
+    NeedsProtection {
+        /// The form.
+        format: Format,
+    },
+    /// A password protects the keys in a PSKC container and nothing else.
+    #[error("a password protects PSKC only; give {format} an age or OpenPGP recipient")]
+    PasswordForPskcOnly {
+        /// The form.
+        format: Format,
+    },
+    /// Something that must be said was not.
+    #[error("{0}")]
+    Unsaid(&'static str),
+    /// A vendor's file does not say what the records say.
+    #[error("{} row {row}{}: {why}; nothing of this file counts", path.display(), column.as_ref().map(|c| format!(", field {c}")).unwrap_or_default())]
+    Misfit {
+        /// The file.
+        path: PathBuf,
+        /// Row, from 1; 0 = before the first.
+        row: u64,
+        /// Field, if one is to blame.
+        column: Option<String>,
+        /// What is wrong.
+        why: String,
+    },
+    /// A receipt is not what it seems.
+    #[error("the receipt {}: {why}", path.display())]
+    BadReceipt {
+        /// The receipt.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A row can't be written in this form.
+    #[error("unit {unit} can't be written as {format}: {why}")]
+    Unwritable {
+        /// Which.
+        unit: String,
+        /// The form.
+        format: Format,
+        /// Why.
+        why: String,
+    },
     /// Cancelled; nothing was handed out.
     #[error("the export was cancelled; no file was written")]
     Cancelled,
@@ -400,13 +536,20 @@ impl ExportError {
             | Self::Recipient { .. }
             | Self::Exists { .. }
             | Self::OneFileManyFormats { .. }
+            | Self::NeedsProtection { .. }
+            | Self::PasswordForPskcOnly { .. }
+            | Self::Unsaid(_)
+            | Self::Unwritable { .. }
             | Self::Encrypt(_)
             | Self::PublicKey { .. }
             | Self::SignatureFile { .. } => Failure::new(FailureCode::InvalidInput, self),
             Self::Records(_) => Failure::new(FailureCode::RecordsFailed, self),
             Self::Io { .. } => Failure::new(FailureCode::ExportIo, self),
             Self::Decrypt { .. } => Failure::new(FailureCode::ExportUnreadable, self),
-            Self::BadSignature { .. } | Self::BadRow { .. } => Failure::new(FailureCode::ExportForged, self),
+            Self::BadSignature { .. }
+            | Self::BadRow { .. }
+            | Self::Misfit { .. }
+            | Self::BadReceipt { .. } => Failure::new(FailureCode::ExportForged, self),
             Self::Cancelled => Failure::new(FailureCode::Cancelled, self),
         }
     }
@@ -459,9 +602,10 @@ impl Pending {
     }
 }
 
-/// One list to write.
+/// One file to write.
 struct Plan {
     format: Format,
+    /// It holds secrets.
     protected: bool,
     path: PathBuf,
 }
@@ -472,20 +616,85 @@ fn signature_path(list: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    if !name.to_string_lossy().ends_with(suffix) {
+        name.push(suffix);
+    }
+    PathBuf::from(name)
+}
+
+/// Refuses what must not be handed out like this, before anything is read or written.
+fn check_request(request: &ExportRequest) -> Result<(), ExportError> {
+    let given = |text: &Option<String>| text.as_deref().is_some_and(|t| !t.trim().is_empty());
+    for format in request.formats.iter().filter(|f| f.holds_secrets()) {
+        match &request.protection {
+            Protection::None if !format.is_canonical() => {
+                return Err(ExportError::NeedsProtection { format: *format });
+            }
+            Protection::Password(_) if *format != Format::Pskc => {
+                return Err(ExportError::PasswordForPskcOnly { format: *format });
+            }
+            _ => {}
+        }
+    }
+    if request.formats.is_empty() {
+        return Err(ExportError::Unsaid("no format was named"));
+    }
+    match &request.protection {
+        Protection::Plain { reason } if !(1..=500).contains(&reason.trim().chars().count()) => {
+            return Err(ExportError::Unsaid(
+                "keys in clear need a reason of 1 to 500 characters: --reason TEXT",
+            ));
+        }
+        Protection::Plain { .. } | Protection::Password(_) if !given(&request.handed_to) => {
+            return Err(ExportError::Unsaid(
+                "there is no recipient's key, so say who receives the file: --to NAME",
+            ));
+        }
+        Protection::Password(password) if password.chars().count() < 12 => {
+            return Err(ExportError::Unsaid("the password has fewer than 12 characters"));
+        }
+        _ => {}
+    }
+    let hands_out =
+        !matches!(request.protection, Protection::None) && request.formats.iter().any(|f| f.holds_secrets());
+    if hands_out && request.needs_second_person && !given(&request.second_person) {
+        return Err(ExportError::Unsaid(
+            "station.toml wants two people for a list with keys: let a second one stand by and say --second NAME",
+        ));
+    }
+    if request.second_person.as_deref().is_some_and(|second| second.trim() == request.operator) {
+        return Err(ExportError::Unsaid("the second person is the operator; it must be somebody else"));
+    }
+    Ok(())
+}
+
 fn plans(request: &ExportRequest) -> Result<(PathBuf, Vec<Plan>), ExportError> {
     let mut formats = request.formats.clone();
     formats.dedup();
     let mut plans = Vec::new();
+    let sealed = request.protection.suffix();
+    let keys = !matches!(request.protection, Protection::None);
     let folder = match &request.destination {
         Destination::Folder(folder) => {
             std::fs::create_dir_all(folder).map_err(|e| ExportError::io(folder, e))?;
             for format in formats {
-                let name =
-                    |what, ext: &str| folder.join(file_name(&request.batch, what, request.now_ms, ext));
-                plans.push(Plan { format, protected: false, path: name("units", format.extension()) });
-                if !request.recipients.is_empty() {
-                    let path = name("keys", &format!("{}.age", format.extension()));
-                    plans.push(Plan { format, protected: true, path });
+                let name = |what, ext: &str| {
+                    folder.join(file_name(&request.selection.label(), what, request.now_ms, ext))
+                };
+                let extension = format.extension();
+                if format.is_canonical() {
+                    plans.push(Plan { format, protected: false, path: name("units", extension) });
+                    if keys {
+                        let path = name("keys", &format!("{extension}{sealed}"));
+                        plans.push(Plan { format, protected: true, path });
+                    }
+                } else {
+                    let protected = format.holds_secrets();
+                    let suffix = if protected { sealed } else { "" };
+                    let path = name(format.word(), &format!("{extension}{suffix}"));
+                    plans.push(Plan { format, protected, path });
                 }
             }
             folder.clone()
@@ -494,11 +703,16 @@ fn plans(request: &ExportRequest) -> Result<(PathBuf, Vec<Plan>), ExportError> {
             let [format] = formats[..] else {
                 return Err(ExportError::OneFileManyFormats { count: formats.len() });
             };
-            plans.push(Plan { format, protected: false, path: file.clone() });
-            if !request.recipients.is_empty() {
-                let mut name = file.as_os_str().to_owned();
-                name.push(".age");
-                plans.push(Plan { format, protected: true, path: PathBuf::from(name) });
+            if format.is_canonical() {
+                plans.push(Plan { format, protected: false, path: file.clone() });
+                if keys {
+                    let suffix = if sealed.is_empty() { ".keys" } else { sealed };
+                    plans.push(Plan { format, protected: true, path: with_suffix(file, suffix) });
+                }
+            } else {
+                let protected = format.holds_secrets();
+                let path = if protected { with_suffix(file, sealed) } else { file.clone() };
+                plans.push(Plan { format, protected, path });
             }
             match file.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -507,8 +721,9 @@ fn plans(request: &ExportRequest) -> Result<(PathBuf, Vec<Plan>), ExportError> {
         }
     };
     if !request.overwrite {
-        for path in plans.iter().flat_map(|p| [p.path.clone(), signature_path(&p.path)]) {
-            if path.exists() {
+        for plan in &plans {
+            let beside = [signature_path(&plan.path), receipt_path(&plan.path)];
+            if let Some(path) = [plan.path.clone()].into_iter().chain(beside).find(|p| p.exists()) {
                 return Err(ExportError::Exists { path });
             }
         }
@@ -516,7 +731,7 @@ fn plans(request: &ExportRequest) -> Result<(PathBuf, Vec<Plan>), ExportError> {
     Ok((folder, plans))
 }
 
-/// Writes the lists of one batch, signs them, records the export and puts the files in place.
+/// Writes the files of one selection, checks, seals and signs them, records the export and puts the files in place.
 ///
 /// `progress` is called after every row; a `Break` cancels, and nothing is left behind.
 pub fn export(
@@ -525,13 +740,16 @@ pub fn export(
     request: &ExportRequest,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExportReport, ExportError> {
+    check_request(request)?;
     let (folder, plans) = plans(request)?;
-    let mut rows = source.export_rows(&request.batch)?;
-    // Named by the day, as the files are: the same batch in two forms gives the same rows and signatures.
-    let name = format!("export-{}-{}", request.batch, day(request.now_ms));
+    let mut rows = source.export_rows(&request.selection)?;
+    // Named by the day, as the files are: the same units in two forms give the same rows and signatures.
+    let name = format!("export-{}-{}", request.selection.label(), day(request.now_ms));
     for row in &mut rows {
         row.exported_in.clone_from(&name);
     }
+    let passed: Vec<&ListRow> = rows.iter().filter(|r| r.has_passed()).collect();
+    let all: Vec<&ListRow> = rows.iter().collect();
 
     // The public key comes first: it holds no secret, and a folder that has another station's must be refused early.
     let public_key = folder.join("export.pub.pem");
@@ -546,7 +764,8 @@ pub fn export(
         Err(e) => return Err(ExportError::io(&public_key, e)),
     };
 
-    let total = rows.len() as u64 * plans.len() as u64;
+    let rows_of = |plan: &Plan| if plan.format.is_canonical() { &all } else { &passed };
+    let total = plans.iter().map(|p| rows_of(p).len() as u64).sum();
     let mut done = 0;
     let mut step = || {
         done += 1;
@@ -559,22 +778,15 @@ pub fn export(
     let mut pending = Vec::new();
     let mut files = Vec::new();
     for plan in &plans {
+        let rows = rows_of(plan);
         let mut list = Pending::create(&plan.path)?;
-        {
-            let out = BufWriter::new(list.temporary.as_file_mut());
-            if plan.protected {
-                let recipients = request.recipients.iter().map(|r| &*r.inner as &dyn age::Recipient);
-                let encryptor = age::Encryptor::with_recipients(recipients)
-                    .map_err(|e| ExportError::Encrypt(e.to_string()))?;
-                let mut out = encryptor.wrap_output(out).map_err(|e| ExportError::io(&plan.path, e))?;
-                write_list(source, signer, request, plan, &rows, &mut out, &mut step)?;
-                out.finish().and_then(|mut out| out.flush()).map_err(|e| ExportError::io(&plan.path, e))?;
-            } else {
-                let mut out = out;
-                write_list(source, signer, request, plan, &rows, &mut out, &mut step)?;
-                out.flush().map_err(|e| ExportError::io(&plan.path, e))?;
-            }
-        }
+        let mut units = Vec::with_capacity(rows.len());
+        let unsealed = Protection::None;
+        let protection = if plan.protected { &request.protection } else { &unsealed };
+        let suffix = protection.suffix();
+        protection.seal(&plan.path, list.temporary.as_file_mut(), &mut |out| {
+            write_file(source, signer, request, plan, rows, out, &mut units, &mut step)
+        })?;
         // Signing reads the finished file into memory once: Ed25519 passes over its message twice, and a file that
         // changed between two passes would give away the signing key.
         let bytes = std::fs::read(list.temporary.path()).map_err(|e| ExportError::io(&plan.path, e))?;
@@ -583,33 +795,82 @@ pub fn export(
             sha256: hex::encode(Sha256::digest(&bytes)),
             rows: rows.len() as u64,
             protected: plan.protected,
-            format: format!("{}{}", plan.format.extension(), if plan.protected { ".age" } else { "" }),
+            format: format!("{}{suffix}", plan.format),
+            units,
+            number: 0,
         });
         // The signature takes its name before the list does: a list is never seen without one.
         pending.push(Pending::with_bytes(&signature_path(&plan.path), &signer.sign(&bytes))?);
+        if plan.format == Format::Aws {
+            pending.push(Pending::with_bytes(&template_path(&plan.path), AWS_TEMPLATE.as_bytes())?);
+        }
         pending.push(list);
     }
 
-    let record = ExportRecord {
+    let words =
+        |text: &Option<String>| text.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+    let mut record = ExportRecord {
         name,
-        batch: request.batch.clone(),
+        selection: request.selection.clone(),
         operator: request.operator.clone(),
+        second_person: words(&request.second_person),
+        handed_to: words(&request.handed_to),
         at_ms: request.now_ms,
-        recipients: request.recipients.iter().map(Recipient::fingerprint).collect(),
+        protection: request.protection.word(),
+        reason: match &request.protection {
+            Protection::Plain { reason } => Some(reason.trim().to_owned()),
+            _ => None,
+        },
+        replaces: request.replaces,
+        recipients: request.protection.fingerprints(),
         files,
         signer: signer.fingerprint(),
-        units: rows.iter().filter_map(|r| r.mcu_uid).collect(),
     };
-    source.record_export(&record)?;
-    for file in pem_pending.into_iter().chain(pending) {
+    let numbers = source.record_export(&record)?;
+    let mut receipts = Vec::new();
+    for ((file, number), plan) in record.files.iter_mut().zip(numbers).zip(&plans) {
+        file.number = number;
+        let serial = |row: Option<&&ListRow>| row.and_then(|r| r.unit_serial.clone());
+        let of: Vec<&ListRow> = rows_of(plan).iter().filter(|r| r.mcu_uid.is_some()).copied().collect();
+        let receipt = Receipt {
+            receipt_version: receipt::VERSION,
+            export: number,
+            station: request.station.clone(),
+            format: file.format.clone(),
+            file: file.name.clone(),
+            sha256: file.sha256.clone(),
+            rows: file.rows,
+            selection: record.selection.to_string(),
+            first_unit: serial(of.first()),
+            last_unit: serial(of.last()),
+            keys_of: file.units.iter().filter(|u| u.agent > 0 || u.cloud > 0).count() as u64,
+            protection: if file.protected { record.protection } else { "none" }.into(),
+            recipients: if file.protected { record.recipients.clone() } else { Vec::new() },
+            handed_to: record.handed_to.clone(),
+            operator: record.operator.clone(),
+            second_person: record.second_person.clone(),
+            reason: record.reason.clone().filter(|_| file.protected),
+            replaces: record.replaces,
+            at: Stamp(record.at_ms),
+            signer: record.signer.clone(),
+        };
+        receipts.push(Pending::with_bytes(&receipt_path(&plan.path), &receipt.to_file(signer))?);
+    }
+    for file in pem_pending.into_iter().chain(receipts).chain(pending) {
         file.put_in_place(request.overwrite)?;
     }
     sync_folder(&folder)?;
 
     let without_unit = rows.iter().filter(|r| r.mcu_uid.is_none()).count() as u64;
-    let passed = rows.iter().filter(|r| r.has_passed()).count() as u64;
-    let not_passed = rows.len() as u64 - without_unit - passed;
-    Ok(ExportReport { record, folder, public_key, passed, not_passed, without_unit })
+    let not_passed = (rows.len() - passed.len()) as u64 - without_unit;
+    Ok(ExportReport { record, folder, public_key, passed: passed.len() as u64, not_passed, without_unit })
+}
+
+/// The template that lies beside an AWS file.
+fn template_path(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".template.json");
+    PathBuf::from(name)
 }
 
 /// Makes the new names durable; only Unix needs and allows it.
@@ -621,37 +882,213 @@ fn sync_folder(folder: &Path) -> Result<(), ExportError> {
     Ok(())
 }
 
+/// Rows that one thread makes at a time.
+const AT_ONCE: usize = 256;
+
+/// A row as it is written, and what it gives away.
+type Made = (Zeroizing<Vec<u8>>, Option<HandedUnit>);
+
+/// Makes the rows, several threads at a time, and hands them to `take` in their order.
+fn make_rows(
+    source: &dyn ExportSource,
+    rows: &[&ListRow],
+    with_keys: bool,
+    make: &(dyn Fn(&ListRow, Option<&LiveKeys>) -> Result<Made, ExportError> + Sync),
+    take: &mut dyn FnMut(Made) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let some = |rows: &[&ListRow]| -> Result<Vec<Made>, ExportError> {
+        let passed: Vec<&ListRow> = rows.iter().filter(|r| with_keys && r.has_passed()).copied().collect();
+        let keys = if passed.is_empty() { Vec::new() } else { source.live_keys(&passed)? };
+        let mut keys = keys.iter();
+        rows.iter()
+            .map(|row| make(row, if with_keys && row.has_passed() { keys.next() } else { None }))
+            .collect()
+    };
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+    for rows in rows.chunks(AT_ONCE * workers) {
+        if rows.len() <= AT_ONCE {
+            for made in some(rows)? {
+                take(made)?;
+            }
+            continue;
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = rows.chunks(AT_ONCE).map(|rows| scope.spawn(|| some(rows))).collect();
+            for thread in threads {
+                let made = thread
+                    .join()
+                    .unwrap_or_else(|_| Err(ExportError::Unsaid("a thread of the export failed")))?;
+                for made in made {
+                    take(made)?;
+                }
+            }
+            Ok::<(), ExportError>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes one file in clear to `out`, which seals it; what the file gives away is added to `units`.
+#[expect(clippy::too_many_arguments, reason = "one call, and every one of them is another thing")]
+fn write_file(
+    source: &dyn ExportSource,
+    signer: &ExportSigner,
+    request: &ExportRequest,
+    plan: &Plan,
+    rows: &[&ListRow],
+    out: &mut dyn Write,
+    units: &mut Vec<HandedUnit>,
+    step: &mut dyn FnMut() -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    if plan.format.is_canonical() {
+        write_list(source, signer, request, plan, rows, out, units, step)
+    } else {
+        write_vendor(source, signer, request, plan, rows, out, units, step)
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "as above")]
 fn write_list(
     source: &dyn ExportSource,
     signer: &ExportSigner,
     request: &ExportRequest,
     plan: &Plan,
-    rows: &[ListRow],
+    rows: &[&ListRow],
     out: &mut dyn Write,
+    units: &mut Vec<HandedUnit>,
     step: &mut dyn FnMut() -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let failed = |e| ExportError::io(&plan.path, e);
     if plan.format == Format::Csv {
         out.write_all(row::csv_header(plan.protected, request.delimiter).as_bytes()).map_err(failed)?;
     }
-    let mut row = ListRow::default();
-    for unsigned in rows {
-        row.clone_from(unsigned);
-        let secrets = match (plan.protected, row.has_passed(), row.mcu_uid) {
-            (true, true, Some(unit)) => source.unit_secrets(unit)?,
-            _ => None,
-        };
-        let secrets = plan.protected.then_some(secrets.as_ref());
+    let make = |unsigned: &ListRow, keys: Option<&LiveKeys>| -> Result<Made, ExportError> {
+        let mut row = unsigned.clone();
+        let secrets = plan.protected.then_some(keys.map(|k| &k.secrets));
         row.record_signature = hex::encode(signer.sign(&row.signed_bytes(secrets)));
         let line = match plan.format {
             Format::Csv => row.csv_line(secrets, request.delimiter),
-            Format::Jsonl => row.json_line(secrets),
+            _ => row.json_line(secrets),
         };
+        let (agent, cloud) = keys.map_or((0, 0), |k| (k.agent_generation, k.cloud_generation));
+        Ok((line, row.mcu_uid.map(|unit| HandedUnit { unit, agent, cloud })))
+    };
+    make_rows(source, rows, plan.protected, &make, &mut |(line, unit)| {
         out.write_all(&line).map_err(failed)?;
-        step()?;
+        units.extend(unit);
+        step()
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "as above")]
+fn write_vendor(
+    source: &dyn ExportSource,
+    signer: &ExportSigner,
+    request: &ExportRequest,
+    plan: &Plan,
+    rows: &[&ListRow],
+    out: &mut dyn Write,
+    units: &mut Vec<HandedUnit>,
+    step: &mut dyn FnMut() -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let password = match &request.protection {
+        Protection::Password(password) => Some(password.clone()),
+        _ => None,
+    };
+    let mut random = None;
+    let pskc = password.as_ref().map(|password| {
+        PskcCipher::new(password, &mut |bytes| {
+            if let Err(error) = getrandom::fill(bytes) {
+                random = Some(error.to_string());
+            }
+        })
+    });
+    if let Some(error) = random {
+        return Err(ExportError::Encrypt(error));
     }
-    Ok(())
+    let context = Context {
+        signer: Some(signer),
+        verifier: Some(signer.public()),
+        pskc,
+        password,
+        delimiter: request.delimiter,
+    };
+    write_checked(source, &context, plan, rows, out, units, step)
+}
+
+/// Writes a vendor's file and reads the very same bytes back on the way: what the records do not bear out is never handed out.
+fn write_checked(
+    source: &dyn ExportSource,
+    context: &Context<'_>,
+    plan: &Plan,
+    rows: &[&ListRow],
+    out: &mut dyn Write,
+    units: &mut Vec<HandedUnit>,
+    step: &mut dyn FnMut() -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
+    let (format, total) = (plan.format, rows.len() as u64);
+    std::thread::scope(|scope| {
+        let (mut pipe, feed) = protect::feed();
+        let checking = scope.spawn(move || {
+            check::compare_all(format, &mut BufReader::new(feed), context, source, &plan.path)
+        });
+        // If the check stopped reading, it knows why; writing to the file is over then too.
+        let mut both = |bytes: &[u8]| -> Result<(), ExportError> {
+            pipe.write_all(bytes).map_err(|e| ExportError::io(&plan.path, e))?;
+            out.write_all(bytes).map_err(|e| ExportError::io(&plan.path, e))
+        };
+        let make = |row: &ListRow, keys: Option<&LiveKeys>| -> Result<Made, ExportError> {
+            let unwritable = |why: String| ExportError::Unwritable {
+                unit: row.unit_serial.clone().unwrap_or_default(),
+                format,
+                why,
+            };
+            let (Some(unit), Some(keys)) = (row.mcu_uid, keys) else {
+                return Err(unwritable("it has no keys".into()));
+            };
+            let fields = formats::fields(format, &Passed { row, unit, keys }).map_err(unwritable)?;
+            let text = formats::row(format, &fields, context).map_err(unwritable)?;
+            let handed = HandedUnit {
+                unit,
+                agent: if format.gives_agent_key() { keys.agent_generation } else { 0 },
+                cloud: if format.gives_cloud_key() { keys.cloud_generation } else { 0 },
+            };
+            Ok((text, Some(handed)))
+        };
+        let mut at = 0;
+        let written = both(formats::head(format, context, total).as_bytes())
+            .and_then(|()| {
+                make_rows(source, rows, true, &make, &mut |(text, unit)| {
+                    if at > 0 {
+                        both(formats::between(format, at).as_bytes())?;
+                    }
+                    at += 1;
+                    both(&text)?;
+                    units.extend(unit);
+                    step()
+                })
+            })
+            .and_then(|()| both(formats::tail(format, total).as_bytes()));
+        drop(pipe);
+        let checked =
+            checking.join().unwrap_or_else(|_| Err(ExportError::Unsaid("the thread of the check failed")));
+        match (written, checked) {
+            (Err(cancelled @ ExportError::Cancelled), _) => Err(cancelled),
+            // Writing that failed because the check hung up is the check's news.
+            (Err(ExportError::Io { .. }) | Ok(()), Err(error)) => Err(error),
+            (Err(error), _) => Err(error),
+            (Ok(()), Ok(read)) if read != total => Err(ExportError::Misfit {
+                path: plan.path.clone(),
+                row: read,
+                column: None,
+                why: format!("{total} rows were written, {read} were read back"),
+            }),
+            (Ok(()), Ok(_)) => Ok(()),
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vendor_tests;

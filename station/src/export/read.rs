@@ -66,12 +66,7 @@ pub fn check_list(
     if let Some(signature) = &signature {
         verify_file(path, signature, key)?;
     }
-    let bytes = std::fs::read(path).map_err(|e| ExportError::io(path, e))?;
-    let bytes = if bytes.starts_with(b"age-encryption.org/") {
-        Zeroizing::new(decrypt(path, &bytes, identities)?)
-    } else {
-        Zeroizing::new(bytes)
-    };
+    let bytes = open_file(path, identities)?;
     let text = std::str::from_utf8(&bytes).map_err(|e| ExportError::BadRow {
         path: path.to_owned(),
         line: 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() as u64,
@@ -88,6 +83,18 @@ pub fn check_list(
             reader.csv(text)?
         };
     Ok(Checked { kind, rows, whole_file_signed: signature.is_some() })
+}
+
+/// A file's bytes, opened if it is sealed with age.
+pub(super) fn open_file(
+    path: &Path,
+    identities: &[Box<dyn age::Identity + Send + Sync>],
+) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(|e| ExportError::io(path, e))?);
+    if bytes.starts_with(b"age-encryption.org/") {
+        return Ok(Zeroizing::new(decrypt(path, &bytes, identities)?));
+    }
+    Ok(bytes)
 }
 
 fn decrypt(

@@ -251,6 +251,15 @@ impl ListRow {
         ]
     }
 
+    /// The fields of [`COLUMNS`] by name, as a preview shows them.
+    pub(super) fn named_fields(&self) -> impl Iterator<Item = super::PreviewField> {
+        COLUMNS.into_iter().zip(self.fields()).map(|(name, value)| super::PreviewField {
+            name: name.into(),
+            value: value.into_owned(),
+            hidden: false,
+        })
+    }
+
     /// Reads the fields of [`COLUMNS`] and the signature; the error names the column.
     pub(super) fn from_fields(field: [&str; 28]) -> Result<Self, (&'static str, String)> {
         fn at<T>(column: usize, result: Result<T, String>) -> Result<T, (&'static str, String)> {

@@ -7,25 +7,35 @@ use std::sync::Mutex;
 
 /// Rows and keys in memory; remembers what was recorded and looks at the folder while it is asked for keys.
 #[derive(Default)]
-struct Source {
-    rows: Vec<ListRow>,
-    secrets: Vec<(UnitId, UnitSecrets)>,
+pub(super) struct Source {
+    pub rows: Vec<ListRow>,
+    pub secrets: Vec<(UnitId, UnitSecrets)>,
     recorded: Mutex<Vec<ExportRecord>>,
     refuse_record: bool,
     watch: Option<PathBuf>,
 }
 
 impl ExportSource for Source {
-    fn export_rows(&self, batch: &str) -> Result<Vec<ListRow>, RecordsError> {
+    fn export_rows(&self, selection: &Selection) -> Result<Vec<ListRow>, RecordsError> {
+        let batch = selection.batch.clone().unwrap_or_default();
         if self.rows.iter().any(|r| r.batch != batch) {
-            return Err(RecordsError::NotFound { what: "batch", name: batch.into(), list: "batch list" });
+            return Err(RecordsError::NotFound { what: "batch", name: batch, list: "batch list" });
         }
         Ok(self.rows.clone())
     }
-    fn unit_secrets(&self, unit: UnitId) -> Result<Option<UnitSecrets>, RecordsError> {
-        Ok(self.secrets.iter().find(|(u, _)| *u == unit).map(|(_, s)| s.clone()))
+    fn rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ListRow>>, RecordsError> {
+        Ok(units.iter().map(|u| self.rows.iter().find(|r| r.mcu_uid == Some(*u)).cloned()).collect())
     }
-    fn record_export(&self, record: &ExportRecord) -> Result<(), RecordsError> {
+    fn live_keys(&self, rows: &[&ListRow]) -> Result<Vec<LiveKeys>, RecordsError> {
+        let of = |row: &&ListRow| {
+            assert!(row.has_passed(), "keys are asked for of passed units only");
+            let unit = row.mcu_uid.unwrap();
+            let secrets = self.secrets.iter().find(|(u, _)| *u == unit).map(|(_, s)| s.clone()).unwrap();
+            LiveKeys { secrets, agent_generation: 1, cloud_generation: 2 }
+        };
+        Ok(rows.iter().map(of).collect())
+    }
+    fn record_export(&self, record: &ExportRecord) -> Result<Vec<i64>, RecordsError> {
         if let Some(folder) = &self.watch {
             let named: Vec<_> = visible(folder);
             assert!(named.is_empty(), "files have their names before the record: {named:?}");
@@ -33,12 +43,14 @@ impl ExportSource for Source {
         if self.refuse_record {
             return Err(RecordsError::DiskFull { path: "station.db".into() });
         }
-        self.recorded.lock().unwrap().push(record.clone());
-        Ok(())
+        let mut recorded = self.recorded.lock().unwrap();
+        recorded.push(record.clone());
+        let first = recorded.len() as i64 * 10;
+        Ok((first..).take(record.files.len()).collect())
     }
 }
 
-fn visible(folder: &Path) -> Vec<String> {
+pub(super) fn visible(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -48,13 +60,13 @@ fn visible(folder: &Path) -> Vec<String> {
     names
 }
 
-fn all_files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn all_files(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect()
 }
 
-const NOW: i64 = 1_795_250_400_123; // 2026-11-21T08:40:00.123Z
+pub(super) const NOW: i64 = 1_795_250_400_123; // 2026-11-21T08:40:00.123Z
 
-fn row(number: u8, state: UnitState) -> ListRow {
+pub(super) fn row(number: u8, state: UnitState) -> ListRow {
     let unit = UnitId([number; 12]);
     let passed = state == UnitState::Passed;
     ListRow {
@@ -81,7 +93,7 @@ fn row(number: u8, state: UnitState) -> ListRow {
     }
 }
 
-fn secrets(number: u8) -> UnitSecrets {
+pub(super) fn secrets(number: u8) -> UnitSecrets {
     UnitSecrets {
         agent_key: Zeroizing::new(vec![number ^ 0xA5; 32]),
         cloud_key: Zeroizing::new(vec![number ^ 0x5A; 32]),
@@ -111,16 +123,21 @@ fn sample() -> Source {
     }
 }
 
-fn signer() -> ExportSigner {
+pub(super) fn signer() -> ExportSigner {
     ExportSigner::from_seed(&[42; 32])
 }
 
-fn request(folder: &Path, formats: &[Format], recipients: Vec<Recipient>) -> ExportRequest {
+pub(super) fn request(folder: &Path, formats: &[Format], recipients: Vec<Recipient>) -> ExportRequest {
     ExportRequest {
-        batch: "B7".into(),
+        selection: Selection::batch("B7"),
         formats: formats.to_vec(),
         delimiter: Delimiter::Comma,
-        recipients,
+        protection: if recipients.is_empty() { Protection::None } else { Protection::Age(recipients) },
+        handed_to: Some("Acme".into()),
+        second_person: Some("Bea".into()),
+        needs_second_person: false,
+        replaces: None,
+        station: "bench-1".into(),
         destination: Destination::Folder(folder.to_owned()),
         overwrite: false,
         operator: "Ada".into(),
@@ -134,11 +151,11 @@ fn identity() -> (Recipient, Vec<Box<dyn age::Identity + Send + Sync>>) {
     (recipient, vec![Box::new(identity)])
 }
 
-fn go(source: &Source, request: &ExportRequest) -> Result<ExportReport, ExportError> {
+pub(super) fn go(source: &Source, request: &ExportRequest) -> Result<ExportReport, ExportError> {
     export(source, &signer(), request, &mut |_| ControlFlow::Continue(()))
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|w| w == needle)
 }
 
@@ -156,12 +173,16 @@ fn both_forms_give_back_the_same_rows_and_keys_and_leave_no_key_in_clear() {
         visible(folder.path()),
         [
             "export-B7-keys-20261121.csv.age",
+            "export-B7-keys-20261121.csv.age.receipt.json",
             "export-B7-keys-20261121.csv.age.sig",
             "export-B7-keys-20261121.jsonl.age",
+            "export-B7-keys-20261121.jsonl.age.receipt.json",
             "export-B7-keys-20261121.jsonl.age.sig",
             "export-B7-units-20261121.csv",
+            "export-B7-units-20261121.csv.receipt.json",
             "export-B7-units-20261121.csv.sig",
             "export-B7-units-20261121.jsonl",
+            "export-B7-units-20261121.jsonl.receipt.json",
             "export-B7-units-20261121.jsonl.sig",
             "export.pub.pem",
         ]
@@ -366,7 +387,15 @@ fn out_names_a_folder_or_a_pair_of_files() {
     let report = go(&sample(), &request).unwrap();
     assert_eq!(
         visible(folder.path()),
-        ["export.pub.pem", "l.csv", "l.csv.age", "l.csv.age.sig", "l.csv.sig"]
+        [
+            "export.pub.pem",
+            "l.csv",
+            "l.csv.age",
+            "l.csv.age.receipt.json",
+            "l.csv.age.sig",
+            "l.csv.receipt.json",
+            "l.csv.sig",
+        ]
     );
     let key = parse_public_pem(&report.public_key).unwrap();
     check_list(&path("l.csv.age"), &key, &identities, None).unwrap();
@@ -548,8 +577,11 @@ fn the_published_samples_and_the_schema_are_true() {
             let name = format!("{what}.sample.{}", format.extension());
             let plan = Plan { format, protected, path: folder.join(&name) };
             let mut bytes = Vec::new();
-            write_list(&source, &signer(), &request, &plan, &source.rows, &mut bytes, &mut || Ok(()))
-                .unwrap();
+            let rows: Vec<&ListRow> = source.rows.iter().collect();
+            write_list(&source, &signer(), &request, &plan, &rows, &mut bytes, &mut Vec::new(), &mut || {
+                Ok(())
+            })
+            .unwrap();
             samples.push((name, bytes));
         }
     }

@@ -141,19 +141,23 @@ fn two_lines(
 /// Which view is shown; pressed to show the other.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let half = rect.width() / 3.0;
+    let quarter = rect.width() / 4.0;
     for (i, (tab, name, hint)) in [
         (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint")),
         (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint")),
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint")),
+        (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint")),
     ]
     .into_iter()
     .enumerate()
     {
-        let place =
-            Rect::from_min_size(pos2(rect.left() + half * i as f32, rect.top()), vec2(half, rect.height()));
+        let place = Rect::from_min_size(
+            pos2(rect.left() + quarter * i as f32, rect.top()),
+            vec2(quarter, rect.height()),
+        );
         let off = match tab {
             Tab::Units => seen.people.refusal(Right::SeeUnits),
+            Tab::Exports => seen.people.refusal(Right::Export),
             Tab::Batches => seen.people.refusal(Right::PauseBatch),
             _ => None,
         };
@@ -221,7 +225,16 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     }
     let choice = Rect::from_min_size(
         pos2(left, row.center().y - 19.0),
-        vec2(if narrow { 190.0 } else { 216.0 }, 38.0),
+        vec2(
+            if tight {
+                208.0
+            } else if narrow {
+                232.0
+            } else {
+                268.0
+            },
+            38.0,
+        ),
     );
     tabs(ui, choice, seen, view, p);
     left = choice.right() + 12.0;
@@ -232,7 +245,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
             (row.right() - left - 268.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 190.0,
+        (_, true) => 150.0,
         _ => 236.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
@@ -305,7 +318,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let (what, who, role) = lock_screen::chip(seen);
     let width = match (tight, narrow) {
         (true, _) => 44.0,
-        (_, true) => 140.0,
+        (_, true) => 124.0,
         _ => 158.0,
     };
     let operator = place(width, row.height());

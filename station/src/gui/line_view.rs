@@ -5,6 +5,7 @@
 
 use super::Theme;
 use super::batches_view::BatchesState;
+use super::export_view::ExportsState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::people_view::PeopleState;
@@ -44,6 +45,8 @@ pub enum Tab {
     Audit,
     /// Orders and batches.
     Batches,
+    /// What leaves the station, and what left it.
+    Exports,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -79,6 +82,8 @@ pub struct ViewState {
     pub batches: BatchesState,
     /// What a scanner has typed of a label so far.
     pub scan: String,
+    /// The Exports view.
+    pub exports: ExportsState,
     /// What the window speaks.
     pub language: Language,
     /// The settings, while they are shown.
@@ -107,6 +112,7 @@ impl Default for ViewState {
             people: PeopleState::default(),
             batches: BatchesState::default(),
             scan: String::new(),
+            exports: ExportsState::default(),
             language: Language::English,
             settings: None,
             has_settings: false,

@@ -14,6 +14,7 @@
 mod audit_view;
 mod batches_view;
 mod decision;
+mod export_view;
 mod header;
 mod icons;
 mod layout;
@@ -45,6 +46,7 @@ pub use theme::{fonts, install};
 pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
+use crate::export::clerk::ExportHandle;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
@@ -178,6 +180,7 @@ pub fn display_named(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
 pub fn run(
     handles: Handles,
     people: Option<Box<dyn PeopleHandle>>,
+    exports: Option<Box<dyn ExportHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
@@ -204,7 +207,8 @@ pub fn run(
                 .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
             let ctx = &creation.egui_ctx;
-            Ok(Box::new(Window::new(ctx, handles, options, rhythm).with_people(ctx, people)))
+            let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
+            Ok(Box::new(window.with_exports(ctx, exports)))
         }),
     )
     .map_err(|error| match error {
@@ -227,6 +231,7 @@ pub struct Window {
     line: Box<dyn LineHandle>,
     desk: Box<dyn DeskHandle>,
     people: Option<Box<dyn PeopleHandle>>,
+    exports: Option<Box<dyn ExportHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -296,6 +301,7 @@ impl Window {
             desk,
             people: None,
             office: Arc::default(),
+            exports: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -331,6 +337,16 @@ impl Window {
         self
     }
 
+    /// Joins the clerk that exports.
+    pub fn with_exports(mut self, ctx: &Context, exports: Option<Box<dyn ExportHandle>>) -> Self {
+        if let Some(exports) = &exports {
+            exports.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.exports.seen = exports.snapshot();
+        }
+        self.exports = exports;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
@@ -339,6 +355,9 @@ impl Window {
         self.file = self.desk.snapshot();
         if let Some(people) = &self.people {
             self.office = people.snapshot();
+        }
+        if let Some(exports) = &self.exports {
+            self.view.exports.seen = exports.snapshot();
         }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
@@ -473,6 +492,12 @@ impl Window {
                 people.touch();
             }
             asked.people.into_iter().for_each(|command| people.send(command));
+        }
+        if let Some(exports) = &self.exports {
+            self.view.exports.take().into_iter().for_each(|command| exports.send(command));
+            if std::mem::take(&mut self.view.exports.cancel) {
+                exports.cancel();
+            }
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

@@ -5,6 +5,7 @@
 
 use super::audit_view;
 use super::batches_view;
+use super::export_view;
 use super::header;
 use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
@@ -157,6 +158,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             batches_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
         }
+        Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("header-tab-exports-hint"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::Exports => {
+            header::show(ui, head, seen, view, out);
+            export_view::body(ui, room, &seen.line.operator, view);
+            footer(ui, foot, view, "", tr!("foot-keys-exports"), p);
+        }
     }
 }
 
@@ -198,6 +209,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     }
     if command(Key::Num3) {
         to = Some(Tab::Batches);
+    }
+    if command(Key::Num4) {
+        to = Some(Tab::Exports);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -364,7 +378,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 19] {
+fn key_help() -> [(&'static str, &'static str); 20] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
@@ -373,6 +387,7 @@ fn key_help() -> [(&'static str, &'static str); 19] {
         (tr!("help-arrows-key"), tr!("help-arrows")),
         ("F2", tr!("help-f2")),
         ("Ctrl+3", tr!("help-batches")),
+        ("Ctrl+4", tr!("help-exports")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

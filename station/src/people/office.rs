@@ -10,6 +10,7 @@ use super::pin::Pin;
 use super::session::{Who, left_of_lock_out};
 use super::{Right, Role};
 use crate::export::ExportSigner;
+use crate::export::clerk::{self, ExportHandle};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{self, LineHandle};
 use crate::records::{AuditEntry, AuditFilter, Person, Verified};
@@ -270,6 +271,58 @@ impl Office {
     /// The line, with the gate in front of it: commands that whoever is there may not give do not arrive.
     pub fn guard(&self, line: Box<dyn LineHandle>) -> Box<dyn LineHandle> {
         Box::new(Guarded { line, people: self.people.clone(), office: self.messages.clone() })
+    }
+
+    /// The clerk that exports, with the gate in front of it; what is handed out bears the name of who is logged in.
+    pub fn guard_exports(&self, clerk: Box<dyn ExportHandle>) -> Box<dyn ExportHandle> {
+        Box::new(GuardedClerk { clerk, people: self.people.clone(), office: self.messages.clone() })
+    }
+}
+
+/// The clerk that exports, behind the gate.
+struct GuardedClerk {
+    clerk: Box<dyn ExportHandle>,
+    people: Arc<People>,
+    office: Sender<Message>,
+}
+
+impl ExportHandle for GuardedClerk {
+    fn send(&self, mut command: clerk::Command) {
+        use clerk::Command as C;
+        if let C::Clear = command {
+            return self.clerk.send(command);
+        }
+        if let Err(failure) = self.people.permit(Some(Right::Export)) {
+            let detail = json!({ "right": Right::Export.words(), "code": failure.code.to_string() });
+            drop(self.office.send(Message::Note("refused", String::new(), detail)));
+            return;
+        }
+        match &mut command {
+            C::Export(order) => {
+                order.operator = self.people.operator();
+                let detail = json!({ "to": order.handed_to, "second_person": order.second_person });
+                drop(self.office.send(Message::Note("list-exported", order.selection.to_string(), detail)));
+            }
+            C::Revoke { export, operator, reason } => {
+                *operator = self.people.operator();
+                let detail = json!({ "reason": reason });
+                drop(self.office.send(Message::Note("export-revoked", export.to_string(), detail)));
+            }
+            C::Preview(_) | C::Exposed(_) | C::Clear => {}
+        }
+        self.clerk.send(command);
+    }
+
+    fn cancel(&self) {
+        self.clerk.cancel();
+    }
+
+    fn snapshot(&self) -> Arc<clerk::Snapshot> {
+        self.clerk.snapshot()
+    }
+
+    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+        self.clerk.on_change(wake);
     }
 }
 

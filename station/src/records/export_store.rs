@@ -1,7 +1,8 @@
 //! What exports read and what they leave behind.
 
 use super::RecordsError;
-use super::sqlite::{Inner, now};
+use super::sqlite::{Inner, now, refused};
+use crate::failure::FailureCode;
 use crate::model::*;
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
@@ -102,11 +103,41 @@ impl ExportRow {
     ];
 }
 
+/// Which units a list is of; what is not said does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportFilter {
+    /// Of this batch. With a batch and nothing else the attempts that never learnt their unit are rows too.
+    pub batch: Option<BatchId>,
+    /// In this state.
+    pub state: Option<UnitState>,
+    /// Of this region.
+    pub region: Option<u32>,
+    /// Whose last attempt began at this moment or later, Unix milliseconds.
+    pub since_ms: Option<i64>,
+    /// Whose last attempt began before this moment, Unix milliseconds.
+    pub until_ms: Option<i64>,
+    /// Whose last attempt ended with anything but PASS (or, `false`, with PASS).
+    pub failed: Option<bool>,
+}
+
+/// A unit in a list, and which of its keys the list gives away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedUnit {
+    /// The unit.
+    pub unit: UnitId,
+    /// Generation of the agent key that stands in the list; 0 = none.
+    pub agent: u32,
+    /// Generation of the cloud key that stands in the list, itself or as what is derived from it; 0 = none.
+    pub cloud: u32,
+}
+
 /// A list about to be handed out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewExport {
-    /// The batch.
-    pub batch: BatchId,
+    /// The batch; `None`: units of any batch.
+    pub batch: Option<BatchId>,
+    /// Which units, in words.
+    pub selection: String,
     /// `csv`, `jsonl`, …
     pub format: String,
     /// File name, without folders.
@@ -117,19 +148,31 @@ pub struct NewExport {
     pub sha256: String,
     /// Who exported.
     pub operator: String,
+    /// `none`, `plain`, `age`, `openpgp` or `password`.
+    pub protection: String,
+    /// Why in clear; only with `plain`.
+    pub reason: String,
+    /// Who receives it, for people.
+    pub handed_to: String,
+    /// Who stood by, not the operator; empty: nobody.
+    pub second_person: String,
+    /// The export that this one repeats.
+    pub replaces: Option<i64>,
     /// Fingerprints of the recipients' keys.
     pub recipients: Vec<String>,
-    /// Units whose rows (and keys) it holds.
-    pub units: Vec<UnitId>,
+    /// Units whose rows it holds.
+    pub units: Vec<HandedUnit>,
 }
 
 /// A list that was handed out.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportRecord {
     /// Its number.
     pub id: i64,
-    /// The batch.
-    pub batch: BatchId,
+    /// See [`NewExport::batch`].
+    pub batch: Option<BatchId>,
+    /// See [`NewExport::selection`].
+    pub selection: String,
     /// See [`NewExport::format`].
     pub format: String,
     /// See [`NewExport::file`].
@@ -142,8 +185,59 @@ pub struct ExportRecord {
     pub operator: String,
     /// Unix milliseconds.
     pub at_ms: i64,
+    /// See [`NewExport::protection`].
+    pub protection: String,
+    /// See [`NewExport::reason`].
+    pub reason: String,
+    /// See [`NewExport::handed_to`].
+    pub handed_to: String,
+    /// See [`NewExport::second_person`].
+    pub second_person: String,
+    /// See [`NewExport::replaces`].
+    pub replaces: Option<i64>,
+    /// Units of which it gave a key away.
+    pub keys_of: u32,
     /// Fingerprints of the recipients' keys.
     pub recipients: Vec<String>,
+    /// Whether it was revoked.
+    pub revoked: Option<Revoked>,
+}
+
+/// That an export was revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Which exports to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportLogFilter {
+    /// Of this batch.
+    pub batch: Option<BatchId>,
+    /// That hold this unit.
+    pub unit: Option<UnitId>,
+    /// That this recipient can open: its fingerprint or the beginning of it.
+    pub recipient: Option<String>,
+}
+
+/// A unit of which an export gave away a key that is still live: a candidate for new keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExposedUnit {
+    /// The unit.
+    pub unit: UnitId,
+    /// Its serial.
+    pub serial: String,
+    /// Name of its batch.
+    pub batch: String,
+    /// The agent key is known.
+    pub agent_key: bool,
+    /// The cloud key (or what is derived from it) is known.
+    pub cloud_key: bool,
 }
 
 fn rfc3339(ms: Option<i64>) -> String {
@@ -165,7 +259,7 @@ const ROWS: &str = "
     FROM unit u JOIN batch b ON b.id = u.batch JOIN product_order p ON p.id = b.po
     LEFT JOIN enrolment e ON e.unit = u.id
     LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
-    WHERE u.batch = ?1 ORDER BY u.id";
+    WHERE ";
 
 const UNIDENTIFIED: &str = "
     SELECT b.name, NULL, NULL, p.part_number, p.hw_revision, NULL, p.image_sha256, p.name, NULL, NULL, p.region, NULL,
@@ -207,16 +301,102 @@ fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ExportRow> {
     })
 }
 
+const LOG: &str = "
+    SELECT e.id, e.batch, e.selection, e.format, e.file, e.rows, e.sha256, e.operator, e.at_ms, e.protection, e.reason,
+           e.handed_to, e.second_person, e.replaces, e.revoked_at_ms, e.revoked_by, e.revoke_reason,
+           (SELECT count(*) FROM export_unit WHERE export = e.id AND (ak > 0 OR ck > 0))
+    FROM export e WHERE ";
+
+fn log_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ExportRecord> {
+    let revoked = match r.get::<_, Option<i64>>(14)? {
+        Some(at_ms) => Some(Revoked { at_ms, by: r.get(15)?, reason: r.get(16)? }),
+        None => None,
+    };
+    Ok(ExportRecord {
+        id: r.get(0)?,
+        batch: r.get::<_, Option<i64>>(1)?.map(BatchId),
+        selection: r.get(2)?,
+        format: r.get(3)?,
+        file: r.get(4)?,
+        rows: r.get(5)?,
+        sha256: r.get(6)?,
+        operator: r.get(7)?,
+        at_ms: r.get(8)?,
+        protection: r.get(9)?,
+        reason: r.get(10)?,
+        handed_to: r.get(11)?,
+        second_person: r.get(12)?,
+        replaces: r.get(13)?,
+        keys_of: r.get(17)?,
+        recipients: Vec::new(),
+        revoked,
+    })
+}
+
+/// Conditions that are joined by AND, and what stands in them.
+#[derive(Default)]
+struct Where {
+    terms: Vec<&'static str>,
+    values: Vec<rusqlite::types::Value>,
+}
+
+impl Where {
+    fn and(&mut self, term: &'static str, value: impl Into<rusqlite::types::Value>) {
+        self.terms.push(term);
+        self.values.push(value.into());
+    }
+
+    fn sql(&self, head: &str, tail: &str) -> String {
+        let terms = if self.terms.is_empty() { "1".to_owned() } else { self.terms.join(" AND ") };
+        format!("{head}{terms}{tail}")
+    }
+}
+
 impl Inner {
-    pub(super) fn export_rows(&self, batch: BatchId) -> Result<Vec<ExportRow>, RecordsError> {
+    pub(super) fn export_rows(&self, filter: &ExportFilter) -> Result<Vec<ExportRow>, RecordsError> {
+        let mut units = Where::default();
+        if let Some(batch) = filter.batch {
+            units.and("u.batch = ?", batch.0);
+        }
+        if let Some(state) = filter.state {
+            units.and("u.state = ?", state.as_str().to_owned());
+        }
+        if let Some(region) = filter.region {
+            units.and("coalesce(nullif(e.region, 0), p.region) = ?", i64::from(region));
+        }
+        if let Some(since) = filter.since_ms {
+            units.and("a.started_at_ms >= ?", since);
+        }
+        if let Some(until) = filter.until_ms {
+            units.and("a.started_at_ms < ?", until);
+        }
+        match filter.failed {
+            Some(true) => units.and("a.outcome <> ?", Outcome::Pass.as_str().to_owned()),
+            Some(false) => units.and("a.outcome = ?", Outcome::Pass.as_str().to_owned()),
+            None => {}
+        }
+        let whole_batch =
+            filter.batch.filter(|b| *filter == ExportFilter { batch: Some(*b), ..ExportFilter::default() });
         self.read(|c| {
             let mut rows = Vec::new();
-            for sql in [ROWS, UNIDENTIFIED] {
-                for r in c.prepare_cached(sql)?.query_map([batch.0], row)? {
+            let mut statement = c.prepare_cached(&units.sql(ROWS, " ORDER BY u.id"))?;
+            for r in statement.query_map(rusqlite::params_from_iter(&units.values), row)? {
+                rows.push(r?);
+            }
+            if let Some(batch) = whole_batch {
+                for r in c.prepare_cached(UNIDENTIFIED)?.query_map([batch.0], row)? {
                     rows.push(r?);
                 }
             }
             Ok(rows)
+        })
+    }
+
+    /// The rows of these units, in this order; `None` for a unit that is not here.
+    pub(super) fn export_rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ExportRow>>, RecordsError> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("{ROWS}u.uid = ?1"))?;
+            units.iter().map(|unit| statement.query_row([unit.0], row).optional()).collect()
         })
     }
 
@@ -225,31 +405,37 @@ impl Inner {
         self.write(move |tx| {
             let insert = |c: &Connection| -> rusqlite::Result<Result<i64, UnitId>> {
                 c.prepare_cached(
-                    "INSERT INTO export (batch, format, file, rows, sha256, operator, at_ms)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection, reason,
+                                         handed_to, second_person, replaces)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 )?
-                .execute((
-                    new.batch.0,
-                    &new.format,
-                    &new.file,
+                .execute(rusqlite::params![
+                    new.batch.map(|b| b.0),
+                    new.selection,
+                    new.format,
+                    new.file,
                     new.rows,
-                    &new.sha256,
-                    &new.operator,
+                    new.sha256,
+                    new.operator,
                     now(&clock),
-                ))?;
+                    new.protection,
+                    new.reason,
+                    new.handed_to,
+                    new.second_person,
+                    new.replaces,
+                ])?;
                 let id = c.last_insert_rowid();
                 for recipient in &new.recipients {
                     c.prepare_cached("INSERT OR IGNORE INTO export_recipient VALUES (?1, ?2)")?
                         .execute((id, recipient))?;
                 }
-                for unit in &new.units {
-                    let row: Option<i64> = c
-                        .prepare_cached("SELECT id FROM unit WHERE uid = ?1")?
-                        .query_row([unit.0], |r| r.get(0))
-                        .optional()?;
-                    let Some(row) = row else { return Ok(Err(*unit)) };
-                    c.prepare_cached("INSERT OR IGNORE INTO export_unit (unit, export) VALUES (?1, ?2)")?
-                        .execute((row, id))?;
+                let mut unit = c.prepare_cached(
+                    "INSERT INTO export_unit (unit, export, ak, ck) SELECT id, ?2, ?3, ?4 FROM unit WHERE uid = ?1",
+                )?;
+                for handed in &new.units {
+                    if unit.execute((handed.unit.0, id, handed.agent, handed.cloud))? == 0 {
+                        return Ok(Err(handed.unit));
+                    }
                 }
                 Ok(Ok(id))
             };
@@ -261,33 +447,90 @@ impl Inner {
         })
     }
 
-    pub(super) fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {
+    pub(super) fn list_exports(&self, filter: &ExportLogFilter) -> Result<Vec<ExportRecord>, RecordsError> {
+        let mut which = Where::default();
+        if let Some(batch) = filter.batch {
+            which.and("e.batch = ?", batch.0);
+        }
+        if let Some(unit) = filter.unit {
+            which.and(
+                "e.id IN (SELECT x.export FROM export_unit x JOIN unit u ON u.id = x.unit WHERE u.uid = ?)",
+                unit.0.to_vec(),
+            );
+        }
+        if let Some(recipient) = &filter.recipient {
+            which.and(
+                "e.id IN (SELECT export FROM export_recipient WHERE instr(fingerprint, ?) = 1)",
+                recipient.clone(),
+            );
+        }
         self.read(|c| {
             let mut exports = c
-                .prepare_cached(
-                    "SELECT id, format, file, rows, sha256, operator, at_ms FROM export WHERE batch = ?1 ORDER BY id",
-                )?
-                .query_map([batch.0], |r| {
-                    Ok(ExportRecord {
-                        id: r.get(0)?,
-                        batch,
-                        format: r.get(1)?,
-                        file: r.get(2)?,
-                        rows: r.get(3)?,
-                        sha256: r.get(4)?,
-                        operator: r.get(5)?,
-                        at_ms: r.get(6)?,
-                        recipients: Vec::new(),
-                    })
-                })?
+                .prepare_cached(&which.sql(LOG, " ORDER BY e.id"))?
+                .query_map(rusqlite::params_from_iter(&which.values), log_row)?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             for export in &mut exports {
                 export.recipients = c
-                    .prepare_cached("SELECT fingerprint FROM export_recipient WHERE export = ?1 ORDER BY fingerprint")?
+                    .prepare_cached(
+                        "SELECT fingerprint FROM export_recipient WHERE export = ?1 ORDER BY fingerprint",
+                    )?
                     .query_map([export.id], |r| r.get(0))?
                     .collect::<rusqlite::Result<_>>()?;
             }
             Ok(exports)
+        })
+    }
+
+    pub(super) fn exposed_units(&self, export: i64) -> Result<Vec<ExposedUnit>, RecordsError> {
+        self.read(|c| {
+            c.prepare_cached(
+                "SELECT u.uid, u.serial, b.name,
+                        EXISTS (SELECT 1 FROM key_assignment WHERE unit = u.id AND purpose = 'agent' AND generation = x.ak
+                                AND state = 'posted' AND retired_at_ms IS NULL) AS agent,
+                        EXISTS (SELECT 1 FROM key_assignment WHERE unit = u.id AND purpose = 'cloud' AND generation = x.ck
+                                AND state = 'posted' AND retired_at_ms IS NULL) AS cloud
+                 FROM export_unit x JOIN unit u ON u.id = x.unit JOIN batch b ON b.id = u.batch
+                 WHERE x.export = ?1 AND (agent OR cloud) ORDER BY u.id",
+            )?
+            .query_map([export], |r| {
+                Ok(ExposedUnit {
+                    unit: UnitId(r.get(0)?),
+                    serial: r.get(1)?,
+                    batch: r.get(2)?,
+                    agent_key: r.get(3)?,
+                    cloud_key: r.get(4)?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    pub(super) fn revoke_export(&self, id: i64, operator: &str, reason: &str) -> Result<(), RecordsError> {
+        let (clock, operator, reason) = (self.clock.clone(), operator.to_owned(), reason.trim().to_owned());
+        if reason.is_empty() || reason.chars().count() > 500 {
+            return Err(refused(FailureCode::InvalidInput, "a reason has 1 to 500 characters"));
+        }
+        self.write(move |tx| {
+            let revoked: Option<Option<String>> = tx
+                .connection
+                .prepare_cached("SELECT revoked_by FROM export WHERE id = ?1")
+                .and_then(|mut s| s.query_row([id], |r| r.get(0)).optional())
+                .map_err(|e| tx.map(e))?;
+            match revoked {
+                None => Err(RecordsError::NotFound { what: "export", name: id.to_string(), list: "export log" }),
+                Some(Some(by)) => Err(refused(
+                    FailureCode::InvalidInput,
+                    format_args!("export {id} was revoked already, by {by}"),
+                )),
+                Some(None) => tx
+                    .connection
+                    .prepare_cached(
+                        "UPDATE export SET revoked_at_ms = ?2, revoked_by = ?3, revoke_reason = ?4 WHERE id = ?1",
+                    )
+                    .and_then(|mut s| s.execute((id, now(&clock), &operator, &reason)))
+                    .map(drop)
+                    .map_err(|e| tx.map(e)),
+            }
         })
     }
 }

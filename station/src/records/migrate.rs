@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0005_reprovision.sql"),
     include_str!("../../../db/migrations/0006_people.sql"),
     include_str!("../../../db/migrations/0007_labels.sql"),
+    include_str!("../../../db/migrations/0008_exports.sql"),
 ];
 
 /// The schema whose histories are sealed for the first time.
@@ -73,5 +74,57 @@ mod tests {
         to_latest(&mut connection, "memory", None).unwrap();
         assert_eq!(version(&connection, "memory").unwrap(), SCHEMA_VERSION);
         to_latest(&mut connection, "memory", None).unwrap();
+    }
+
+    /// Exports from before schema 8 keep their numbers, recipients and units, and say which keys they gave away.
+    #[test]
+    fn exports_of_old_databases_keep_what_they_say() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        Migrations::new(MIGRATIONS[..5].iter().map(|sql| M::up(sql)).collect())
+            .to_latest(&mut connection)
+            .unwrap();
+        let (sealed, hash) = ("zeroblob(72)", "ab".repeat(32));
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO product_order (id, name, model, hw_revision, part_number, quantity, region, suite, cloud_url,
+                                            product_key_sealed, created_at_ms)
+                 VALUES (1, 'PO', 'M', 'A', 'P', 9, 7, 2, 'mqtts://x', {sealed}, 1);
+                 INSERT INTO batch (id, name, po, quantity, state, created_at_ms) VALUES (1, 'B', 1, 9, 'open', 1);
+                 INSERT INTO unit (id, uid, batch, serial, state, created_at_ms) VALUES (1, x'010101010101010101010101', 1, 'S', 'passed', 1);
+                 INSERT INTO key_assignment (unit, purpose, generation, state, key_id, key_sealed, reserved_at_ms, settled_at_ms, retired_at_ms)
+                 VALUES (1, 'agent', 1, 'posted', '0123456789abcdef', {sealed}, 1, 2, NULL),
+                        (1, 'cloud', 1, 'posted', '0123456789abcdef', {sealed}, 1, 2, 50),
+                        (1, 'cloud', 2, 'posted', '0123456789abcdef', {sealed}, 49, 50, NULL);
+                 INSERT INTO export (id, batch, format, file, rows, sha256, operator, at_ms)
+                 VALUES (4, 1, 'csv', 'f', 1, '{hash}', 'Ada', 40), (7, 1, 'csv.age', 'g', 1, '{hash}', 'Ada', 40);
+                 INSERT INTO export_recipient VALUES (7, 'fp');
+                 INSERT INTO export_unit (export, unit) VALUES (4, 1), (7, 1);"
+            ))
+            .unwrap();
+        to_latest(&mut connection, "memory", None).unwrap();
+        let all = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(sql).unwrap();
+            statement.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        assert_eq!(
+            all("SELECT id || ' ' || selection || ' ' || protection FROM export ORDER BY id"),
+            ["4 batch=B none", "7 batch=B age"]
+        );
+        // The second cloud key came later than the list.
+        assert_eq!(
+            all("SELECT export || ' ' || ak || ' ' || ck FROM export_unit ORDER BY export"),
+            ["4 0 0", "7 1 1"]
+        );
+        assert_eq!(all("SELECT export || ' ' || fingerprint FROM export_recipient"), ["7 fp"]);
+        let insert =
+            "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection)
+                      VALUES (NULL, 'all', 'jws', 'h', 0, ?1, 'Ada', 1, 'none')";
+        connection.execute(insert, [&hash]).unwrap();
+        assert_eq!(connection.last_insert_rowid(), 8, "a number is never given twice");
+        assert!(
+            connection.execute("INSERT INTO export_unit VALUES (99, 1, 0, 0)", []).is_err(),
+            "foreign keys hold"
+        );
     }
 }

@@ -29,7 +29,10 @@ mod writer;
 pub(crate) use agent_store::{
     AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, StageCloudKey,
 };
-pub use export_store::{EXPORT_SCHEMA_VERSION, ExportRecord, ExportRow, NewExport};
+pub use export_store::{
+    EXPORT_SCHEMA_VERSION, ExportFilter, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit, HandedUnit,
+    NewExport, Revoked,
+};
 pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
 pub use order_store::{NewBatch, OrderEvent};

@@ -265,6 +265,32 @@ impl SqliteRecords {
         &self.0.station
     }
 
+    /// The canonical rows of the units that a filter names, in the order of their first arrival.
+    pub fn export_selected(&self, filter: &ExportFilter) -> Result<Vec<ExportRow>, RecordsError> {
+        self.0.export_rows(filter)
+    }
+
+    /// The canonical rows of these units, in this order; `None` for a unit that was never here.
+    pub fn export_rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ExportRow>>, RecordsError> {
+        self.0.export_rows_of(units)
+    }
+
+    /// What was handed out to whom, oldest first.
+    pub fn export_log(&self, filter: &ExportLogFilter) -> Result<Vec<ExportRecord>, RecordsError> {
+        self.0.list_exports(filter)
+    }
+
+    /// Units of which an export gave away a key that is still live.
+    pub fn exposed_units(&self, export: i64) -> Result<Vec<ExposedUnit>, RecordsError> {
+        self.0.exposed_units(export)
+    }
+
+    /// Marks an export as revoked, once: its recipient shall no longer know live keys. The keys themselves die with a rekey of
+    /// the units that [`SqliteRecords::exposed_units`] names.
+    pub fn revoke_export(&self, export: i64, operator: &str, reason: &str) -> Result<(), RecordsError> {
+        self.0.revoke_export(export, operator, reason)
+    }
+
     /// Recomputes the chain over the whole history: a row that was changed, removed or put in between behind our back
     /// is named. Returns the number of events.
     pub fn verify_history(&self) -> Result<u64, RecordsError> {
@@ -1404,16 +1430,18 @@ impl Records for SqliteRecords {
 
     fn export_rows(&self, batch: BatchId) -> Result<Vec<ExportRow>, RecordsError> {
         self.batch(batch)?;
-        self.0.export_rows(batch)
+        self.0.export_rows(&ExportFilter { batch: Some(batch), ..ExportFilter::default() })
     }
 
     fn record_export(&self, export: NewExport) -> Result<i64, RecordsError> {
-        self.batch(export.batch)?;
+        if let Some(batch) = export.batch {
+            self.batch(batch)?;
+        }
         self.0.record_export(export)
     }
 
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {
-        self.0.list_exports(batch)
+        self.0.list_exports(&ExportLogFilter { batch: Some(batch), ..ExportLogFilter::default() })
     }
 }
 

@@ -71,6 +71,49 @@ impl KeyVault {
         Ok(UnitKeys { agent: self.live(unit, "agent")?, cloud: self.live(unit, "cloud")? })
     }
 
+    /// The state and the live keys of many units, as of one moment; `None` for a unit that is not here.
+    pub fn keys_of_many(&self, units: &[UnitId]) -> Result<Vec<Option<(UnitState, UnitKeys)>>, RecordsError> {
+        type Sealed = (UnitState, Vec<(String, u32, String, Vec<u8>)>);
+        let sealed: Vec<Option<Sealed>> = self.0.read(|c| {
+            let mut statement = c.prepare_cached(
+                "SELECT u.state, k.purpose, k.generation, k.key_id, k.key_sealed FROM unit u LEFT JOIN key_assignment k
+                   ON k.unit = u.id AND k.state = 'posted' AND k.retired_at_ms IS NULL
+                 WHERE u.uid = ?1",
+            )?;
+            let mut all = Vec::with_capacity(units.len());
+            for unit in units {
+                let mut found: Option<Sealed> = None;
+                let mut rows = statement.query([unit.0])?;
+                while let Some(r) = rows.next()? {
+                    let (_, keys) = match &mut found {
+                        Some(found) => found,
+                        None => found.insert((super::sqlite::word(r, 0)?, Vec::new())),
+                    };
+                    if let Some(purpose) = r.get::<_, Option<String>>(1)? {
+                        keys.push((purpose, r.get(2)?, r.get(3)?, r.get(4)?));
+                    }
+                }
+                all.push(found);
+            }
+            Ok(all)
+        })?;
+        let open = |unit: UnitId, (state, rows): Sealed| -> Result<(UnitState, UnitKeys), RecordsError> {
+            let mut keys = UnitKeys::default();
+            for (purpose, generation, key_id, sealed) in rows {
+                let kind = if purpose == "agent" { "agent" } else { "cloud" };
+                let key = self.0.open_sealed(&assignment_seal(unit, kind, generation), &sealed)?;
+                let key = Some(UnitKey { generation, key_id, key: SecretBytes::new(key) });
+                if kind == "agent" { keys.agent = key } else { keys.cloud = key }
+            }
+            Ok((state, keys))
+        };
+        units
+            .iter()
+            .zip(sealed)
+            .map(|(unit, sealed)| sealed.map(|sealed| open(*unit, sealed)).transpose())
+            .collect()
+    }
+
     fn live(&self, unit: UnitId, kind: &'static str) -> Result<Option<UnitKey>, RecordsError> {
         let row = self.0.read(|c| {
             c.prepare_cached(

@@ -1,0 +1,1066 @@
+//! The Exports view: a wizard from "which units" to the signed receipt, and the log of what was handed out.
+//!
+//! Invariants:
+//! - It reads the clerk's snapshot and leaves commands; it never touches records, keys or the disk.
+//! - What is secret is never shown: previews arrive hidden, a typed password is wiped when it has been sent.
+//! - A step that can't be left says why.
+
+use super::line_view::ViewState;
+use super::theme::{Palette, Tone, mono, palette, regular, strong};
+use crate::desk::Told;
+use crate::export::clerk::{Command, Order, Snapshot, Wanted};
+use crate::export::{Format, Selection};
+use crate::i18n::{date_time, number, tr};
+use crate::model::UnitState;
+use crate::secrets::Passphrase;
+use egui::{Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, vec2};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroize;
+
+/// Steps of the wizard, in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Which units.
+    #[default]
+    What,
+    /// In which form.
+    Format,
+    /// Protected how.
+    Protection,
+    /// The first rows, secrets hidden.
+    Preview,
+    /// Where to, and who stands by.
+    File,
+    /// Receipt and fingerprints.
+    Done,
+}
+
+impl Step {
+    const ALL: [Self; 6] =
+        [Self::What, Self::Format, Self::Protection, Self::Preview, Self::File, Self::Done];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::What => tr!("exports-step-units"),
+            Self::Format => tr!("exports-step-format"),
+            Self::Protection => tr!("exports-step-protection"),
+            Self::Preview => tr!("exports-step-preview"),
+            Self::File => tr!("exports-step-file"),
+            Self::Done => tr!("exports-step-receipt"),
+        }
+    }
+
+    fn next(self) -> Self {
+        Self::ALL.into_iter().find(|s| *s > self).unwrap_or(self)
+    }
+
+    fn back(self) -> Self {
+        Self::ALL.into_iter().rev().find(|s| *s < self).unwrap_or(self)
+    }
+}
+
+/// How secrets are protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protect {
+    /// age.
+    #[default]
+    Age,
+    /// OpenPGP.
+    OpenPgp,
+    /// PSKC password.
+    Password,
+    /// In clear.
+    Plain,
+    /// The list without keys.
+    Without,
+}
+
+/// What a file dialog was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pick {
+    Key,
+    Folder,
+}
+
+/// Where dialogs put what was chosen: they run on threads of their own, for they block.
+type Picked = Arc<Mutex<Vec<(Pick, PathBuf)>>>;
+
+/// A text that is wiped and never shown by `Debug`.
+#[derive(Clone, Default)]
+struct Typed(String);
+
+impl std::fmt::Debug for Typed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Typed(redacted)")
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// What the window remembers of the Exports view.
+#[derive(Clone, Debug, Default)]
+pub struct ExportsState {
+    /// The clerk's newest snapshot, set before every frame.
+    pub seen: Arc<Snapshot>,
+    /// Commands for the clerk.
+    pub out: Vec<Command>,
+    /// The running export is to end.
+    pub cancel: bool,
+    step: Step,
+    log: bool,
+    batch: String,
+    state: Option<UnitState>,
+    failed: Option<bool>,
+    region: String,
+    since: String,
+    until: String,
+    format: Option<Format>,
+    protect: Protect,
+    age: String,
+    keys: Vec<PathBuf>,
+    password: Typed,
+    again: Typed,
+    reason: String,
+    to: String,
+    second: String,
+    folder: String,
+    replaces: Option<i64>,
+    revoke: Option<(i64, String)>,
+    picked: Picked,
+}
+
+impl ExportsState {
+    /// Takes what is to be sent.
+    pub fn take(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn selection(&self) -> Result<Selection, String> {
+        let mut selection = Selection::default();
+        if !self.batch.is_empty() {
+            selection.batch = Some(self.batch.clone());
+        }
+        selection.state = self.state;
+        selection.failed = self.failed;
+        for (key, value) in [("region", &self.region), ("since", &self.since), ("until", &self.until)] {
+            if !value.trim().is_empty() {
+                selection.and(&format!("{key}={}", value.trim()))?;
+            }
+        }
+        Ok(selection)
+    }
+
+    fn format(&self) -> Format {
+        self.format.unwrap_or(Format::Csv)
+    }
+
+    fn needs_protection(&self) -> bool {
+        self.format().holds_secrets()
+    }
+
+    fn wanted(&self) -> Wanted {
+        if !self.needs_protection() {
+            return Wanted::Nothing;
+        }
+        match self.protect {
+            Protect::Age => Wanted::Age(self.age.clone()),
+            Protect::OpenPgp => Wanted::OpenPgp(self.keys.clone()),
+            Protect::Password => Wanted::Password(Passphrase::new(self.password.0.clone())),
+            Protect::Plain => Wanted::Plain(self.reason.clone()),
+            Protect::Without => Wanted::Nothing,
+        }
+    }
+
+    /// Why this step can't be left yet.
+    fn missing(&self, operator: &str) -> Option<String> {
+        let hands_out = self.needs_protection() && self.protect != Protect::Without;
+        match self.step {
+            Step::What => self.selection().err(),
+            Step::Format => self.format.is_none().then(|| tr!("exports-no-format").into()),
+            Step::Protection if !self.needs_protection() => None,
+            Step::Protection => match self.protect {
+                Protect::Age if self.age.trim().is_empty() => Some(tr!("exports-no-recipient").into()),
+                Protect::OpenPgp if self.keys.is_empty() => Some(tr!("exports-no-key").into()),
+                Protect::Password if self.password.0.chars().count() < 12 => {
+                    Some(tr!("exports-short").into())
+                }
+                Protect::Password if self.password.0 != self.again.0 => Some(tr!("exports-differ").into()),
+                Protect::Plain if self.reason.trim().is_empty() => Some(tr!("exports-no-reason").into()),
+                Protect::Password | Protect::Plain if self.to.trim().is_empty() => {
+                    Some(tr!("exports-no-to").into())
+                }
+                _ => None,
+            },
+            Step::Preview => match &self.seen.preview {
+                None => Some(tr!("exports-reading").into()),
+                Some(preview) if preview.rows == 0 => Some(tr!("exports-no-unit").into()),
+                Some(_) => None,
+            },
+            Step::File if operator.is_empty() => Some(tr!("exports-no-operator").into()),
+            Step::File if self.folder.trim().is_empty() => Some(tr!("exports-no-folder").into()),
+            Step::File if hands_out && self.seen.needs_second_person && self.second.trim().is_empty() => {
+                Some(tr!("exports-no-second").into())
+            }
+            Step::File if !self.second.trim().is_empty() && self.second.trim() == operator => {
+                Some(tr!("exports-same-person").into())
+            }
+            Step::File | Step::Done => None,
+        }
+    }
+
+    fn order(&self, operator: &str) -> Option<Box<Order>> {
+        Some(Box::new(Order {
+            selection: self.selection().ok()?,
+            format: self.format(),
+            wanted: self.wanted(),
+            handed_to: self.to.clone(),
+            second_person: self.second.clone(),
+            operator: operator.to_owned(),
+            replaces: self.replaces,
+            folder: PathBuf::from(self.folder.trim()),
+        }))
+    }
+
+    fn restart(&mut self) {
+        *self = Self { seen: self.seen.clone(), folder: self.folder.clone(), ..Self::default() };
+        self.out.push(Command::Clear);
+    }
+
+    fn take_picked(&mut self) {
+        let picked = std::mem::take(&mut *self.picked.lock().unwrap_or_else(PoisonError::into_inner));
+        for (what, path) in picked {
+            match what {
+                Pick::Key if !self.keys.contains(&path) => self.keys.push(path),
+                Pick::Key => {}
+                Pick::Folder => self.folder = path.display().to_string(),
+            }
+        }
+    }
+
+    /// Opens a file dialog on a thread of its own.
+    fn pick(&self, what: Pick, ctx: &egui::Context) {
+        let (picked, ctx) = (self.picked.clone(), ctx.clone());
+        // The language is this thread's.
+        let title = match what {
+            Pick::Key => tr!("exports-pick-key"),
+            Pick::Folder => tr!("exports-pick-folder"),
+        };
+        std::thread::spawn(move || {
+            let dialog = rfd::FileDialog::new().set_title(title);
+            let chosen = match what {
+                Pick::Key => dialog.pick_files().unwrap_or_default(),
+                Pick::Folder => dialog.pick_folder().into_iter().collect(),
+            };
+            let mut slot = picked.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.extend(chosen.into_iter().map(|path| (what, path)));
+            ctx.request_repaint();
+        });
+    }
+}
+
+fn title(format: Format) -> &'static str {
+    match format {
+        Format::Csv => tr!("exports-title-csv"),
+        Format::Jsonl => tr!("exports-title-jsonl"),
+        Format::Aws => tr!("exports-title-aws"),
+        Format::AzureHub => tr!("exports-title-hub"),
+        Format::AzureDps => tr!("exports-title-dps"),
+        Format::Thingsboard => tr!("exports-title-thingsboard"),
+        Format::Dynsec => tr!("exports-title-dynsec"),
+        Format::Emqx => tr!("exports-title-emqx"),
+        Format::EmqxJson => tr!("exports-title-emqx-json"),
+        Format::Pskc => tr!("exports-title-pskc"),
+        Format::Jws => tr!("exports-title-jws"),
+    }
+}
+
+fn holds(format: Format) -> &'static str {
+    match format {
+        Format::Csv | Format::Jsonl => {
+            tr!("exports-holds-canonical")
+        }
+        Format::Aws => tr!("exports-holds-aws"),
+        Format::AzureHub | Format::AzureDps => tr!("exports-holds-azure"),
+        Format::Thingsboard | Format::Dynsec => tr!("exports-holds-login"),
+        Format::Emqx | Format::EmqxJson => tr!("exports-holds-hashes"),
+        Format::Pskc => tr!("exports-holds-both"),
+        Format::Jws => tr!("exports-holds-jws"),
+    }
+}
+
+/// The view below the header.
+pub fn body(ui: &mut Ui, room: Rect, operator: &str, view: &mut ViewState) {
+    let p = palette(ui.ctx());
+    let state = &mut view.exports;
+    state.take_picked();
+    if state.folder.is_empty() {
+        state.folder = state.seen.folder.display().to_string();
+    }
+    ui.painter().rect(room, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+    ui.scope_builder(UiBuilder::new().max_rect(room.shrink2(vec2(22.0, 16.0))), |ui| {
+        ui.horizontal(|ui| {
+            for (log, name) in [(false, tr!("exports-new")), (true, tr!("exports-log"))] {
+                if ui.selectable_label(state.log == log, name).clicked() {
+                    state.log = log;
+                }
+            }
+            if !state.log {
+                ui.add_space(18.0);
+                for step in Step::ALL {
+                    let here = step == state.step;
+                    let color = if here { p.text } else { p.muted };
+                    let font = if here { strong(15.0) } else { regular(14.0) };
+                    let place = Step::ALL.iter().position(|s| *s == step).unwrap_or(0) + 1;
+                    ui.label(RichText::new(format!("{place} {}", step.name())).font(font).color(color));
+                }
+            }
+        });
+        told(ui, &state.seen.told, p);
+        if state.log { log(ui, operator, state, p) } else { wizard(ui, operator, state, p) }
+    });
+}
+
+fn told(ui: &mut Ui, told: &Told, p: &Palette) {
+    let say = |ui: &mut Ui, tone: Tone, text: &str| {
+        egui::Frame::new().fill(tone.soft).corner_radius(8).inner_margin(10).show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            let response = ui.label(RichText::new(text).font(strong(14.5)).color(tone.ink));
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_live(egui::accesskit::Live::Polite));
+        });
+    };
+    match told {
+        Told::Nothing => {}
+        Told::Working(what) => say(ui, p.running, what),
+        Told::Done(what) => say(ui, p.pass, what),
+        Told::Failed(failure) => {
+            let (sentence, remedy) = crate::i18n::failure(failure);
+            say(ui, p.fail, &format!("{} {sentence}. {remedy}", failure.code));
+        }
+    }
+}
+
+fn heading(ui: &mut Ui, text: &str, more: &str, p: &Palette) {
+    ui.add_space(6.0);
+    ui.label(RichText::new(text).font(strong(20.0)).color(p.text));
+    if !more.is_empty() {
+        ui.label(RichText::new(more).font(regular(14.5)).color(p.muted));
+    }
+    ui.add_space(4.0);
+}
+
+/// A line to type into, with its name above it.
+fn text(ui: &mut Ui, name: &str, hint: &'static str, value: &mut String, width: f32) {
+    let label = ui.label(name);
+    ui.add(egui::TextEdit::singleline(value).hint_text(hint).char_limit(500).desired_width(width))
+        .labelled_by(label.id);
+}
+
+fn wizard(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
+    // The export ended while its step was shown.
+    if state.step == Step::File && state.seen.done.is_some() {
+        state.step = Step::Done;
+        for typed in [&mut state.password, &mut state.again] {
+            typed.0.zeroize();
+            typed.0.clear();
+        }
+    }
+    let room = ui.available_height() - 64.0;
+    egui::ScrollArea::vertical().id_salt("export step").max_height(room).auto_shrink(false).show(ui, |ui| {
+        match state.step {
+            Step::What => what(ui, state, p),
+            Step::Format => formats(ui, state, p),
+            Step::Protection => protection(ui, state, p),
+            Step::Preview => previewed(ui, state, p),
+            Step::File => file(ui, state, p),
+            Step::Done => done(ui, state, p),
+        }
+    });
+    ui.separator();
+    let missing = state.missing(operator);
+    let busy = state.seen.progress.is_some();
+    ui.horizontal(|ui| {
+        if state.step == Step::Done {
+            if ui.button(tr!("exports-another")).clicked() {
+                state.restart();
+            }
+            return;
+        }
+        if ui.add_enabled(state.step > Step::What && !busy, egui::Button::new(tr!("exports-back"))).clicked()
+        {
+            state.step = state.step.back();
+        }
+        let name = if state.step == Step::File { tr!("exports-now") } else { tr!("exports-next") };
+        let go = egui::Button::new(RichText::new(name).color(p.running.on_solid)).fill(p.running.solid);
+        if ui.add_enabled(missing.is_none() && !busy, go).clicked() {
+            leave(state, operator);
+        }
+        if busy && ui.button(tr!("exports-cancel")).clicked() {
+            state.cancel = true;
+        }
+        if let Some(why) = missing.filter(|_| !busy) {
+            ui.label(RichText::new(why).font(regular(14.5)).color(p.muted));
+        }
+    });
+}
+
+/// Goes on from a step that misses nothing.
+fn leave(state: &mut ExportsState, operator: &str) {
+    let Some(order) = state.order(operator) else { return };
+    match state.step {
+        Step::Protection => {
+            state.out.push(Command::Preview(order));
+            state.seen = Arc::new(Snapshot { preview: None, ..(*state.seen).clone() });
+        }
+        Step::File => {
+            state.out.push(Command::Export(order));
+            return;
+        }
+        _ => {}
+    }
+    state.step = state.step.next();
+}
+
+fn what(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
+    if state.seen.batches.is_empty() {
+        heading(ui, tr!("exports-nothing"), tr!("exports-nothing-how"), p);
+        return;
+    }
+    heading(ui, tr!("exports-which"), tr!("exports-which-how"), p);
+    let label = ui.label(tr!("exports-batch"));
+    let shown =
+        if state.batch.is_empty() { tr!("exports-any-batch").to_owned() } else { state.batch.clone() };
+    egui::ComboBox::from_id_salt("export batch")
+        .width(320.0)
+        .selected_text(shown)
+        .show_ui(ui, |ui| {
+            ui.selectable_value(&mut state.batch, String::new(), tr!("exports-any-batch"));
+            for batch in &state.seen.batches {
+                ui.selectable_value(&mut state.batch, batch.clone(), batch);
+            }
+        })
+        .response
+        .labelled_by(label.id);
+    ui.add_space(8.0);
+    ui.label(tr!("exports-state"));
+    ui.horizontal(|ui| {
+        for (name, value) in [
+            (tr!("exports-any-state"), None),
+            (tr!("exports-state-passed"), Some(UnitState::Passed)),
+            (tr!("exports-state-quarantine"), Some(UnitState::Quarantined)),
+            (tr!("exports-state-scrapped"), Some(UnitState::Scrapped)),
+        ] {
+            ui.radio_value(&mut state.state, value, name);
+        }
+    });
+    ui.label(tr!("exports-last"));
+    ui.horizontal(|ui| {
+        for (name, value) in [
+            (tr!("exports-any-result"), None),
+            (tr!("exports-failed"), Some(true)),
+            (tr!("exports-not-failed"), Some(false)),
+        ] {
+            ui.radio_value(&mut state.failed, value, name);
+        }
+    });
+    text(ui, tr!("exports-region"), tr!("exports-any"), &mut state.region, 120.0);
+    text(ui, tr!("exports-since"), "2026-01-31", &mut state.since, 200.0);
+    text(ui, tr!("exports-until"), "2026-02-28", &mut state.until, 200.0);
+}
+
+fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
+    heading(ui, tr!("exports-which-form"), "", p);
+    // All of them at once in the smallest window but one.
+    (ui.spacing_mut().interact_size.y, ui.spacing_mut().item_spacing.y) = (26.0, 4.0);
+    for format in Format::ALL {
+        ui.horizontal(|ui| {
+            if ui.radio(state.format == Some(format), title(format)).clicked() {
+                state.format = Some(format);
+                let fits = |protect| match protect {
+                    Protect::Password => format == Format::Pskc,
+                    Protect::Without => format.is_canonical(),
+                    _ => true,
+                };
+                if !fits(state.protect) {
+                    state.protect = Protect::Age;
+                }
+            }
+            let holds = RichText::new(holds(format)).font(regular(14.0)).color(p.muted);
+            ui.add(egui::Label::new(holds).truncate());
+        });
+    }
+}
+
+fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
+    if !state.needs_protection() {
+        heading(ui, tr!("exports-no-secret"), tr!("exports-no-secret-how"), p);
+        text(ui, tr!("exports-to"), tr!("exports-to-hint"), &mut state.to, 360.0);
+        return;
+    }
+    heading(ui, tr!("exports-how"), tr!("exports-how-why"), p);
+    let format = state.format();
+    ui.radio_value(&mut state.protect, Protect::Age, tr!("exports-age"));
+    ui.radio_value(&mut state.protect, Protect::OpenPgp, tr!("exports-openpgp"));
+    if format == Format::Pskc {
+        ui.radio_value(&mut state.protect, Protect::Password, tr!("exports-by-password"));
+    }
+    if format.is_canonical() {
+        ui.radio_value(&mut state.protect, Protect::Without, tr!("exports-without"));
+    }
+    ui.radio_value(&mut state.protect, Protect::Plain, tr!("exports-plain"));
+    ui.add_space(6.0);
+    match state.protect {
+        Protect::Age => {
+            let label = ui.label(tr!("exports-age-field"));
+            ui.add(
+                egui::TextEdit::multiline(&mut state.age)
+                    .hint_text("age1…")
+                    .desired_rows(3)
+                    .desired_width(640.0),
+            )
+            .labelled_by(label.id);
+        }
+        Protect::OpenPgp => {
+            if ui.button(tr!("exports-choose-keys")).clicked() {
+                state.pick(Pick::Key, ui.ctx());
+            }
+            let mut gone = None;
+            for (i, key) in state.keys.iter().enumerate() {
+                ui.horizontal(|ui| {
+                    ui.label(key.display().to_string());
+                    if ui
+                        .button(tr!(
+                            "exports-leave-out",
+                            name = key.file_name().unwrap_or_default().to_string_lossy().into_owned()
+                        ))
+                        .clicked()
+                    {
+                        gone = Some(i);
+                    }
+                });
+            }
+            if let Some(i) = gone {
+                state.keys.remove(i);
+            }
+        }
+        Protect::Password => {
+            for (name, typed) in [
+                (tr!("exports-password"), &mut state.password),
+                (tr!("exports-password-again"), &mut state.again),
+            ] {
+                let label = ui.label(name);
+                ui.add(
+                    egui::TextEdit::singleline(&mut typed.0)
+                        .password(true)
+                        .char_limit(200)
+                        .desired_width(360.0),
+                )
+                .labelled_by(label.id);
+            }
+            ui.label(RichText::new(tr!("exports-password-how")).font(regular(14.0)).color(p.muted));
+        }
+        Protect::Plain => {
+            ui.label(RichText::new(tr!("exports-plain-warning")).font(strong(14.5)).color(p.fail.ink));
+            text(ui, tr!("exports-plain-why"), "", &mut state.reason, 640.0);
+        }
+        Protect::Without => {}
+    }
+    text(ui, tr!("exports-to"), tr!("exports-to-hint"), &mut state.to, 360.0);
+}
+
+fn recipients(ui: &mut Ui, state: &ExportsState, p: &Palette) {
+    for recipient in &state.seen.recipients {
+        ui.label(
+            RichText::new(tr!("exports-sealed-for", name = &recipient.name))
+                .font(regular(14.5))
+                .color(p.text),
+        );
+        ui.label(
+            RichText::new(tr!("exports-fingerprint", fingerprint = &recipient.fingerprint))
+                .font(mono(13.0))
+                .color(p.muted),
+        );
+    }
+}
+
+fn previewed(ui: &mut Ui, state: &ExportsState, p: &Palette) {
+    let Some(preview) = &state.seen.preview else {
+        heading(ui, tr!("exports-step-preview"), "", p);
+        return;
+    };
+    let rows = tr!("exports-preview-rows", rows = number(preview.rows), passed = number(preview.passed));
+    heading(ui, tr!("exports-step-preview"), &rows, p);
+    recipients(ui, state, p);
+    for row in &preview.first {
+        ui.add_space(6.0);
+        ui.label(RichText::new(row.serial.as_deref().unwrap_or(tr!("exports-no-serial"))).font(strong(15.0)));
+        for field in row.fields.iter().filter(|f| !f.value.is_empty()) {
+            ui.horizontal(|ui| {
+                ui.spacing_mut().interact_size.y = 18.0;
+                let color = if field.hidden { p.error.ink } else { p.text };
+                ui.add_sized(
+                    [330.0, 18.0],
+                    egui::Label::new(RichText::new(&field.name).font(mono(13.0)).color(p.muted)).truncate(),
+                );
+                ui.add(
+                    egui::Label::new(RichText::new(&field.value).font(mono(13.0)).color(color)).truncate(),
+                );
+            });
+        }
+    }
+}
+
+fn file(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
+    heading(ui, tr!("exports-where"), tr!("exports-where-how"), p);
+    text(ui, tr!("exports-folder"), "", &mut state.folder, 640.0);
+    if ui.button(tr!("exports-choose-folder")).clicked() {
+        state.pick(Pick::Folder, ui.ctx());
+    }
+    let asked =
+        if state.seen.needs_second_person { tr!("exports-second-demanded") } else { tr!("exports-second") };
+    text(ui, asked, "", &mut state.second, 360.0);
+    recipients(ui, state, p);
+    if let Some(progress) = state.seen.progress {
+        ui.add_space(10.0);
+        let share = if progress.total == 0 { 0.0 } else { progress.done as f32 / progress.total as f32 };
+        let bar = egui::ProgressBar::new(share).text(tr!(
+            "exports-rows-of",
+            done = number(progress.done),
+            total = number(progress.total)
+        ));
+        let response = ui.add(bar.desired_width(640.0));
+        ui.ctx().accesskit_node_builder(response.id, |node| node.set_label(tr!("exports-progress-name")));
+    }
+}
+
+fn done(ui: &mut Ui, state: &ExportsState, p: &Palette) {
+    heading(ui, tr!("exports-done"), tr!("exports-done-how"), p);
+    for file in state.seen.done.iter().flat_map(|d| d.iter()) {
+        let kind = if file.protected { tr!("exports-with-keys") } else { tr!("exports-without-keys") };
+        ui.label(
+            RichText::new(tr!(
+                "exports-handed-out",
+                number = file.number.to_string(),
+                kind = kind,
+                rows = number(file.rows)
+            ))
+            .font(strong(15.0)),
+        );
+        for (name, value) in [
+            (tr!("exports-step-file"), file.file.display().to_string()),
+            (tr!("exports-step-receipt"), file.receipt.display().to_string()),
+            ("SHA-256", file.sha256.clone()),
+        ] {
+            ui.horizontal(|ui| {
+                ui.add_sized([80.0, 20.0], egui::Label::new(name));
+                ui.add(egui::Label::new(RichText::new(&value).font(mono(13.0)).color(p.text)).truncate());
+                if ui
+                    .button(tr!("exports-copy"))
+                    .on_hover_text(tr!("exports-copy-what", name = name))
+                    .clicked()
+                {
+                    ui.ctx().copy_text(value.clone());
+                }
+            });
+        }
+    }
+    recipients(ui, state, p);
+}
+
+fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
+    let log = state.seen.log.clone();
+    if log.is_empty() {
+        heading(ui, tr!("exports-log-empty"), tr!("exports-log-empty-how"), p);
+        return;
+    }
+    heading(ui, tr!("exports-log-head"), tr!("exports-log-how"), p);
+    if let Some((export, units)) = &state.seen.exposed {
+        let words = if units.is_empty() {
+            tr!("exports-exposed-none", number = export.to_string())
+        } else {
+            let some: Vec<_> = units.iter().take(8).map(|u| u.serial.as_str()).collect();
+            let more = if units.len() > some.len() { " …" } else { "" };
+            tr!(
+                "exports-exposed",
+                number = export.to_string(),
+                units = number(units.len() as u64),
+                serials = format!("{}{more}", some.join(", "))
+            )
+        };
+        ui.label(RichText::new(words).font(strong(14.5)).color(p.error.ink));
+    }
+    if let Some((export, reason)) = &mut state.revoke {
+        let export = *export;
+        text(
+            ui,
+            &tr!("exports-revoke-why", number = export.to_string()),
+            tr!("exports-revoke-hint"),
+            reason,
+            520.0,
+        );
+        let ready = !reason.trim().is_empty() && !operator.is_empty();
+        let mut end = false;
+        ui.horizontal(|ui| {
+            let go = egui::Button::new(RichText::new(tr!("exports-revoke-go")).color(p.fail.on_solid))
+                .fill(p.fail.solid);
+            if ui.add_enabled(ready, go).clicked() {
+                let reason = reason.trim().to_owned();
+                state.out.push(Command::Revoke { export, operator: operator.to_owned(), reason });
+                end = true;
+            }
+            end |= ui.button(tr!("exports-revoke-no")).clicked();
+        });
+        if end {
+            state.revoke = None;
+        }
+    }
+    let (mut again, mut ask) = (None, None);
+    egui::ScrollArea::vertical().id_salt("export log").auto_shrink(false).show(ui, |ui| {
+        for export in log.iter() {
+            egui::Frame::new().stroke(Stroke::new(1.0, p.border)).corner_radius(8).inner_margin(10).show(
+                ui,
+                |ui| {
+                    ui.set_width(ui.available_width());
+                    let people = if export.second_person.is_empty() {
+                        export.operator.clone()
+                    } else {
+                        format!("{} + {}", export.operator, export.second_person)
+                    };
+                    let head = tr!(
+                        "exports-record",
+                        number = export.id.to_string(),
+                        form = &export.format,
+                        rows = number(export.rows),
+                        units = number(export.keys_of)
+                    );
+                    ui.label(RichText::new(head).font(strong(15.0)).color(p.text));
+                    let to =
+                        if export.handed_to.is_empty() { tr!("exports-nobody") } else { &export.handed_to };
+                    let facts = format!(
+                        "{} · {people} · {} · → {to} · {}",
+                        date_time(export.at_ms),
+                        export.selection,
+                        export.protection
+                    );
+                    ui.label(RichText::new(facts).font(regular(14.0)).color(p.muted));
+                    for fingerprint in &export.recipients {
+                        ui.label(RichText::new(fingerprint).font(mono(12.5)).color(p.muted));
+                    }
+                    if let Some(revoked) = &export.revoked {
+                        let words = tr!("exports-revoked", by = &revoked.by, reason = &revoked.reason);
+                        ui.label(RichText::new(words).font(strong(14.0)).color(p.fail.ink));
+                    }
+                    ui.horizontal(|ui| {
+                        if export.keys_of > 0
+                            && ui.button(tr!("exports-who", number = export.id.to_string())).clicked()
+                        {
+                            state.out.push(Command::Exposed(export.id));
+                        }
+                        if export.revoked.is_none()
+                            && ui.button(tr!("exports-revoke", number = export.id.to_string())).clicked()
+                        {
+                            ask = Some(export.id);
+                        }
+                        if ui.button(tr!("exports-again", number = export.id.to_string())).clicked() {
+                            again = Some(export.clone());
+                        }
+                    });
+                },
+            );
+        }
+    });
+    if let Some(export) = ask {
+        state.revoke = Some((export, String::new()));
+    }
+    if let Some(export) = again
+        && let (Ok(selection), Ok(format)) =
+            (export.selection.parse::<Selection>(), export.format.parse::<Format>())
+    {
+        state.restart();
+        state.batch = selection.batch.unwrap_or_default();
+        (state.state, state.failed) = (selection.state, selection.failed);
+        state.region = selection.region.map(|r| r.to_string()).unwrap_or_default();
+        state.since = selection.since.map(|t| t.to_string()).unwrap_or_default();
+        state.until = selection.until.map(|t| t.to_string()).unwrap_or_default();
+        state.format = Some(format);
+        state.to = export.handed_to;
+        state.replaces = Some(export.id);
+        state.step = Step::Protection;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::Tab;
+    use super::super::line_view::tests::{World, harness, sized};
+    use super::super::scripted::{Scene, scene};
+    use super::*;
+    use crate::export::clerk::{HandedOut, RecipientView};
+    use crate::export::{HIDDEN, Preview, PreviewField, PreviewRow, Progress};
+    use crate::records::{ExportRecord, ExposedUnit, Revoked};
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::time::Instant;
+
+    type H = Harness<'static, World>;
+
+    fn seen() -> Snapshot {
+        Snapshot { batches: vec!["B-2041".into()], folder: "/exports".into(), ..Snapshot::default() }
+    }
+
+    fn exports(snapshot: Snapshot) -> H {
+        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
+        h.state_mut().view.tab = Tab::Exports;
+        show(&mut h, snapshot);
+        h
+    }
+
+    fn show(h: &mut H, snapshot: Snapshot) {
+        h.state_mut().view.exports.seen = Arc::new(snapshot);
+        h.run();
+    }
+
+    fn click(h: &mut H, label: &str) {
+        h.get_by_label(label).click();
+        h.run();
+    }
+
+    fn type_into(h: &mut H, label: &str, text: &str) {
+        h.get_by_label(label).focus();
+        h.run();
+        h.get_by_label(label).type_text(text);
+        h.run();
+    }
+
+    fn is_off(h: &H, label: &str) -> bool {
+        h.get_by_label(label).accesskit_node().is_disabled()
+    }
+
+    fn sent(h: &mut H) -> Vec<Command> {
+        h.state_mut().view.exports.take()
+    }
+
+    fn preview() -> Preview {
+        let field =
+            |name: &str, value: &str, hidden| PreviewField { name: name.into(), value: value.into(), hidden };
+        let fields =
+            vec![field("1.username", "003d001f313251093336006f.2", false), field("1.password", HIDDEN, true)];
+        Preview {
+            rows: 312,
+            passed: 312,
+            first: vec![PreviewRow { serial: Some("KW429-01043".into()), fields }],
+        }
+    }
+
+    #[test]
+    fn a_station_without_batches_says_so() {
+        let h = exports(Snapshot::default());
+        h.get_by_label("There is nothing to hand out yet");
+    }
+
+    #[test]
+    fn the_wizard_goes_from_units_to_receipt() {
+        let mut h = exports(seen());
+        h.get_by_label("Which units?");
+        click(&mut h, "Passed");
+        click(&mut h, "Next");
+        assert!(is_off(&h, "Next"));
+        h.get_by_label("Choose a format");
+        click(&mut h, "Mosquitto dynamic security");
+        click(&mut h, "Next");
+        // A file with keys is not left unprotected.
+        h.get_by_label("Paste the vendor's age1… line");
+        assert!(is_off(&h, "Next"));
+        type_into(&mut h, "age recipients, one per line", "age1vendor");
+        type_into(&mut h, "Who receives it", "Acme Cloud");
+        click(&mut h, "Next");
+        let [Command::Preview(order)] = &sent(&mut h)[..] else { panic!("a preview is asked for") };
+        assert_eq!((order.format, order.selection.state), (Format::Dynsec, Some(UnitState::Passed)));
+        assert!(is_off(&h, "Next"), "nothing goes on before the records were read");
+        let recipients = vec![RecipientView { name: "age1vendor".into(), fingerprint: "ab".repeat(32) }];
+        show(
+            &mut h,
+            Snapshot { preview: Some(Arc::new(preview())), recipients: recipients.clone(), ..seen() },
+        );
+        h.get_by_label("KW429-01043");
+        h.get_by_label(HIDDEN);
+        h.get_by_label_contains(&"ab".repeat(32));
+        click(&mut h, "Next");
+        type_into(&mut h, "Second person, if one stands by", "Ana Petrović");
+        h.get_by_label("The second person is somebody else than the operator");
+        h.state_mut().view.exports.second = "Bea".into();
+        h.run();
+        click(&mut h, "Export now");
+        let [Command::Export(order)] = &sent(&mut h)[..] else { panic!("an export is asked for") };
+        assert_eq!((order.operator.as_str(), order.second_person.as_str()), ("Ana Petrović", "Bea"));
+        assert_eq!(
+            (order.handed_to.as_str(), order.folder.as_path()),
+            ("Acme Cloud", std::path::Path::new("/exports"))
+        );
+        assert!(matches!(&order.wanted, Wanted::Age(text) if text == "age1vendor"));
+        let working = Snapshot {
+            progress: Some(Progress { done: 100, total: 312 }),
+            told: Told::Working("Handing out".into()),
+            ..seen()
+        };
+        show(&mut h, working);
+        h.get_by_label("Progress of the export");
+        assert!(is_off(&h, "Back") && is_off(&h, "Export now"));
+        click(&mut h, "Cancel the export");
+        assert!(h.state().view.exports.cancel);
+        let file = HandedOut {
+            number: 17,
+            file: "/exports/export-B-2041-dynsec-20261121.json.age".into(),
+            receipt: "/exports/export-B-2041-dynsec-20261121.json.age.receipt.json".into(),
+            rows: 312,
+            sha256: "cd".repeat(32),
+            protected: true,
+        };
+        show(&mut h, Snapshot { done: Some(Arc::new(vec![file])), recipients, ..seen() });
+        h.get_by_label("Export 17, with keys, 312 rows");
+        h.get_by_label_contains(".receipt.json");
+        h.get_by_label_contains(&"ab".repeat(32));
+        click(&mut h, "Another export");
+        assert!(matches!(sent(&mut h)[..], [Command::Clear]));
+        h.get_by_label("Which units?");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_for_every_protection() {
+        let mut h = exports(seen());
+        click(&mut h, "Next");
+        click(&mut h, "PSKC key container");
+        click(&mut h, "Next");
+        for (choice, missing) in [
+            ("Sealed for an OpenPGP key", "Choose the vendor's public key file"),
+            ("Keys encrypted under a password", "The password has fewer than 12 characters"),
+            ("In clear, for a reason", "Say why keys leave in clear"),
+        ] {
+            click(&mut h, choice);
+            h.get_by_label(missing);
+            assert!(is_off(&h, "Next"), "{choice}");
+        }
+        click(&mut h, "Keys encrypted under a password");
+        type_into(&mut h, "Password, at least 12 characters", "correct horse battery");
+        h.get_by_label("The two passwords differ");
+        type_into(&mut h, "The same again", "correct horse battery");
+        h.get_by_label("Say who receives it");
+        let shown = format!("{:?}", h.state().view.exports);
+        assert!(!shown.contains("horse"), "{shown}");
+        type_into(&mut h, "Who receives it", "Acme");
+        assert!(!is_off(&h, "Next"));
+        click(&mut h, "Back");
+        // Without secrets there is nothing to protect, and the password is not kept for another form.
+        click(&mut h, "Signed manifest, JWS");
+        click(&mut h, "Next");
+        h.get_by_label("Nothing to protect");
+        click(&mut h, "Next");
+        assert!(
+            matches!(&sent(&mut h)[..], [Command::Preview(order)] if matches!(order.wanted, Wanted::Nothing))
+        );
+    }
+
+    #[test]
+    fn a_second_person_is_demanded_where_the_station_says_so() {
+        let demanding =
+            || Snapshot { needs_second_person: true, preview: Some(Arc::new(preview())), ..seen() };
+        let mut h = exports(demanding());
+        h.state_mut().view.exports.format = Some(Format::Dynsec);
+        h.state_mut().view.exports.step = Step::File;
+        h.run();
+        h.get_by_label("Two people hand out keys: say who stands by");
+        assert!(is_off(&h, "Export now"));
+        h.state_mut().view.exports.format = Some(Format::Jws);
+        h.run();
+        assert!(!is_off(&h, "Export now"), "a file without keys needs one person");
+    }
+
+    #[test]
+    fn the_log_says_who_and_when_and_revokes_with_a_reason() {
+        let mut h = exports(seen());
+        click(&mut h, "Export log");
+        h.get_by_label("Nothing was handed out yet");
+        let record = ExportRecord {
+            id: 17,
+            batch: None,
+            selection: "batch=B-2041 & state=passed".into(),
+            format: "dynsec.age".into(),
+            file: "f".into(),
+            rows: 312,
+            sha256: "cd".repeat(32),
+            operator: "Ana".into(),
+            at_ms: 1_790_000_000_000,
+            protection: "age".into(),
+            reason: String::new(),
+            handed_to: "Acme Cloud".into(),
+            second_person: "Bea".into(),
+            replaces: None,
+            keys_of: 312,
+            recipients: vec!["ab".repeat(32)],
+            revoked: None,
+        };
+        let revoked = ExportRecord {
+            id: 16,
+            revoked: Some(Revoked { at_ms: 1, by: "Ana".into(), reason: "laptop stolen".into() }),
+            ..record.clone()
+        };
+        let unit = ExposedUnit {
+            unit: crate::model::UnitId([7; 12]),
+            serial: "KW429-01043".into(),
+            batch: "B-2041".into(),
+            agent_key: false,
+            cloud_key: true,
+        };
+        show(
+            &mut h,
+            Snapshot {
+                log: Arc::new(vec![record, revoked]),
+                exposed: Some((16, Arc::new(vec![unit]))),
+                ..seen()
+            },
+        );
+        h.get_by_label("Export 17: dynsec.age, 312 rows, keys of 312 units");
+        h.get_by_label("Revoked by Ana: laptop stolen");
+        h.get_by_label_contains("knows live keys of 1 units; give them new ones: KW429-01043");
+        assert!(h.query_by_label("Revoke 16…").is_none(), "once is enough");
+        click(&mut h, "Revoke 17…");
+        assert!(is_off(&h, "Revoke it for ever"));
+        type_into(&mut h, "Why is export 17 revoked?", "vendor changed");
+        click(&mut h, "Revoke it for ever");
+        assert!(
+            matches!(&sent(&mut h)[..], [Command::Revoke { export: 17, reason, .. }] if reason == "vendor changed")
+        );
+        click(&mut h, "Export 17 again");
+        h.get_by_label("Protected how?");
+        let state = &h.state().view.exports;
+        assert_eq!(
+            (state.replaces, state.format, state.batch.as_str()),
+            (Some(17), Some(Format::Dynsec), "B-2041")
+        );
+        assert_eq!(state.state, Some(UnitState::Passed));
+    }
+
+    #[test]
+    fn every_step_fits_the_smallest_window_and_no_key_reaches_the_line() {
+        for size in [vec2(960.0, 600.0), vec2(1280.0, 720.0)] {
+            for step in Step::ALL {
+                let mut h = sized(scene(Scene::Ready(2), Instant::now()), size, egui::Theme::Dark);
+                h.state_mut().view.tab = Tab::Exports;
+                h.state_mut().view.exports.step = step;
+                h.state_mut().view.exports.format = Some(Format::Pskc);
+                show(&mut h, Snapshot { preview: Some(Arc::new(preview())), ..seen() });
+                let screen = Rect::from_min_size(egui::Pos2::ZERO, size);
+                let button = if step == Step::Done { "Another export" } else { "Back" };
+                let place = h.get_by_label(button).rect();
+                assert!(screen.contains_rect(place), "{step:?} at {size:?}: {place:?}");
+                h.key_press(egui::Key::Space);
+                h.key_press(egui::Key::Num1);
+                h.run();
+                assert_eq!(h.state_mut().take(), []);
+            }
+        }
+    }
+}
