@@ -194,7 +194,7 @@ impl Template {
 
     /// Whether a scanner finds the square code's text on it.
     pub fn has_code(&self) -> bool {
-        self.pieces.iter().any(|p| *p == Piece::Value(Name::code))
+        self.pieces.contains(&Piece::Value(Name::code))
     }
 
     /// The label's text.

@@ -47,7 +47,7 @@ enum Message {
 }
 
 enum Task {
-    Run(Order, Cancel),
+    Run(Box<Order>, Cancel),
     Stop,
 }
 
@@ -524,7 +524,7 @@ impl Hub {
         let (cancel, work) = (Cancel::default(), order.work.clone());
         let qa = work.qa();
         let place = &mut self.places[index];
-        if place.tasks.send(Task::Run(order, cancel.clone())).is_err() {
+        if place.tasks.send(Task::Run(Box::new(order), cancel.clone())).is_err() {
             let failure = Failure::new(FailureCode::StationFault, "the fixture's worker has ended");
             self.trouble(failure.clone());
             self.refuse(index, qa, failure);
