@@ -761,7 +761,7 @@ mod tests {
                         h.get_by_label(tr!("header-tab-units")).rect(),
                         h.get_by_label_contains(tr!("header-choose-batch")).rect(),
                         h.get_by_label(tr!("header-auto-start")).rect(),
-                        h.get_by_label_contains("Ana Petrović").rect(),
+                        h.get_by_label_contains(&format!("{}: Ana Petrović", tr!("header-operator"))).rect(),
                         h.get_by_label(tr!("header-help")).rect(),
                     ];
                     if has_settings {
