@@ -217,7 +217,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         // Beside it: operator, switch, and two or three buttons.
         (true, _) => {
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
-            (row.right() - left - 268.0 - bell).clamp(64.0, 190.0)
+            (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
         (_, true) => 190.0,
         _ => 236.0,
