@@ -243,7 +243,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         // Beside it: operator, switch, and two or three buttons.
         (true, _) => {
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
-            (row.right() - left - 268.0 - bell).clamp(64.0, 190.0)
+            (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
         (_, true) => 150.0,
         _ => 236.0,
@@ -800,7 +800,7 @@ mod tests {
                         h.get_by_label(tr!("header-tab-units")).rect(),
                         h.get_by_label_contains(tr!("header-choose-batch")).rect(),
                         h.get_by_label(tr!("header-auto-start")).rect(),
-                        h.get_by_label_contains("Ana Petrović").rect(),
+                        h.get_by_label_contains(&format!("{}: Ana Petrović", tr!("header-operator"))).rect(),
                         h.get_by_label(tr!("header-help")).rect(),
                     ];
                     if has_settings {
