@@ -509,7 +509,9 @@ fn behind_the_lock_screen_only_commands_wait() {
     let office = Office::new(people.clone(), tools).unwrap();
     let (wake, changes) = mpsc::channel();
     let wake = Mutex::new(wake);
-    office.on_change(Box::new(move || drop(wake.lock().unwrap().send(()))));
+    office.on_change(Box::new(move || {
+        let _ = wake.lock().unwrap().send(());
+    }));
     let line = office.guard(Box::new(told.clone()));
     line.send(C::SelectBatch("B-1".into()));
     line.send(C::Start(0));
@@ -590,7 +592,9 @@ fn the_desk_asks_the_gate_and_names_who_is_logged_in() {
     .unwrap();
     let (wake, changes) = mpsc::channel();
     let wake = Mutex::new(wake);
-    desk.on_change(Box::new(move || drop(wake.lock().unwrap().send(()))));
+    desk.on_change(Box::new(move || {
+        let _ = wake.lock().unwrap().send(());
+    }));
     let until = |done: &dyn Fn(&desk::Snapshot) -> bool| {
         while !done(&desk.snapshot()) {
             changes

@@ -241,7 +241,7 @@ impl People {
     ///
     /// # Errors
     /// As [`People::permit`], that the audit log can't be written, and those of `work`.
-    pub fn act<T, E: AsFailure>(
+    pub fn act<T, E>(
         &self,
         right: Right,
         (action, subject): (&str, &str),
@@ -249,7 +249,7 @@ impl People {
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E>
     where
-        E: From<Failure>,
+        E: From<Failure> + AsFailure,
     {
         self.demand(right, action, subject)?;
         self.write(self.entry(action, subject, detail))?;
