@@ -265,7 +265,7 @@ help-safe = Cancelling is safe at any time: a unit resumes where it stopped
 ## Power-cut matrix
 
 matrix-title = What a power cut can do
-matrix-text = Firmware { $firmware } on a virtual board: power cut { $cuts } times while keys changed. Then { $kept } times the unit had its old keys, { $renewed } times the new ones; { $stranded } times no key that anybody accepts, and { $manual } times it needed a person.
+matrix-text = Firmware { $firmware } on a virtual board: power cut { $cuts } times while keys changed, of { $of } in a full run. Then { $kept } times the unit had its old keys, { $renewed } times the new ones; { $stranded } times no key that anybody accepts, and { $manual } times it needed a person.
 matrix-transition = Transition
 matrix-cut = Cut
 matrix-cuts = Cuts

@@ -257,7 +257,7 @@ help-safe = 随时可以安全取消：设备会从停止处继续
 ## Power-cut matrix
 
 matrix-title = 断电会造成什么
-matrix-text = 固件 { $firmware } 在虚拟板上：更换密钥期间断电 { $cuts } 次。之后设备 { $kept } 次保有旧密钥，{ $renewed } 次为新密钥；{ $stranded } 次没有任何一方接受的密钥，{ $manual } 次需要人工处理。
+matrix-text = 固件 { $firmware } 在虚拟板上：更换密钥期间断电 { $cuts } 次（完整运行共 { $of } 次）。之后设备 { $kept } 次保有旧密钥，{ $renewed } 次为新密钥；{ $stranded } 次没有任何一方接受的密钥，{ $manual } 次需要人工处理。
 matrix-transition = 转换
 matrix-cut = 断电点
 matrix-cuts = 次数

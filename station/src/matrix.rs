@@ -154,7 +154,7 @@ mod tests {
     fn the_released_matrix_reads_and_nobody_was_stranded() {
         let matrix: PowerCutMatrix = serde_json::from_str(RELEASED).unwrap();
         let total = matrix.total();
-        assert!(total.cuts() >= 300, "{total:?}");
+        assert!((1_000..=matrix.of).contains(&total.cuts()), "{total:?} of {}", matrix.of);
         assert_eq!((total.stranded, total.manual, matrix.casualties.len()), (0, 0, 0));
         assert!(matrix.rows.len() >= 6 && matrix.table().lines().count() > matrix.rows.len());
     }

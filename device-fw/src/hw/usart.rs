@@ -146,7 +146,7 @@ impl BytePort for Port {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), LinkFull> {
         // Room never shrinks between two critical sections: the interrupt only takes, and only this, by `&mut`, adds. They are
-        // short, because a byte that arrives waits for at most one more: what is received while a long packet is queued was lost.
+        // short, because a byte that arrives waits for at most one more: one long section for a long packet lost what came then.
         let room = with_rings(|rings| TX_LEN - rings.tx.len()).ok_or(LinkFull)?;
         if room < bytes.len() {
             return Err(LinkFull);

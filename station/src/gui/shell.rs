@@ -421,6 +421,7 @@ fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
             "matrix-text",
             firmware = &measured.firmware,
             cuts = total.cuts(),
+            of = measured.of,
             kept = total.kept,
             renewed = total.renewed,
             stranded = total.stranded,

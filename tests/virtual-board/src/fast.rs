@@ -348,7 +348,7 @@ fn resolve(pc: u32, first: u16, second: u16) -> Op {
                     (DpOp::Sub, flags) => Op::SubFlags { flags, rd, rn, value },
                     _ => Op::Value { op, flags, rd, rn, value, carry },
                 },
-                Operand::Reg { rm, .. } if rm == 15 => Op::Other,
+                Operand::Reg { rm: 15, .. } => Op::Other,
                 Operand::Reg { rm, shift } if shift.is_none() => match (op, flags) {
                     (DpOp::Mov, Flags::Never) => Op::Move { rd, rm },
                     (DpOp::Add, Flags::Never) => Op::AddReg { rd, rn, rm },
@@ -1230,12 +1230,12 @@ mod tests {
         let any = dice.next_u64();
         let near = any as u32 % LEN;
         match any >> 32 & 15 {
-            0..=4 => SRAM_BASE + near & !3,
+            0..=4 => SRAM_BASE + (near & !3),
             5 => SRAM_BASE + near,
             6 => SRAM_BASE + SRAM_LEN - LEN + near,
             7 => SRAM_BASE + SRAM_LEN - near % 24,
-            8 => CCM_BASE + near & !3,
-            9 => CODE + near | 1,
+            8 => CCM_BASE + (near & !3),
+            9 => (CODE + near) | 1,
             10 => near % 40,
             11 => (near % 40).wrapping_neg(),
             12 => [0, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX, 0xffff_fff9][near as usize % 6],
@@ -1273,7 +1273,7 @@ mod tests {
                 _ => {}
             }
             let code: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
-            let at = CODE + dice.next_u64() as u32 % LEN & !1;
+            let at = CODE + ((dice.next_u64() as u32 % LEN) & !1);
             let mut regs = here.cpu.regs();
             regs.r = std::array::from_fn(|_| word(&mut dice));
             regs.r[15] = at;
