@@ -176,7 +176,9 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             }
             if off.is_none() { p.text } else { p.muted }
         };
-        ui.painter().text(place.center(), Align2::CENTER_CENTER, name, strong(14.5), ink);
+        // Three words in the room of the smallest windows.
+        let size = if third < 60.0 { 12.5 } else { 14.5 };
+        ui.painter().text(place.center(), Align2::CENTER_CENTER, name, strong(size), ink);
         if response.has_focus() {
             widgets::focus_ring(ui, knob, 7.0, p);
         }
