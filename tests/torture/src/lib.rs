@@ -107,8 +107,8 @@ impl Case {
         match (self.again, self.cut) {
             (Some(_), _) => "in recovery".into(),
             (None, Cut::Operation { percent: 0, .. }) => "boundary".into(),
-            (None, Cut::Operation { percent, .. }) => format!("{percent:2} %"),
-            (None, Cut::Instant { .. }) => "instant".into(),
+            (None, Cut::Operation { percent, .. }) if PROGRESS.contains(&percent) => format!("{percent:2} %"),
+            (None, _) => "instant".into(),
         }
     }
 }
