@@ -138,15 +138,18 @@ fn two_lines(
     response
 }
 
-/// Which view is shown; pressed to show the other.
+/// A row narrower than this has room for signs where the tabs' words are.
+const SIGNS_BELOW: f32 = 560.0;
+
+/// Which view is shown; pressed to show another.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let quarter = rect.width() / 4.0;
-    for (i, (tab, name, hint)) in [
-        (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint")),
-        (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint")),
-        (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint")),
-        (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint")),
+    for (i, (tab, name, hint, sign)) in [
+        (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint"), "1"),
+        (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint"), "2"),
+        (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
+        (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
     ]
     .into_iter()
     .enumerate()
@@ -176,9 +179,13 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             }
             if off.is_none() { p.text } else { p.muted }
         };
-        // Three words in the room of the smallest windows.
-        let size = if third < 60.0 { 12.5 } else { 14.5 };
-        ui.painter().text(place.center(), Align2::CENTER_CENTER, name, strong(size), ink);
+        // Four words in the room of the smallest windows; below that the digits of their keys.
+        let (word, size) = match quarter {
+            q if q < 45.0 => (sign, 14.5),
+            q if q < 60.0 => (name, 12.5),
+            _ => (name, 14.5),
+        };
+        ui.painter().text(place.center(), Align2::CENTER_CENTER, word, strong(size), ink);
         if response.has_focus() {
             widgets::focus_ring(ui, knob, 7.0, p);
         }
@@ -228,10 +235,12 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let choice = Rect::from_min_size(
         pos2(left, row.center().y - 19.0),
         vec2(
-            if tight {
+            if row.width() < SIGNS_BELOW {
+                144.0
+            } else if tight {
                 208.0
             } else if narrow {
-                232.0
+                216.0
             } else {
                 268.0
             },
@@ -242,12 +251,12 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     left = choice.right() + 12.0;
 
     let width = match (tight, narrow) {
-        // Beside it: operator, switch, and two or three buttons.
+        // Operator, switch, help and settings.
         (true, _) => {
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 150.0,
+        (_, true) => 140.0,
         _ => 236.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
