@@ -888,12 +888,15 @@ const AT_ONCE: usize = 256;
 /// A row as it is written, and what it gives away.
 type Made = (Zeroizing<Vec<u8>>, Option<HandedUnit>);
 
+/// Makes one row, of a unit's live keys if they are to be in it.
+type MakeRow<'a> = dyn Fn(&ListRow, Option<&LiveKeys>) -> Result<Made, ExportError> + Sync + 'a;
+
 /// Makes the rows, several threads at a time, and hands them to `take` in their order.
 fn make_rows(
     source: &dyn ExportSource,
     rows: &[&ListRow],
     with_keys: bool,
-    make: &(dyn Fn(&ListRow, Option<&LiveKeys>) -> Result<Made, ExportError> + Sync),
+    make: &MakeRow<'_>,
     take: &mut dyn FnMut(Made) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let some = |rows: &[&ListRow]| -> Result<Vec<Made>, ExportError> {
@@ -1070,8 +1073,7 @@ fn write_checked(
             })
             .and_then(|()| both(formats::tail(format, total).as_bytes()));
         drop(pipe);
-        let checked =
-            checking.join().unwrap_or_else(|_| Err(ExportError::Unsaid("the thread of the check failed")));
+        let checked = checking.join().unwrap_or(Err(ExportError::Unsaid("the thread of the check failed")));
         match (written, checked) {
             (Err(cancelled @ ExportError::Cancelled), _) => Err(cancelled),
             // Writing that failed because the check hung up is the check's news.

@@ -91,14 +91,14 @@ impl Protection {
                     let (mut pipe, feed) = feed();
                     let sealing = scope.spawn(move || -> Result<(), ExportError> {
                         let failed = |e: pgp::errors::Error| ExportError::Encrypt(e.to_string());
-                        let mut random = rand_core::OsRng;
+                        let random = rand_core::OsRng;
                         let mut builder = MessageBuilder::from_reader("", feed)
                             .seipd_v1(random, SymmetricKeyAlgorithm::AES256);
                         for recipient in recipients {
                             builder.encrypt_to_key(random, &recipient.subkey).map_err(failed)?;
                         }
                         let mut out = BufWriter::new(file);
-                        builder.to_writer(&mut random, &mut out).map_err(failed)?;
+                        builder.to_writer(random, &mut out).map_err(failed)?;
                         out.flush().map_err(|e| ExportError::io(path, e))
                     });
                     let written = body(&mut pipe);

@@ -181,6 +181,9 @@ pub(super) fn row(fields: &[Field], cipher: Option<&Cipher>) -> Result<Zeroizing
     Ok(Zeroizing::new(std::mem::take(&mut *out).into_bytes()))
 }
 
+/// The key that encrypts, and the one of the MACs.
+type TransportKeys = (Zeroizing<[u8; 16]>, Zeroizing<Vec<u8>>);
+
 /// What the head of a file says of its key transport.
 #[derive(Default)]
 struct Transport {
@@ -188,11 +191,11 @@ struct Transport {
     iterations: u32,
     sealed_mac_key: Vec<u8>,
     /// `Some`: opened with the password.
-    keys: Option<(Zeroizing<[u8; 16]>, Zeroizing<Vec<u8>>)>,
+    keys: Option<TransportKeys>,
 }
 
 impl Transport {
-    fn open(&mut self, password: Option<&str>) -> Result<&(Zeroizing<[u8; 16]>, Zeroizing<Vec<u8>>), String> {
+    fn open(&mut self, password: Option<&str>) -> Result<&TransportKeys, String> {
         if self.keys.is_none() {
             let password = password.ok_or("the keys in it are encrypted; give the password")?;
             if self.salt.is_empty() || !(1..=MOST_ITERATIONS).contains(&self.iterations) {
