@@ -99,7 +99,7 @@ fn a_unit_that_lost_its_keys_starts_anew_by_order_only() {
         b.power_on();
     };
     factory.bench.with_board(1, lost).expect("board");
-    factory.ok(&["batch", "open", BATCH]);
+    factory.ok(&["batch", "open", BATCH, "--reason", "a unit came back"]);
     let refused = factory.run_line(&[1]);
     assert_eq!(refused.failure(1), "KeysGone", "{refused:#?}");
     factory.ok(&["batch", "close", BATCH]);
@@ -121,7 +121,7 @@ fn a_unit_that_lost_its_keys_starts_anew_by_order_only() {
     // Set aside, let back, taken out.
     let decide =
         |what: &str, unit: &str| factory.ok(&["unit", what, unit, "--reason", "sample", "--yes", "--json"]);
-    factory.ok(&["batch", "open", BATCH]);
+    factory.ok(&["batch", "open", BATCH, "--reason", "a unit came back"]);
     decide("quarantine", &two);
     assert_eq!(factory.run_line(&[2]).failure(2), "Quarantined");
     decide("release", &two);
