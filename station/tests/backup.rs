@@ -23,7 +23,7 @@ fn furnish(home: &Path) {
     std::fs::write(home.join("station.toml"), "[station]\nname = \"bench-1\"\n").unwrap();
     for (file, text) in [
         ("anchors/root.sealed", "sealed"),
-        ("cloud/local.journal", "line"),
+        ("cloud/plant.journal", "line"),
         ("exports/keys.age", "no"),
         ("logs/x.jsonl", "no"),
     ] {
@@ -64,7 +64,7 @@ fn a_station_comes_back_whole_with_its_keys() {
     let home = tempfile::tempdir().unwrap();
     let restored = backup::restore(&made.path, home.path(), false, NOON).unwrap();
     assert_eq!((&restored.manifest, restored.aside), (&made.manifest, None));
-    assert_eq!(std::fs::read_to_string(home.path().join("cloud/local.journal")).unwrap(), "line");
+    assert_eq!(std::fs::read_to_string(home.path().join("cloud/plant.journal")).unwrap(), "line");
     let records = open(home.path());
     assert_eq!(history(&records), history(&station.records));
     assert!(records.unit(unit_id(2)).unwrap().is_none());
@@ -94,15 +94,17 @@ fn a_station_that_is_there_is_moved_aside_or_left_alone() {
     let restored = backup::restore(&made.path, &home, true, NOON).unwrap();
     let aside = restored.aside.unwrap();
     assert_eq!(std::fs::read_to_string(aside.join("station.toml")).unwrap(), "changed");
-    assert_eq!(open(&aside).list_units(made_batch(&aside)).unwrap().len(), 1, "what was replaced is whole");
-    assert!(open(&home).list_units(made_batch(&home)).unwrap().is_empty());
+    assert_eq!(units_of(&aside), 1, "what was replaced is whole");
+    assert_eq!(units_of(&home), 0);
     let names: Vec<_> = std::fs::read_dir(&home).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(!names.iter().any(|n| n.to_string_lossy().starts_with(".restore")), "{names:?}");
     drop(keep);
 }
 
-fn made_batch(home: &Path) -> keywright::model::BatchId {
-    open(home).list_batches().unwrap()[0].id
+fn units_of(home: &Path) -> usize {
+    let records = open(home);
+    let batch = records.list_batches().unwrap()[0].id;
+    records.list_units(batch).unwrap().len()
 }
 
 /// The archive's entries, changed by `edit`, written again.
