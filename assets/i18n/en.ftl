@@ -825,6 +825,7 @@ import-take-n = Take { $n } orders
 import-counts = { $orders } orders, { $batches } batches
 import-faults = { $n } faults; nothing will be taken
 batches-no-printer = There is no label printer to use
+batches-no-printer-how = No label printer yet; a [label] table in station.toml names one
 label-policy-none = none
 label-policy-print = print
 label-policy-scan = print+scan-back

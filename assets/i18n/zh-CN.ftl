@@ -959,6 +959,7 @@ import-take-n = 导入 { $n } 个订单
 import-counts = { $orders } 个订单，{ $batches } 个批次
 import-faults = { $n } 处错误；不会导入任何内容
 batches-no-printer = 没有可用的标签打印机
+batches-no-printer-how = 还没有标签打印机，可在 station.toml 的 [label] 表中指定
 label-policy-none = 无
 label-policy-print = 打印
 label-policy-scan = 打印并回扫

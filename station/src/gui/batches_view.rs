@@ -147,6 +147,10 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
             }
             let place = match printer {
                 Some(Ok(place)) => tr!("batches-printer", place = place.as_str()),
+                // No order may want labels: then this is no fault.
+                Some(Err(failure)) if failure.code == crate::failure::FailureCode::PrinterMissing => {
+                    tr!("batches-no-printer-how").into()
+                }
                 Some(Err(failure)) => tr!("batches-printer", place = i18n::failure(failure).0),
                 None => String::new(),
             };

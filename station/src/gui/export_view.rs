@@ -132,9 +132,19 @@ pub struct ExportsState {
     replaces: Option<i64>,
     revoke: Option<(i64, String)>,
     picked: Picked,
+    /// The line's batch was offered.
+    offered: bool,
 }
 
 impl ExportsState {
+    /// Begins with the batch that the line works on; what somebody chose since stays.
+    pub fn offer(&mut self, batch: Option<&str>) {
+        if let Some(batch) = batch.filter(|_| !self.offered) {
+            self.offered = true;
+            self.batch = batch.to_owned();
+        }
+    }
+
     /// Takes what is to be sent.
     pub fn take(&mut self) -> Vec<Command> {
         std::mem::take(&mut self.out)

@@ -183,7 +183,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         let (word, size) = match quarter {
             q if q < 45.0 => (sign, 14.5),
             q if q < 60.0 => (name, 12.5),
-            _ => (name, 14.5),
+            _ => (name, 13.5),
         };
         ui.painter().text(place.center(), Align2::CENTER_CENTER, word, strong(size), ink);
         if response.has_focus() {

@@ -165,6 +165,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Exports => {
             header::show(ui, head, seen, view, out);
+            view.exports.offer(seen.line.batch.as_ref().map(|(batch, _)| batch.name.as_str()));
             export_view::body(ui, room, &seen.line.operator, view);
             footer(ui, foot, view, "", tr!("foot-keys-exports"), p);
         }
