@@ -57,6 +57,8 @@ pub struct SerialLink {
     path: String,
     port: Box<dyn SerialPort>,
     packets: Receiver<Result<Received, String>>,
+    /// Why the reader ended; a lost port stays lost.
+    gone: Option<String>,
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
     buffer: Vec<u8>,
@@ -91,7 +93,7 @@ impl SerialLink {
             .name(format!("serial {path}"))
             .spawn(move || read_packets(&mut *input, &theirs, &sender))
             .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread for {path}: {e}")))?;
-        Ok(Self { path: path.to_owned(), port, packets, shared, reader: Some(reader), buffer: Vec::new() })
+        Ok(Self { path: path.to_owned(), port, packets, gone: None, shared, reader: Some(reader), buffer: Vec::new() })
     }
 
     fn lost(&self, why: impl std::fmt::Display) -> Failure {
@@ -152,17 +154,28 @@ impl Link for SerialLink {
     }
 
     fn receive(&mut self, wait: Duration) -> Result<Option<Received>, Failure> {
-        match self.packets.recv_timeout(wait) {
-            Ok(Ok(packet)) => Ok(Some(packet)),
-            Ok(Err(why)) => Err(self.lost(why)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(self.lost("the port was lost earlier")),
+        // Not what the channel says afterwards: between its last word and its end the reader is silent for a moment.
+        if let Some(why) = &self.gone {
+            return Err(self.lost(why));
         }
+        let why = match self.packets.recv_timeout(wait) {
+            Ok(Ok(packet)) => return Ok(Some(packet)),
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Ok(Err(why)) => why,
+            Err(RecvTimeoutError::Disconnected) => "its reader ended".into(),
+        };
+        let failure = self.lost(&why);
+        self.gone = Some(why);
+        Err(failure)
     }
 
     fn clear(&mut self) {
         self.shared.restart.store(true, Ordering::Release);
-        while self.packets.try_recv().is_ok_and(|p| p.is_ok()) {}
+        while let Ok(packet) = self.packets.try_recv() {
+            if let Err(why) = packet {
+                self.gone = Some(why);
+            }
+        }
         for count in [&self.shared.bytes, &self.shared.packets, &self.shared.dropped] {
             count.store(0, Ordering::Relaxed);
         }
