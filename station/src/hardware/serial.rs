@@ -93,7 +93,15 @@ impl SerialLink {
             .name(format!("serial {path}"))
             .spawn(move || read_packets(&mut *input, &theirs, &sender))
             .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread for {path}: {e}")))?;
-        Ok(Self { path: path.to_owned(), port, packets, gone: None, shared, reader: Some(reader), buffer: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            port,
+            packets,
+            gone: None,
+            shared,
+            reader: Some(reader),
+            buffer: Vec::new(),
+        })
     }
 
     fn lost(&self, why: impl std::fmt::Display) -> Failure {
