@@ -172,7 +172,7 @@ fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::Tab;
     use super::super::line_view::tests::{World, harness};
     use super::super::lock_screen::tests::logged_in;
@@ -187,7 +187,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    fn entries() -> Vec<AuditEntry> {
+    /// Newest first.
+    pub(crate) fn entries() -> Vec<AuditEntry> {
         let entry = |seq, person: &str, role: &str, action: &str, subject: &str, detail| AuditEntry {
             seq,
             at_ms: 1_790_000_000_000 + seq * 1000,

@@ -21,6 +21,8 @@ mod layout;
 mod line_view;
 mod lock_screen;
 mod people_view;
+#[cfg(test)]
+mod pictures;
 mod said;
 mod scan_view;
 pub mod scripted;
