@@ -54,6 +54,7 @@ impl Thing {
     const EDITABLE: u32 = 7;
     const ENABLED: u32 = 8;
     const FOCUSED: u32 = 12;
+    const SELECTED: u32 = 23;
 
     const fn is(&self, state: u32) -> bool {
         self.states & (1 << state) != 0
@@ -76,7 +77,7 @@ impl Thing {
 
     /// It is ticked or chosen.
     pub const fn is_checked(&self) -> bool {
-        self.is(Self::CHECKED)
+        self.is(Self::CHECKED) || self.is(Self::SELECTED)
     }
 }
 
@@ -120,10 +121,10 @@ struct Socket(Arc<Mutex<Option<String>>>);
 
 #[zbus::interface(name = "org.a11y.atspi.Socket")]
 impl Socket {
-    fn embed(&self, plug: Reference) -> (Reference,) {
+    fn embed(&self, plug: Reference, #[zbus(connection)] bus: &zbus::Connection) -> (Reference,) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(plug.0);
-        let root = OwnedObjectPath::try_from(ROOT).unwrap_or_default();
-        ((String::from("org.a11y.atspi.Registry"), root),)
+        let us = bus.unique_name().map(ToString::to_string).unwrap_or_default();
+        ((us, OwnedObjectPath::try_from(ROOT).unwrap_or_default()),)
     }
 }
 
@@ -225,13 +226,9 @@ impl Screen {
         let Some(window) = self.window.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
             return Ok(Vec::new());
         };
-        let reply = self.bus.call_method(
-            Some(window.as_str()),
-            CACHE,
-            Some("org.a11y.atspi.Cache"),
-            "GetItems",
-            &(),
-        );
+        let reply =
+            self.bus.call_method(Some(window.as_str()), CACHE, Some("org.a11y.atspi.Cache"), "GetItems", &());
+        // A window that has just closed says nothing any more.
         let Ok(reply) = reply else { return Ok(Vec::new()) };
         let items: Vec<Item> = reply.body().deserialize().map_err(stuck("what stands on the screen"))?;
         let things = items.into_iter().filter(|item| !item.6.is_empty());
@@ -268,6 +265,21 @@ impl Screen {
         self.ask::<(Place,)>(thing, "GetExtents", 1).map(|(place,)| place)
     }
 
+    /// How many characters stand in a field.
+    ///
+    /// # Errors
+    /// It is gone, or is no field.
+    pub fn length(&self, field: &Thing) -> Done<i32> {
+        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
+        let wanted = ("org.a11y.atspi.Text", "CharacterCount");
+        let interface = Some("org.freedesktop.DBus.Properties");
+        let reply = self.bus.call_method(Some(window.as_str()), &field.path, interface, "Get", &wanted);
+        let reply = reply.map_err(|e| Stuck(format!("the text of {:?}: {e}", field.name)))?;
+        let value: zbus::zvariant::OwnedValue =
+            reply.body().deserialize().map_err(stuck("the text of a field"))?;
+        i32::try_from(value).map_err(stuck("the text of a field"))
+    }
+
     /// Waits until something fits; `what` is said if it never does.
     ///
     /// # Errors
@@ -289,39 +301,45 @@ impl Screen {
         }
     }
 
-    /// Presses a thing with the mouse, in its middle; scrolls to it first if it is outside of the window.
+    /// Scrolls a thing to where it can be seen, if it stands in something that scrolls.
     ///
     /// # Errors
-    /// It is gone, or can't be brought into the window.
-    pub fn click(&self, thing: &Thing) -> Done<Place> {
-        let mut place = self.place(thing)?;
-        if !self.contains(place) {
-            // 6: anywhere where it can be seen.
-            self.ask::<bool>(thing, "ScrollTo", 6)?;
-            let end = Instant::now() + Duration::from_secs(10);
-            while !self.contains(place) {
-                if Instant::now() > end {
-                    return Err(Stuck(format!("{:?} stays outside of the window: {place:?}", thing.name)));
-                }
-                std::thread::sleep(LOOK);
-                place = self.place(thing)?;
+    /// It is gone.
+    pub fn reveal(&self, thing: &Thing) -> Done {
+        // 6: anywhere where it can be seen.
+        self.ask::<bool>(thing, "ScrollTo", 6)?;
+        self.settled(thing).map(drop)
+    }
+
+    /// Where it is once it stays there: a dialog finds its place in its first frames.
+    fn settled(&self, thing: &Thing) -> Done<Place> {
+        let mut before = self.place(thing)?;
+        loop {
+            std::thread::sleep(2 * LOOK);
+            let now = self.place(thing)?;
+            if now == before {
+                return Ok(now);
             }
+            before = now;
+        }
+    }
+
+    /// Presses a thing with the mouse, in its middle.
+    ///
+    /// # Errors
+    /// It is gone, or outside of the window.
+    pub fn click(&self, thing: &Thing) -> Done<Place> {
+        let mut place = self.settled(thing)?;
+        if !self.contains(place) {
+            self.reveal(thing)?;
+            place = self.place(thing)?;
+        }
+        if !self.contains(place) {
+            return Err(Stuck(format!("{:?} stays outside of the window: {place:?}", thing.name)));
         }
         let (left, top, width, height) = place;
         let (x, y) = ((left + width / 2).to_string(), (top + height / 2).to_string());
-        self.xdotool(&[
-            "mousemove",
-            &x,
-            &y,
-            "sleep",
-            HELD,
-            "mousedown",
-            "1",
-            "sleep",
-            HELD,
-            "mouseup",
-            "1",
-        ])?;
+        self.xdotool(&["mousemove", &x, &y, "sleep", HELD, "mousedown", "1", "sleep", HELD, "mouseup", "1"])?;
         Ok(place)
     }
 
