@@ -28,6 +28,9 @@ const TITLE: &str = "Keywright";
 const ORDER: &str = "PO-2026-0042";
 const BATCH: &str = "B-0042";
 const FIXTURES: [&str; 3] = ["left", "middle", "right"];
+/// The station's folder and the bench's, in the folder that the program is started in: pictures show no path of this machine.
+const HOME: &str = "line-1";
+const BENCH: &str = "bench";
 /// Where the printer leaves labels; older ones get a number behind it.
 const LABEL: &str = "printed.zpl";
 /// Units of the order, one board each.
@@ -118,18 +121,21 @@ impl Site {
     /// Six boards, three of them in fixtures; a printer that leaves the newest label in a file.
     fn new(language: Language) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = BenchConfig { dir: Some(folder.path().to_path_buf()), ..BenchConfig::new(UNITS, 77) };
+        let dir = folder.path().join(BENCH);
+        let config = BenchConfig { dir: Some(dir), ..BenchConfig::new(UNITS, 77) };
         let bench = Bench::start(&config).expect("virtual boards start");
         let site = Self { bench, folder };
-        let image = crate::image().display().to_string();
-        let label = site.home().join(LABEL).display().to_string();
+        std::fs::create_dir(site.home()).expect("a folder");
+        std::os::unix::fs::symlink(crate::image().parent().expect("a folder"), site.home().join("firmware"))
+            .expect("a link to the image");
         let mut text = format!(
-            "[station]\nname = \"line-1\"\nimage = {image:?}\n\n[window]\nlanguage = {:?}\ntheme = \"light\"\n\n[label]\ntemplate = \"label.zpl\"\ncommand = [\"cp\", \"--backup=numbered\", \"$file\", {label:?}]\n",
+            "[station]\nname = \"line-1\"\nimage = \"firmware/common-image.json\"\n\n[window]\nlanguage = {:?}\ntheme = \"light\"\n\n[label]\ntemplate = \"label.zpl\"\ncommand = [\"cp\", \"--backup=numbered\", \"$file\", \"{LABEL}\"]\n",
             language.code()
         );
         for (n, name) in (1..).zip(FIXTURES) {
             let fixture = site.bench.fixture(n).expect("a fixture");
-            let serial = fixture.link.expect("a bench with a folder has links").display().to_string();
+            let link = fixture.link.expect("a bench with a folder has links");
+            let serial = format!("{BENCH}/{}", link.file_name().unwrap_or_default().to_string_lossy());
             text += &format!(
                 "\n[[fixture]]\nname = {name:?}\nprobe = {:?}\nserial = {serial:?}\n",
                 fixture.probe
@@ -141,13 +147,13 @@ impl Site {
         site
     }
 
-    fn home(&self) -> &Path {
-        self.folder.path()
+    fn home(&self) -> PathBuf {
+        self.folder.path().join(HOME)
     }
 
     /// The code on the unit's label, once it was printed.
     fn printed(&self, serial: &str) -> Option<String> {
-        let labels = std::fs::read_dir(self.home()).ok()?.flatten().map(|entry| entry.path());
+        let labels = std::fs::read_dir(self.folder.path()).ok()?.flatten().map(|entry| entry.path());
         let labels =
             labels.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(LABEL)));
         labels.filter_map(|path| std::fs::read_to_string(path).ok()).find_map(|text| {
@@ -175,7 +181,7 @@ impl Site {
 
     /// The program on this station, with its passphrase on standard input.
     fn start(&self, mut command: Command, args: &[&str]) -> Child {
-        command.arg("--home").arg(self.home()).args(["--passphrase-fd", "0"]).args(args);
+        command.current_dir(self.folder.path()).args(["--home", HOME, "--passphrase-fd", "0"]).args(args);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("keywright starts");
         let mut stdin = child.stdin.take().expect("piped");
         stdin.write_all(b"a working day at the line\n").expect("the passphrase");
@@ -433,20 +439,29 @@ impl Session<'_> {
         self.screen.xdotool(&["key", "Return"])
     }
 
-    /// The serial whose label is waited for now.
+    /// The unit whose label is waited for now: its board and its serial.
     fn wanted(&self) -> Done<(u32, String)> {
-        let all = self.serials()?;
-        let title = |serial: &str| words("scan-title", &[("serial", serial)]);
-        let found = self.screen.find("a unit that waits for its label's scan", PATIENCE, |thing| {
-            all.iter().any(|(_, serial)| thing.name == title(serial))
-        })?;
-        let unit = all.into_iter().find(|(_, serial)| found.name == title(serial));
-        unit.ok_or_else(|| Stuck("no unit waits for a scan".into()))
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // Units become known while one waits.
+            let all = self.serials()?;
+            let shown = self.screen.look()?;
+            let waits = |serial: &str| {
+                let title = words("scan-title", &[("serial", serial)]);
+                shown.iter().any(|thing| thing.name == title)
+            };
+            if let Some(unit) = all.into_iter().find(|(_, serial)| waits(serial)) {
+                return Ok(unit);
+            }
+            if Instant::now() > end {
+                return Err(Stuck("no unit waits for the scan of its label".into()));
+            }
+            std::thread::sleep(Duration::from_millis(150));
+        }
     }
 
     /// Boards and serials of the units so far.
     fn serials(&self) -> Done<Vec<(u32, String)>> {
-        self.until("a unit", |site| site.number("SELECT count(*) FROM unit") > 0)?;
         Ok((1..=UNITS).filter_map(|board| Some((board, self.site.serial(board).ok()?))).collect())
     }
 
@@ -651,7 +666,7 @@ fn line(s: &mut Session<'_>) -> Done {
     s.chapter = Chapter::Technician;
     s.hand_over(&TOM)?;
     s.key_until("ctrl+1", "Ctrl+1", "the line", || s.stands(&word("header-auto-start")))?;
-    s.key_until("ctrl+b", "Ctrl+B", "the list of batches", || s.stands(&word("picker-search")))?;
+    s.key_until("ctrl+b", "Ctrl+B", "the list of batches", || s.stands(&word("picker-keys")))?;
     s.typed(BATCH)?;
     s.note(format!("Type or scan `{BATCH}`."));
     let option = words(
@@ -737,7 +752,7 @@ fn line(s: &mut Session<'_>) -> Done {
     })?;
     s.scan_until_passed(3)?;
     s.note("Scan its label.".into());
-    s.see(&words("sample-title", &[("waiting", "3")]))?;
+    s.see_part(&words("sample-title", &[("waiting", "3")]))?;
     s.page(
         "Time for a sample",
         "The unit went on where it had stopped, and passed. After three units the gate is shut: no unit of the batch starts until \
@@ -765,8 +780,13 @@ fn sample(s: &mut Session<'_>) -> Done {
 fn second_round(s: &mut Session<'_>) -> Done {
     s.chapter = Chapter::Technician;
     s.hand_over(&TOM)?;
+    // A hand needs a moment between taking a board out and putting the next one in.
     for n in 1..=3 {
-        s.site.bench.swap(n, n + 3).expect("boards");
+        s.site.bench.place(n, None).expect("a fixture");
+    }
+    s.gone(&word("verdict-take-out"))?;
+    for n in 1..=3 {
+        s.site.bench.place(n, Some(n + 3)).expect("a board");
     }
     s.note("Take the three units out and put new boards in.".into());
     s.see(&words("foot-starts-some", &[("count", "3")]))?;
