@@ -433,10 +433,11 @@ impl Session<'_> {
         self.see(&chip(person)).map(drop)
     }
 
-    /// What the printed label says is scanned, or another text.
-    fn scan(&self, text: &str) -> Done {
+    /// Scans something while the label of `serial` is waited for, until it is not waited for any more: then the next one's is.
+    fn scan(&self, serial: &str, text: &str) -> Done {
         self.typed(text)?;
-        self.screen.xdotool(&["key", "Return"])
+        self.screen.xdotool(&["key", "Return"])?;
+        self.gone(&words("scan-title", &[("serial", serial)]))
     }
 
     /// The unit whose label is waited for now: its board and its serial.
@@ -475,7 +476,7 @@ impl Session<'_> {
             let before = self.passed();
             let (_, serial) = self.wanted()?;
             self.until("a label from the printer", |site| site.printed(&serial).is_some())?;
-            self.scan(&self.site.printed(&serial).unwrap_or_default())?;
+            self.scan(&serial, &self.site.printed(&serial).unwrap_or_default())?;
             self.until("a pass after the scan of a label", |_| self.passed() > before)?;
         }
         Ok(())
@@ -715,7 +716,7 @@ fn line(s: &mut Session<'_>) -> Done {
          two units can't get each other's.",
     )?;
     let other = LabelCode::new("KW-00099-T", &"ab".repeat(32)).map_err(|e| Stuck(e.to_string()))?;
-    s.scan(&other.to_string())?;
+    s.scan(&serial, &other.to_string())?;
     s.note("Scan a label that belongs to another unit.".into());
     let refused = "SELECT count(*) FROM attempt WHERE outcome = 'FAIL' AND failure_code = 905";
     s.until("the refusal of the wrong label", |site| site.number(refused) == 1)?;
