@@ -817,15 +817,12 @@ fn new_keys(s: &mut Session<'_>) -> Done {
         "You see what it is, which keys it has, and all that ever happened to it. What may be decided is on, and what may not says why.",
     )?;
     s.press(&word("act-new-keys"))?;
-    let seen = words(
-        "decision-option-word",
-        &[
-            ("what", &word("decision-fixture")),
-            ("name", FIXTURES[2]),
-            ("word", &word("decision-fixture-board")),
-        ],
-    );
-    s.press_said(&seen, &format!("Say in which fixture it lies: **{}**.", FIXTURES[2]))?;
+    let lies = words("decision-option", &[("what", &word("decision-fixture")), ("name", FIXTURES[2])]);
+    let option = s.screen.find(&format!("{lies:?} …"), ANSWER, |thing| {
+        thing.is_button() && thing.is_on() && thing.name.starts_with(&lies)
+    })?;
+    s.choose(&option.name)?;
+    s.note(format!("Say in which fixture it lies: **{}**.", FIXTURES[2]));
     s.fill(&word("decision-why-name"), "RMA 2291, back from a customer")?;
     s.ring_button(&word("verb-new-keys"))?;
     s.page(
