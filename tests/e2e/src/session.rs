@@ -33,6 +33,8 @@ const HOME: &str = "line-1";
 const BENCH: &str = "bench";
 /// Where the printer leaves labels; older ones get a number behind it.
 const LABEL: &str = "printed.zpl";
+/// So many flash operations into its first flash a board is pulled.
+const PULLED_AT: u64 = 1_000;
 /// Units of the order, one board each.
 const UNITS: u32 = 6;
 
@@ -586,8 +588,8 @@ fn people(s: &mut Session<'_>) -> Done {
     s.ring_button(&word("people-create-admin"))?;
     s.page(
         "Make the admin",
-        "A technician's PIN has at least 4 characters, everybody else's at least 6. The line below the fields says what is still \
-         missing. A badge that your scanner reads can be added here or later.",
+        "A technician's PIN may have 4 characters, everybody else's has 6 or more. If your scanner reads badges, scan yours into the last \
+         field.",
     )?;
     s.press(&word("people-create-admin"))?;
     s.until("the first person", |site| site.number("SELECT count(*) FROM person") == 1)?;
@@ -595,22 +597,26 @@ fn people(s: &mut Session<'_>) -> Done {
     s.see(&chip(&ADA))?;
     s.press_said(&chip(&ADA), "Press your name in the header.")?;
     s.press(&word("people-title"))?;
+    let (add, go) = (word("people-add"), word("people-add-do"));
     for (n, person) in (2..).zip([&TOM, &QUIN, &VERA]) {
-        s.press(&word("people-add"))?;
+        s.screen.click(&s.button(&add)?)?;
         s.type_into(&word("people-name"), person.name)?;
         s.choose(&word(person.role))?;
         s.type_into(&word("people-pin"), person.pin)?;
         s.type_into(&word("people-pin-again"), person.pin)?;
-        s.note(format!("Fill in **{}**, who works here as {}, and press:", person.name, word(person.role)));
-        s.press(&word("people-add-do"))?;
+        s.screen.click(&s.button(&go)?)?;
         s.until(person.name, |site| site.number("SELECT count(*) FROM person") == n)?;
-        s.gone(&word("people-add-do"))?;
+        s.gone(&go)?;
+        let (name, role) = (person.name, word(person.role));
+        s.note(format!(
+            "Press **{add}**, fill in name, role and PIN of **{name}**, {role}, and press **{go}**."
+        ));
     }
     s.see_part(VERA.name)?;
     s.page(
         "Let people in",
-        "Everybody has a role: each may do what the roles before it may. Here you change a role, a PIN or a badge, switch somebody \
-         off, and unlock whoever typed too many wrong PINs.",
+        "Everybody has a role: each may do what the roles before it may. The buttons of a row change somebody's role, PIN or badge, and \
+         switch them off.",
     )
 }
 
@@ -620,8 +626,7 @@ fn order(s: &mut Session<'_>) -> Done {
     s.see_part(VERA.name)?;
     s.page(
         "Take over from somebody",
-        "`F8` hands the station to another person, `F9` locks it; it locks itself when nobody touches it for ten minutes. The line \
-         stays in sight and units go on. Press your name, or scan your badge.",
+        "`F8` hands the station to another person. The line stays in sight meanwhile. Press your name, or scan your badge.",
     )?;
     s.log_in(&VERA)?;
     s.key_until("ctrl+3", "Ctrl+3", "orders and batches", || s.stands(&word("batches-new-order")))?;
@@ -659,7 +664,7 @@ fn order(s: &mut Session<'_>) -> Done {
     s.page(
         "Look after a batch",
         "The equation must hold at any time: what was planned is passed, failed, scrapped or open. Below stand the serials, a preview \
-         of the square code on the labels, and who decided what. Pausing, closing, opening again and cloning are here.",
+         of the square code on the labels, and who decided what. The buttons pause, close and clone the batch.",
     )
 }
 
@@ -683,29 +688,30 @@ fn line(s: &mut Session<'_>) -> Done {
         "Each fixture is a tile. It tells its state by word, shape and colour. At the top stand the counts of the batch, at the \
          bottom what `Space` would do now.",
     )?;
+    // A hand will pull the board of the middle fixture in the middle of its flash.
+    s.site.bench.cut_power_at_flash_op(2, PULLED_AT, 0.5, 7).expect("a board");
     s.key_until("space", "Space", "the start of three boards", || {
         Ok(s.site.number("SELECT count(*) FROM attempt") == 3)
     })?;
-    // A hand pulls the board of the middle fixture while its flash is being written.
-    let flashing = "SELECT count(*) FROM unit_event e JOIN unit u ON u.id = e.unit WHERE e.kind = 'flash-begin' AND u.serial = ";
-    s.until("the flash of the middle board", |site| {
-        site.serial(2).is_ok_and(|serial| site.number(&format!("{flashing}'{serial}'")) > 0)
+    s.until("the middle of a flash", |site| {
+        !site.bench.with_board(2, |board| board.is_powered()).expect("a board")
     })?;
-    s.page(
-        "Units are made",
-        "A unit is flashed, fetches its agent key and its cloud key, proves both, and is locked. Nothing is to be done meanwhile. \
-         `Esc` cancels; nothing is lost then either.",
-    )?;
     s.site.bench.unplug(2).expect("a fixture");
-    s.site.bench.cut_power(2).expect("a board");
-    s.note("Somebody pulls the board out of the middle fixture.".into());
+    s.note("Somebody pulls the board out of the middle fixture while it is being flashed.".into());
     let ended =
         "SELECT count(*) FROM attempt WHERE fixture = 'middle' AND outcome IS NOT NULL AND outcome <> 'PASS'";
     s.until("the end of the pulled board's attempt", |site| site.number(ended) == 1)?;
+    let flashed = |kind: &str| {
+        let of = "SELECT count(*) FROM unit_event e JOIN attempt a ON a.unit = e.unit";
+        s.site.number(&format!("{of} WHERE a.fixture = 'middle' AND e.kind = '{kind}'"))
+    };
+    if (flashed("flash-begin"), flashed("flash-end")) != (1, 0) {
+        return Err(Stuck("the board was not pulled in the middle of its flash".into()));
+    }
     s.page(
         "A board was pulled",
-        "The tile says what happened, with a code, and what to do next. The record of the unit is as it was before: put the board \
-         back and start it again. The other fixtures go on.",
+        "The tile says what happened, with a code, and what to do next. Nothing is lost: the records know how far the unit came, and \
+         the other fixtures go on.",
     )?;
 
     // The wrong label first.
@@ -767,8 +773,8 @@ fn sample(s: &mut Session<'_>) -> Done {
     s.ring_button(&word("sample-approve-name"))?;
     s.page(
         "Check a sample",
-        "Take the units that are named and look at them. **Approve** opens the gate for as many units again, **Stop the batch** \
-         pauses it; both stand in the batch's timeline with your name.",
+        "Take the units that are named and look at them. **Approve** opens the gate for as many units again, and stands in the batch's \
+         timeline with your name. **Stop the batch** is for a sample that is not good.",
     )?;
     s.press_said(&word("sample-approve-name"), &format!("Press **{}**.", word("sample-approve")))?;
     s.until("the approval", |site| {
@@ -795,12 +801,16 @@ fn second_round(s: &mut Session<'_>) -> Done {
     s.key_until("space", "Space", "the start of three boards", || {
         Ok(s.site.number("SELECT count(*) FROM attempt") == before + 3)
     })?;
+    let begun = "SELECT count(*) FROM unit_event WHERE kind = 'flash-begin'";
+    s.until("the flash of three more", |site| site.number(begun) >= 6)?;
+    s.page(
+        "What a unit goes through",
+        "It is flashed, fetches its agent key and its cloud key, proves both at its cloud, is locked, and gets its label. Nothing is to \
+         be done until the label comes.",
+    )?;
     s.scan_until_passed(6)?;
     s.note("Scan each label.".into());
-    s.page(
-        "The batch is done",
-        "Six planned, six passed, none open: the counts balance. If they ever do not, a strip says so.",
-    )
+    s.page("The batch is done", "Six planned, six passed, none open: the counts balance.")
 }
 
 fn new_keys(s: &mut Session<'_>) -> Done {
@@ -865,8 +875,8 @@ fn export(s: &mut Session<'_>) -> Done {
          public line; the station itself can't read the file again.",
     )?;
     s.press(&word("exports-next"))?;
-    s.see_part(&word("exports-step-preview"))?;
-    s.button(&word("exports-next"))?;
+    s.gone(&word("exports-age-field"))?;
+    s.see_part(keywright::export::HIDDEN)?;
     s.page("Look before it leaves", "The first rows, every secret hidden, and the recipient's fingerprint.")?;
     s.press(&word("exports-next"))?;
     s.press(&word("exports-now"))?;
@@ -879,8 +889,8 @@ fn export(s: &mut Session<'_>) -> Done {
     s.see(&word("exports-log-head"))?;
     s.page(
         "Who has which keys",
-        "The log never forgets: who handed out what, when, for whom. If a recipient can't be trusted any more it names the units \
-         whose live keys they know.",
+        "The log says who handed out what, when, and for whom. An entry can be revoked, given again, and asked whose keys that \
+         recipient knows.",
     )?;
     // The vendor can read it, and finds six units.
     let files = s.site.home().join("exports");
@@ -908,14 +918,13 @@ fn end(s: &mut Session<'_>, window: &mut Child) -> Done {
     s.see_part(&whole)?;
     s.page(
         "Who did what",
-        "Every login, refusal and act, with name and time. **Verify** looks at every row of the log and of the units' histories: a \
-         row that somebody changed in the database is named.",
+        "Every login and every act, with name and time. **Verify** looked at every row of the log and of the units' histories and found \
+         them whole.",
     )?;
     s.key_until("ctrl+comma", "Ctrl+,", "the settings", || s.stands(&word("settings-name")))?;
     s.page(
         "Settings",
-        "What stands in station.toml: language, colours, text size, the station and its fixtures. The file stays as you wrote it, with \
-         its comments; a fault stands beside its field and nothing is saved with one.",
+        "What stands in station.toml: language, colours, text size, the station and its fixtures.",
     )?;
     s.key_until("Escape", "Esc", "the end of the settings", || Ok(!s.stands(&word("settings-name"))?))?;
     s.key_until("F9", "F9", "the lock screen", || s.stands(&word("lock-locked")))?;
