@@ -18,6 +18,7 @@ mod orders;
 pub mod output;
 mod people;
 mod qa;
+mod shift;
 
 use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
@@ -134,6 +135,8 @@ fn run(cli: &Cli, out: Out) -> Done {
 fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
     match command {
         Command::Line(args::Line::Run(args)) => line::run(station, args, out),
+        Command::Line(args::Line::Stats(args)) => shift::stats(station, args, out),
+        Command::Shift(command) => shift::run(station, command, out),
         Command::Batch(command) => batch(station, command, out),
         Command::Po(command) => po(station, command, out),
         Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
