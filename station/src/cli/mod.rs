@@ -243,7 +243,8 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         settings: false,
     };
     let clerk = office.guard_exports(Box::new(clerk));
-    gui::run(handles, Some(Box::new(office)), Some(clerk), window)
+    let foreman = Box::new(station.start_foreman()?);
+    gui::run(handles, Some(Box::new(office)), Some(clerk), Some(foreman), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
