@@ -220,8 +220,9 @@ pub fn end(
 /// # Errors
 /// `ExportIo` with the file and the system's words.
 pub fn write_sheet(balance: &Balance, station: &str, path: &Path) -> Result<(), Failure> {
-    let io =
-        |e: String| Failure::new(FailureCode::ExportIo, format_args!("{} can't be written: {e}", path.display()));
+    let io = |e: String| {
+        Failure::new(FailureCode::ExportIo, format_args!("{} can't be written: {e}", path.display()))
+    };
     let text = match Sheet::of(path) {
         Sheet::Text => balance.sheet(station),
         Sheet::Csv => balance.csv().map_err(|e| io(e.to_string()))?,
@@ -320,7 +321,9 @@ impl Worker {
             // Nobody looks: nothing is read until somebody does.
             let message = match self.watched {
                 false => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                true => inbox.recv_timeout(LOOK.max(self.rest_until.saturating_duration_since(Instant::now()))),
+                true => {
+                    inbox.recv_timeout(LOOK.max(self.rest_until.saturating_duration_since(Instant::now())))
+                }
             };
             match message {
                 Ok(Message::Command(command)) => {

@@ -377,8 +377,7 @@ impl Balance {
         for b in &self.batches {
             let (all, trays) = (&b.all, &b.shift);
             line(format_args!("\nBatch {}", b.batch));
-            let replaced =
-                if b.replaced > 0 { format!(" + {} replaced", b.replaced) } else { String::new() };
+            let replaced = if b.replaced > 0 { format!(" + {} replaced", b.replaced) } else { String::new() };
             line(format_args!(
                 "  planned {}{replaced} = {} passed + {} failed + {} scrapped + {} unfinished + {} not started",
                 b.planned, all.passed, all.failed, all.scrapped, all.unfinished, b.not_started
@@ -558,12 +557,14 @@ mod tests {
             [
                 "batch B: 3 failed were counted, the records have 1 (S-2)",
                 "batch B: begun, but neither passed nor failed: S-3",
-                "fixture left: 2 starts of a board that never told its id, the last at 1970-01-01T00:00:00Z (K105)",
+                "fixture left: 2 starts of a board that never told its id, the last at 1970-01-01T00:00:00.000Z (K105)",
             ]
         );
         assert_eq!(balance.count(&vec![("other".into(), counted)]), Err("other".into()));
         let sheet = balance.sheet("line-1");
-        assert!(sheet.contains("planned 10 = 2 passed + 1 failed + 0 scrapped + 1 unfinished + 6 not started"));
+        assert!(
+            sheet.contains("planned 10 = 2 passed + 1 failed + 0 scrapped + 1 unfinished + 6 not started")
+        );
         assert!(sheet.contains("counted:    2 passed, 3 failed, ___ scrapped"), "{sheet}");
         assert!(told.iter().all(|d| sheet.contains(d.as_str())), "{sheet}");
         let csv = balance.csv().unwrap();

@@ -181,7 +181,9 @@ fn hours(span: f64, width: f32) -> impl Fn(GridInput) -> Vec<GridMark> {
     move |input: GridInput| {
         let (from, to) = input.bounds;
         let (first, last) = ((from / step).ceil() as i64, (to / step).floor() as i64);
-        (first..=last.min(first + 100)).map(|i| GridMark { value: i as f64 * step, step_size: step }).collect()
+        (first..=last.min(first + 100))
+            .map(|i| GridMark { value: i as f64 * step, step_size: step })
+            .collect()
     }
 }
 
@@ -190,9 +192,7 @@ fn whole(input: GridInput) -> Vec<GridMark> {
     let (from, to) = (input.bounds.0.ceil().max(0.0) as i64, input.bounds.1.floor() as i64);
     let steps = (0..15).flat_map(|e| [1, 2, 5].map(|m| m * 10_i64.pow(e)));
     let step = steps.into_iter().find(|step| (to - from) / step <= 6).unwrap_or(i64::MAX);
-    (from / step..=to / step)
-        .map(|i| GridMark { value: (i * step) as f64, step_size: step as f64 })
-        .collect()
+    (from / step..=to / step).map(|i| GridMark { value: (i * step) as f64, step_size: step as f64 }).collect()
 }
 
 fn picture(ui: &mut Ui, rect: Rect, which: Which, f: &Figures, name: &str, p: &Palette) {
@@ -298,7 +298,8 @@ fn histogram(ui: &mut Ui, rect: Rect, cycle: &Cycle, p: &Palette) -> egui::Respo
     });
     let chart = BarChart::new("cycle", bars.collect()).color(p.running.solid);
     let chart = chart.element_formatter(Box::new(|bar, _| bar.name.clone()));
-    let x = AxisHints::new_x().formatter(|mark, _| tr!("shift-seconds", value = format!("{:.0}", mark.value)));
+    let x =
+        AxisHints::new_x().formatter(|mark, _| tr!("shift-seconds", value = format!("{:.0}", mark.value)));
     let y = AxisHints::new_y().formatter(|mark, _| format!("{:.0}", mark.value));
     let lines = [(cycle.median_ms, p.text), (cycle.p90_ms, p.muted)];
     // Units never take no time: the picture begins where the first of them is.
@@ -317,7 +318,9 @@ fn histogram(ui: &mut Ui, rect: Rect, cycle: &Cycle, p: &Palette) -> egui::Respo
         plot.bar_chart(chart);
         for (ms, ink) in lines {
             let at = f64::from(ms) / 1000.0;
-            plot.vline(egui_plot::VLine::new(format!("at {ms}"), at).color(ink).width(1.5).allow_hover(false));
+            plot.vline(
+                egui_plot::VLine::new(format!("at {ms}"), at).color(ink).width(1.5).allow_hover(false),
+            );
         }
     })
     .response
@@ -357,9 +360,7 @@ fn pareto(ui: &mut Ui, rect: Rect, f: &Figures, p: &Palette) -> egui::Response {
         .include_y(108.0)
         .include_x(-0.6)
         .include_x(CAUSES.min(count.max(3)) as f64 - 0.4)
-        .x_grid_spacer(move |_| {
-            (0..count).map(|i| GridMark { value: i as f64, step_size: 1.0 }).collect()
-        })
+        .x_grid_spacer(move |_| (0..count).map(|i| GridMark { value: i as f64, step_size: 1.0 }).collect())
         .y_grid_spacer(quarters)
         .show(ui, move |plot| {
             plot.bar_chart(chart);
@@ -368,8 +369,11 @@ fn pareto(ui: &mut Ui, rect: Rect, f: &Figures, p: &Palette) -> egui::Response {
             for (i, cause) in shown.iter().enumerate() {
                 let words = RichText::new(cause.count.to_string()).font(strong(12.0));
                 // In the bar where it has room, else on it.
-                let (height, paint) =
-                    if cause.share > 0.15 { (cause.share * 50.0, inside) } else { (cause.share * 100.0 + 6.0, ink) };
+                let (height, paint) = if cause.share > 0.15 {
+                    (cause.share * 50.0, inside)
+                } else {
+                    (cause.share * 100.0 + 6.0, ink)
+                };
                 plot.text(Text::new(format!("n{i}"), PlotPoint::new(i as f64, height), words).color(paint));
             }
         })
@@ -380,7 +384,12 @@ fn tables(ui: &mut Ui, which: Which, f: &Figures, p: &Palette) {
     let heads: Vec<&str> = match which {
         Which::Trend => vec![tr!("shift-col-from"), tr!("shift-col-passed"), tr!("shift-col-not-passed")],
         Which::Yield => {
-            vec![tr!("shift-col-from"), tr!("shift-col-first"), tr!("shift-col-at-once"), tr!("shift-col-yield")]
+            vec![
+                tr!("shift-col-from"),
+                tr!("shift-col-first"),
+                tr!("shift-col-at-once"),
+                tr!("shift-col-yield"),
+            ]
         }
         Which::Cycle => vec![tr!("shift-col-took"), tr!("shift-col-passed")],
         Which::Causes => vec![
@@ -396,9 +405,7 @@ fn tables(ui: &mut Ui, which: Which, f: &Figures, p: &Palette) {
             .trend
             .iter()
             .rev()
-            .map(|t| {
-                vec![moment(t.at_ms, f.interval_ms), i18n::number(t.passed), i18n::number(t.not_passed)]
-            })
+            .map(|t| vec![moment(t.at_ms, f.interval_ms), i18n::number(t.passed), i18n::number(t.not_passed)])
             .collect(),
         Which::Yield => f
             .trend

@@ -70,11 +70,8 @@ impl EndForm {
         self.counted
             .iter()
             .map(|(batch, [passed, failed, scrapped])| {
-                let counted = Counted {
-                    passed: number(passed)?,
-                    failed: number(failed)?,
-                    scrapped: number(scrapped)?,
-                };
+                let counted =
+                    Counted { passed: number(passed)?, failed: number(failed)?, scrapped: number(scrapped)? };
                 Some((batch.clone(), counted))
             })
             .collect()
@@ -189,8 +186,7 @@ fn told(ui: &mut Ui, room: &mut Rect, told: &Told, view: &mut ViewState, p: &Pal
             (p.fail, icons::Icon::Warning, format!("{} {sentence}", failure.code), remedy)
         }
     };
-    let rect =
-        Rect::from_min_size(room.min, vec2(room.width(), if second.is_empty() { 40.0 } else { 58.0 }));
+    let rect = Rect::from_min_size(room.min, vec2(room.width(), if second.is_empty() { 40.0 } else { 58.0 }));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
     let square = Rect::from_center_size(pos2(rect.left() + 24.0, rect.center().y), vec2(20.0, 20.0));
     icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
@@ -226,7 +222,14 @@ fn told(ui: &mut Ui, room: &mut Rect, told: &Told, view: &mut ViewState, p: &Pal
 }
 
 /// Which shift it is, and what can be done about it.
-fn head(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p: &Palette) {
+fn head(
+    ui: &mut Ui,
+    room: &mut Rect,
+    seen: Seen<'_>,
+    snapshot: &Snapshot,
+    view: &mut ViewState,
+    p: &Palette,
+) {
     let bar = Rect::from_min_size(room.min, vec2(room.width(), 36.0));
     let name = match &snapshot.balance {
         Some(b) => tr!(
@@ -250,7 +253,8 @@ fn head(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, snapshot: &Snapshot, view:
             } else if press(ui, tr!("shift-begin"), gate) {
                 view.shift.out.push(Command::Begin);
             }
-            let none = (snapshot.balance.is_none() && snapshot.ended.is_none()).then_some(tr!("shift-none-open"));
+            let none =
+                (snapshot.balance.is_none() && snapshot.ended.is_none()).then_some(tr!("shift-none-open"));
             if press(ui, tr!("shift-save-csv"), gate.or(none)) {
                 view.shift.out.push(Command::Save(Sheet::Csv));
             }
@@ -515,7 +519,9 @@ fn past(ui: &mut Ui, width: f32, snapshot: &Snapshot, p: &Palette) {
         .iter()
         .filter_map(|b| {
             let end = b.shift.ended.as_ref()?;
-            let sum = |of: fn(&crate::shift::Trays) -> u32| number(b.batches.iter().map(|b| of(&b.shift)).sum::<u32>());
+            let sum = |of: fn(&crate::shift::Trays) -> u32| {
+                number(b.batches.iter().map(|b| of(&b.shift)).sum::<u32>())
+            };
             Some(vec![
                 b.shift.number.to_string(),
                 i18n::date_time(b.shift.opened_at_ms),
@@ -616,7 +622,9 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
     let off = match end_off(seen, view) {
         Some(why) => Some(why),
         None if counts.is_none() => Some(tr!("shift-numbers-only").into()),
-        None if !differences.is_empty() && form.reason.trim().is_empty() => Some(tr!("shift-reason-why").into()),
+        None if !differences.is_empty() && form.reason.trim().is_empty() => {
+            Some(tr!("shift-reason-why").into())
+        }
         None => None,
     };
     let (mut go, mut leave) = (false, false);
@@ -639,10 +647,14 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
                 };
                 ui.horizontal(|ui| {
                     ui.label(muted(tr!("shift-counted"), p));
-                    for (i, tray) in [Standing::Passed, Standing::Failed, Standing::Scrapped].into_iter().enumerate() {
-                        let edit = egui::TextEdit::singleline(&mut typed[i]).char_limit(7).desired_width(64.0);
+                    for (i, tray) in
+                        [Standing::Passed, Standing::Failed, Standing::Scrapped].into_iter().enumerate()
+                    {
+                        let edit =
+                            egui::TextEdit::singleline(&mut typed[i]).char_limit(7).desired_width(64.0);
                         let edit = ui.add(edit);
-                        let name = tr!("shift-counted-name", tray = tray_word(tray), batch = b.batch.as_str());
+                        let name =
+                            tr!("shift-counted-name", tray = tray_word(tray), batch = b.batch.as_str());
                         edit.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, &name));
                         if !form.focused {
                             form.focused = true;
@@ -664,10 +676,11 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
                 }
             }
         });
-        let label =
-            ui.label(muted(if differences.is_empty() { tr!("ask-reason-optional") } else { tr!("shift-reason") }, p));
-        let edit =
-            egui::TextEdit::singleline(&mut form.reason).char_limit(500).desired_width(f32::INFINITY);
+        let label = ui.label(muted(
+            if differences.is_empty() { tr!("ask-reason-optional") } else { tr!("shift-reason") },
+            p,
+        ));
+        let edit = egui::TextEdit::singleline(&mut form.reason).char_limit(500).desired_width(f32::INFINITY);
         let edit = ui.add(edit).labelled_by(label.id);
         if !form.focused {
             form.focused = true;
@@ -686,5 +699,329 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
         }
         _ if leave || closed => {}
         _ => view.shift.form = Some(form),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::tests::{World, press as press_keys, sized};
+    use super::super::lock_screen::tests::logged_in;
+    use super::super::scripted::{Scene, scene};
+    use super::*;
+    use crate::failure::{Failure, FailureCode};
+    use crate::figures::{Figures, Frame, Row, figures};
+    use crate::i18n::Language;
+    use crate::model::{BatchCounts, Outcome};
+    use crate::people::Role as PersonRole;
+    use crate::shift::{Ended, InWork, Shift, ShiftUnit};
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::time::Instant;
+
+    const NOON: i64 = 1_790_769_600_000;
+
+    /// Three hours of work: 60 units, every tenth of which was silent at first.
+    fn work() -> Figures {
+        let mut rows = Vec::new();
+        for i in 0..60_i64 {
+            let row = |at: i64, seconds: i64, outcome, code: Option<FailureCode>, first| Row {
+                unit: Some(i),
+                fixture: if i % 2 == 0 { "left" } else { "right" }.into(),
+                started_ms: NOON + at * 1000,
+                ended_ms: NOON + (at + seconds) * 1000,
+                outcome,
+                code: code.map(FailureCode::number),
+                first,
+            };
+            let slow = i % 10 == 0;
+            if slow {
+                rows.push(row(i * 180, 40, Outcome::Timeout, Some(FailureCode::DeviceSilent), true));
+            }
+            rows.push(row(i * 180 + 60, 20 + i % 7, Outcome::Pass, None, !slow));
+        }
+        figures(&rows, Frame::default())
+    }
+
+    fn unit(n: usize, standing: Standing) -> ShiftUnit {
+        ShiftUnit { serial: format!("B-2041-{n:05}"), standing }
+    }
+
+    fn open_shift() -> Balance {
+        let mut units: Vec<_> = (0..58).map(|n| unit(n, Standing::Passed)).collect();
+        units.push(unit(58, Standing::Failed));
+        units.push(unit(59, Standing::Failed));
+        let counts =
+            BatchCounts { planned: 500, passed: 312, failed: 9, scrapped: 2, in_progress: 0, first_pass: 0 };
+        Balance {
+            shift: Shift { number: 12, opened_at_ms: NOON, opened_by: "Ana".into(), ..Shift::default() },
+            batches: vec![BatchBalance::new("B-2041", &counts, units)],
+            ..Balance::default()
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            batches: vec!["B-2041".into(), "B-2040".into()],
+            figures: Some(Arc::new(work())),
+            balance: Some(Arc::new(open_shift())),
+            read: true,
+            ..Snapshot::default()
+        }
+    }
+
+    fn of(seen: Snapshot, size: egui::Vec2) -> Harness<'static, World> {
+        let mut h = sized(scene(Scene::Ready(2), Instant::now()), size, egui::Theme::Light);
+        h.state_mut().view.shift.seen = Arc::new(seen);
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Num5);
+        h.run();
+        h.run();
+        h
+    }
+
+    fn view(seen: Snapshot) -> Harness<'static, World> {
+        of(seen, vec2(1280.0, 800.0))
+    }
+
+    fn asked(h: &mut Harness<'static, World>) -> Vec<Command> {
+        h.state_mut().view.shift.take()
+    }
+
+    fn type_into(h: &mut Harness<'static, World>, label: &str, text: &str) {
+        h.get_by_label(label).focus();
+        h.run();
+        h.event(egui::Event::Text(text.into()));
+        h.run();
+    }
+
+    #[test]
+    fn numbers_are_read_only_while_they_are_on_the_screen() {
+        let mut h = view(Snapshot::default());
+        assert_eq!(asked(&mut h), [Command::Watch(true)]);
+        h.get_by_label("Reading the records");
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Num1);
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Watch(false)]);
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Num5);
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Watch(true)]);
+        h.state_mut().people = logged_in(PersonRole::Technician);
+        if let crate::people::office::Gate::People { locked, .. } = &mut h.state_mut().people.gate {
+            *locked = true;
+        }
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Watch(false)], "behind the lock screen nothing is read");
+        assert_eq!(h.state_mut().take(), [], "no key reached the line");
+    }
+
+    #[test]
+    fn every_picture_is_told_in_words() {
+        let h = view(snapshot());
+        for label in [
+            "Shift 12, open since ",
+            "60 units passed, 66 attempts",
+            "20 units per hour, in 2:5",
+            "90.0 % first-pass yield, 54 of 60 units",
+            "23.0 s cycle time, median, 9 in 10 within 26.0 s",
+            "6 attempts did not pass, 0 cancelled, apart",
+            "Units passed every 15 minutes: Most 5 from ",
+            "First-pass yield: 90.0 % in all, lowest ",
+            "Cycle time of units that passed: Half within 23.0 s, 9 in 10 within 26.0 s",
+            "Why attempts did not pass: Most often K304 The board does not answer on its serial port: 100.0 %, 6 of 6",
+        ] {
+            h.get_by_label_contains(label);
+        }
+        h.get_by_label("By fixture");
+        h.get_by_label("left");
+    }
+
+    #[test]
+    fn t_shows_the_same_as_tables() {
+        let mut h = view(snapshot());
+        assert!(h.query_by_label("First attempts").is_none());
+        press_keys(&mut h, &[Key::T]);
+        for label in ["First attempts", "Passed at once", "23 to 24 s", "K304", "Together"] {
+            h.get_by_label(label);
+        }
+        h.get_by_label("Pictures").click();
+        h.run();
+        assert!(h.query_by_label("First attempts").is_none());
+    }
+
+    #[test]
+    fn the_range_is_chosen_by_key_and_by_mouse() {
+        let mut h = view(snapshot());
+        asked(&mut h);
+        press_keys(&mut h, &[Key::Num3]);
+        let filter = |range| Filter { range, ..Filter::default() };
+        assert_eq!(asked(&mut h), [Command::Show(filter(Range::Week))]);
+        h.get_by_label("Today").click();
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Show(filter(Range::Today))]);
+        assert_eq!(h.state_mut().take(), [], "a digit starts no fixture here");
+    }
+
+    #[test]
+    fn an_empty_view_says_what_will_be_here() {
+        let mut h = view(Snapshot { read: true, ..Snapshot::default() });
+        h.get_by_label_contains("The first start opens the next one by itself");
+        assert!(h.get_by_label("Save sheet").accesskit_node().is_disabled());
+        asked(&mut h);
+        h.get_by_label("Start a shift").click();
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Begin]);
+        let nothing = Snapshot { figures: Some(Arc::default()), ..snapshot() };
+        let h = view(nothing);
+        h.get_by_label("No unit has ended yet");
+        h.get_by_label_contains("As soon as units end");
+    }
+
+    #[test]
+    fn a_shift_that_balances_ends_with_the_keyboard_alone() {
+        let mut h = view(snapshot());
+        asked(&mut h);
+        press_keys(&mut h, &[Key::E]);
+        h.run();
+        h.get_by_label("End shift 12");
+        h.get_by_label("Batch: planned 500 = 312 passed + 9 failed + 2 scrapped + 177 open");
+        h.get_by_label("This shift: 60 units = 58 passed + 2 failed + 0 scrapped + 0 unfinished");
+        h.get_by_label("Everything balances");
+        // The first field has the keyboard.
+        h.event(egui::Event::Text("58".into()));
+        h.run();
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+        h.run();
+        let counted = Counted { passed: Some(58), ..Counted::default() };
+        let end =
+            Command::End { number: 12, counted: vec![("B-2041".into(), counted)], reason: String::new() };
+        assert_eq!(asked(&mut h), [end]);
+        assert!(h.query_by_label("End shift 12").is_none());
+        assert_eq!(h.state_mut().take(), []);
+    }
+
+    #[test]
+    fn a_difference_is_named_and_wants_a_reason() {
+        let mut h = view(snapshot());
+        h.get_by_label("End shift…").click();
+        h.run();
+        asked(&mut h);
+        type_into(&mut h, "failed in the trays, batch B-2041", "1");
+        h.get_by_label("1 difference");
+        h.get_by_label_contains("failed: 1 counted, 2 in the records (B-2041-00058, B-2041-00059)");
+        h.get_by_label("What does not balance needs a reason");
+        assert!(h.get_by_label("End the shift").accesskit_node().is_disabled());
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+        h.run();
+        assert_eq!(asked(&mut h), [], "not without a reason");
+        type_into(&mut h, "Reason for the differences", "one is with QA");
+        h.get_by_label("End the shift").click();
+        h.run();
+        let counted = Counted { failed: Some(1), ..Counted::default() };
+        let counted = vec![("B-2041".to_owned(), counted)];
+        assert_eq!(asked(&mut h), [Command::End { number: 12, counted, reason: "one is with QA".into() }]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_said_and_escape_leaves_all_as_it_is() {
+        let mut h = view(snapshot());
+        press_keys(&mut h, &[Key::E]);
+        asked(&mut h);
+        type_into(&mut h, "scrapped in the trays, batch B-2041", "two");
+        h.get_by_label("In the trays are whole numbers");
+        assert!(h.get_by_label("End the shift").accesskit_node().is_disabled());
+        press_keys(&mut h, &[Key::Escape]);
+        h.run();
+        assert!(h.query_by_label("End shift 12").is_none());
+        assert_eq!(asked(&mut h), []);
+    }
+
+    #[test]
+    fn units_in_work_keep_a_shift_open_and_are_named() {
+        let mut balance = open_shift();
+        let work = |fixture: &str, serial: Option<&str>| InWork {
+            fixture: fixture.into(),
+            serial: serial.map(str::to_owned),
+        };
+        balance.in_work = vec![work("left", Some("B-2041-00060")), work("right", None)];
+        let mut h = view(Snapshot { balance: Some(Arc::new(balance)), ..snapshot() });
+        assert!(h.get_by_label("End shift…").accesskit_node().is_disabled());
+        press_keys(&mut h, &[Key::E]);
+        h.get_by_label("Still in work: left (B-2041-00060), right");
+        assert!(h.query_by_label("End shift 12").is_none());
+    }
+
+    #[test]
+    fn shifts_that_ended_are_for_qa() {
+        let mut ended = open_shift();
+        ended.shift.ended = Some(Ended {
+            at_ms: NOON + 1000,
+            by: "Tom".into(),
+            last_attempt: 9,
+            differences: Vec::new(),
+            reason: "night".into(),
+        });
+        let seen = Snapshot { past: Arc::new(vec![ended]), ..snapshot() };
+        // High enough for everything.
+        let mut h = of(seen, vec2(1280.0, 1400.0));
+        h.state_mut().people = logged_in(PersonRole::Technician);
+        h.run();
+        assert!(h.query_by_label("Shifts that ended").is_none());
+        assert!(!h.get_by_label("End shift…").accesskit_node().is_disabled(), "a technician ends a shift");
+        h.state_mut().people = logged_in(PersonRole::Qa);
+        h.run();
+        // Another person begins at the line.
+        h.key_press_modifiers(Modifiers::COMMAND, Key::Num5);
+        h.run();
+        h.get_by_label("Shifts that ended");
+        h.get_by_label("night");
+    }
+
+    #[test]
+    fn the_newest_word_is_said_and_put_away() {
+        let failed = Told::Failed(Failure::new(FailureCode::ShiftBusy, "left"));
+        let mut h = view(Snapshot { told: failed, ..snapshot() });
+        h.get_by_label("K651 Units are still in work: left");
+        asked(&mut h);
+        h.get_by_label("× Put this away").click();
+        h.run();
+        assert_eq!(asked(&mut h), [Command::Clear]);
+        let h = view(Snapshot { told: Told::Ended(12, 2), ..snapshot() });
+        h.get_by_label("Shift 12 has ended with 2 differences and a reason");
+    }
+
+    #[test]
+    fn it_speaks_chinese() {
+        let mut h = view(snapshot());
+        h.state_mut().view.language = Language::Chinese;
+        h.run();
+        h.get_by_label_contains("54 台");
+        h.get_by_label_contains("未通过的原因: 最多的是 K304 ");
+        press_keys(&mut h, &[Key::E]);
+        h.run();
+        h.get_by_label("结束班次 12");
+        h.get_by_label("批次：计划 500 = 通过 312 + 失败 9 + 报废 2 + 剩余 177");
+        h.get_by_label("全部相符");
+    }
+
+    /// Nothing lies on top of anything, and nothing leaves the window, however small it is.
+    #[test]
+    fn small_windows_keep_every_picture_apart() {
+        for size in [vec2(960.0, 600.0), vec2(1024.0, 640.0), vec2(1280.0, 800.0), vec2(1920.0, 1080.0)] {
+            let h = of(snapshot(), size);
+            let titles = [
+                "Units passed every 15 minutes: ",
+                "First-pass yield: ",
+                "Cycle time of units that passed: ",
+                "Why attempts did not pass: ",
+            ];
+            let rects: Vec<Rect> = titles.iter().map(|t| h.get_by_label_contains(t).rect()).collect();
+            for (i, a) in rects.iter().enumerate() {
+                assert!(a.left() >= 0.0 && a.right() <= size.x && a.height() >= 80.0, "{size:?}: {a:?}");
+                for b in &rects[i + 1..] {
+                    assert!(!a.shrink(1.0).intersects(b.shrink(1.0)), "{size:?}: {a:?} {b:?}");
+                }
+            }
+            let buttons: Vec<Rect> =
+                ["Tables", "Save sheet", "Save CSV", "End shift…"].map(|b| h.get_by_label(b).rect()).to_vec();
+            assert!(buttons.windows(2).all(|w| w[0].right() <= w[1].left()), "{size:?}: {buttons:?}");
+        }
     }
 }
