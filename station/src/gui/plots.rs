@@ -140,15 +140,15 @@ pub(super) fn card(ui: &mut Ui, rect: Rect, which: Which, f: &Figures, table: bo
     if which.is_empty(f) || body.height() < 40.0 {
         return;
     }
-    ui.scope_builder(UiBuilder::new().max_rect(body).id_salt(("figures", which as u8)), |ui| {
-        ui.set_clip_rect(body.intersect(ui.clip_rect()));
-        if table {
-            tables(ui, which, f, p);
-        } else {
-            let name = format!("{}: {told}", which.title(f));
-            picture(ui, body, which, f, &name, p);
-        }
-    });
+    // A child of its own: the cards have their places already, and move nothing.
+    let mut inside = ui.new_child(UiBuilder::new().max_rect(body).id_salt(("figures", which as u8)));
+    inside.set_clip_rect(body.intersect(ui.clip_rect()));
+    if table {
+        tables(&mut inside, which, f, p);
+    } else {
+        let name = tr!("shift-picture", title = which.title(f), told = told);
+        picture(&mut inside, body, which, f, &name, p);
+    }
 }
 
 fn plot<'a>(which: Which, rect: Rect, p: &Palette, x: AxisHints<'a>, y: AxisHints<'a>) -> Plot<'a> {

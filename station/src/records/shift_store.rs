@@ -438,7 +438,11 @@ mod tests {
                 "{plan}"
             );
             let shift = records.0.figures_plan(AttemptRange::Numbers(0, 9), one_batch).join("\n");
-            assert!(shift.contains("SEARCH a USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"), "{shift}");
+            let by = match one_batch {
+                true => "SEARCH a USING INDEX attempt_by_batch (batch=? AND id>? AND id<?)",
+                false => "SEARCH a USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+            };
+            assert!(shift.contains(by), "{shift}");
             for plan in [plan, shift] {
                 assert!(plan.contains("SEARCH b USING INDEX attempt_by_unit (unit=? AND id<?)"), "{plan}");
                 let scans: Vec<_> = plan.lines().filter(|l| l.starts_with("SCAN")).collect();
