@@ -424,7 +424,7 @@ fn the_foreman_follows_the_line_and_asks_the_gate() {
     let folder = bench.home.path().join("exports");
     let foreman = Foreman::new(Arc::new(bench.records.clone()), people.clone(), folder.clone()).unwrap();
     let (changed, changes) = mpsc::channel();
-    foreman.on_change(Box::new(move || drop(changed.send(()))));
+    foreman.on_change(Box::new(move || changed.send(()).unwrap_or_default()));
     let until = |what: &dyn Fn(&foreman::Snapshot) -> bool| {
         while !what(&foreman.snapshot()) {
             let told = changes.recv_timeout(Duration::from_secs(60));

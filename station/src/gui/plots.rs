@@ -6,7 +6,7 @@
 use super::theme::{Palette, regular, strong};
 use crate::figures::{Cause, Cycle, Figures, Interval, QUARTER};
 use crate::i18n::{self, tr};
-use egui::{Align2, Color32, Id, Rect, RichText, Role, Sense, Stroke, Ui, UiBuilder, vec2};
+use egui::{Align2, Color32, Id, Rect, RichText, Role, Sense, Stroke, Ui, UiBuilder, WidgetInfo, vec2};
 use egui_plot::{AxisHints, Bar, BarChart, GridInput, GridMark, Line, Plot, PlotPoint, Points, Text};
 
 const HOUR: f64 = 3_600_000.0;
@@ -205,10 +205,7 @@ fn picture(ui: &mut Ui, rect: Rect, which: Which, f: &Figures, name: &str, p: &P
         },
         Which::Causes => pareto(ui, rect, f, p),
     };
-    ui.ctx().accesskit_node_builder(response.id, |node| {
-        node.set_role(Role::Image);
-        node.set_label(name.to_owned());
-    });
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, name));
 }
 
 /// Where the first day of a trend begins on the wall, and how long the trend is in hours.

@@ -336,11 +336,14 @@ fn choose<'a>(
 }
 
 fn empty(ui: &mut Ui, room: Rect, snapshot: &Snapshot, p: &Palette) {
-    let (first, second) = match (snapshot.read, snapshot.filter.range, snapshot.balance.is_some()) {
-        (false, ..) => (tr!("shift-reading"), ""),
-        (true, Range::Shift, false) => (tr!("shift-none-open"), tr!("shift-none-open-how")),
-        (true, Range::Shift, true) => (tr!("shift-nothing-yet"), tr!("shift-empty")),
-        (true, ..) => (tr!("shift-nothing-then"), tr!("shift-empty")),
+    if !snapshot.read {
+        // The title says that it is being read.
+        return;
+    }
+    let (first, second) = match (snapshot.filter.range, snapshot.balance.is_some()) {
+        (Range::Shift, false) => (tr!("shift-none-open"), tr!("shift-none-open-how")),
+        (Range::Shift, true) => (tr!("shift-nothing-yet"), tr!("shift-empty")),
+        _ => (tr!("shift-nothing-then"), tr!("shift-empty")),
     };
     let card = Rect::from_center_size(room.center(), vec2(680.0_f32.min(room.width()), 120.0));
     ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
@@ -348,9 +351,7 @@ fn empty(ui: &mut Ui, room: Rect, snapshot: &Snapshot, p: &Palette) {
     let upper = Rect::from_min_size(inner.min, vec2(inner.width(), 34.0));
     widgets::line(ui, upper, Align2::CENTER_CENTER, first, strong(19.0), p.text);
     let lower = Rect::from_min_max(upper.left_bottom(), inner.max);
-    if !second.is_empty() {
-        widgets::block(ui, lower, Align2::CENTER_CENTER, second, regular(14.5), p.muted, 2);
-    }
+    widgets::block(ui, lower, Align2::CENTER_CENTER, second, regular(14.5), p.muted, 2);
 }
 
 /// One number with its word below, and a fact below that.
