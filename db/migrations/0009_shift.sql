@@ -15,7 +15,7 @@ CREATE TABLE shift (
     ended_by      TEXT,
     last_attempt  INTEGER CHECK (last_attempt >= after_attempt),
     -- What did not balance, as it was told.
-    differences   TEXT    CHECK (json_valid(differences)),
+    differences   TEXT    CHECK (differences IS NULL OR json_valid(differences)),
     reason        TEXT    NOT NULL DEFAULT '' CHECK (length(reason) <= 500),
     CHECK ((ended_at_ms IS NULL) = (ended_by IS NULL)),
     CHECK ((ended_at_ms IS NULL) = (last_attempt IS NULL)),

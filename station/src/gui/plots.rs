@@ -286,7 +286,9 @@ fn quarters(_: GridInput) -> Vec<GridMark> {
 
 fn histogram(ui: &mut Ui, rect: Rect, cycle: &Cycle, p: &Palette) -> egui::Response {
     let width = f64::from(cycle.width_ms) / 1000.0;
-    let bars = cycle.bars.iter().enumerate().map(|(i, count)| {
+    // Units never take no time: the picture begins where the first of them is.
+    let first = cycle.bars.iter().position(|n| *n > 0).unwrap_or(0);
+    let bars = cycle.bars.iter().enumerate().skip(first).map(|(i, count)| {
         Bar::new((i as f64 + 0.5) * width, f64::from(*count))
             .width(width * 0.92)
             .fill(p.running.solid)
@@ -299,8 +301,6 @@ fn histogram(ui: &mut Ui, rect: Rect, cycle: &Cycle, p: &Palette) -> egui::Respo
         AxisHints::new_x().formatter(|mark, _| tr!("shift-seconds", value = format!("{:.0}", mark.value)));
     let y = AxisHints::new_y().formatter(|mark, _| format!("{:.0}", mark.value));
     let lines = [(cycle.median_ms, p.text), (cycle.p90_ms, p.muted)];
-    // Units never take no time: the picture begins where the first of them is.
-    let first = cycle.bars.iter().position(|n| *n > 0).unwrap_or(0);
     plot(
         Which::Cycle,
         rect,
@@ -391,10 +391,10 @@ fn tables(ui: &mut Ui, which: Which, f: &Figures, p: &Palette) {
         Which::Cycle => vec![tr!("shift-col-took"), tr!("shift-col-passed")],
         Which::Causes => vec![
             tr!("shift-col-code"),
-            tr!("shift-col-what"),
             tr!("shift-col-attempts"),
             tr!("shift-col-share"),
             tr!("shift-col-together"),
+            tr!("shift-col-what"),
         ],
     };
     let rows: Vec<Vec<String>> = match which {
@@ -427,10 +427,10 @@ fn tables(ui: &mut Ui, which: Which, f: &Figures, p: &Palette) {
             .map(|c| {
                 vec![
                     code(c),
-                    what(c),
                     i18n::number(c.count),
                     percent(Some(c.share)),
                     percent(Some(c.cumulative)),
+                    what(c),
                 ]
             })
             .collect(),
@@ -441,7 +441,8 @@ fn tables(ui: &mut Ui, which: Which, f: &Figures, p: &Palette) {
 /// A table with its own scroll.
 pub(super) fn grid(ui: &mut Ui, id: Id, heads: &[&str], rows: &[Vec<String>], p: &Palette) {
     egui::ScrollArea::both().id_salt(id).auto_shrink(false).show(ui, |ui| {
-        egui::Grid::new(id).num_columns(heads.len()).striped(true).spacing([20.0, 4.0]).show(ui, |ui| {
+        let table = egui::Grid::new(id).num_columns(heads.len()).min_row_height(18.0);
+        table.striped(true).spacing([20.0, 4.0]).show(ui, |ui| {
             for head in heads {
                 ui.label(RichText::new(*head).font(strong(13.0)).color(p.muted));
             }

@@ -283,7 +283,7 @@ fn range_word(range: Range) -> &'static str {
 }
 
 fn filters(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &mut ViewState, p: &Palette) {
-    let bar = Rect::from_min_size(room.min, vec2(room.width(), 32.0));
+    let bar = Rect::from_min_size(room.min, vec2(room.width(), 36.0));
     let filter = &snapshot.filter;
     ui.scope_builder(UiBuilder::new().max_rect(bar), |ui| {
         ui.horizontal_centered(|ui| {
@@ -468,7 +468,7 @@ fn all(
 
 /// A card as wide as the view, with a title and a table.
 fn table(ui: &mut Ui, width: f32, name: &str, heads: &[&str], rows: &[Vec<String>], p: &Palette) {
-    let tall = 52.0 + 26.0 * (rows.len().min(8) + 1) as f32;
+    let tall = 52.0 + 23.0 * (rows.len().min(8) + 1) as f32;
     let (rect, _) = ui.allocate_exact_size(vec2(width, tall), Sense::hover());
     ui.painter().rect(rect, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let inner = rect.shrink2(vec2(14.0, 10.0));
@@ -825,7 +825,7 @@ mod tests {
             "20 units per hour, in 2:5",
             "90.0 % first-pass yield, 54 of 60 units",
             "23.0 s cycle time, median, 9 in 10 within 26.0 s",
-            "6 attempts did not pass, 0 cancelled, apart",
+            "6 attempts did not pass, and 0 cancelled",
             "Units passed every 15 minutes: Most 5 from ",
             "First-pass yield: 90.0 % in all, lowest ",
             "Cycle time of units that passed: Half within 23.0 s, 9 in 10 within 26.0 s",
