@@ -476,7 +476,9 @@ fn orders_and_lists_of_schema_8_stay() {
     assert_eq!(records.product_order(labelled.po).unwrap().label, LabelPolicy::Print);
     let exports = records.list_exports(batch.id).unwrap();
     assert_eq!((exports.len(), exports[0].selection.as_str(), exports[0].rows), (1, "batch=B", 1));
-    assert_eq!(actions(&People::new(records, "Eve").unwrap())[14], "Ana list-exported B");
+    let people = People::new(records, "Eve").unwrap();
+    people.login(&pin("Ana", "729450")).unwrap();
+    assert_eq!(actions(&people)[14], "Ana list-exported B");
 }
 
 /// A line that only writes down what it is told.
