@@ -10,6 +10,10 @@ use egui::{Align2, Color32, Id, Rect, RichText, Role, Sense, Stroke, Ui, UiBuild
 use egui_plot::{AxisHints, Bar, BarChart, GridInput, GridMark, Line, Plot, PlotPoint, Points, Text};
 
 const HOUR: f64 = 3_600_000.0;
+/// Height of a table's row.
+pub(super) const ROW: f32 = 23.0;
+/// Rows of a table without a scroll of its own.
+const MOST_ROWS: usize = 100;
 /// Failure codes in the picture; the table has all of them.
 const CAUSES: usize = 8;
 
@@ -75,6 +79,16 @@ impl Which {
                 ),
             },
         }
+    }
+
+    /// Height of its card as a table, so that the view's own scroll is enough.
+    pub(super) fn table_height(self, f: &Figures) -> f32 {
+        let rows = match self {
+            Self::Trend | Self::Yield => f.trend.len(),
+            Self::Cycle => f.cycle.as_ref().map_or(0, |c| c.bars.iter().filter(|n| **n > 0).count()),
+            Self::Causes => f.causes.len(),
+        };
+        70.0 + ROW * (rows.min(MOST_ROWS) + 1) as f32
     }
 
     fn is_empty(self, f: &Figures) -> bool {

@@ -35,6 +35,8 @@ pub struct ShiftState {
     pub form: Option<EndForm>,
     /// Tables instead of pictures.
     tables: bool,
+    /// How far the keyboard wants to scroll down, points.
+    scroll: f32,
     /// The foreman reads its numbers.
     watching: bool,
 }
@@ -133,6 +135,19 @@ pub(super) fn keys(ui: &Ui, seen: Seen<'_>, view: &mut ViewState) {
             None => view.shift.form = view.shift.seen.balance.as_deref().map(EndForm::of),
         }
     }
+    // What has the keyboard may want the arrows itself.
+    if ui.memory(|m| m.focused()).is_none() {
+        let page = ui.max_rect().height() * 0.6;
+        let ways = [
+            (Key::ArrowDown, 60.0),
+            (Key::ArrowUp, -60.0),
+            (Key::PageDown, page),
+            (Key::PageUp, -page),
+            (Key::End, f32::from(u16::MAX)),
+            (Key::Home, -f32::from(u16::MAX)),
+        ];
+        view.shift.scroll = ways.iter().filter(|(key, _)| pressed(*key)).map(|(_, by)| by).sum();
+    }
     for (key, range) in [Key::Num1, Key::Num2, Key::Num3, Key::Num4].into_iter().zip(Range::ALL) {
         if pressed(key) {
             show(view, |f| f.range = range);
@@ -154,6 +169,10 @@ pub(super) fn body(ui: &mut Ui, mut room: Rect, seen: Seen<'_>, view: &mut ViewS
             ui.scope_builder(UiBuilder::new().max_rect(room), |ui| {
                 ui.set_clip_rect(room.expand(2.0).intersect(ui.clip_rect()));
                 egui::ScrollArea::vertical().id_salt("figures").auto_shrink(false).show(ui, |ui| {
+                    let by = std::mem::take(&mut view.shift.scroll);
+                    if by != 0.0 {
+                        ui.scroll_with_delta(vec2(0.0, -by));
+                    }
                     all(ui, room.height(), seen, figures, &snapshot, view.shift.tables, p);
                 });
             });
@@ -449,6 +468,10 @@ fn all(
     let rows = Which::ALL.chunks(2);
     let tall = ((height - NUMBERS - 28.0) / rows.len() as f32 - gap).max(PICTURE);
     for pair in rows {
+        let tall = match tables {
+            true => pair.iter().map(|which| which.table_height(figures)).fold(0.0, f32::max),
+            false => tall,
+        };
         let (row, _) = ui.allocate_exact_size(vec2(width, tall), Sense::hover());
         let half = (width - gap) / 2.0;
         for (i, which) in pair.iter().enumerate() {
@@ -468,7 +491,7 @@ fn all(
 
 /// A card as wide as the view, with a title and a table.
 fn table(ui: &mut Ui, width: f32, name: &str, heads: &[&str], rows: &[Vec<String>], p: &Palette) {
-    let tall = 52.0 + 23.0 * (rows.len().min(8) + 1) as f32;
+    let tall = 52.0 + plots::ROW * (rows.len().min(8) + 1) as f32;
     let (rect, _) = ui.allocate_exact_size(vec2(width, tall), Sense::hover());
     ui.painter().rect(rect, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let inner = rect.shrink2(vec2(14.0, 10.0));
@@ -848,6 +871,21 @@ mod tests {
         h.get_by_label("Pictures").click();
         h.run();
         assert!(h.query_by_label("First attempts").is_none());
+    }
+
+    #[test]
+    fn the_keyboard_reaches_what_is_below() {
+        let mut h = view(snapshot());
+        let at = |h: &Harness<'static, World>| h.get_by_label("By fixture").rect().top();
+        let (top, bottom) = (at(&h), 800.0 - 34.0);
+        assert!(top > bottom - 40.0, "it begins out of sight: {top}");
+        press_keys(&mut h, &[Key::PageDown]);
+        h.run();
+        assert!(at(&h) < bottom - 60.0, "{}", at(&h));
+        press_keys(&mut h, &[Key::Home]);
+        h.run();
+        assert!((at(&h) - top).abs() < 1.0);
+        assert_eq!(h.state_mut().take(), [], "nothing moved on the line");
     }
 
     #[test]
