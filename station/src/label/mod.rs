@@ -74,6 +74,16 @@ impl Printer {
         self.sink.to_string()
     }
 
+    /// Whether the printer can be reached; nothing is printed.
+    ///
+    /// # Errors
+    /// `PrintFailed` with why not.
+    pub fn reach(&self, limit: Duration) -> Result<(), Failure> {
+        self.sink
+            .reach(limit)
+            .map_err(|e| Failure::new(FailureCode::PrintFailed, format!("{}: {e}", self.sink)))
+    }
+
     /// Whether its labels have the square code that can be read back.
     pub fn has_code(&self) -> bool {
         self.template.has_code()

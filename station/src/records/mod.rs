@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod agent_store;
 mod export_store;
 mod label_store;
+mod look;
 mod migrate;
 mod order_store;
 mod people_store;
