@@ -510,7 +510,10 @@ fn line_of(table: LineTable) -> Result<LineConfig, (usize, String)> {
     };
     if let Some(ms) = table.debounce_ms {
         if !DEBOUNCE_MS.contains(ms.get_ref()) {
-            return Err((ms.span().start, "found a time out of range, expected 0 to 60000 milliseconds".into()));
+            return Err((
+                ms.span().start,
+                "found a time out of range, expected 0 to 60000 milliseconds".into(),
+            ));
         }
         line.debounce = Duration::from_millis(ms.into_inner());
     }
@@ -525,9 +528,7 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
         (None, None) => {
             return Err((begin, "expected command = [\"lp\", …, \"$file\"] or tcp = \"HOST:9100\"".into()));
         }
-        (Some(command), None) => {
-            Sink::Command(command_of(command)?)
-        }
+        (Some(command), None) => Sink::Command(command_of(command)?),
         (None, Some(tcp)) => {
             let fits = tcp.get_ref().rsplit_once(':').is_some_and(|(host, port)| {
                 !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)

@@ -417,8 +417,9 @@ fn no_image() -> Check {
 fn image_of(path: &Path, order: &ProductOrder) -> Check {
     Check::of(
         Name::Image,
-        CommonImage::load(path, order)
-            .map(|image| format!("{} {} for order {}: {}", image.model, image.version, order.name, path.display())),
+        CommonImage::load(path, order).map(|image| {
+            format!("{} {} for order {}: {}", image.model, image.version, order.name, path.display())
+        }),
     )
 }
 
@@ -462,7 +463,9 @@ fn image(config: &Config, orders: &[ProductOrder], running: &[PoId]) -> Check {
 fn product_key(order: &ProductOrder) -> Check {
     match order.key_invalid_at_ms {
         None => Check::ok(Name::ProductKey, format_args!("of order {} may make units", order.name)),
-        Some(_) => Check::failed(Name::ProductKey, &Failure::new(FailureCode::ProductKeyInvalid, &order.name)),
+        Some(_) => {
+            Check::failed(Name::ProductKey, &Failure::new(FailureCode::ProductKeyInvalid, &order.name))
+        }
     }
 }
 
@@ -486,7 +489,8 @@ fn brokers(config: &Config, orders: &[&ProductOrder]) -> Vec<Check> {
         config.clouds.iter().filter(wanted).map(|cloud| Check::of(Name::Broker, broker(cloud))).collect();
     let known = |order: &&&ProductOrder| config.clouds.iter().any(|c| c.url == order.cloud_url);
     for order in orders.iter().filter(|o| !known(o)) {
-        let facts = format!("station.toml names no cloud at {}, where order {} goes", order.cloud_url, order.name);
+        let facts =
+            format!("station.toml names no cloud at {}, where order {} goes", order.cloud_url, order.name);
         checks.push(Check::failed(Name::Broker, &Failure::new(FailureCode::CloudRefused, facts)));
     }
     checks
@@ -498,12 +502,16 @@ fn broker(cloud: &CloudConfig) -> Result<String, Failure> {
         CloudKind::Mosquitto { host, port, ca, password_file, .. } => {
             for file in ca.iter().chain(std::iter::once(password_file)) {
                 std::fs::File::open(file).map_err(|e| {
-                    Failure::new(FailureCode::ConfigInvalid, format!("cloud {}, {}: {e}", cloud.name, file.display()))
+                    Failure::new(
+                        FailureCode::ConfigInvalid,
+                        format!("cloud {}, {}: {e}", cloud.name, file.display()),
+                    )
                 })?;
             }
             let address = format!("{host}:{port}");
-            knock(&address)
-                .map_err(|e| Failure::new(FailureCode::BrokerUnreachable, format!("cloud {}, {address}: {e}", cloud.name)))?;
+            knock(&address).map_err(|e| {
+                Failure::new(FailureCode::BrokerUnreachable, format!("cloud {}, {address}: {e}", cloud.name))
+            })?;
             Ok(format!("cloud {} answers at {address}", cloud.name))
         }
     }
@@ -703,7 +711,13 @@ fn clock(now_ms: i64, newest_ms: Option<i64>) -> Check {
     let shown = crate::export::Stamp(now_ms);
     if !(EARLIEST_MS..LATEST_MS).contains(&now_ms) {
         let remedy = FailureCode::ClockWrong.remedy();
-        return Check::new(name, Status::Fail, FailureCode::ClockWrong, format_args!("it says {shown}"), remedy);
+        return Check::new(
+            name,
+            Status::Fail,
+            FailureCode::ClockWrong,
+            format_args!("it says {shown}"),
+            remedy,
+        );
     }
     match newest_ms {
         Some(newest) if newest > now_ms + CLOCK_SLACK_MS => Check::new(

@@ -194,11 +194,14 @@ pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out:
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.name.clone()));
     line.send(Command::SetWork(Work::Update(update)));
+    let order = station.records.product_order(batch.po)?;
+    // Whoever answers questions between groups can't scan on the same line.
+    let scans = (order.label == LabelPolicy::ScanBack && campaign.yes).then(scans);
     let (mut all, mut plan) = (Ran::default(), Plan::new(&chosen, 0));
     while all.summary.planned < planned && !all.fault && stop.asked() == 0 {
         let group = campaign.group.min(planned - all.summary.planned);
         plan.to_start = group;
-        all.add(follow(&*line, &events, None, &mut plan, out, &|| stop.asked()));
+        all.add(follow(&*line, &events, scans.as_ref(), &mut plan, out, &|| stop.asked()));
         let (done, failed) = (all.summary.planned, all.summary.planned - all.summary.passed);
         out.say(
             &json!({ "event": "group", "units": done, "passed": all.summary.passed, "failed": failed, "left": planned - done }),
@@ -243,7 +246,10 @@ pub fn one(station: &Station, batch: &str, work: Work, fixture: Option<&str>, ou
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.to_owned()));
     line.send(Command::SetWork(work));
-    let ran = follow(&*line, &events, None, &mut Plan::new(&chosen, 1), out, &|| stop.asked());
+    // What QA orders may change what stands on the label.
+    let order = station.records.product_order(station.records.batch_by_name(batch)?.po)?;
+    let scans = (order.label == LabelPolicy::ScanBack).then(scans);
+    let ran = follow(&*line, &events, scans.as_ref(), &mut Plan::new(&chosen, 1), out, &|| stop.asked());
     line.send(Command::Shutdown);
     Ok(ran.report(out))
 }

@@ -9,11 +9,13 @@ use super::export_view::ExportsState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::people_view::PeopleState;
+use super::preflight_view::PreflightState;
 use super::settings_view::SettingsState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
 use super::units_view::UnitsState;
+use super::wedge::Wedge;
 use super::widgets;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
@@ -82,6 +84,12 @@ pub struct ViewState {
     pub batches: BatchesState,
     /// What a scanner has typed of a label so far.
     pub scan: String,
+    /// What was typed on the line and is not yet told apart: a code that is scanned, or a person's keys.
+    pub wedge: Wedge,
+    /// What was scanned while no label was waited for: its history is offered.
+    pub offered: Option<String>,
+    /// Whether the station is ready.
+    pub preflight: PreflightState,
     /// The Exports view.
     pub exports: ExportsState,
     /// What the window speaks.
@@ -112,6 +120,9 @@ impl Default for ViewState {
             people: PeopleState::default(),
             batches: BatchesState::default(),
             scan: String::new(),
+            wedge: Wedge::default(),
+            offered: None,
+            preflight: PreflightState::default(),
             exports: ExportsState::default(),
             language: Language::English,
             settings: None,
@@ -222,6 +233,8 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
         labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
+        stopped: !snapshot.preflight.checking && snapshot.preflight.stops(index).is_some(),
+        auto: snapshot.auto_start && !view.closing,
         density: grid.density,
         scale: grid.scale(),
         now: view.now,
@@ -299,7 +312,7 @@ fn carry_out(ui: &Ui, snapshot: &Snapshot, view: &mut ViewState, i: usize, act: 
     }
 }
 
-fn start(snapshot: &Snapshot, view: &mut ViewState, i: usize, out: &mut Vec<Command>) {
+pub(super) fn start(snapshot: &Snapshot, view: &mut ViewState, i: usize, out: &mut Vec<Command>) {
     if view.closing {
         view.notice = Some(tr!("start-closing").into());
         return;
@@ -335,9 +348,6 @@ fn start_all(snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) 
     }
 }
 
-const DIGITS: [Key; 9] =
-    [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9];
-
 /// The line's own keys.
 pub(super) fn keys(
     ui: &mut Ui,
@@ -357,11 +367,6 @@ pub(super) fn keys(
     let plain = ui.input(|i| !i.modifiers.command && !i.modifiers.alt);
     if plain && ui.input(|i| i.events.iter().any(|e| matches!(e, egui::Event::Key { pressed: true, .. }))) {
         view.notice = None;
-    }
-    for (i, key) in DIGITS.into_iter().enumerate() {
-        if plain && pressed(key) {
-            start(snapshot, view, i, out);
-        }
     }
     let nothing_focused = ui.ctx().memory(|m| m.focused().is_none());
     if plain && nothing_focused && pressed(Key::Space) {

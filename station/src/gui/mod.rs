@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -21,6 +21,7 @@ mod layout;
 mod line_view;
 mod lock_screen;
 mod people_view;
+mod preflight_view;
 mod said;
 mod scan_view;
 pub mod scripted;
@@ -30,6 +31,7 @@ mod state;
 mod theme;
 mod tile;
 mod units_view;
+mod wedge;
 mod widgets;
 
 pub use crate::config::Theme;
@@ -39,11 +41,13 @@ pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
+pub use preflight_view::PreflightState;
 pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
 pub use units_view::UnitsState;
+pub use wedge::Wedge;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;

@@ -44,6 +44,10 @@ pub struct Tile<'a> {
     pub locks: bool,
     /// Whether they get labels.
     pub labels: bool,
+    /// A check of the station keeps it from starting.
+    pub stopped: bool,
+    /// Boards that are put in start by themselves.
+    pub auto: bool,
     /// How much room there is.
     pub density: Density,
     /// Scale of its words.
@@ -129,6 +133,11 @@ impl<'a> Tile<'a> {
         } else {
             tr!("tile-spoken", name = &f.name, state = state)
         };
+        let soon = match f {
+            _ if f.held => Some(tr!("tile-held")),
+            _ if f.starts.is_some() => Some(tr!("tile-starts")),
+            _ => None,
+        };
         let mut add = |part: String| said = tr!("tile-list", first = said.as_str(), second = part);
         if let (Some(serial), _) = self.unit() {
             add(tr!("tile-spoken-serial", serial = serial));
@@ -137,6 +146,9 @@ impl<'a> Tile<'a> {
             add(step_name(r.step).to_lowercase());
             add(said::label(&r.label).into_owned());
             add(tr!("tile-percent", value = percent(r.fraction)));
+        }
+        if let Some(soon) = soon {
+            add(soon.to_lowercase());
         }
         if let Some(failure) = self.failure() {
             let (sentence, remedy) = i18n::failure(failure);
@@ -252,7 +264,9 @@ impl<'a> Tile<'a> {
         if let Some(r) = &self.fixture.running
             && self.density == Density::Full
         {
-            let at = tr!("tile-step-of", at = r.step as usize + 1);
+            let steps = self.steps_taken();
+            let at = steps.iter().position(|s| *s == r.step).unwrap_or(0) + 1;
+            let at = tr!("tile-step-of", at = at, of = steps.len());
             let font = regular(size * 0.58);
             let width = widgets::width(ui, &at, font.clone());
             if right - width - 8.0 >= left + word_width {
@@ -319,16 +333,25 @@ impl<'a> Tile<'a> {
                 self.explain(ui, body(top), p);
             }
             State::NoBoard => {
-                self.hint(ui, body(84.0), tr!("tile-seat"), tr!("tile-seat-then"), p);
+                let then = if self.auto { tr!("tile-seat-auto") } else { tr!("tile-seat-then") };
+                self.hint(ui, body(84.0), tr!("tile-seat"), then, p);
             }
             State::Ready | State::Unknown => {
                 let key = match self.index {
+                    _ if self.fixture.held => tr!("tile-held").into(),
+                    _ if self.fixture.starts.is_some() => tr!("tile-starts").into(),
+                    _ if self.stopped => tr!("tile-stopped-check").into(),
                     i @ 0..9 if self.startable => tr!("tile-press-number", number = i + 1),
                     _ if self.startable => tr!("tile-press-space").into(),
                     _ => tr!("tile-waits").into(),
                 };
-                let found =
-                    if self.fixture.present.is_some() { tr!("tile-detected") } else { tr!("tile-blind") };
+                let found = if self.fixture.starts.is_some() {
+                    tr!("tile-starts-still")
+                } else if self.fixture.present.is_some() {
+                    tr!("tile-detected")
+                } else {
+                    tr!("tile-blind")
+                };
                 self.hint(ui, body(84.0), &key, found, p);
             }
         }
@@ -376,20 +399,22 @@ impl<'a> Tile<'a> {
         widgets::block(ui, rest, Align2::LEFT_TOP, &remedy, strong(14.2 * s), p.text, left);
     }
 
+    /// The steps of this order: one that it does not take would look done.
+    fn steps_taken(&self) -> Vec<Step> {
+        let taken = |step: &Step| match step {
+            Step::Lock => self.locks,
+            Step::Label => self.labels,
+            _ => true,
+        };
+        Step::ALL.into_iter().filter(taken).collect()
+    }
+
     /// The steps with their marks.
     fn steps(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
         let s = self.scale;
         let passed = State::of(self.fixture) == State::Done(Outcome::Pass);
         let at = self.fixture.running.as_ref().map(|r| r.step).or(self.seat.step);
-        // A step that this order does not take is not shown: it would look done.
-        let steps: Vec<Step> = Step::ALL
-            .into_iter()
-            .filter(|s| match s {
-                Step::Lock => self.locks,
-                Step::Label => self.labels,
-                _ => true,
-            })
-            .collect();
+        let steps = self.steps_taken();
         let cell = rect.width() / steps.len() as f32;
         let y = rect.top() + 11.0 * s;
         let mark_of = |step: Step| match at {
@@ -628,6 +653,9 @@ impl<'a> Tile<'a> {
         } else {
             let text = match state {
                 State::NoBoard => tr!("compact-seat"),
+                State::Ready | State::Unknown if self.fixture.held => tr!("compact-held"),
+                State::Ready | State::Unknown if self.fixture.starts.is_some() => tr!("compact-starts"),
+                State::Ready | State::Unknown if self.stopped => tr!("compact-stopped"),
                 State::Ready | State::Unknown if self.startable && self.index < 9 => tr!("compact-number"),
                 State::Ready | State::Unknown if self.startable => tr!("compact-space"),
                 State::Ready | State::Unknown => tr!("compact-waits"),
@@ -721,6 +749,8 @@ mod tests {
                     startable: true,
                     locks: true,
                     labels: false,
+                    stopped: false,
+                    auto: false,
                     density,
                     scale: 1.0,
                     now,
@@ -798,7 +828,7 @@ mod tests {
             "message 2 of 3",
             "66 %",
             "KW429-01043",
-            "3 of 5",
+            "3 of 6",
         ] {
             harness.get_by_label(label);
         }

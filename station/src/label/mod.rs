@@ -136,6 +136,12 @@ fn values(facts: &LabelFacts, operator: &str, now_ms: i64) -> Result<template::V
     })
 }
 
+/// Whether a reason in somebody's words asks for a label: it names one.
+pub fn is_named_in(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    reason.contains("label") || reason.contains("标签")
+}
+
 /// What a test label shows: clearly no unit's.
 pub fn test_facts() -> LabelFacts {
     LabelFacts {

@@ -154,7 +154,14 @@ impl Line {
                 .name(format!("fixture {fixture}"))
                 .spawn(move || serve(worker, index, debounce, &queue, &told))
                 .map_err(no_thread)?;
-            places.push(Place { fixture, tasks, thread: Some(thread), running: None, held: false, sweep: false });
+            places.push(Place {
+                fixture,
+                tasks,
+                thread: Some(thread),
+                running: None,
+                held: false,
+                sweep: false,
+            });
         }
         let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
         let mut hub = Hub {
@@ -475,7 +482,8 @@ impl Hub {
                     }
                     // The time does not move with every look at it.
                     Some(left) => {
-                        self.view.fixtures[index].starts = before.or_else(|| Instant::now().checked_add(left));
+                        self.view.fixtures[index].starts =
+                            before.or_else(|| Instant::now().checked_add(left));
                     }
                     None => self.view.fixtures[index].starts = None,
                 }
@@ -594,7 +602,11 @@ impl Hub {
             }
             if let Some(check) = self.view.preflight.stops(index) {
                 let failure = check.failure.clone();
-                self.refuse(index, None, failure.unwrap_or_else(|| Failure::new(FailureCode::NotChecked, "")));
+                self.refuse(
+                    index,
+                    None,
+                    failure.unwrap_or_else(|| Failure::new(FailureCode::NotChecked, "")),
+                );
                 return;
             }
         }
@@ -731,7 +743,8 @@ impl Hub {
         let (inspector, told, round) = (self.inspector.clone(), self.messages.clone(), self.round);
         let look = move || {
             // A defect in a check must not leave the line waiting for ever.
-            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inspector.inspect(&question)));
+            let found =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inspector.inspect(&question)));
             let found = found.unwrap_or_else(|_| vec![not_checked("a check broke off; the log has more")]);
             drop(told.send(Message::Looked(round, found)));
         };

@@ -155,7 +155,11 @@ mod tests {
         p.look(None);
         assert_eq!(p.look(None), Seen { left: true, ..Seen::default() });
         p.look(A);
-        assert_eq!(p.look(A), Seen { left: false, came: true, waiting: RIPE, inserted: true }, "the same board again");
+        assert_eq!(
+            p.look(A),
+            Seen { left: false, came: true, waiting: RIPE, inserted: true },
+            "the same board again"
+        );
     }
 
     #[test]
