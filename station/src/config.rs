@@ -940,6 +940,29 @@ mod tests {
     }
 
     #[test]
+    fn how_the_line_starts_and_sounds_is_checked() {
+        let parse = |text: &str| Config::parse(text, Path::new("station.toml")).unwrap().line;
+        assert_eq!(parse(""), LineConfig::default());
+        let line = parse(
+            "[line]\nauto_start = true\ndebounce_ms = 0\nsounds = true\nsound_command = ['play', '$file']",
+        );
+        assert!(line.auto_start && line.sounds && line.debounce.is_zero());
+        assert_eq!(line.sound_command.unwrap(), ["play", "$file"]);
+        for (text, place) in [
+            (
+                "[line]\ndebounce_ms = 60001",
+                ":2:15: found a time out of range, expected 0 to 60000 milliseconds",
+            ),
+            ("[line]\nsound_command = ['play']", ":2:17: expected a program and its arguments"),
+            ("[line]\nsound_command = ['$file']", ":2:17: expected a program and its arguments"),
+            ("[line]\nloud = true", "unknown field `loud`"),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(place), "{said}");
+        }
+    }
+
+    #[test]
     fn one_probe_and_one_port_are_a_pair() {
         let ftdi = PortDescription {
             path: "/dev/ttyUSB0".into(),

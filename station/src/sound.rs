@@ -196,3 +196,109 @@ pub fn follow(config: &LineConfig, events: Receiver<Event>) {
         tracing::warn!(%error, "sounds are on, but there is no thread for them");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{Failure, FailureCode};
+    use crate::line::Step;
+    use crate::model::AttemptId;
+
+    fn finished(attempt: i64, outcome: Outcome) -> Event {
+        Event::Finished {
+            fixture: "1".into(),
+            attempt: AttemptId(attempt),
+            unit: None,
+            serial: None,
+            outcome,
+            failure: None,
+            step_seconds: [0.0; Step::ALL.len()],
+            seconds: 1.0,
+            qa: None,
+        }
+    }
+
+    #[test]
+    fn every_sound_is_a_short_wave_that_does_not_clip_and_no_two_are_alike() {
+        let waves = Sound::ALL.map(Sound::wave);
+        for wave in &waves {
+            let word = |at: usize| u32::from_le_bytes(wave[at..at + 4].try_into().unwrap());
+            assert_eq!(
+                (&wave[..4], &wave[8..16], &wave[36..40]),
+                (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..])
+            );
+            assert_eq!(
+                (word(4) as usize, word(24), word(40) as usize),
+                (wave.len() - 8, RATE, wave.len() - 44)
+            );
+            let samples: Vec<i16> = wave[44..].chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+            let loudest = samples.iter().map(|s| i32::from(*s).abs()).max().unwrap();
+            assert!((4_000..=9_000).contains(&loudest), "{loudest}");
+            assert!((0.2..1.0).contains(&(samples.len() as f32 / RATE as f32)), "{}", samples.len());
+            assert_eq!(
+                (samples[0], samples.last().map(|s| s.abs() < 300)),
+                (0, Some(true)),
+                "a hard edge clicks"
+            );
+        }
+        assert!(waves[0] != waves[1] && waves[1] != waves[2] && waves[0] != waves[2]);
+    }
+
+    #[test]
+    fn events_sound_like_what_they_are() {
+        for (event, sound) in [
+            (finished(1, Outcome::Pass), Some(Sound::Pass)),
+            (finished(1, Outcome::Fail), Some(Sound::Fail)),
+            (finished(1, Outcome::Timeout), Some(Sound::Fail)),
+            (finished(1, Outcome::Error), Some(Sound::Fail)),
+            (finished(1, Outcome::Aborted), None),
+            (finished(0, Outcome::Error), Some(Sound::Attention)),
+            (Event::Station { failure: Failure::new(FailureCode::SampleDue, "") }, Some(Sound::Attention)),
+            (Event::Presence { fixture: "1".into(), present: true }, None),
+        ] {
+            assert_eq!(Sound::of(&event), sound, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_sound_never_plays_twice_at_once_and_nobody_waits() {
+        let (begun, begins) = mpsc::channel();
+        let (go_on, waits) = mpsc::channel::<()>();
+        let player = Player::with(move |sound| {
+            drop(begun.send(sound));
+            drop(waits.recv());
+            Err("a player that fails is in nobody's way".into())
+        })
+        .unwrap();
+        player.play(Sound::Pass);
+        assert_eq!(begins.recv(), Ok(Sound::Pass));
+        for _ in 0..32 {
+            player.play(Sound::Pass);
+            player.play(Sound::Fail);
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(begins.recv(), Ok(Sound::Fail));
+        go_on.send(()).unwrap();
+        // Both are over some time: then they are heard again.
+        while player.busy.lock().unwrap().contains(&Sound::Fail) {
+            std::thread::yield_now();
+        }
+        player.play(Sound::Fail);
+        assert_eq!(begins.recv(), Ok(Sound::Fail));
+        go_on.send(()).unwrap();
+        drop(player);
+        assert!(begins.recv().is_err(), "no pass was played a second time");
+    }
+
+    #[test]
+    fn the_best_player_there_is_is_found_and_the_configured_one_wins() {
+        let there = |names: &'static [&'static str]| found(|name| names.contains(&name));
+        assert_eq!(there(&["aplay", "paplay"]), Some(vec!["paplay".into(), FILE.into()]));
+        assert_eq!(there(&["aplay"]), Some(vec!["aplay".into(), "-q".into(), FILE.into()]));
+        assert_eq!(there(&[]), None);
+        assert!(PLAYERS.iter().all(|words| words.iter().any(|w| w.contains(FILE))));
+        let own = vec!["play".to_owned(), FILE.to_owned()];
+        let config = LineConfig { sound_command: Some(own.clone()), ..LineConfig::default() };
+        assert_eq!(command(&config), Some(own));
+    }
+}

@@ -2021,13 +2021,31 @@ fn auto_start_runs_every_new_board_once() {
     assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 2);
 }
 
-/// Says what the test tells it, when the test tells it.
-struct Told(Mutex<mpsc::Receiver<Vec<Check>>>);
+/// Says what the test tells it, when the test tells it: one look after the other, in the order of their beginning.
+struct Told(Mutex<(mpsc::Receiver<Vec<Check>>, mpsc::Sender<()>)>);
+
+/// The test's end of it.
+struct Teller {
+    tell: mpsc::Sender<Vec<Check>>,
+    begun: mpsc::Receiver<()>,
+}
+
+impl Teller {
+    fn send(&self, checks: Vec<Check>) {
+        self.tell.send(checks).unwrap();
+    }
+    /// A look has begun.
+    fn begun(&self) {
+        self.begun.recv_timeout(Duration::from_secs(30)).expect("a look");
+    }
+}
 
 impl Inspect for Told {
     fn inspect(&self, question: &Question) -> Vec<Check> {
         assert_eq!(question.order.model, MODEL);
-        self.0.lock().unwrap().recv().unwrap_or_default()
+        let told = self.0.lock().unwrap();
+        let _ = told.1.send(());
+        told.0.recv().unwrap_or_default()
     }
 }
 
@@ -2049,20 +2067,20 @@ fn inspected(
     world: &World,
     boards: &[Arc<Mutex<Board>>],
     config: Config,
-) -> (Line, mpsc::Receiver<Event>, mpsc::Sender<Vec<Check>>) {
+) -> (Line, mpsc::Receiver<Event>, Teller) {
     let benches = boards
         .iter()
         .enumerate()
         .map(|(n, b)| ((n + 1).to_string(), Box::new(FakeBench(Arc::clone(b))) as Box<dyn Bench>))
         .collect();
-    let (tell, told) = mpsc::channel();
-    let inspector = Arc::new(Told(Mutex::new(told)));
+    let ((tell, told), (begins, begun)) = (mpsc::channel(), mpsc::channel());
+    let inspector = Arc::new(Told(Mutex::new((told, begins))));
     let records = Arc::new(world.fakes.clone());
     let desk = (LabelDesk::default(), inspector as Arc<dyn Inspect>);
     let config = Config { image: Some(world.image.clone()), name: "test".into(), ..config };
     let line = Line::with_inspector(records.clone(), records, &config, benches, TIMING, desk).unwrap();
     let events = line.subscribe();
-    (line, events, tell)
+    (line, events, Teller { tell, begun })
 }
 
 fn attempts(world: &World) -> usize {
@@ -2084,6 +2102,7 @@ fn no_board_starts_while_a_check_fails() {
     line.send(Command::Start(0));
     wait_for("it waits for the look at the station", || line.snapshot().fixtures[0].held);
     assert!(line.snapshot().preflight.checking);
+    tell.begun();
     // A start that waits can be cancelled, and is void when another batch is chosen.
     line.send(Command::Cancel(0));
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::Cancelled));
@@ -2091,8 +2110,8 @@ fn no_board_starts_while_a_check_fails() {
     line.send(Command::SelectBatch("B1".into()));
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::Cancelled));
     line.send(Command::Start(0));
-    tell.send(Vec::new()).unwrap();
-    tell.send(vec![failing(Name::Disk, FailureCode::DiskFull, None)]).unwrap();
+    tell.send(Vec::new());
+    tell.send(vec![failing(Name::Disk, FailureCode::DiskFull, None)]);
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::DiskFull), "what the first look said is void");
     assert!(!line.snapshot().preflight.checking && line.snapshot().preflight.stops(0).is_some());
     line.send(Command::StartAll);
@@ -2103,7 +2122,7 @@ fn no_board_starts_while_a_check_fails() {
     assert_eq!(line.snapshot().fixtures[0].starts, None);
     // Somebody has seen to it: the board that lies there starts by itself.
     line.send(Command::CheckAgain);
-    tell.send(Vec::new()).unwrap();
+    tell.send(Vec::new());
     assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
     assert_eq!(attempts(&world), 1);
 }
@@ -2117,7 +2136,7 @@ fn a_check_of_one_fixture_stops_that_one_only() {
     let (line, events, tell) = inspected(&world, &[Arc::clone(&world.board), second], Config::default());
     line.send(Command::SelectBatch("B1".into()));
     line.send(Command::StartAll);
-    tell.send(vec![failing(Name::Port, FailureCode::PortMissing, Some(0))]).unwrap();
+    tell.send(vec![failing(Name::Port, FailureCode::PortMissing, Some(0))]);
     let mut ends = finished(&events, 2);
     ends.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(ends[0], ("1".into(), Outcome::Error, Some(FailureCode::PortMissing)));
@@ -2157,7 +2176,7 @@ fn auto_start_starts_what_was_put_in_and_nothing_twice() {
     (config.line.auto_start, config.line.debounce) = (true, Duration::from_millis(30));
     let (line, events, tell) = inspected(&world, &[Arc::clone(&world.board)], config);
     line.send(Command::SelectBatch("B1".into()));
-    tell.send(Vec::new()).unwrap();
+    tell.send(Vec::new());
     some_looks(&world.board, 4);
     assert_eq!((attempts(&world), line.snapshot().auto_start), (0, true), "nobody put it in");
     world.board.lock().unwrap().powered = false;

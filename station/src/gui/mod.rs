@@ -18,6 +18,7 @@ mod export_view;
 mod header;
 mod icons;
 mod layout;
+mod line_settings;
 mod line_view;
 mod lock_screen;
 mod people_view;
@@ -56,6 +57,7 @@ use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
+use crate::sound::Sound;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -252,6 +254,8 @@ pub struct Window {
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
+    /// What became of trying the sounds.
+    heard: (Sender<Result<(), String>>, Receiver<Result<(), String>>),
 }
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
@@ -328,6 +332,7 @@ impl Window {
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
+            heard: channel(),
         }
     }
 
@@ -373,6 +378,12 @@ impl Window {
                 ctx.send_viewport_cmd(ViewportCommand::Close);
                 self.closes = 2;
             }
+        }
+        for heard in self.heard.1.try_iter() {
+            self.view.notice = Some(match heard {
+                Ok(()) => tr!("sounds-played").into(),
+                Err(error) => tr!("sounds-not-played", error = error),
+            });
         }
         self.closing(ctx);
         if self.view.settings.is_some() {
@@ -443,7 +454,22 @@ impl Window {
                 Err(NotWritten::ChangedOutside) => state.outside = true,
                 Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
             },
-            (Wish::Save, None) => {}
+            (Wish::TestSounds, Some(state)) => {
+                let (told, again) = (self.heard.0.clone(), ctx.clone());
+                let command = crate::sound::command(&state.read.config.line);
+                let none = tr!("sounds-no-player");
+                self.view.notice = Some(tr!("sounds-playing").into());
+                // Nobody waits for a sound.
+                std::thread::spawn(move || {
+                    let played = command.ok_or_else(|| none.to_owned());
+                    let played = played.and_then(|words| {
+                        Sound::ALL.into_iter().try_for_each(|sound| crate::sound::play(&words, sound))
+                    });
+                    drop(told.send(played));
+                    again.request_repaint();
+                });
+            }
+            (Wish::Save | Wish::TestSounds, None) => {}
         }
         ctx.request_repaint();
     }

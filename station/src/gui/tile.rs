@@ -572,6 +572,8 @@ impl<'a> Tile<'a> {
     /// What follows from the result, in two or three words.
     pub fn verdict(&self) -> Option<(&'static str, Icon)> {
         match State::of(self.fixture) {
+            State::Done(_) if self.fixture.held => Some((tr!("tile-held"), Icon::Play)),
+            State::Done(_) if self.fixture.starts.is_some() => Some((tr!("tile-starts"), Icon::Play)),
             State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => {
                 Some((tr!("verdict-take-out"), Icon::Arrow))
             }
@@ -803,6 +805,31 @@ mod tests {
             }
             let again = harness.query_by_label("Try again Fixture 3").is_some();
             assert_eq!(again, !code.is_permanent(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_board_that_starts_by_itself_says_so_before_it_does() {
+        for density in [Density::Full, Density::Compact] {
+            for (mut fixture, words) in [
+                (
+                    scripted::idle(3, Some(true)),
+                    ["Starts by itself", "Starts after the checks", "After the checks"],
+                ),
+                (
+                    scripted::done(3, Outcome::Pass, None),
+                    ["Starts by itself", "Starts after the checks", "Starts after the checks"],
+                ),
+            ] {
+                fixture.starts = Some(Instant::now());
+                shown(fixture.clone(), density).0.get_by_label(words[0]);
+                let (harness, _) = shown(fixture.clone(), density);
+                harness.get_by_label_contains("Fixture 3: ");
+                harness.get_by_label_contains(", starts by itself");
+                (fixture.starts, fixture.held) = (None, true);
+                let word = if density == Density::Full { words[1] } else { words[2] };
+                shown(fixture, density).0.get_by_label(word);
+            }
         }
     }
 
