@@ -265,8 +265,8 @@ mod tests {
         let (begun, begins) = mpsc::channel();
         let (go_on, waits) = mpsc::channel::<()>();
         let player = Player::with(move |sound| {
-            drop(begun.send(sound));
-            drop(waits.recv());
+            let _ = begun.send(sound);
+            let _ = waits.recv();
             Err("a player that fails is in nobody's way".into())
         })
         .unwrap();

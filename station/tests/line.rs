@@ -2113,7 +2113,10 @@ fn no_board_starts_while_a_check_fails() {
     tell.send(Vec::new());
     tell.send(vec![failing(Name::Disk, FailureCode::DiskFull, None)]);
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::DiskFull), "what the first look said is void");
-    assert!(!line.snapshot().preflight.checking && line.snapshot().preflight.stops(0).is_some());
+    wait_for("the snapshot says it", || {
+        let preflight = &line.snapshot().preflight;
+        !preflight.checking && preflight.stops(0).is_some()
+    });
     line.send(Command::StartAll);
     assert_eq!(finished(&events, 1)[0], ("1".into(), Outcome::Error, Some(FailureCode::DiskFull)));
     line.send(Command::AutoStart(true));

@@ -167,12 +167,11 @@ pub(super) fn plan(ui: &mut Ui, mut room: Rect, snapshot: &Snapshot) -> Plan {
     batch_notices(ui, &mut room, snapshot, palette(ui.ctx()));
     let mut grid = Grid::new(snapshot.fixtures.len(), room.size());
     let mut strip = None;
-    if grid.density == Density::Compact {
+    if grid.density != Density::Full {
         let rect = Rect::from_min_max(pos2(room.left(), room.bottom() - 92.0), room.max);
         room.max.y = rect.top() - 9.0;
         strip = Some(rect);
         grid = Grid::new(snapshot.fixtures.len(), room.size());
-        grid.density = Density::Compact;
     }
     Plan { room, grid, strip, focused: focused_tile(ui, snapshot) }
 }
@@ -259,7 +258,11 @@ fn tiles(
     let mut acts = Vec::new();
     ui.scope_builder(UiBuilder::new().max_rect(room), |ui| {
         ui.set_clip_rect(room.expand(7.0).intersect(ui.clip_rect()));
-        egui::ScrollArea::vertical().id_salt("fixtures").auto_shrink(false).show(ui, |ui| {
+        use egui::scroll_area::ScrollBarVisibility::{AlwaysVisible, VisibleWhenNeeded};
+        // Nobody looks for fixtures that are out of sight.
+        let bar = if grid.height(count) > room.height() { AlwaysVisible } else { VisibleWhenNeeded };
+        let area = egui::ScrollArea::vertical().id_salt("fixtures").auto_shrink(false);
+        area.scroll_bar_visibility(bar).show(ui, |ui| {
             ui.set_clip_rect(room.expand(7.0));
             let (area, _) =
                 ui.allocate_exact_size(vec2(room.width(), grid.height(count)), egui::Sense::hover());
@@ -826,6 +829,25 @@ pub(crate) mod tests {
                     assert!(screen.contains_rect(node.rect()), "{n} at {size:?}: {:?}", node.rect());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn in_the_smallest_window_all_thirty_two_are_in_sight_with_their_words() {
+        for (language, word) in [(i18n::Language::English, "PASS"), (i18n::Language::Chinese, "通过")] {
+            let size = vec2(1024.0, 640.0);
+            let mut h = sized(scene(Scene::Busy(32), Instant::now()), size, egui::Theme::Light);
+            h.state_mut().view.language = language;
+            h.run();
+            let strip = h.get_by_label_contains(if word == "PASS" { "in full" } else { "详情" }).rect();
+            let mut last = Rect::NOTHING;
+            for i in 1..=32 {
+                let rect = h.get_by_label(&format!("Fixture {i}")).rect();
+                assert!(rect.width() > 50.0 && rect.bottom() < strip.top(), "{i}: {rect:?} above {strip:?}");
+                assert!(!rect.intersects(last), "{i}: {rect:?} on {last:?}");
+                last = rect;
+            }
+            assert_eq!(h.get_all_by_label(word).count(), 6, "{language:?}");
         }
     }
 

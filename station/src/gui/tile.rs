@@ -181,7 +181,7 @@ impl<'a> Tile<'a> {
         }
         let act = match self.density {
             Density::Full => self.full(ui, rect, p),
-            Density::Compact => {
+            Density::Compact | Density::Small => {
                 self.compact(ui, rect, p);
                 None
             }
@@ -214,7 +214,7 @@ impl<'a> Tile<'a> {
             x = cap.right() + size * 0.5;
         }
         let mut right = rect.right();
-        if let Some(elapsed) = self.elapsed() {
+        if let Some(elapsed) = self.elapsed().filter(|_| self.density != Density::Small) {
             let clock = state::clock(elapsed);
             let font = strong(size * 0.95);
             right -= widgets::width(ui, &clock, font.clone()) + 1.0;
@@ -612,13 +612,15 @@ impl<'a> Tile<'a> {
 
     fn compact(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
         let s = self.scale;
-        let inner = rect.shrink(8.0 * s);
+        let small = self.density == Density::Small;
+        let (edge, gap, high, word) = if small { (6.0, 3.0, 27.0, 15.5) } else { (8.0, 5.0, 32.0, 16.5) };
+        let inner = rect.shrink(edge * s);
         let title = Rect::from_min_size(inner.min, vec2(inner.width(), 17.0 * s));
         self.title(ui, title, 13.0 * s, p);
         let band =
-            Rect::from_min_size(pos2(inner.left(), title.bottom() + 5.0 * s), vec2(inner.width(), 32.0 * s));
-        self.band(ui, band, 16.5 * s, p);
-        let mut rest = Rect::from_min_max(pos2(inner.left(), band.bottom() + 4.0 * s), inner.max);
+            Rect::from_min_size(pos2(inner.left(), title.bottom() + gap * s), vec2(inner.width(), high * s));
+        self.band(ui, band, word * s, p);
+        let mut rest = Rect::from_min_max(pos2(inner.left(), band.bottom() + (gap - 1.0) * s), inner.max);
         let row = 16.0 * s;
         let (serial, _) = self.unit();
         let font = strong(12.5 * s);
@@ -642,7 +644,8 @@ impl<'a> Tile<'a> {
         } else if let Some(failure) = self.failure() {
             let (sentence, remedy) = i18n::failure(failure);
             let text = format!("{} {sentence}", failure.code);
-            let rows = ((rest.height() / (14.5 * s)) as usize).max(1);
+            // A line may reach a little into the edge: half a sentence more is worth it.
+            let rows = (((rest.height() + 3.0 * s) / (14.5 * s)) as usize).max(1);
             let rows = if rows > 2 { rows - 1 } else { rows };
             let ink = state.tone(p).ink;
             let used = widgets::block(ui, rest, Align2::LEFT_TOP, &text, regular(12.0 * s), ink, rows);
@@ -663,7 +666,7 @@ impl<'a> Tile<'a> {
                 State::Ready | State::Unknown => tr!("compact-waits"),
                 _ => self.verdict().map_or("", |(word, _)| word),
             };
-            if !text.is_empty() && rest.height() >= 13.0 * s {
+            if !text.is_empty() && rest.height() >= 10.0 * s {
                 let place = Rect::from_min_size(rest.min, vec2(rest.width(), row));
                 widgets::line(ui, place, Align2::LEFT_CENTER, text, regular(12.0 * s), p.muted);
             }
