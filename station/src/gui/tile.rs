@@ -625,7 +625,8 @@ impl<'a> Tile<'a> {
         let (serial, _) = self.unit();
         let font = strong(12.5 * s);
         let state = State::of(self.fixture);
-        let explains = self.failure().is_some() || self.fixture.running.is_some();
+        let soon = self.fixture.held || self.fixture.starts.is_some();
+        let explains = self.failure().is_some() || self.fixture.running.is_some() || soon;
         if let Some(serial) = serial
             && state != State::Trouble
             && (!explains || rest.height() >= 2.0 * row)
