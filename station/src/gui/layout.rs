@@ -34,6 +34,8 @@ pub const FULL: Vec2 = vec2(288.0, 240.0);
 pub const COMPACT: Vec2 = vec2(144.0, 92.0);
 /// The least size at which a small tile can be read: its name, its word, one line.
 pub const SMALL: Vec2 = vec2(112.0, 76.0);
+/// The same without its line, which the strip says: better than a fixture out of sight.
+const SMALLEST: Vec2 = vec2(112.0, 60.0);
 /// A tile larger than this only moves its words apart.
 const LARGEST: Vec2 = vec2(720.0, 560.0);
 /// A tile taller than this share of its width is mostly empty.
@@ -47,6 +49,7 @@ impl Grid {
         Self::fit(count, room, FULL, 12.0, Density::Full)
             .or_else(|| Self::fit(count, room, COMPACT, 8.0, Density::Compact))
             .or_else(|| Self::fit(count, room, SMALL, 6.0, Density::Small))
+            .or_else(|| Self::fit(count, room, SMALLEST, 6.0, Density::Small))
             .unwrap_or_else(|| {
                 let gap = 8.0;
                 let columns = (((room.x + gap) / (COMPACT.x + gap)) as usize).clamp(1, count);
@@ -151,6 +154,10 @@ mod tests {
         assert_eq!(grid.density, Density::Small);
         assert!(grid.height(32) <= room.y && grid.rect(7, egui::Pos2::ZERO).right() <= room.x, "{grid:?}");
         assert!(grid.tile.x >= SMALL.x && grid.tile.y >= SMALL.y);
+        // A bar above them takes their line, and none of them.
+        let room = vec2(992.0, 287.0);
+        let grid = Grid::new(32, room);
+        assert!(grid.density == Density::Small && grid.height(32) <= room.y, "{grid:?}");
     }
 
     #[test]

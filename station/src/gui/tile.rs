@@ -252,14 +252,16 @@ impl<'a> Tile<'a> {
         let (fill, ink) = if state.is_loud() { (tone.solid, tone.on_solid) } else { (tone.soft, tone.ink) };
         ui.painter().rect_filled(rect, (size * 0.4).min(10.0), fill);
         let side = size * 1.12;
+        let small = self.density == Density::Small;
+        let (edge, gap) = if small { (0.25, 0.25) } else { (0.5, 0.42) };
         let icon = Rect::from_min_size(
-            pos2(rect.left() + size * 0.5, rect.center().y - side / 2.0),
+            pos2(rect.left() + size * edge, rect.center().y - side / 2.0),
             vec2(side, side),
         );
         let turn = self.elapsed().map_or(0.0, |e| (e.as_secs_f32() * 0.5).fract());
         icons::paint(ui.painter(), icon, state.icon(), ink, fill, turn);
-        let mut right = rect.right() - size * 0.4;
-        let left = icon.right() + size * 0.42;
+        let mut right = rect.right() - size * if small { 0.2 } else { 0.4 };
+        let left = icon.right() + size * gap;
         let word_width = widgets::width(ui, state.word(), strong(size));
         if let Some(r) = &self.fixture.running
             && self.density == Density::Full
@@ -625,6 +627,14 @@ impl<'a> Tile<'a> {
         let (serial, _) = self.unit();
         let font = strong(12.5 * s);
         let state = State::of(self.fixture);
+        if rest.height() < 10.0 * s {
+            // No room for a line: the strip says it.
+            if let Some(r) = &self.fixture.running {
+                let bar = Rect::from_min_max(pos2(rest.left(), rest.bottom() - 4.0), rest.max);
+                widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
+            }
+            return;
+        }
         let soon = self.fixture.held || self.fixture.starts.is_some();
         let explains = self.failure().is_some() || self.fixture.running.is_some() || soon;
         if let Some(serial) = serial
