@@ -222,6 +222,10 @@ fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Comma
         let text = if preflight.checking { tr!("check-looks") } else { tr!("check-keys") };
         widgets::line(ui, keys, Align2::LEFT_CENTER, text, regular(13.0), p.muted);
     });
+    let again = !preflight.checking && seen.people.refusal(Right::RunLine).is_none();
+    if again && ui.input(|i| i.key_pressed(Key::F5)) {
+        out.push(Command::CheckAgain);
+    }
     match asked {
         Some(0) => out.push(Command::CheckAgain),
         Some(_) => view.preflight.open = false,
@@ -236,7 +240,7 @@ fn row(ui: &mut Ui, width: f32, check: &Check, snapshot: &Snapshot, p: &Palette)
         Status::Warn => (p.timeout, Icon::Warning, tr!("check-warn")),
         Status::Fail => (p.error, Icon::Stop, tr!("check-fail")),
     };
-    let height = if check.status == Status::Ok { 30.0 } else { 66.0 };
+    let height = if check.status == Status::Ok { 30.0 } else { 62.0 };
     let (r, _) = ui.allocate_exact_size(vec2(width, height), egui::Sense::hover());
     if check.status != Status::Ok {
         ui.painter().rect(r, 8.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
@@ -370,9 +374,9 @@ mod tests {
             h.state_mut().view.language = language;
             press(&mut h, &[Key::F6]);
             h.get_by_label(title);
-            press(&mut h, &[Key::Num1, Key::Space, Key::Escape]);
+            press(&mut h, &[Key::Num1, Key::F5, Key::Escape]);
             assert!(h.query_by_label(title).is_none());
-            assert_eq!(h.state_mut().take(), []);
+            assert_eq!(h.state_mut().take(), [Command::CheckAgain]);
         }
     }
 }
