@@ -47,6 +47,8 @@ start-batch-closed = Batch { $name } is closed: choose another with Ctrl+B
 start-running = { $name } is already running
 start-trouble = { $name } can't be used: { $remedy }
 start-no-board = No board in { $name }: seat one first
+start-check = A check failed: { $sentence }. { $remedy }
+start-held = { $name } starts as soon as the checks are done
 start-closing = The window closes when the running units are done
 start-no-fixture = There is no fixture { $number }
 start-all-running = Every fixture with a new board is already running
@@ -152,6 +154,64 @@ foot-starts-one = Space starts the one ready board
 foot-starts-some = Space starts { $count } boards
 foot-running = { $count } running, Esc cancels
 foot-waiting = Waiting for boards
+check-looks = Looking at the station before the first board
+check-looks-text = Image, keys, database, disk, broker, printer, clock and ports
+check-looks-held = { $count ->
+    [one] 1 fixture starts as soon as all is well
+   *[other] { $count } fixtures start as soon as all is well
+}
+check-looks-again = { $remedy } (looking again…)
+check-failed = { $name }: { $sentence }
+check-failed-fixture = { $fixture }: { $sentence }
+check-more = { $remedy } ({ $more } more failed)
+check-warned = { $count ->
+    [one] 1 warning. { $name }: { $sentence }
+   *[other] { $count } warnings. { $name }: { $sentence }
+}
+check-fine = { $count ->
+    [one] Ready for { $batch }: 1 check, nothing wrong
+   *[other] Ready for { $batch }: { $count } checks, nothing wrong
+}
+check-again = Check again (F5)
+check-again-name = Look at the station again
+check-list = All checks (F6)
+check-list-name = Show all checks
+check-hide = Put away
+check-hide-name = Put the warnings away
+check-title = Checks for { $batch }
+check-keys = Esc closes · F5 checks again
+check-close = Close
+check-ok = OK
+check-warn = Warning
+check-fail = Failed
+check-of-fixture = { $fixture }: { $name }
+check-home = Station folder
+check-disk = Disk space
+check-config = Configuration
+check-database = Database
+check-passphrase = Passphrase
+check-anchors = Signing keys
+check-image = Common image
+check-product-key = Product key
+check-agent = Agent
+check-broker = Broker
+check-label = Label printer
+check-lock = Lock
+check-fixtures = Fixtures
+check-probe = Probe
+check-port = Serial port
+check-backup = Backup
+check-clock = Clock
+scan-batch = Batch { $batch } was scanned and chosen
+scan-batch-already = Batch { $batch } is chosen already
+scan-nothing = “{ $code }” is no batch of this station and no unit's label
+scan-unit = { $code } was scanned
+scan-unit-text = No label is waited for. F2 shows what is known of it
+scan-unit-open = Show its history (F2)
+scan-unit-open-name = Show the history of what was scanned
+scan-unit-away = Put away
+scan-unit-away-name = Put away what was scanned
+scan-unit-not-for = { $code } is not a batch, and no label is waited for ({ $why })
 
 ## Tiles
 
@@ -173,13 +233,18 @@ tile-spoken-failure = { $code } { $sentence }. { $remedy }.
 tile-list = { $first }, { $second }
 tile-percent = { $value } %
 tile-for-qa = for QA
-tile-step-of = { $at } of 5
+tile-step-of = { $at } of { $of }
 tile-reading-id = Reading the board's id…
 tile-seat = Seat a board in this fixture
 tile-seat-then = It will be detected by itself
 tile-press-number = Press { $number } or Space to start
 tile-press-space = Press Space to start
 tile-waits = Waits for an open batch
+tile-stopped-check = Waits: a check failed
+tile-held = Starts after the checks
+tile-starts = Starts by itself
+tile-starts-still = Let it lie still for a moment
+tile-seat-auto = It starts by itself when it lies still
 tile-detected = A board was detected
 tile-blind = This fixture can't detect boards by itself
 tile-stopped = The unit was stopped before its end
@@ -204,6 +269,9 @@ compact-seat = Seat a board
 compact-number = Number or Space
 compact-space = Space to start
 compact-waits = Waits for a batch
+compact-held = After the checks
+compact-starts = Starts by itself
+compact-stopped = A check failed
 
 ## Footer
 
@@ -246,6 +314,7 @@ help-arrows-key = Arrows, Tab
 help-f2 = to the units and back (Ctrl+2, Ctrl+1)
 help-exports = to the exports
 help-f3 = alarms
+help-checks = check the station again; list of all checks
 help-f4 = what a power cut can do: the measured matrix
 help-batch = choose the batch
 help-auto = auto-start on or off
@@ -661,6 +730,20 @@ settings-gray = Sample after
 settings-gray-hint = passes the batch waits for the check of a sample; 0 never does
 settings-timeout = Exchange time
 settings-timeout-hint = seconds an exchange may stand still
+settings-line = Line
+settings-auto-start = Auto-start
+settings-auto-start-on = Begin with auto-start on
+settings-debounce = Lies still for
+settings-debounce-hint = milliseconds until a board that was put in starts by itself
+settings-sounds = Sounds
+settings-sounds-on = Pass, fail and “somebody is wanted” can be heard
+settings-sounds-test = Test sounds
+settings-sounds-hint = sound_command under [line] names another player
+settings-fault-milliseconds = 0 to 60000 milliseconds
+sounds-playing = Playing…
+sounds-played = The sounds were played
+sounds-not-played = The sounds can't be played: { $error }
+sounds-no-player = no player was found; name one with sound_command under [line] in station.toml
 settings-fixtures = Fixtures
 settings-no-fixtures = None is named: probes and serial ports are paired at the start if they can be told apart
 settings-fixture-name = Fixture { $number }: name
@@ -967,6 +1050,17 @@ entry-batch-taken = there is a batch { $name } already
 entry-left = the order has { $left } units left
 entry-serials = its serials could be those of batch { $batch }
 entry-pattern = character { $position }: { $what }
+pattern-look-alike = { $letter } looks like a digit or like another letter; use { $letters }
+pattern-no-opening = a {"}"} without its {"{"}
+pattern-no-closing = a {"{"} without its {"}"}
+pattern-no-place = { $sign } does not stand in serials; use digits, '-', '.' and { $letters }
+pattern-second-check = a second {"{"}c{"}"}; one check character is enough
+pattern-second-counter = a second counter; a serial has one
+pattern-counter-size = a counter is {"{"}n:3{"}"} to {"{"}n:9{"}"}
+pattern-unknown = {"{"}{ $name }{"}"} is not known; there are {"{"}n:5{"}"} {"{"}c{"}"} {"{"}batch{"}"} {"{"}yy{"}"} {"{"}ww{"}"} {"{"}mm{"}"}
+pattern-no-counter = it has no counter: write {"{"}n:5{"}"}
+pattern-no-check = it has no check character: write {"{"}c{"}"}
+pattern-long = serials would have { $long } characters, { $longest } fit on a label
 entry-room = it has room for { $room } serials, the batch has { $quantity } units
 
 ## Exports

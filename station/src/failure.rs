@@ -164,6 +164,12 @@ failure_codes! {
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
     StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
 
+    DiskFull = 705, Error, retry, "The disk of the station's folder is nearly full", "Free some space on the disk of the home folder";
+    ClockWrong = 706, Error, retry, "The PC's clock can't be right", "Set the system's clock";
+    HomeReadOnly = 707, Error, retry, "The station's folder can't be written", "Give this user write access to the folder and everything in it";
+    UnitsStayOpen = 708, Error, permanent, "Units of this order pass with their flash open to any debugger", "Enter a new product order without --no-lock for units that leave the house";
+    NotChecked = 709, Error, retry, "Something could not be looked at before the start", "Look at it yourself, then check again";
+
     SerialsSpent = 618, Error, permanent, "The batch's serials are used up", "Close the batch; make one whose serial pattern has more digits";
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
     NotAllowed = 810, Error, permanent, "This person may not do that", "Ask somebody who may";

@@ -471,7 +471,7 @@ fn pick(
         picker.at = picker.at.saturating_sub(1);
     }
     picker.at = picker.at.min(found.len().saturating_sub(1));
-    let mut chosen = if enter { found.get(picker.at).map(|b| b.name.clone()) } else { None };
+    let mut chosen = None;
     let area = popup(ui, "batch picker", pos2(opener.left(), opener.bottom() + 6.0), 380.0, p, |ui| {
         let edit = egui::TextEdit::singleline(&mut picker.query)
             .hint_text(tr!("picker-search"))
@@ -539,6 +539,11 @@ fn pick(
         ui.add_space(2.0);
         ui.label(egui::RichText::new(tr!("picker-keys")).font(regular(12.5)).color(p.muted));
     });
+    if enter {
+        // A scanner's characters and its Enter come at once: what they name is known now, and is that and nothing longer.
+        let exact = found.iter().find(|b| b.name.eq_ignore_ascii_case(picker.query.trim()));
+        chosen = exact.or_else(|| found.get(picker.at)).map(|b| b.name.clone());
+    }
     if let Some(name) = chosen {
         out.push(Command::SelectBatch(name));
     } else if !pressed_outside(ui, area, opener) {

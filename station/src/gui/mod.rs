@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -18,10 +18,12 @@ mod export_view;
 mod header;
 mod icons;
 mod layout;
+mod line_settings;
 mod line_view;
 mod lock_screen;
 mod people_view;
 mod plots;
+mod preflight_view;
 mod said;
 mod scan_view;
 pub mod scripted;
@@ -32,6 +34,7 @@ mod state;
 mod theme;
 mod tile;
 mod units_view;
+mod wedge;
 mod widgets;
 
 pub use crate::config::Theme;
@@ -41,12 +44,14 @@ pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
+pub use preflight_view::PreflightState;
 pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use shift_view::ShiftState;
 pub use state::Seat;
 pub use theme::{fonts, install};
 pub use units_view::UnitsState;
+pub use wedge::Wedge;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
@@ -56,6 +61,7 @@ use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
+use crate::sound::Sound;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -254,6 +260,8 @@ pub struct Window {
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
+    /// What became of trying the sounds.
+    heard: (Sender<Result<(), String>>, Receiver<Result<(), String>>),
 }
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
@@ -331,6 +339,7 @@ impl Window {
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
+            heard: channel(),
         }
     }
 
@@ -389,6 +398,12 @@ impl Window {
                 ctx.send_viewport_cmd(ViewportCommand::Close);
                 self.closes = 2;
             }
+        }
+        for heard in self.heard.1.try_iter() {
+            self.view.notice = Some(match heard {
+                Ok(()) => tr!("sounds-played").into(),
+                Err(error) => tr!("sounds-not-played", error = error),
+            });
         }
         self.closing(ctx);
         if self.view.settings.is_some() {
@@ -459,7 +474,22 @@ impl Window {
                 Err(NotWritten::ChangedOutside) => state.outside = true,
                 Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
             },
-            (Wish::Save, None) => {}
+            (Wish::TestSounds, Some(state)) => {
+                let (told, again) = (self.heard.0.clone(), ctx.clone());
+                let command = crate::sound::command(&state.read.config.line);
+                let none = tr!("sounds-no-player");
+                self.view.notice = Some(tr!("sounds-playing").into());
+                // Nobody waits for a sound.
+                std::thread::spawn(move || {
+                    let played = command.ok_or_else(|| none.to_owned());
+                    let played = played.and_then(|words| {
+                        Sound::ALL.into_iter().try_for_each(|sound| crate::sound::play(&words, sound))
+                    });
+                    drop(told.send(played));
+                    again.request_repaint();
+                });
+            }
+            (Wish::Save | Wish::TestSounds, None) => {}
         }
         ctx.request_repaint();
     }

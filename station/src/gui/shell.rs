@@ -11,6 +11,7 @@ use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
+use super::preflight_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
@@ -115,7 +116,10 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Line => {
             scan_view::bars(ui, &mut room, seen, view, &mut out.line);
-            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
+            scan_view::offer(ui, &mut room, view, out);
+            preflight_view::show(ui, &mut room, seen, view, &mut out.line);
+            let free = free && !preflight_view::keys(ui, seen, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
             if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
@@ -235,6 +239,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
     }
     if let Some(tab) = to {
+        if tab == Tab::Units && view.tab == Tab::Line {
+            scan_view::take_offer(view, out);
+        }
         turn_to(tab, view);
         // The other view's keys are its own from the next frame on.
         return false;
@@ -257,9 +264,11 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
         view.help = !view.help;
         return false;
     }
-    if view.matrix || view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
+    let open = view.matrix || view.help || view.alarms || view.preflight.open;
+    if open || view.picker.is_some() || view.operator.is_some() {
         if pressed(Key::Escape) {
             (view.help, view.alarms, view.matrix) = (false, false, false);
+            view.preflight.open = false;
             (view.picker, view.operator) = (None, None);
         }
         return false;
@@ -396,8 +405,8 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 21] {
-    [
+fn key_help() -> Vec<(&'static str, &'static str)> {
+    vec![
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
         ("Enter", tr!("help-enter")),
@@ -407,6 +416,7 @@ fn key_help() -> [(&'static str, &'static str); 21] {
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
+        ("F5  F6", tr!("help-checks")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod agent_store;
 mod export_store;
 mod label_store;
+mod look;
 mod migrate;
 mod order_store;
 mod people_store;
@@ -236,6 +237,8 @@ pub trait Records: Send + Sync {
     ) -> Result<(), RecordsError>;
     /// Attempts of a batch, oldest first.
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError>;
+    /// What the newest attempt on a unit before `before` proved, if it proved anything: also one that did not pass.
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError>;
     /// Attempts without an end from an earlier process of this station; called once at start, marks them
     /// interrupted (outcome ABORTED, failure `STATION_STOPPED`) and returns them.
     fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError>;

@@ -1353,6 +1353,10 @@ impl Records for SqliteRecords {
         })
     }
 
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError> {
+        self.0.last_proof(unit, before)
+    }
+
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError> {
         self.0.read(|c| {
             c.prepare_cached(&format!("{ATTEMPT_COLUMNS} WHERE a.batch = ?1 ORDER BY a.id"))?

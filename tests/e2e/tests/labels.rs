@@ -50,7 +50,8 @@ fn a_board_passes_with_its_own_label_and_with_no_other() {
         for stream in printer.incoming() {
             let mut label = String::new();
             stream.expect("a connection").read_to_string(&mut label).expect("a label");
-            if out.send(label).is_err() {
+            // The preflight knocks; a printer prints nothing for nothing.
+            if !label.is_empty() && out.send(label).is_err() {
                 return;
             }
         }
