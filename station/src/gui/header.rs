@@ -237,7 +237,8 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             } else if tight {
                 250.0
             } else if narrow {
-                300.0
+                // What the bell needs in the smallest windows is left to it.
+                (row.width() - 684.0).clamp(244.0, 300.0)
             } else {
                 310.0
             },
@@ -253,7 +254,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 140.0,
+        (_, true) => 126.0,
         _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));

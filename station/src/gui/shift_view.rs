@@ -169,11 +169,12 @@ pub(super) fn body(ui: &mut Ui, mut room: Rect, seen: Seen<'_>, view: &mut ViewS
             ui.scope_builder(UiBuilder::new().max_rect(room), |ui| {
                 ui.set_clip_rect(room.expand(2.0).intersect(ui.clip_rect()));
                 egui::ScrollArea::vertical().id_salt("figures").auto_shrink(false).show(ui, |ui| {
+                    all(ui, room.height(), seen, figures, &snapshot, view.shift.tables, p);
+                    // After the tables, which have scrolls of their own and would take it.
                     let by = std::mem::take(&mut view.shift.scroll);
                     if by != 0.0 {
                         ui.scroll_with_delta(vec2(0.0, -by));
                     }
-                    all(ui, room.height(), seen, figures, &snapshot, view.shift.tables, p);
                 });
             });
         }
