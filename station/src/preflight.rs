@@ -459,12 +459,14 @@ fn image(config: &Config, orders: &[ProductOrder], running: &[PoId]) -> Check {
     }
 }
 
-/// Whether units may still be made under an order's key.
+/// Whether units may still be made under an order's key. A warning if not: units that have their keys go on, and a board that has none
+/// is refused before anything is written.
 fn product_key(order: &ProductOrder) -> Check {
     match order.key_invalid_at_ms {
         None => Check::ok(Name::ProductKey, format_args!("of order {} may make units", order.name)),
         Some(_) => {
-            Check::failed(Name::ProductKey, &Failure::new(FailureCode::ProductKeyInvalid, &order.name))
+            let failure = Failure::new(FailureCode::ProductKeyInvalid, &order.name);
+            Check { status: Status::Warn, ..Check::failed(Name::ProductKey, &failure) }
         }
     }
 }

@@ -108,7 +108,7 @@ fn each_thing_that_an_order_needs_is_missed_by_its_name() {
     world.order.image_sha256 = Some("ab".repeat(32));
     assert_eq!(world.wrong(), (Name::Image, Status::Fail, FailureCode::ImageChanged));
     world.order = ProductOrder { key_invalid_at_ms: Some(1), ..order.clone() };
-    assert_eq!(world.wrong(), (Name::ProductKey, Status::Fail, FailureCode::ProductKeyInvalid));
+    assert_eq!(world.wrong(), (Name::ProductKey, Status::Warn, FailureCode::ProductKeyInvalid));
     world.order = ProductOrder { region: 9, ..order.clone() };
     assert_eq!(world.wrong(), (Name::Agent, Status::Fail, FailureCode::AnchorsMissing));
     world.order = ProductOrder { cloud_url: "mqtt://elsewhere:1883".into(), ..order.clone() };

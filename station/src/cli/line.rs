@@ -338,10 +338,10 @@ fn follow(
             }
             Event::ScanWanted { .. } => wanted = 1,
             // What was started hears why not; no other board can do better.
-            Event::Preflight { checks, .. } if plan.makes => {
-                if checks.iter().any(|c| c.fails() && c.fixture.is_none()) {
-                    plan.to_start = 0;
-                }
+            Event::Preflight { checks, .. }
+                if plan.makes && checks.iter().any(|c| c.fails() && c.fixture.is_none()) =>
+            {
+                plan.to_start = 0;
             }
             Event::Finished { fixture, unit, outcome, failure, .. } => {
                 wanted = 0;

@@ -261,8 +261,11 @@ pub struct Window {
     wish: Option<Wish>,
     looked: Instant,
     /// What became of trying the sounds.
-    heard: (Sender<Result<(), String>>, Receiver<Result<(), String>>),
+    heard: (Sender<Heard>, Receiver<Heard>),
 }
+
+/// Whether the sounds could be heard, or why not.
+type Heard = Result<(), String>;
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
 struct FrameClock {
