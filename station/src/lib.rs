@@ -26,6 +26,7 @@ pub mod failure;
 pub mod gui;
 #[cfg(feature = "hardware")]
 pub mod hardware;
+pub mod hsm;
 pub mod i18n;
 pub mod image;
 pub mod label;
@@ -39,3 +40,4 @@ pub mod records;
 pub mod secrets;
 pub mod settings;
 pub mod station;
+pub mod trust;

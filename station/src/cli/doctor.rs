@@ -220,6 +220,16 @@ fn records(options: &Options, preflight: &Preflight) -> Vec<Check> {
         Ok(detail) => Check::ok("anchors", detail),
         Err(failure) => Check::failed("anchors", failure),
     });
+    checks.extend(preflight.signing.as_ref().map(|signing| match signing {
+        Ok((detail, true)) => Check::new(
+            "signing",
+            Status::Warn,
+            detail,
+            "See keywright trust rotation: what ends, and what to do",
+        ),
+        Ok((detail, false)) => Check::ok("signing", detail),
+        Err(failure) => Check::failed("signing", failure),
+    }));
     checks
 }
 

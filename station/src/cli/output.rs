@@ -72,6 +72,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::LoginNeeded
         | C::LoginFailed
         | C::LockedOut
+        | C::TokenPinWrong
+        | C::TokenLocked
+        | C::RegionExpired
         | C::ExportForged
         | C::ExportUnreadable => Exit::Refused,
         _ => Exit::Station,

@@ -141,15 +141,19 @@ fn two_lines(
 /// A row narrower than this has room for signs where the tabs' words are.
 const SIGNS_BELOW: f32 = 560.0;
 
+/// How many tabs there are; each has its share of the row.
+const TABS: f32 = 5.0;
+
 /// Which view is shown; pressed to show another.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let quarter = rect.width() / 4.0;
+    let quarter = rect.width() / TABS;
     for (i, (tab, name, hint, sign)) in [
         (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint"), "1"),
         (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint"), "2"),
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
         (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
+        (Tab::Trust, tr!("header-tab-trust"), tr!("header-tab-trust-hint"), "6"),
     ]
     .into_iter()
     .enumerate()
@@ -162,6 +166,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
             Tab::Batches => seen.people.refusal(Right::PauseBatch),
+            Tab::Trust => seen.people.refusal(Right::SeeTrust),
             _ => None,
         };
         let off = off.map(super::people_view::reason);
@@ -235,14 +240,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let choice = Rect::from_min_size(
         pos2(left, row.center().y - 19.0),
         vec2(
-            if row.width() < SIGNS_BELOW {
-                144.0
+            TABS * if row.width() < SIGNS_BELOW {
+                36.0
             } else if tight {
-                208.0
+                52.0
             } else if narrow {
-                216.0
+                54.0
             } else {
-                268.0
+                67.0
             },
             38.0,
         ),

@@ -13,6 +13,7 @@ use super::settings_view::SettingsState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
+use super::trust_view::TrustState;
 use super::units_view::UnitsState;
 use super::widgets;
 use crate::i18n::{self, Language, tr};
@@ -47,6 +48,8 @@ pub enum Tab {
     Batches,
     /// What leaves the station, and what left it.
     Exports,
+    /// Root, regions, and what rotates when.
+    Trust,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -84,6 +87,8 @@ pub struct ViewState {
     pub scan: String,
     /// The Exports view.
     pub exports: ExportsState,
+    /// The Trust view.
+    pub trust: TrustState,
     /// What the window speaks.
     pub language: Language,
     /// The settings, while they are shown.
@@ -113,6 +118,7 @@ impl Default for ViewState {
             batches: BatchesState::default(),
             scan: String::new(),
             exports: ExportsState::default(),
+            trust: TrustState::default(),
             language: Language::English,
             settings: None,
             has_settings: false,

@@ -29,6 +29,7 @@ mod shell;
 mod state;
 mod theme;
 mod tile;
+mod trust_view;
 mod units_view;
 mod widgets;
 
@@ -43,6 +44,7 @@ pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use state::Seat;
 pub use theme::{fonts, install};
+pub use trust_view::TrustState;
 pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
@@ -52,6 +54,7 @@ use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
+use crate::trust::clerk::TrustHandle;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -181,6 +184,7 @@ pub fn run(
     handles: Handles,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
@@ -208,7 +212,7 @@ pub fn run(
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
             let ctx = &creation.egui_ctx;
             let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
-            Ok(Box::new(window.with_exports(ctx, exports)))
+            Ok(Box::new(window.with_exports(ctx, exports).with_trust(ctx, trust)))
         }),
     )
     .map_err(|error| match error {
@@ -232,6 +236,7 @@ pub struct Window {
     desk: Box<dyn DeskHandle>,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -302,6 +307,7 @@ impl Window {
             people: None,
             office: Arc::default(),
             exports: None,
+            trust: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -347,6 +353,16 @@ impl Window {
         self
     }
 
+    /// Joins the clerk behind the Trust view.
+    pub fn with_trust(mut self, ctx: &Context, trust: Option<Box<dyn TrustHandle>>) -> Self {
+        if let Some(trust) = &trust {
+            trust.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.trust.seen = trust.snapshot();
+        }
+        self.trust = trust;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
@@ -358,6 +374,9 @@ impl Window {
         }
         if let Some(exports) = &self.exports {
             self.view.exports.seen = exports.snapshot();
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.seen = trust.snapshot();
         }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
@@ -498,6 +517,9 @@ impl Window {
             if std::mem::take(&mut self.view.exports.cancel) {
                 exports.cancel();
             }
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.take().into_iter().for_each(|command| trust.send(command));
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

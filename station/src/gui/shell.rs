@@ -16,6 +16,7 @@ use super::scan_view;
 use super::settings_view::{self, Wish};
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
+use super::trust_view;
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
@@ -67,6 +68,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let free = keys(ui, view, &mut out) && !leaves;
     framed(ui, seen, view, free, &mut out);
     batches_view::watch(view, &mut out);
+    trust_view::watch(view);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
@@ -78,6 +80,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
         help(ui, view, p);
     }
     people_view::form(ui, seen, view, &mut out, p);
+    trust_view::form(ui, view, p);
     out
 }
 
@@ -158,6 +161,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             batches_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
         }
+        Tab::Trust if let Some(why) = seen.people.refusal(Right::SeeTrust) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("trust-title"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::Trust => {
+            header::show(ui, head, seen, view, out);
+            trust_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
+        }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
             header::show(ui, head, seen, view, out);
             people_view::not_for(ui, room, tr!("header-tab-exports-hint"), why, p);
@@ -188,7 +201,8 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    let asks = view.batches.is_asking() || view.people.form.is_some() || view.people.menu;
+    let asks =
+        view.batches.is_asking() || view.people.form.is_some() || view.people.menu || view.trust.is_asking();
     if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
@@ -213,6 +227,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     }
     if command(Key::Num4) {
         to = Some(Tab::Exports);
+    }
+    if command(Key::Num6) {
+        to = Some(Tab::Trust);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -379,7 +396,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 20] {
+fn key_help() -> [(&'static str, &'static str); 21] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
@@ -389,6 +406,7 @@ fn key_help() -> [(&'static str, &'static str); 20] {
         ("F2", tr!("help-f2")),
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
+        ("Ctrl+6", tr!("help-trust")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

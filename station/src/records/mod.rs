@@ -23,6 +23,7 @@ mod readers;
 pub mod serial;
 mod snapshot;
 mod sqlite;
+mod trust_store;
 mod vault;
 mod writer;
 
@@ -42,6 +43,7 @@ pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, Reprovisi
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
+pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
