@@ -162,6 +162,16 @@ impl TrustState {
         std::mem::take(&mut self.out)
     }
 
+    /// The station was locked: another person finds nothing open, and no PIN that was typed.
+    pub fn put_away(&mut self) {
+        *self = Self {
+            seen: self.seen.clone(),
+            watching: self.watching,
+            out: vec![Command::LeaveUnits],
+            ..Self::default()
+        };
+    }
+
     /// A decision is made or left before anything else.
     pub fn is_asking(&self) -> bool {
         self.form.is_some()
@@ -742,4 +752,319 @@ fn homes(ui: &mut Ui, name: &str, home: &mut NewHome, token: Option<&str>, p: &P
         let text = RichText::new(text).font(regular(15.0));
         ui.add_enabled_ui(token.is_some(), |ui| ui.radio_value(home, NewHome::Token, text));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line_view::tests::{World, press, sized};
+    use super::super::lock_screen::tests::logged_in;
+    use super::super::scripted::{Scene, scene};
+    use super::*;
+    use crate::anchors::AnchorFacts;
+    use crate::failure::{Failure, FailureCode};
+    use crate::hsm::Seen as Token;
+    use crate::i18n::Language;
+    use crate::model::{UnitId, UnitState};
+    use crate::people::Role;
+    use crate::records::BatchUnder;
+    use crate::trust::{DAY, ExportKey, TokenView};
+    use egui::Key;
+    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use std::time::Instant;
+
+    type H = Harness<'static, World>;
+
+    const NOW: u64 = 1_795_000_000;
+
+    fn cert(epoch: u32, days: Option<u64>, home: KeyHome) -> CertFacts {
+        CertFacts {
+            epoch,
+            fingerprint: format!("{epoch}a").repeat(32),
+            public_key: "ab".repeat(32),
+            not_before: NOW - 100 * DAY,
+            not_after: days.map(|d| NOW + d * DAY),
+            home,
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let sealed = |file: &str| KeyHome::Sealed { file: file.into() };
+        let token = KeyHome::Token { token: "kw-factory".into(), serial: "a3c1".into() };
+        let region = |region, name: &str, certs| RegionFacts {
+            region,
+            name: name.into(),
+            agent_public_key: None,
+            certs,
+        };
+        let anchors = AnchorFacts {
+            root_epoch: 1,
+            root_public_key: "cd".repeat(32),
+            root_fingerprint: "0f".repeat(32),
+            root_valid_from: NOW - 100 * DAY,
+            next_root_commitment: String::new(),
+            bundle: String::new(),
+            root_home: sealed("root-signing.sealed"),
+            regions: vec![
+                region(
+                    7,
+                    "Europe",
+                    vec![cert(2, Some(40), token), cert(1, Some(3), sealed("region-7.sealed"))],
+                ),
+                region(8, "", vec![cert(3, None, KeyHome::Elsewhere)]),
+            ],
+        };
+        let units = [("2a".repeat(32), 312_040), ("1a".repeat(32), 5)].into_iter().collect();
+        let export = Some(ExportKey { since: NOW - 10 * DAY, file: "export.sealed".into() });
+        let token =
+            Token { label: "kw-factory".into(), slot: 3, serial: "a3c1".into(), model: "SoftHSM v2".into() };
+        Snapshot {
+            read: true,
+            tree: Some(Arc::new(Tree { anchors, units, export, now_s: NOW })),
+            token: Some(TokenView { label: "kw-factory".into(), seen: Ok(token), has_pin: false }),
+            ..Snapshot::default()
+        }
+    }
+
+    fn trust_in(size: egui::Vec2, snapshot: Snapshot, role: Role, language: Language) -> H {
+        let mut h = sized(scene(Scene::Ready(1), Instant::now()), size, egui::Theme::Light);
+        h.state_mut().people = logged_in(role);
+        h.state_mut().view.tab = Tab::Trust;
+        h.state_mut().view.language = language;
+        h.state_mut().view.trust.seen = Arc::new(snapshot);
+        h.run();
+        h
+    }
+
+    fn trust(snapshot: Snapshot, role: Role) -> H {
+        trust_in(vec2(1280.0, 1400.0), snapshot, role, Language::English)
+    }
+
+    fn show(h: &mut H, change: impl FnOnce(&mut Snapshot)) {
+        let mut snapshot = (*h.state().view.trust.seen).clone();
+        change(&mut snapshot);
+        h.state_mut().view.trust.seen = Arc::new(snapshot);
+        h.run();
+    }
+
+    fn sent(h: &mut H) -> Vec<String> {
+        h.state_mut().view.trust.take().iter().map(|c| format!("{c:?}")).collect()
+    }
+
+    fn click(h: &mut H, label: &str) {
+        h.get_by_label(label).click();
+        h.run();
+        h.run();
+    }
+
+    fn type_into(h: &mut H, label: &str, text: &str) {
+        h.get_by_label(label).focus();
+        h.run();
+        h.event(egui::Event::Text(text.into()));
+        h.run();
+    }
+
+    fn is_off(h: &H, label: &str) -> bool {
+        h.get_by_label(label).accesskit_node().is_disabled()
+    }
+
+    #[test]
+    fn every_node_tells_epoch_end_units_and_home() {
+        let mut h = trust(snapshot(), Role::Qa);
+        assert_eq!(sent(&mut h), ["Watch(true)"]);
+        for label in ["Region 7 · Europe", "Region 8", "Root", "What rotates when", "312,045 units"] {
+            h.get_all_by_label(label).next().unwrap_or_else(|| panic!("no {label}"));
+        }
+        for part in [
+            "keys in token kw-factory, serial a3c1",
+            "keys in the sealed file region-7.sealed",
+            "keys not on this station",
+            "5 units of Region 7 · Europe hold an earlier epoch",
+            "Renew their cloud keys; they get epoch 2",
+            "Slot 3, serial a3c1, SoftHSM v2",
+        ] {
+            h.get_all_by_label_contains(part).next().unwrap_or_else(|| panic!("no {part}"));
+        }
+        assert_eq!(h.get_all_by_label("ends in 40 days").count(), 3, "region, its turn and its agent's");
+        assert_eq!(h.get_all_by_label("ends in 3 days").count(), 2);
+        click(&mut h, "Copy the fingerprint of epoch 2 of Region 7 · Europe");
+        let copied = h
+            .output()
+            .platform_output
+            .commands
+            .iter()
+            .any(|c| matches!(c, egui::OutputCommand::CopyText(text) if *text == "2a".repeat(32)));
+        assert!(copied || h.state().view.notice.is_some());
+        // QA looks; making is the admin's.
+        assert!(
+            is_off(&h, "New region…")
+                && is_off(&h, "Next epoch of Region 8")
+                && !is_off(&h, "Try the keys of Region 8")
+        );
+        h.state_mut().view.tab = Tab::Line;
+        h.run();
+        assert_eq!(sent(&mut h), ["Watch(false)"], "nothing is read while nobody looks");
+    }
+
+    #[test]
+    fn units_are_read_when_they_are_asked_for_and_a_page_at_a_time() {
+        let mut h = trust(snapshot(), Role::Qa);
+        sent(&mut h);
+        assert!(is_off(&h, "Show the units under epoch 3 of Region 8"), "nobody has it");
+        click(&mut h, "Show the units under epoch 2 of Region 7 · Europe");
+        let anchor = "2a".repeat(32);
+        assert_eq!(sent(&mut h), ["LeaveUnits".to_owned(), format!("Batches({anchor:?})")]);
+        h.get_by_label("Counting…");
+        let batch = BatchUnder { batch: "B-2041".into(), units: 312_040 };
+        show(&mut h, |s| drop(s.batches.insert(anchor.clone(), Arc::new(vec![batch]))));
+        click(&mut h, "B-2041 · 312,040 units");
+        let filter = UnderFilter {
+            anchor: anchor.clone(),
+            batch: Some("B-2041".into()),
+            search: String::new(),
+            limit: PAGE,
+        };
+        assert_eq!(sent(&mut h), [format!("{:?}", Command::Units(filter.clone()))]);
+        let unit = |n: u8| UnitUnder {
+            serial: format!("2026A{n:04}"),
+            unit: UnitId([n; 12]),
+            batch: "B-2041".into(),
+            state: UnitState::Passed,
+            generation: 2,
+        };
+        let units: Vec<_> = (1..=100).map(unit).collect();
+        show(&mut h, |s| s.units = Some(Arc::new((filter.clone(), units))));
+        h.get_by_label("2026A0001");
+        assert!(h.query_by_label("2026A0090").is_none(), "what is not on the screen is not drawn");
+        h.get_by_label("The first 100; search for the others");
+        click(&mut h, "Show more");
+        let more = UnderFilter { limit: 2 * PAGE, ..filter.clone() };
+        assert_eq!(sent(&mut h), [format!("{:?}", Command::Units(more))]);
+        type_into(&mut h, "Serial or hardware id begins with", "2026A0042");
+        let search = UnderFilter { search: "2026A0042".into(), ..filter };
+        assert_eq!(sent(&mut h), [format!("{:?}", Command::Units(search))]);
+        show(&mut h, |s| {
+            s.units = Some(Arc::new((UnderFilter { anchor, ..UnderFilter::default() }, vec![])))
+        });
+        h.get_by_label("No unit here begins so");
+        assert_eq!(h.state_mut().take(), [], "typing reached no fixture");
+    }
+
+    #[test]
+    fn an_admin_makes_a_region_after_agreeing_to_what_cannot_be_undone() {
+        let mut h = trust(snapshot(), Role::Admin);
+        sent(&mut h);
+        click(&mut h, "New region…");
+        assert_eq!(sent(&mut h), ["Clear"]);
+        h.get_by_label("Type the region's number, from 1");
+        type_into(&mut h, "Number, from 1", "7");
+        h.get_by_label("This region is here already");
+        h.get_by_label("Number, from 1").focus();
+        h.run();
+        press(&mut h, &[Key::Backspace]);
+        type_into(&mut h, "Number, from 1", "9");
+        type_into(&mut h, "Valid for days (empty: without end)", "0");
+        h.get_by_label("Type 1 to 36525 days, or nothing for no end");
+        press(&mut h, &[Key::Backspace]);
+        type_into(&mut h, "Valid for days (empty: without end)", "3650");
+        type_into(&mut h, "Name (may stay empty)", "Asia");
+        click(&mut h, "Token kw-factory");
+        h.get_by_label("Type the token's PIN");
+        type_into(&mut h, "PIN of token kw-factory", "730512");
+        h.get_by_label("Tick that you have read it");
+        assert!(is_off(&h, "Make the region"));
+        assert!(!format!("{:?}", h.state().view.trust).contains("730512"));
+        click(&mut h, "I have read this");
+        click(&mut h, "Make the region");
+        let commands = h.state_mut().view.trust.take();
+        let [Command::Make { new, pin: Some(_) }] = &commands[..] else { panic!("{commands:?}") };
+        let wanted = NewRegion {
+            region: 9,
+            name: "Asia".into(),
+            days: Some(3650),
+            home: NewHome::Token,
+            root_home: NewHome::Sealed,
+        };
+        assert_eq!(*new, wanted);
+        assert!(!format!("{commands:?}").contains("730512"));
+        // The PIN was wrong: the dialog stays, says so, and wants another one.
+        assert!(is_off(&h, "Make the region"), "it waits");
+        let wrong = Failure::new(FailureCode::TokenPinWrong, "");
+        show(&mut h, |s| (s.told, s.answers) = (Told::Failed(wrong), 1));
+        h.get_by_label_contains("K673");
+        type_into(&mut h, "PIN of token kw-factory", "111111");
+        click(&mut h, "Make the region");
+        // The old refusal is not taken for the new answer.
+        h.get_by_label("Make the region");
+        show(&mut h, |s| (s.told, s.answers) = (Told::Done(Done::Made(9)), 2));
+        assert!(h.query_by_label("Make the region").is_none());
+        assert_eq!(h.state().view.notice.as_deref(), Some("Region 9 is made; orders can name it"));
+    }
+
+    #[test]
+    fn the_next_epoch_says_what_happens_to_units() {
+        let mut h = trust(snapshot(), Role::Admin);
+        sent(&mut h);
+        click(&mut h, "Next epoch of Region 7 · Europe");
+        h.get_by_label_contains(
+            "312,045 units hold an earlier epoch; they get epoch 3 with their next cloud keys",
+        );
+        assert!(is_off(&h, "Make the epoch"));
+        click(&mut h, "I have read this");
+        click(&mut h, "Make the epoch");
+        assert_eq!(sent(&mut h)[1..], ["Rotate { region: 7, days: None, home: Sealed, pin: None }"]);
+        press(&mut h, &[Key::Escape]);
+        click(&mut h, "Name Region 8");
+        type_into(&mut h, "Name (may stay empty)", "Asia");
+        click(&mut h, "Save the name");
+        assert!(sent(&mut h).iter().any(|c| c == "Rename { region: 8, name: \"Asia\" }"));
+    }
+
+    #[test]
+    fn a_technician_is_told_who_may_look_and_a_station_without_anchors_what_to_do() {
+        let h = trust(snapshot(), Role::Technician);
+        h.get_by_label("Chain of trust");
+        assert!(
+            h.query_by_label("What rotates when").is_none()
+                && h.query_by_label_contains("Region 7").is_none()
+        );
+        let h = trust(Snapshot { read: true, ..Snapshot::default() }, Role::Admin);
+        h.get_by_label("No root and no region yet");
+        h.get_by_label_contains("keywright anchors init");
+        assert!(!is_off(&h, "New region…"));
+        let h = trust(Snapshot::default(), Role::Qa);
+        h.get_by_label("Reading the anchors…");
+        let trouble = Some(Failure::new(FailureCode::SecretsFailed, ""));
+        let h = trust(Snapshot { read: true, trouble, ..Snapshot::default() }, Role::Qa);
+        h.get_by_label_contains("K613");
+    }
+
+    #[test]
+    fn the_view_speaks_chinese_and_stays_inside_a_small_window() {
+        for (size, language) in
+            [(vec2(1280.0, 720.0), Language::Chinese), (vec2(1024.0, 640.0), Language::English)]
+        {
+            let h = trust_in(size, snapshot(), Role::Admin, language);
+            let words = match language {
+                Language::Chinese => ["信任链", "轮换计划", "区域 7 · Europe", "40 天后到期"],
+                Language::English => {
+                    ["Chain of trust", "What rotates when", "Region 7 · Europe", "ends in 40 days"]
+                }
+            };
+            for word in words {
+                let node = h.get_all_by_label(word).next().unwrap_or_else(|| panic!("no {word}"));
+                let rect = node.rect();
+                assert!(rect.left() >= 0.0 && rect.right() <= size.x, "{word}: {rect:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn control_six_leads_here() {
+        let mut h = trust(snapshot(), Role::Qa);
+        h.state_mut().view.tab = Tab::Line;
+        h.run();
+        h.key_press_modifiers(egui::Modifiers::COMMAND, Key::Num6);
+        h.run();
+        assert_eq!(h.state().view.tab, Tab::Trust);
+    }
 }
