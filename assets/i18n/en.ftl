@@ -82,6 +82,8 @@ header-tab-units = Units
 header-tab-units-hint = Units that come back (F2, Ctrl+2)
 header-tab-exports = Exports
 header-tab-exports-hint = Hand out units and keys (Ctrl+4)
+header-tab-trust = Trust
+header-tab-trust-hint = Root, regions, and what rotates when (Ctrl+6)
 header-bell = { $alarms } to look at
 header-bell-hint = What happened, and to which unit (F3)
 header-choose-batch = Choose batch
@@ -190,7 +192,8 @@ check-disk = Disk space
 check-config = Configuration
 check-database = Database
 check-passphrase = Passphrase
-check-anchors = Signing keys
+check-anchors = Root and regions
+check-signing = Signing keys
 check-image = Common image
 check-product-key = Product key
 check-agent = Agent
@@ -278,6 +281,7 @@ compact-stopped = A check failed
 foot-keys-line = 1–9 start a fixture · Esc cancel · Ctrl+B batch · F2 units · F1 help
 foot-keys-units = Enter finds the unit · Esc puts it away · F2 line · F1 help
 foot-keys-exports = Ctrl+1 line · Ctrl+2 units · F1 help
+foot-keys-trust = Ctrl+1 line · Ctrl+4 exports · F1 help
 foot-fixtures-running = { $count ->
     [one] 1 fixture is running
    *[other] { $count } fixtures are running
@@ -313,6 +317,7 @@ help-arrows = move the focus
 help-arrows-key = Arrows, Tab
 help-f2 = to the units and back (Ctrl+2, Ctrl+1)
 help-exports = to the exports
+help-trust = to the chain of trust
 help-f3 = alarms
 help-checks = check the station again; list of all checks
 help-f4 = what a power cut can do: the measured matrix
@@ -706,6 +711,121 @@ audit-by-action = By action
 audit-about = By batch, order, unit or person
 audit-none = No row fits
 audit-newest = The newest { $count } rows that fit; the export has all
+## Trust
+
+trust-title = Chain of trust
+trust-new-region = New region…
+trust-reading = Reading the anchors…
+trust-reading-text = Certificates are checked and units are counted
+trust-empty = No root and no region yet
+trust-empty-text = Units are given certificates of a region, and a root vouches for the regions. New region… makes the first region, and the root with it; the command line does the same with keywright anchors init.
+trust-root = Root
+trust-region = Region { $region }
+trust-region-named = Region { $region } · { $name }
+trust-epoch = Epoch { $epoch }
+trust-epoch-of = epoch { $epoch } of { $region }
+trust-earlier = earlier; units keep it until their cloud keys are renewed
+trust-units = { $count ->
+    [one] 1 unit
+   *[other] { $count } units
+}
+trust-since = Since { $day } · { $home }
+trust-from = Valid from { $from }
+trust-from-until = Valid from { $from } until { $until }
+trust-endless = without end
+trust-ends = { $days ->
+    [one] ends in 1 day
+   *[other] ends in { $days } days
+}
+trust-ends-today = ends within a day
+trust-ended-today = ENDED today
+trust-ended = { $days ->
+    [one] ENDED 1 day ago
+   *[other] ENDED { $days } days ago
+}
+trust-home-sealed = keys in the sealed file { $file }
+trust-home-token = keys in token { $token }, serial { $serial }
+trust-home-elsewhere = keys not on this station
+trust-copy = Copy
+trust-copy-name = Copy the fingerprint of { $of }
+trust-show-units = Units
+trust-show-units-of = Show the units under { $of }
+trust-hide-units = Hide units
+trust-hide-units-of = Hide the units under { $of }
+trust-no-units = No unit was given this certificate yet
+trust-try = Try keys…
+trust-try-of = Try the keys of { $region }
+trust-try-text = Region, agent and units' secret sign or compute something once. Nothing is issued with it.
+trust-try-go = Try them
+trust-name = Name…
+trust-name-of = Name { $region }
+trust-name-go = Save the name
+trust-rotate = Next epoch…
+trust-rotate-of = Next epoch of { $region }
+trust-rotate-go = Make the epoch
+trust-rotate-text = { $count ->
+    [one] New keys and a new certificate are made. 1 unit holds an earlier epoch; it gets epoch { $epoch } with its next cloud key, and what it has stays good until then. There is no way back to the epoch before.
+   *[other] New keys and a new certificate are made. { $count } units hold an earlier epoch; they get epoch { $epoch } with their next cloud keys, and what they have stays good until then. There is no way back to the epoch before.
+}
+trust-make = New region
+trust-make-go = Make the region
+trust-make-text = The number stands in the certificates of every unit of the region: it can't be changed and never means another region. A region can't be taken away again.
+trust-sure = I have read this
+trust-field-number = Number, from 1
+trust-field-name = Name (may stay empty)
+trust-field-days = Valid for days (empty: without end)
+trust-field-home = Where its keys live
+trust-field-root-home = Where the root's keys live
+trust-field-pin = PIN of token { $token }
+trust-field-pin-known = PIN of token { $token } (empty: the one this station has)
+trust-choose-sealed = Sealed file
+trust-choose-token = Token { $token }
+trust-choose-no-token = Token (station.toml names none)
+trust-number-bad = Type the region's number, from 1
+trust-number-taken = This region is here already
+trust-name-bad = A name has up to 40 printable characters
+trust-days-bad = Type 1 to 36525 days, or nothing for no end
+trust-no-token = station.toml names no token under [pkcs11]
+trust-no-pin = Type the token's PIN
+trust-not-sure = Tick that you have read it
+trust-search = Serial or hardware id begins with
+trust-counting = Counting…
+trust-batch = { $count ->
+    [one] { $batch } · 1 unit
+   *[other] { $batch } · { $count } units
+}
+trust-none-found = No unit here begins so
+trust-shown-all = { $count ->
+    [one] 1 unit
+   *[other] { $count } units
+}
+trust-shown-first = The first { $count }; search for the others
+trust-more = Show more
+trust-rotation = What rotates when
+trust-turn-region = { $region }, epoch { $epoch }
+trust-turn-region-do = Before it ends, make its next epoch
+trust-turn-agent = Agent's certificates in { $region }
+trust-turn-agent-do = Nothing to do: they are made anew with the region's next epoch
+trust-turn-units = { $count ->
+    [one] 1 unit of { $region } holds an earlier epoch
+   *[other] { $count } units of { $region } hold an earlier epoch
+}
+trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: keywright unit rekey --key cloud --batch B
+trust-turn-root = Root
+trust-turn-root-do = Nothing to do: every unit knows what the next root must be; it is for the day this one is lost
+trust-turn-export = Export key, since { $day }
+trust-turn-export-do = When you want another one, move anchors/export.sealed away and tell recipients the new fingerprint
+trust-token = Token (PKCS#11)
+trust-token-none = station.toml names no token. With one, a region's keys can live where nobody can copy them.
+trust-token-there = plugged in
+trust-token-slot = Slot { $slot }, serial { $serial }, { $model }
+trust-token-pin = Its PIN is known to this station
+trust-token-no-pin = Its PIN is asked for when it is needed
+trust-done-made = Region { $region } is made; orders can name it
+trust-done-rotated = Region { $region } has its next epoch; new units get it from now on
+trust-done-renamed = Region { $region } has its new name
+trust-done-tried = Every key of region { $region } works
+
 ## Settings
 
 header-settings = Settings

@@ -28,6 +28,7 @@ pub mod foreman;
 pub mod gui;
 #[cfg(feature = "hardware")]
 pub mod hardware;
+pub mod hsm;
 pub mod i18n;
 pub mod image;
 pub mod label;
@@ -44,3 +45,4 @@ pub mod settings;
 pub mod shift;
 pub mod sound;
 pub mod station;
+pub mod trust;

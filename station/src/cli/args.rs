@@ -1,6 +1,7 @@
 //! The command line's words. What they do is in the modules beside this one; what they mean to a script (exit codes,
 //! JSON) is in `docs/cli.md`.
 
+use crate::anchors::MAX_DAYS;
 use crate::export::{Delimiter, Format};
 use crate::model::LabelPolicy;
 use crate::people::Role;
@@ -48,6 +49,9 @@ pub struct Global {
     /// Read the passphrase from this open file descriptor, up to the first newline
     #[arg(long, global = true, value_name = "N")]
     pub passphrase_fd: Option<i32>,
+    /// Read the PIN of the token with signing keys from this open file descriptor, up to the first newline
+    #[arg(long, global = true, value_name = "N")]
+    pub token_pin_fd: Option<i32>,
     /// Use the public demo passphrase: for trying out only, it protects nothing
     #[arg(long, global = true, conflicts_with = "passphrase_fd")]
     pub demo: bool,
@@ -94,9 +98,12 @@ pub enum Command {
     Verify(Verify),
     /// Read an exported list back and check every row of it
     ImportCheck(ImportCheck),
-    /// The root, the regions and the agent's certificate
+    /// The root, the regions and the agent's certificate: make them, give them their next epoch
     #[command(subcommand)]
     Anchors(Anchors),
+    /// The chain of trust: who vouches for how many units, where keys live, what rotates when
+    #[command(subcommand)]
+    Trust(Trust),
     /// The station passphrase in the system's keyring
     #[command(subcommand)]
     Passphrase(Passphrase),
@@ -801,13 +808,111 @@ pub struct ImportCheck {
 #[derive(Debug, Subcommand)]
 pub enum Anchors {
     /// Make the root, a region and the agent's certificate; on a station that has a root, add the region
-    Init {
+    #[command(after_help = "\
+A region's number stands in every unit's certificates and stays for ever. With --keys token its keys are made in the token that
+station.toml names under [pkcs11] and never leave it: lose the token, and the region needs a new epoch.
+
+Examples:
+  keywright anchors init --region 7
+  keywright anchors init --region 8 --name Europe --valid-days 3650 --keys token")]
+    Init(AnchorsInit),
+    /// Give a region its next epoch: new keys and a new certificate; there is no way back
+    #[command(after_help = "\
+New units get the new epoch at once. Units that hold an earlier one get it with their next cloud key; until then theirs stays good
+until it ends. See keywright trust rotation.
+
+Example:
+  keywright anchors rotate --region 7 --valid-days 3650 --yes")]
+    Rotate {
         /// The region
         #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
         region: u32,
+        /// How many days the new certificate is valid [default: without end]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+        valid_days: Option<u32>,
+        /// Where the new keys live
+        #[arg(long, value_enum, default_value_t)]
+        keys: Keys,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Call a region by another name; an empty one takes it away
+    Name {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+        /// The name
+        name: String,
     },
     /// Fingerprints and validity of what this station holds
     Show,
+}
+
+/// `keywright anchors init`
+#[derive(Debug, Args)]
+pub struct AnchorsInit {
+    /// The region
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: u32,
+    /// What people call it
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub name: String,
+    /// How many days its certificate is valid [default: without end]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+    pub valid_days: Option<u32>,
+    /// Where its keys live
+    #[arg(long, value_enum, default_value_t)]
+    pub keys: Keys,
+    /// Where the root's signing keys live, on a station that has no root yet
+    #[arg(long, value_enum, default_value_t)]
+    pub root_keys: Keys,
+}
+
+/// Where signing keys live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keys {
+    /// In sealed files in the station's home
+    #[default]
+    Sealed,
+    /// In the token that station.toml names under [pkcs11]
+    Token,
+}
+
+/// `keywright trust …`
+#[derive(Debug, Subcommand)]
+pub enum Trust {
+    /// Root, regions and every epoch: fingerprint, validity, units that hold it, where its keys live
+    Show,
+    /// What rotates when, and what to do
+    Rotation,
+    /// Units under a region's certificate
+    #[command(after_help = "\
+Example:
+  keywright trust units --region 7 --search 2026A00")]
+    Units {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+        /// The epoch [default: the newest]
+        #[arg(long, value_name = "N")]
+        epoch: Option<u32>,
+        /// Of this batch
+        #[arg(long, value_name = "BATCH")]
+        batch: Option<String>,
+        /// Whose serial or hardware id begins so
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        search: String,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Have every key of a region sign once: token, PIN and keys are there
+    Check {
+        /// The region [default: every one]
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: Option<u32>,
+    },
 }
 
 /// `keywright backup`
@@ -857,9 +962,17 @@ pub struct Restore {
 #[derive(Debug, Subcommand)]
 pub enum Passphrase {
     /// Keep this station's passphrase in the system's keyring
-    Store,
+    Store {
+        /// Keep the PIN of the token with signing keys instead
+        #[arg(long)]
+        token_pin: bool,
+    },
     /// Take it out of the keyring
-    Forget,
+    Forget {
+        /// Take the token's PIN out instead
+        #[arg(long)]
+        token_pin: bool,
+    },
 }
 
 /// `keywright people …`

@@ -75,6 +75,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::ShiftBusy
         | C::NoShift
         | C::ShiftDiffers
+        | C::TokenPinWrong
+        | C::TokenLocked
+        | C::RegionExpired
         | C::ExportForged
         | C::ExportUnreadable => Exit::Refused,
         _ => Exit::Station,

@@ -150,6 +150,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
         (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
         (Tab::Shift, tr!("header-tab-shift"), tr!("header-tab-shift-hint"), "5"),
+        (Tab::Trust, tr!("header-tab-trust"), tr!("header-tab-trust-hint"), "6"),
     ];
     let part = rect.width() / tabs.len() as f32;
     for (i, (tab, name, hint, sign)) in tabs.into_iter().enumerate() {
@@ -159,6 +160,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
             Tab::Batches => seen.people.refusal(Right::PauseBatch),
+            Tab::Trust => seen.people.refusal(Right::SeeTrust),
             _ => None,
         };
         let off = off.map(super::people_view::reason);
@@ -233,14 +235,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
         pos2(left, row.center().y - 19.0),
         vec2(
             if row.width() < SIGNS_BELOW {
-                144.0
+                172.0
             } else if tight {
-                250.0
+                276.0
             } else if narrow {
                 // What the bell needs in the smallest windows is left to it.
-                (row.width() - 684.0).clamp(244.0, 300.0)
+                (row.width() - 684.0).clamp(276.0, 348.0)
             } else {
-                310.0
+                360.0
             },
             38.0,
         ),

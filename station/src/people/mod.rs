@@ -119,6 +119,8 @@ rights! {
     ApproveGate = Qa, "let a paused batch go on";
     /// Stop a batch for a while.
     PauseBatch = Qa, "pause batches";
+    /// The Trust view: root, regions, what rotates when.
+    SeeTrust = Qa, "look at the chain of trust";
     /// Enter product orders and change what is expected of them.
     ManageOrders = Vendor, "enter product orders";
     /// Create, close and reopen batches.

@@ -25,6 +25,7 @@ pub mod serial;
 mod shift_store;
 mod snapshot;
 mod sqlite;
+mod trust_store;
 mod vault;
 mod writer;
 
@@ -45,6 +46,7 @@ pub use shift_store::{AttemptRange, EndShift};
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
+pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
