@@ -179,6 +179,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         // Words as long as they have room; in the smallest windows the digits of their keys.
         let (word, size) = match part {
             q if q < 45.0 => (sign, 14.5),
+            q if q < 52.0 => (name, 11.5),
             q if q < 60.0 => (name, 12.5),
             _ => (name, 13.5),
         };
@@ -238,7 +239,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
                 250.0
             } else if narrow {
                 // What the bell needs in the smallest windows is left to it.
-                (row.width() - 684.0).clamp(244.0, 300.0)
+                (row.width() - 688.0).clamp(240.0, 270.0)
             } else {
                 310.0
             },
@@ -254,7 +255,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 126.0,
+        (_, true) => (row.width() - 812.0).clamp(116.0, 146.0),
         _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
