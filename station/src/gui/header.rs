@@ -181,6 +181,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         // Words as long as they have room; in the smallest windows the digits of their keys.
         let (word, size) = match part {
             q if q < 45.0 => (sign, 14.5),
+            q if q < 52.0 => (name, 11.5),
             q if q < 60.0 => (name, 12.5),
             _ => (name, 13.5),
         };
@@ -256,7 +257,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 126.0,
+        (_, true) => (row.width() - 812.0).clamp(116.0, 146.0),
         _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
