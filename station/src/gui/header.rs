@@ -201,14 +201,14 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
 }
 
 /// What waits for a look: icon, number and word.
-fn bell(ui: &mut Ui, rect: Rect, text: &str, view: &mut ViewState, p: &Palette) {
+fn bell(ui: &mut Ui, rect: Rect, text: &str, shown: &str, view: &mut ViewState, p: &Palette) {
     let response = ui.interact(rect, ui.scope_id().with("alarms"), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, true, tr!("header-bell", alarms = text)));
     ui.painter().rect(rect, 9.0, p.fail.solid, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
     let icon = Rect::from_center_size(pos2(rect.left() + 20.0, rect.center().y), vec2(18.0, 18.0));
     icons::paint(ui.painter(), icon, Icon::Bell, p.fail.on_solid, p.fail.solid, 0.0);
     let at = pos2(icon.right() + 7.0, rect.center().y);
-    ui.painter().text(at, Align2::LEFT_CENTER, text, strong(14.0), p.fail.on_solid);
+    ui.painter().text(at, Align2::LEFT_CENTER, shown, strong(14.0), p.fail.on_solid);
     if response.has_focus() {
         widgets::focus_ring(ui, rect, 9.0, p);
     }
@@ -240,14 +240,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let choice = Rect::from_min_size(
         pos2(left, row.center().y - 19.0),
         vec2(
-            TABS * if row.width() < SIGNS_BELOW {
-                36.0
+            if row.width() < SIGNS_BELOW {
+                144.0
             } else if tight {
-                52.0
+                208.0
             } else if narrow {
-                54.0
+                52.0 * TABS
             } else {
-                67.0
+                58.0 * TABS
             },
             38.0,
         ),
@@ -262,7 +262,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
         (_, true) => 140.0,
-        _ => 236.0,
+        _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
     let (first, second) = match &snapshot.batch {
@@ -356,16 +356,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     right = auto.left() - 12.0;
     if !seen.desk.alarms.is_empty() {
         let text = shell::told(seen.desk.alarms.len());
-        let width = widgets::width(ui, &text, strong(14.0)) + 50.0;
-        // Without room F3 still leads there, and the Units view counts them.
-        if right - width >= left - 2.0 {
-            bell(
-                ui,
-                Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
-                &text,
-                view,
-                p,
-            );
+        let count = seen.desk.alarms.len().to_string();
+        // The words, or the number alone; without room for that F3 still leads there, and the Units view counts them.
+        let wide = |shown: &str| widgets::width(ui, shown, strong(14.0)) + 50.0;
+        let fits = |shown: &&str| right - wide(shown) >= left - 2.0;
+        if let Some(shown) = [text.as_str(), &count].into_iter().find(fits) {
+            let width = wide(shown);
+            let place = Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0));
+            bell(ui, place, &text, shown, view, p);
             right -= width + 12.0;
         }
     }
