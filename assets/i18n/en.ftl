@@ -727,7 +727,7 @@ trust-epoch-of = epoch { $epoch } of { $region }
 trust-earlier = earlier; units keep it until their cloud keys are renewed
 trust-units = { $count ->
     [one] 1 unit
-   *[other] { $count } units
+   *[other] { $number } units
 }
 trust-since = Since { $day } · { $home }
 trust-from = Valid from { $from }
@@ -765,7 +765,7 @@ trust-rotate-of = Next epoch of { $region }
 trust-rotate-go = Make the epoch
 trust-rotate-text = { $count ->
     [one] New keys and a new certificate are made. 1 unit holds an earlier epoch; it gets epoch { $epoch } with its next cloud key, and what it has stays good until then. There is no way back to the epoch before.
-   *[other] New keys and a new certificate are made. { $count } units hold an earlier epoch; they get epoch { $epoch } with their next cloud keys, and what they have stays good until then. There is no way back to the epoch before.
+   *[other] New keys and a new certificate are made. { $number } units hold an earlier epoch; they get epoch { $epoch } with their next cloud keys, and what they have stays good until then. There is no way back to the epoch before.
 }
 trust-make = New region
 trust-make-go = Make the region
@@ -792,23 +792,20 @@ trust-search = Serial or hardware id begins with
 trust-counting = Counting…
 trust-batch = { $count ->
     [one] { $batch } · 1 unit
-   *[other] { $batch } · { $count } units
+   *[other] { $batch } · { $number } units
 }
 trust-none-found = No unit here begins so
-trust-shown-all = { $count ->
-    [one] 1 unit
-   *[other] { $count } units
-}
 trust-shown-first = The first { $count }; search for the others
 trust-more = Show more
 trust-rotation = What rotates when
 trust-turn-region = { $region }, epoch { $epoch }
 trust-turn-region-do = Before it ends, make its next epoch
+trust-turn-region-endless = Nothing to do; its next epoch gives it new keys when you want them
 trust-turn-agent = Agent's certificates in { $region }
 trust-turn-agent-do = Nothing to do: they are made anew with the region's next epoch
 trust-turn-units = { $count ->
     [one] 1 unit of { $region } holds an earlier epoch
-   *[other] { $count } units of { $region } hold an earlier epoch
+   *[other] { $number } units of { $region } hold an earlier epoch
 }
 trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: keywright unit rekey --key cloud --batch B
 trust-turn-root = Root

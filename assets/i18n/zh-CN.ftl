@@ -1067,7 +1067,9 @@ trust-region-named = 区域 { $region } · { $name }
 trust-epoch = 第 { $epoch } 期
 trust-epoch-of = { $region } 第 { $epoch } 期
 trust-earlier = 较早一期；设备在更新云密钥之前继续使用它
-trust-units = { $count } 台设备
+trust-units = { $count ->
+   *[other] { $number } 台设备
+}
 trust-since = 自 { $day } 起 · { $home }
 trust-from = 自 { $from } 起有效
 trust-from-until = 有效期 { $from } 至 { $until }
@@ -1096,7 +1098,9 @@ trust-name-go = 保存名称
 trust-rotate = 下一期…
 trust-rotate-of = { $region }的下一期
 trust-rotate-go = 建立新一期
-trust-rotate-text = 将生成新密钥和新证书。{ $count } 台设备持有较早的一期；它们会随下一把云密钥获得第 { $epoch } 期，在此之前现有证书仍然有效。无法再回到前一期。
+trust-rotate-text = { $count ->
+   *[other] 将生成新密钥和新证书。{ $number } 台设备持有较早的一期；它们会随下一把云密钥获得第 { $epoch } 期，在此之前现有证书仍然有效。无法再回到前一期。
+}
 trust-make = 新建区域
 trust-make-go = 建立区域
 trust-make-text = 该编号会写入本区域每台设备的证书：不能更改，也永远不会用于其他区域。区域建立后不能删除。
@@ -1120,17 +1124,21 @@ trust-no-pin = 请输入令牌的 PIN
 trust-not-sure = 请勾选“我已阅读”
 trust-search = 序列号或硬件编号的开头
 trust-counting = 正在统计…
-trust-batch = { $batch } · { $count } 台设备
+trust-batch = { $count ->
+   *[other] { $batch } · { $number } 台设备
+}
 trust-none-found = 这里没有以此开头的设备
-trust-shown-all = 共 { $count } 台设备
 trust-shown-first = 前 { $count } 台；其余请搜索
 trust-more = 显示更多
 trust-rotation = 轮换计划
 trust-turn-region = { $region }，第 { $epoch } 期
 trust-turn-region-do = 到期之前建立下一期
+trust-turn-region-endless = 无需操作；需要新密钥时建立下一期即可
 trust-turn-agent = { $region }的代理证书
 trust-turn-agent-do = 无需操作：随区域的下一期重新签发
-trust-turn-units = { $region }有 { $count } 台设备持有较早的一期
+trust-turn-units = { $count ->
+   *[other] { $region }有 { $number } 台设备持有较早的一期
+}
 trust-turn-units-do = 更新它们的云密钥，即可随之获得第 { $epoch } 期：keywright unit rekey --key cloud --batch B
 trust-turn-root = 根
 trust-turn-root-do = 无需操作：每台设备都知道下一个根必须是哪一个，供本根丢失时使用

@@ -343,12 +343,14 @@ mod token {
                 let door = door(PIN);
                 station(&door)
             };
+            // A token is logged in to once in a program: it must be left before another PIN is looked at.
+            let key = station.records.station_key();
+            station.agent.set_anchors(Anchors::open(station.home.path(), &key).unwrap());
             let wrong = door("000000");
             let Err(HsmError::WrongPin { tries, .. }) = wrong.unlock(LABEL) else { panic!("it opened") };
             assert_eq!(tries, Tries::Fewer, "SoftHSM tells that a wrong one was given");
             assert!(matches!(wrong.unlock(LABEL), Err(HsmError::WrongPin { .. })));
             // The line hears it instead of a silent drop.
-            let key = station.records.station_key();
             station.agent.set_anchors(Anchors::open_with(station.home.path(), &key, &wrong).unwrap());
             station.arrive(unit_id(1));
             let mut device = station.device(unit_id(1), Suite::Hardened, 1);

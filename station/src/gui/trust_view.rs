@@ -244,6 +244,10 @@ fn day(seconds: u64) -> String {
     date(i64::try_from(seconds).unwrap_or(i64::MAX / 1000).saturating_mul(1000))
 }
 
+fn units_words(count: u64) -> String {
+    tr!("trust-units", count = count, number = number(count))
+}
+
 fn region_name(region: &RegionFacts) -> String {
     match region.name.as_str() {
         "" => tr!("trust-region", region = region.region),
@@ -392,7 +396,7 @@ fn root(ui: &mut Ui, tree: &Tree, view: &mut ViewState, p: &Palette) {
             ui.label(title(tr!("trust-root"), 18.0, p));
             chip(ui, &tr!("trust-epoch", epoch = facts.root_epoch), None, p.running);
             chip(ui, &validity_words(Validity::Endless), None, p.idle);
-            ui.label(words(tr!("trust-units", count = tree.all_units()), p));
+            ui.label(words(units_words(tree.all_units()), p));
         });
         fingerprint(ui, &facts.root_fingerprint, tr!("trust-root"), view, p);
         ui.label(muted(
@@ -447,7 +451,7 @@ fn region(
             ui.label(muted(format!("{period} · {}", home_words(&cert.home)), p));
             ui.horizontal_wrapped(|ui| {
                 let units = tree.units_of(cert);
-                ui.label(words(tr!("trust-units", count = units), p));
+                ui.label(words(units_words(units), p));
                 let open = view.trust.open.as_deref() == Some(&cert.fingerprint);
                 let (text, label) = if open {
                     (tr!("trust-hide-units"), tr!("trust-hide-units-of", of = of.as_str()))
@@ -501,7 +505,12 @@ fn under(ui: &mut Ui, cert: &CertFacts, view: &mut ViewState, p: &Palette) {
     ui.horizontal_wrapped(|ui| {
         for batch in batches.iter() {
             let chosen = state.batch.as_deref() == Some(&batch.batch);
-            let text = tr!("trust-batch", batch = batch.batch.as_str(), count = batch.units);
+            let text = tr!(
+                "trust-batch",
+                batch = batch.batch.as_str(),
+                count = batch.units,
+                number = number(batch.units)
+            );
             if ui.selectable_label(chosen, RichText::new(text).font(regular(14.0))).clicked() {
                 state.batch = (!chosen).then(|| batch.batch.clone());
                 state.ask_units(PAGE);
@@ -530,7 +539,7 @@ fn under(ui: &mut Ui, cert: &CertFacts, view: &mut ViewState, p: &Palette) {
     ui.horizontal_wrapped(|ui| {
         let shown = number(units.len() as u64);
         match full {
-            false => ui.label(muted(tr!("trust-shown-all", count = units.len()), p)),
+            false => ui.label(muted(units_words(units.len() as u64), p)),
             true => ui.label(muted(tr!("trust-shown-first", count = shown), p)),
         };
         if full && filter.limit < MOST && act(ui, tr!("trust-more"), tr!("trust-more"), None) {
@@ -563,13 +572,14 @@ fn turn_words(tree: &Tree, turn: &Turn) -> (String, String) {
     match turn.what {
         TurnOf::Region { region, epoch } => (
             tr!("trust-turn-region", region = name(region), epoch = epoch),
-            tr!("trust-turn-region-do").into(),
+            if turn.ends.is_some() { tr!("trust-turn-region-do") } else { tr!("trust-turn-region-endless") }
+                .into(),
         ),
         TurnOf::Agent { region } => {
             (tr!("trust-turn-agent", region = name(region)), tr!("trust-turn-agent-do").into())
         }
         TurnOf::Units { region, behind, epoch } => (
-            tr!("trust-turn-units", region = name(region), count = behind),
+            tr!("trust-turn-units", region = name(region), count = behind, number = number(behind)),
             tr!("trust-turn-units-do", epoch = epoch),
         ),
         TurnOf::Root => (tr!("trust-turn-root").into(), tr!("trust-turn-root-do").into()),
@@ -708,7 +718,10 @@ pub(super) fn form(ui: &Ui, view: &mut ViewState, p: &Palette) {
                 let found =
                     tree.and_then(|t| Some((t, t.anchors.regions.iter().find(|r| r.region == region)?)));
                 let (units, epoch) = found.map_or((0, 1), |(t, r)| (t.units_in(r), r.certs[0].epoch));
-                ui.label(words(tr!("trust-rotate-text", count = units, epoch = epoch + 1), p));
+                ui.label(words(
+                    tr!("trust-rotate-text", count = units, number = number(units), epoch = epoch + 1),
+                    p,
+                ));
                 ui.checkbox(&mut form.sure, RichText::new(tr!("trust-sure")).font(strong(14.0)));
             }
             Kind::Name(_) | Kind::Try(_) => {}

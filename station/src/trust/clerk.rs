@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How often what is shown is read again: units are made meanwhile, and another program may make a region.
 const REFRESH: Duration = Duration::from_secs(10);
+/// Up to so many units under a certificate its batches are counted again by themselves.
+const GROUPED_BY_ITSELF: u64 = 100_000;
 /// Rows of units that are shown at once, and more with each asking.
 pub const PAGE: u32 = 100;
 /// Never more rows than this: whoever looks for one unit searches.
@@ -263,7 +265,15 @@ impl Worker {
         (self.view.read, self.view.token, self.view.trouble) = (true, token, trouble);
         self.view.tree = tree.map(Arc::new);
         if counts {
-            let open: Vec<String> = self.view.batches.keys().cloned().collect();
+            // Grouping by batch looks at every unit: with very many it waits until somebody opens the certificate again.
+            let few = |anchor: &String| {
+                self.view
+                    .tree
+                    .as_ref()
+                    .and_then(|t| t.units.get(anchor))
+                    .is_none_or(|n| *n <= GROUPED_BY_ITSELF)
+            };
+            let open: Vec<String> = self.view.batches.keys().filter(|a| few(a)).cloned().collect();
             open.into_iter().for_each(|anchor| self.batches(anchor));
         }
         changed
@@ -299,6 +309,7 @@ impl Worker {
             Command::LeaveUnits => self.view.units = None,
             Command::Batches(anchor) => {
                 if people.permit(Some(Right::SeeTrust)).is_ok() {
+                    self.view.batches.clear();
                     self.batches(anchor);
                 }
             }

@@ -150,7 +150,10 @@ impl Tree {
             let Some(newest) = region.certs.first() else { continue };
             let turn = |what| Turn { what, ends: newest.not_after, validity: self.validity(newest) };
             turns.push(turn(TurnOf::Region { region: region.region, epoch: newest.epoch }));
-            turns.push(turn(TurnOf::Agent { region: region.region }));
+            // What has no end needs no second line.
+            if newest.not_after.is_some() {
+                turns.push(turn(TurnOf::Agent { region: region.region }));
+            }
             let behind = self.behind(region);
             if behind > 0 {
                 // They are good until the certificate that they hold ends.
@@ -238,6 +241,9 @@ impl Turn {
     /// What to do, for the command line.
     pub fn todo(&self) -> String {
         match self.what {
+            TurnOf::Region { region, .. } if self.ends.is_none() => {
+                format!("nothing; when you want new keys: keywright anchors rotate --region {region}")
+            }
             TurnOf::Region { region, .. } => format!("before it ends: keywright anchors rotate --region {region}"),
             TurnOf::Agent { .. } => "nothing: they are made anew with their region's next epoch".into(),
             TurnOf::Units { epoch, .. } => {
@@ -454,7 +460,6 @@ mod tests {
             ("region 2, epoch 22", Validity::Calm(400)),
             ("agent's certificates in region 2", Validity::Calm(400)),
             ("region 1, epoch 11", Validity::Endless),
-            ("agent's certificates in region 1", Validity::Endless),
             ("root", Validity::Endless),
             ("export key", Validity::Endless),
         ];
