@@ -444,7 +444,11 @@ impl Clerk {
                 new
             }
         };
-        self.look_at_units() || office
+        // A region may have been made meanwhile.
+        let regions = self.agent.regions();
+        let more = regions != self.view.regions;
+        self.view.regions = regions;
+        self.look_at_units() || office || more
     }
 
     fn look_at_units(&mut self) -> bool {

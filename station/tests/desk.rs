@@ -280,7 +280,7 @@ fn the_office_enters_orders_decides_about_batches_and_takes_lists() {
     let station = Station::new(2, 2);
     let records: Arc<dyn Records> = Arc::new(station.records.clone());
     let read_key = Arc::new(|_: &std::path::Path| Ok(keywright::secrets::Secret::from_bytes([0x5a; 32])));
-    let office = Office::new(records.clone(), Config::default(), vec![7], read_key);
+    let office = Office::new(records.clone(), Config::default(), Box::new(|| vec![7]), read_key);
     let (_line, events) = mpsc::channel();
     let desk =
         Desk::with_office(records, station.agent.clone(), vec![], |_| {}, events, Some(office)).unwrap();

@@ -1,9 +1,11 @@
 //! The command line's words. What they do is in the modules beside this one; what they mean to a script (exit codes,
 //! JSON) is in `docs/cli.md`.
 
+use crate::anchors::MAX_DAYS;
 use crate::export::{Delimiter, Format};
 use crate::model::LabelPolicy;
 use crate::people::Role;
+use crate::shift::Counted;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -47,6 +49,9 @@ pub struct Global {
     /// Read the passphrase from this open file descriptor, up to the first newline
     #[arg(long, global = true, value_name = "N")]
     pub passphrase_fd: Option<i32>,
+    /// Read the PIN of the token with signing keys from this open file descriptor, up to the first newline
+    #[arg(long, global = true, value_name = "N")]
+    pub token_pin_fd: Option<i32>,
     /// Use the public demo passphrase: for trying out only, it protects nothing
     #[arg(long, global = true, conflicts_with = "passphrase_fd")]
     pub demo: bool,
@@ -70,6 +75,9 @@ pub enum Command {
     /// Run units through the fixtures
     #[command(subcommand)]
     Line(Line),
+    /// Shifts: how they balance, and their end
+    #[command(subcommand)]
+    Shift(Shift),
     /// Counted lots of units
     #[command(subcommand)]
     Batch(Batch),
@@ -90,9 +98,12 @@ pub enum Command {
     Verify(Verify),
     /// Read an exported list back and check every row of it
     ImportCheck(ImportCheck),
-    /// The root, the regions and the agent's certificate
+    /// The root, the regions and the agent's certificate: make them, give them their next epoch
     #[command(subcommand)]
     Anchors(Anchors),
+    /// The chain of trust: who vouches for how many units, where keys live, what rotates when
+    #[command(subcommand)]
+    Trust(Trust),
     /// The station passphrase in the system's keyring
     #[command(subcommand)]
     Passphrase(Passphrase),
@@ -131,6 +142,99 @@ Examples:
     Run(LineRun),
     /// The fixtures, their probes and their serial ports
     Fixtures,
+    /// How fast the line is, how often units pass at once, how long they take, and why they fail
+    #[command(after_help = "\
+Without a range: the open shift, else the one that ended last. What each figure counts is in docs/shift.md.
+
+Examples:
+  keywright line stats
+  keywright line stats --batch B-0001 --today --json
+  keywright line stats --since 2026-11-26T06:00:00Z --fixture left")]
+    Stats(LineStats),
+}
+
+/// `keywright line stats`
+#[derive(Debug, Args)]
+pub struct LineStats {
+    /// Only this batch
+    #[arg(long, value_name = "B")]
+    pub batch: Option<String>,
+    /// Only this fixture
+    #[arg(long, value_name = "NAME")]
+    pub fixture: Option<String>,
+    /// What ended from this time on, RFC 3339
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["shift", "today", "all"])]
+    pub since: Option<jiff::Timestamp>,
+    /// What ended before this time, RFC 3339
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["shift", "today", "all"])]
+    pub until: Option<jiff::Timestamp>,
+    /// The shift with this number
+    #[arg(long, value_name = "N", conflicts_with_all = ["today", "all"])]
+    pub shift: Option<i64>,
+    /// Since midnight
+    #[arg(long, conflicts_with = "all")]
+    pub today: bool,
+    /// All there is
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `keywright shift …`
+#[derive(Debug, Subcommand)]
+pub enum Shift {
+    /// Open a shift before its first start; the first start opens one by itself
+    Start,
+    /// How a shift stands, or how it ended
+    Show {
+        /// Its number [default: the open one, else the last]
+        number: Option<i64>,
+        /// Write its sheet to this file: .csv for a spreadsheet, anything else as text
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Count the trays and end the shift; it can't be opened again
+    #[command(after_help = "\
+Without --counted the records alone are looked at. What does not balance is named, and then wants a reason.
+
+Examples:
+  keywright shift end --counted B-0001=112,5,1
+  keywright shift end --counted B-0001=112,4, --reason \"one board is with QA\" --out shift.txt --yes")]
+    End {
+        /// What lies in the trays of a batch: passed, failed, scrapped; an empty number was not counted
+        #[arg(long, value_name = "B=P,F,S", value_parser = counted)]
+        counted: Vec<(String, Counted)>,
+        /// Why it ends although something does not balance
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        /// Write its sheet to this file: .csv for a spreadsheet, anything else as text
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Shifts that ended, newest first
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        count: u32,
+    },
+}
+
+fn counted(text: &str) -> Result<(String, Counted), String> {
+    let wrong = || format!("expected BATCH=PASSED,FAILED,SCRAPPED such as B-0001=112,5,1, got {text:?}");
+    let (batch, numbers) = text.split_once('=').ok_or_else(wrong)?;
+    let number = |n: &str| match n.trim() {
+        "" => Ok(None),
+        n => n.parse().map(Some).map_err(|_| wrong()),
+    };
+    match numbers.split(',').collect::<Vec<_>>()[..] {
+        [passed, failed, scrapped] if !batch.is_empty() => Ok((
+            batch.to_owned(),
+            Counted { passed: number(passed)?, failed: number(failed)?, scrapped: number(scrapped)? },
+        )),
+        _ => Err(wrong()),
+    }
 }
 
 /// `keywright line run`
@@ -704,13 +808,111 @@ pub struct ImportCheck {
 #[derive(Debug, Subcommand)]
 pub enum Anchors {
     /// Make the root, a region and the agent's certificate; on a station that has a root, add the region
-    Init {
+    #[command(after_help = "\
+A region's number stands in every unit's certificates and stays for ever. With --keys token its keys are made in the token that
+station.toml names under [pkcs11] and never leave it: lose the token, and the region needs a new epoch.
+
+Examples:
+  keywright anchors init --region 7
+  keywright anchors init --region 8 --name Europe --valid-days 3650 --keys token")]
+    Init(AnchorsInit),
+    /// Give a region its next epoch: new keys and a new certificate; there is no way back
+    #[command(after_help = "\
+New units get the new epoch at once. Units that hold an earlier one get it with their next cloud key; until then theirs stays good
+until it ends. See keywright trust rotation.
+
+Example:
+  keywright anchors rotate --region 7 --valid-days 3650 --yes")]
+    Rotate {
         /// The region
         #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
         region: u32,
+        /// How many days the new certificate is valid [default: without end]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+        valid_days: Option<u32>,
+        /// Where the new keys live
+        #[arg(long, value_enum, default_value_t)]
+        keys: Keys,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Call a region by another name; an empty one takes it away
+    Name {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+        /// The name
+        name: String,
     },
     /// Fingerprints and validity of what this station holds
     Show,
+}
+
+/// `keywright anchors init`
+#[derive(Debug, Args)]
+pub struct AnchorsInit {
+    /// The region
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: u32,
+    /// What people call it
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub name: String,
+    /// How many days its certificate is valid [default: without end]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+    pub valid_days: Option<u32>,
+    /// Where its keys live
+    #[arg(long, value_enum, default_value_t)]
+    pub keys: Keys,
+    /// Where the root's signing keys live, on a station that has no root yet
+    #[arg(long, value_enum, default_value_t)]
+    pub root_keys: Keys,
+}
+
+/// Where signing keys live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keys {
+    /// In sealed files in the station's home
+    #[default]
+    Sealed,
+    /// In the token that station.toml names under [pkcs11]
+    Token,
+}
+
+/// `keywright trust …`
+#[derive(Debug, Subcommand)]
+pub enum Trust {
+    /// Root, regions and every epoch: fingerprint, validity, units that hold it, where its keys live
+    Show,
+    /// What rotates when, and what to do
+    Rotation,
+    /// Units under a region's certificate
+    #[command(after_help = "\
+Example:
+  keywright trust units --region 7 --search 2026A00")]
+    Units {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+        /// The epoch [default: the newest]
+        #[arg(long, value_name = "N")]
+        epoch: Option<u32>,
+        /// Of this batch
+        #[arg(long, value_name = "BATCH")]
+        batch: Option<String>,
+        /// Whose serial or hardware id begins so
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        search: String,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Have every key of a region sign once: token, PIN and keys are there
+    Check {
+        /// The region [default: every one]
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: Option<u32>,
+    },
 }
 
 /// `keywright backup`
@@ -760,9 +962,17 @@ pub struct Restore {
 #[derive(Debug, Subcommand)]
 pub enum Passphrase {
     /// Keep this station's passphrase in the system's keyring
-    Store,
+    Store {
+        /// Keep the PIN of the token with signing keys instead
+        #[arg(long)]
+        token_pin: bool,
+    },
     /// Take it out of the keyring
-    Forget,
+    Forget {
+        /// Take the token's PIN out instead
+        #[arg(long)]
+        token_pin: bool,
+    },
 }
 
 /// `keywright people …`

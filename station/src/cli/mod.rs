@@ -18,6 +18,8 @@ mod orders;
 pub mod output;
 mod people;
 mod qa;
+mod shift;
+mod trust;
 
 use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
@@ -134,6 +136,8 @@ fn run(cli: &Cli, out: Out) -> Done {
 fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
     match command {
         Command::Line(args::Line::Run(args)) => line::run(station, args, out),
+        Command::Line(args::Line::Stats(args)) => shift::stats(station, args, out),
+        Command::Shift(command) => shift::run(station, command, out),
         Command::Batch(command) => batch(station, command, out),
         Command::Po(command) => po(station, command, out),
         Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
@@ -159,9 +163,8 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Alarms(args) => qa::alarms(station, args, out),
         Command::Export(args) => self::export::run(station, args, out),
         Command::ImportCheck(args) => self::export::vendor_check(station, args, out),
-        Command::Anchors(args::Anchors::Init { region }) => {
-            Ok(show_anchors(&station.init_anchors(*region)?, out))
-        }
+        Command::Anchors(command) => trust::anchors(station, command, out),
+        Command::Trust(command) => trust::run(station, command, out),
         Command::Label(command) => label::run(station, command, out),
         Command::People(command) => people::people(station, command, out),
         Command::Audit(command) => people::audit(station, command, out),
@@ -193,6 +196,7 @@ fn options(global: &Global) -> Result<station::Options, CliError> {
         home,
         config: global.config.clone(),
         passphrase_fd: global.passphrase_fd,
+        token_pin_fd: global.token_pin_fd,
         demo: global.demo,
         operator: operator.trim().to_owned(),
     })
@@ -218,6 +222,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
     }
     let (handles, office) = station.start_window()?;
     let clerk = station.start_clerk()?;
+    let trust = station.start_trust()?;
     let _backups = station.keep_backups()?;
     let usual = gui::Options::default();
     let window = gui::Options {
@@ -240,7 +245,9 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         settings: false,
     };
     let clerk = office.guard_exports(Box::new(clerk));
-    gui::run(handles, Some(Box::new(office)), Some(clerk), window)
+    let foreman = Box::new(station.start_foreman()?);
+    let people: Option<Box<dyn crate::people::PeopleHandle>> = Some(Box::new(office));
+    gui::run(handles, people, Some(clerk), Some(foreman), Some(Box::new(trust)), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
@@ -570,7 +577,12 @@ fn show_anchors(shown: &crate::anchors::Shown, out: Out) -> Exit {
 fn passphrase(options: &station::Options, command: &args::Passphrase, out: Out) -> Done {
     let entry = options.keyring_entry();
     match command {
-        args::Passphrase::Store => {
+        args::Passphrase::Store { token_pin: true } => return trust::store_pin(options, out),
+        args::Passphrase::Forget { token_pin: true } => {
+            Passphrase::forget_in_keyring(&crate::hsm::PinSource::entry(&entry))?;
+            out.say(&json!({"event": "token-pin", "stored": false}), "the token's PIN is out of the keyring");
+        }
+        args::Passphrase::Store { token_pin: false } => {
             let passphrase = match options.passphrase_fd {
                 Some(fd) => Passphrase::read(&crate::secrets::PassphraseSource::Fd(fd))?,
                 None => Passphrase::read(&crate::secrets::PassphraseSource::Prompt {
@@ -582,7 +594,7 @@ fn passphrase(options: &station::Options, command: &args::Passphrase, out: Out) 
             passphrase.store_in_keyring(&entry)?;
             out.say(&json!({"event": "passphrase", "stored": true}), "the passphrase is in the keyring");
         }
-        args::Passphrase::Forget => {
+        args::Passphrase::Forget { token_pin: false } => {
             Passphrase::forget_in_keyring(&entry)?;
             out.say(&json!({"event": "passphrase", "stored": false}), "the passphrase is out of the keyring");
         }

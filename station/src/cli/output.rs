@@ -72,6 +72,12 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::LoginNeeded
         | C::LoginFailed
         | C::LockedOut
+        | C::ShiftBusy
+        | C::NoShift
+        | C::ShiftDiffers
+        | C::TokenPinWrong
+        | C::TokenLocked
+        | C::RegionExpired
         | C::ExportForged
         | C::ExportUnreadable => Exit::Refused,
         _ => Exit::Station,

@@ -6,12 +6,17 @@
 
 use super::line_view::tests::World;
 use super::scripted::{self, Scene, scene};
-use super::{SettingsState, Tab, Theme, audit_view, batches_view, export_view, install, lock_screen, theme};
+use super::{
+    SettingsState, Tab, Theme, audit_view, batches_view, export_view, install, lock_screen, shift_view,
+    theme, trust_view,
+};
 use crate::desk::Act;
+use crate::failure::FailureCode;
 use crate::i18n::Language;
-use crate::line::Step;
+use crate::line::{PreflightView, Step};
 use crate::model::{LabelPolicy, UnitState};
 use crate::people::{Role, office};
+use crate::preflight::Name;
 use crate::settings::StationFile;
 use egui_kittest::Harness;
 use keywright_pictures::{Raster, RgbaImage};
@@ -83,6 +88,16 @@ pictures! {
         w.view.tab = Tab::Audit;
         w.people = lock_screen::tests::logged_in(Role::Admin);
         w.people.audit = audit_view::tests::entries().into();
+    };
+    shift: MAIN, |w, _| (w.view.tab, w.view.shift.seen) = (Tab::Shift, shift_view::tests::snapshot().into());
+    trust: MAIN, |w, _| {
+        (w.view.tab, w.view.trust.seen) = (Tab::Trust, trust_view::tests::snapshot().into());
+        w.people = lock_screen::tests::logged_in(Role::Admin);
+    };
+    preflight: FEW, |w, _| {
+        let bad = scripted::checked(Name::Disk, Some(FailureCode::DiskFull), None);
+        let checks = vec![scripted::checked(Name::Clock, None, None), bad].into();
+        w.snapshot.preflight = PreflightView { checking: false, checks };
     };
     alarms: FEW, |w, _| (w.view.alarms, w.desk.alarms) = (true, scripted::alarms());
     help: FEW, |w, _| w.view.help = true;

@@ -37,7 +37,7 @@ const fn search_id() -> &'static str {
     "unit search"
 }
 
-fn state_word(state: UnitState) -> &'static str {
+pub(super) fn state_word(state: UnitState) -> &'static str {
     match state {
         UnitState::Arrived => tr!("unit-state-arrived"),
         UnitState::Flashing => tr!("unit-state-flashing"),

@@ -15,14 +15,17 @@ use serde::{Deserialize, Serialize};
 mod agent_store;
 mod export_store;
 mod label_store;
+mod look;
 mod migrate;
 mod order_store;
 mod people_store;
 mod qa_store;
 mod readers;
 pub mod serial;
+mod shift_store;
 mod snapshot;
 mod sqlite;
+mod trust_store;
 mod vault;
 mod writer;
 
@@ -39,9 +42,11 @@ pub use order_store::{NewBatch, OrderEvent};
 pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub use shift_store::{AttemptRange, EndShift};
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
+pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
@@ -234,6 +239,8 @@ pub trait Records: Send + Sync {
     ) -> Result<(), RecordsError>;
     /// Attempts of a batch, oldest first.
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError>;
+    /// What the newest attempt on a unit before `before` proved, if it proved anything: also one that did not pass.
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError>;
     /// Attempts without an end from an earlier process of this station; called once at start, marks them
     /// interrupted (outcome ABORTED, failure `STATION_STOPPED`) and returns them.
     fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError>;
