@@ -155,6 +155,11 @@ failure_codes! {
     BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
     RestoreRefused = 641, Error, permanent, "That backup can't be restored", "Take another backup; nothing of this station was changed";
 
+    RmaOpen = 660, Error, permanent, "The unit is open under an RMA number already", "Close that one with what was found, then take the unit back again";
+    NoRma = 661, Error, permanent, "No RMA is open for the unit", "Open one with keywright unit rma open, or in the Units view";
+    RetestRefused = 662, Fail, permanent, "The unit can't be retested as it is", "Do what the message says first, then retest it";
+    UnitDiffers = 663, Fail, permanent, "The unit does not report what its record says", "Look at the fields that differ; retest it, and if it fails hand it to QA";
+
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";

@@ -24,11 +24,13 @@ mod people_view;
 mod said;
 mod scan_view;
 pub mod scripted;
+mod search_view;
 mod settings_view;
 mod shell;
 mod state;
 mod theme;
 mod tile;
+mod traveler_view;
 mod units_view;
 mod widgets;
 
