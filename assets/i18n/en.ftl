@@ -477,7 +477,6 @@ story-proof = { $refused ->
     [one] agent key { $agent }, cloud key { $cloud }; 1 old key refused
    *[other] agent key { $agent }, cloud key { $cloud }; { $refused } old keys refused
 }
-story-title = What happened to it
 story-copy = Copy all
 story-copy-name = Copy all of the unit's history
 story-copy-hint = As text for a report, times in UTC

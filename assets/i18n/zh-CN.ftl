@@ -462,7 +462,6 @@ story-no-orders = 从未下达
 story-attempts = 尝试（{ $count }）
 story-history = 历史（{ $count }）
 story-proof = 签发方密钥 { $agent }，云密钥 { $cloud }；{ $refused } 个旧密钥被拒绝
-story-title = 设备经历
 story-copy = 全部复制
 story-copy-name = 复制该设备的全部历史
 story-copy-hint = 作为报告文本，时间为 UTC
