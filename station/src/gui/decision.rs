@@ -333,7 +333,7 @@ pub(super) fn show(
             let r = row(ui, 20.0);
             widgets::line(ui, r, Align2::LEFT_CENTER, tr!("decision-number"), strong(14.5), p.text);
             let edit = field(ui, "number", &mut form.number, tr!("decision-number-hint"), 32, true);
-            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-number")));
+            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-number-name")));
             if !form.focused {
                 edit.request_focus();
                 form.focused = true;
@@ -359,7 +359,7 @@ pub(super) fn show(
             let r = row(ui, 20.0);
             widgets::line(ui, r, Align2::LEFT_CENTER, tr!("decision-note"), strong(14.5), p.text);
             let edit = field(ui, "note", &mut form.note, tr!("decision-note-hint"), 500, true);
-            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-note")));
+            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-note-name")));
         }
         if form.destroys() {
             let text = tr!("decision-sure");

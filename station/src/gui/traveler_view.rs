@@ -369,8 +369,16 @@ fn table(ui: &mut Ui, body: Rect, at: i64, comparison: &Comparison, view: &mut V
                 verdict(ui, d, word, ink, icon, p);
             }
             row(ui, 10.0);
-            let r = row(ui, ROW);
+            let r = row(ui, 32.0);
             widgets::line(ui, r, Align2::LEFT_CENTER, tr!("compare-health"), strong(14.5), p.text);
+            let text = tr!("compare-matrix");
+            let matrix =
+                Button { text, name: text, icon: None, loud: Loud::Quiet, enabled: true, size: 13.0 };
+            let w = matrix.width(ui);
+            let place = Rect::from_min_size(pos2(r.right() - w, r.top()), vec2(w, 28.0));
+            if matrix.show(ui, place).clicked() {
+                view.matrix = true;
+            }
             for h in &comparison.health {
                 let r = row(ui, ROW);
                 let (word, ink, icon) = match h.good {
@@ -383,15 +391,6 @@ fn table(ui: &mut Ui, body: Rect, at: i64, comparison: &Comparison, view: &mut V
                 let both = Rect::from_min_max(b.min, c.max);
                 widgets::line(ui, both, Align2::LEFT_CENTER, &said::says(&h.says), regular(13.5), p.text);
                 verdict(ui, d, word, ink, icon, p);
-            }
-            row(ui, 10.0);
-            let r = row(ui, 32.0);
-            let text = tr!("compare-matrix");
-            let matrix =
-                Button { text, name: text, icon: None, loud: Loud::Quiet, enabled: true, size: 13.0 };
-            let w = matrix.width(ui);
-            if matrix.show(ui, Rect::from_min_size(r.min, vec2(w, r.height()))).clicked() {
-                view.matrix = true;
             }
             row(ui, 6.0);
         });
