@@ -731,13 +731,13 @@ fn units_are_found_taken_back_and_their_travelers_saved() {
 
     let open = ["unit", "rma", "open", &a, "--number", "RMA-7", "--reason", "does not start"];
     assert_eq!(home.demo(&open).ok().one("rma")["number"], "RMA-7");
-    home.demo(&open).error(2, "K660");
+    home.demo(&open).error(5, "K660");
     assert_eq!((found(&["--rma"]), found(&["rma-7"])), (vec![a.clone()], vec![a.clone()]));
     let close = ["unit", "rma", "close", &a, "--finding", "a fuse"];
     assert_eq!(home.demo(&close).ok().one("rma")["finding"], "a fuse");
-    home.demo(&close).error(2, "K661");
+    home.demo(&close).error(5, "K661");
     assert_eq!(home.demo(&["unit", "show", &a]).ok().one("rma")["closed_by"], "Ada");
-    home.demo(&["unit", "retest", &a, "--reason", "back"]).error(3, "K662");
+    home.demo(&["unit", "retest", &a, "--reason", "back"]).error(5, "K662");
 
     let traveler = home.demo(&["unit", "show", &a, "--traveler", "--only", "attempt,rma"]).ok();
     assert_eq!(traveler.one("traveler")["unit"]["hardware_id"], a.as_str());

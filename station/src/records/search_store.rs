@@ -1,9 +1,9 @@
 //! Search over all units, fast enough to answer every letter that is typed.
 //!
-//! A query is a handful of conditions that must all hold. Each condition that an index can walk is a *way* to candidates; the ways
-//! are tried from the narrowest on, and every candidate is held against the other conditions by its row. A way that ends within
-//! [`MOST_HITS`] candidates has seen everything there is, and its count is exact. If none does, what was found so far is the answer,
-//! and says that there are more. So no query, however unlucky, looks at more than a few thousand rows.
+//! A query is a handful of conditions that must all hold. Each condition that an index can walk is a *way* to candidates. All of them
+//! are walked for a few thousand index entries; the way with the fewest candidates that came to its end holds every hit, its candidates are
+//! held against the other conditions by their rows, and the count is exact. If no way ended, what was found so far is the
+//! answer, and says that there are more. So no query, however unlucky, looks at more than a few thousand rows.
 //!
 //! - Parts of serials: `unit_text`, an FTS5 index of every three characters. Beginnings of serials and hardware ids: the unique
 //!   indexes. Failure codes, states other than passed, batches, RMA numbers: indexes of their own.
@@ -17,6 +17,8 @@ use std::collections::HashSet;
 
 /// So many hits are counted and can be paged through; beyond them a query wants another letter.
 pub const MOST_HITS: usize = 5_000;
+/// So many candidates are held against several conditions at once.
+const MOST_LOOKS: usize = 2_500;
 /// The longest text that is searched for.
 const LONGEST: usize = 128;
 /// More words than these are a paste of something else.
@@ -170,17 +172,8 @@ fn ways_of_word(word: &str) -> Vec<Way> {
     ways
 }
 
-/// What stands in a candidate's row, for the conditions that no way has made sure of.
-struct Row {
-    serial: String,
-    uid: String,
-    state: UnitState,
-    batch: i64,
-    batch_name: String,
-}
-
 impl UnitQuery {
-    /// Ways to all hits, the narrowest first. Each is a list of walks whose union holds every hit.
+    /// Ways to all hits, the likeliest first. Each is a list of walks whose union holds every hit.
     fn ways(&self) -> Vec<Vec<Way>> {
         let mut all = Vec::new();
         let batch = || self.batch.map_or(Value::Null, |b| Value::Integer(b.0));
@@ -239,94 +232,132 @@ impl UnitQuery {
             !self.states.is_empty(),
             self.rma_open,
         ];
-        // Batch and failure, batch and state are walked by one index each, but not by the ways that are tried after them.
         conditions.iter().filter(|c| **c).count() <= 1
             && self.words.len() <= 1
             && !self.states.contains(&UnitState::Passed)
     }
 
-    fn fits(&self, row: &Row, rma: impl Fn(&str) -> rusqlite::Result<bool>) -> rusqlite::Result<bool> {
-        let stated = self.states.is_empty() || self.states.contains(&row.state);
-        if !stated || self.batch.is_some_and(|b| b.0 != row.batch) {
+    /// Rows of all hits in order, and whether there are no others.
+    fn hits(&self, c: &Connection) -> rusqlite::Result<(Vec<i64>, bool)> {
+        let simple = self.is_simple();
+        let most = if simple { MOST_HITS } else { MOST_LOOKS };
+        // The way with the fewest candidates among those that end. Only index entries are read here, and they are cheap.
+        let mut best: Option<(Vec<i64>, bool)> = None;
+        for ways in self.ways() {
+            let way = candidates(c, ways, most)?;
+            let better = match &best {
+                None => true,
+                Some((ids, ended)) => way.1 && (!ended || way.0.len() < ids.len()),
+            };
+            if better {
+                best = Some(way);
+            }
+        }
+        let (mut ids, ended) = best.unwrap_or_default();
+        if !simple {
+            let look = Look::new(self, c)?;
+            let mut hits = Vec::new();
+            for id in ids {
+                if look.fits(c, id)? {
+                    hits.push(id);
+                }
+            }
+            ids = hits;
+        }
+        Ok((ids, ended))
+    }
+}
+
+/// Rows that these walks lead to, each once, at most so many; and whether that is all of them.
+fn candidates(c: &Connection, ways: Vec<Way>, most: usize) -> rusqlite::Result<(Vec<i64>, bool)> {
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+    let mut left = most;
+    for Way(sql, values) in ways {
+        let limit = [Value::Integer(left as i64 + 1)];
+        let mut statement = c.prepare_cached(sql)?;
+        let mut rows = statement.query(params_from_iter(values.iter().chain(&limit)))?;
+        while let Some(r) = rows.next()? {
+            if left == 0 {
+                return Ok((ids, false));
+            }
+            left -= 1;
+            let id = r.get(0)?;
+            if seen.insert(id) {
+                ids.push(id);
+            }
+        }
+    }
+    Ok((ids, true))
+}
+
+/// The conditions as they are held against a candidate's row.
+struct Look<'q> {
+    query: &'q UnitQuery,
+    words: Vec<Word>,
+}
+
+struct Word {
+    lower: String,
+    upper: String,
+    /// Looked for anywhere in a serial; shorter ones at its beginning only, as by every way.
+    anywhere: bool,
+    /// Batches whose names begin with it.
+    batches: HashSet<i64>,
+    /// Units that came back under a number that begins with it.
+    rmas: HashSet<i64>,
+}
+
+impl<'q> Look<'q> {
+    fn new(query: &'q UnitQuery, c: &Connection) -> rusqlite::Result<Self> {
+        let rows = |sql: &str, word: &str| -> rusqlite::Result<HashSet<i64>> {
+            c.prepare_cached(sql)?.query_map((word, beyond(word)), |r| r.get(0))?.collect()
+        };
+        let words = query.words.iter().map(|word| {
+            Ok(Word {
+                lower: word.to_lowercase(),
+                upper: word.to_uppercase(),
+                anywhere: word.chars().count() >= 3,
+                batches: rows("SELECT id FROM batch WHERE name >= ?1 AND name < ?2", word)?,
+                rmas: rows("SELECT unit FROM rma WHERE number >= ?1 AND number < ?2 LIMIT 5000", word)?,
+            })
+        });
+        Ok(Self { query, words: words.collect::<rusqlite::Result<_>>()? })
+    }
+
+    fn fits(&self, c: &Connection, id: i64) -> rusqlite::Result<bool> {
+        let query = self.query;
+        let (serial, uid, state, batch): (String, [u8; 12], UnitState, i64) = c
+            .prepare_cached("SELECT serial, uid, state, batch FROM unit WHERE id = ?1")?
+            .query_row([id], |r| Ok((r.get(0)?, r.get(1)?, word(r, 2)?, r.get(3)?)))?;
+        let stated = query.states.is_empty() || query.states.contains(&state);
+        if !stated || query.batch.is_some_and(|b| b.0 != batch) {
             return Ok(false);
         }
-        for word in &self.words {
-            let (lower, upper) = (word.to_lowercase(), word.to_uppercase());
-            let serial = row.serial.to_uppercase();
-            // Two letters are looked for at the beginning only, by every way.
-            let within =
-                if word.chars().count() >= 3 { serial.contains(&upper) } else { serial.starts_with(&upper) };
-            let named = within || row.uid.starts_with(&lower) || row.batch_name.starts_with(word.as_str());
-            if !named && !rma(word)? {
+        if !self.words.is_empty() {
+            let (serial, uid) = (serial.to_uppercase(), hex::encode(uid));
+            let named = |w: &Word| {
+                let within =
+                    if w.anywhere { serial.contains(&w.upper) } else { serial.starts_with(&w.upper) };
+                within || uid.starts_with(&w.lower) || w.batches.contains(&batch) || w.rmas.contains(&id)
+            };
+            if !self.words.iter().all(named) {
                 return Ok(false);
             }
         }
-        Ok(true)
-    }
-
-    /// Rows of all hits in order, at most [`MOST_HITS`], and whether there are no others.
-    fn hits(&self, c: &Connection) -> rusqlite::Result<(Vec<i64>, bool)> {
-        let simple = self.is_simple();
-        let mut look = c.prepare_cached(
-            "SELECT u.serial, u.uid, u.state, u.batch, b.name FROM unit u JOIN batch b ON b.id = u.batch WHERE u.id = ?1",
-        )?;
-        let mut failed =
-            c.prepare_cached("SELECT 1 FROM attempt WHERE unit = ?1 AND failure_code = ?2 LIMIT 1")?;
-        let mut open = c.prepare_cached("SELECT 1 FROM rma WHERE unit = ?1 AND closed_at_ms IS NULL")?;
-        let mut fits = |id: i64| -> rusqlite::Result<bool> {
-            if simple {
-                return Ok(true);
-            }
-            let row = look.query_row([id], |r| {
-                Ok(Row {
-                    serial: r.get(0)?,
-                    uid: hex::encode(r.get::<_, [u8; 12]>(1)?),
-                    state: word(r, 2)?,
-                    batch: r.get(3)?,
-                    batch_name: r.get(4)?,
-                })
-            })?;
-            let rma = |word: &str| {
-                c.prepare_cached(
-                    "SELECT 1 FROM rma WHERE unit = ?1 AND number >= ?2 AND number < ?3 LIMIT 1",
-                )?
-                .exists((id, word, beyond(word)))
-            };
-            Ok(self.fits(&row, rma)?
-                && (!self.rma_open || open.exists([id])?)
-                && match self.failure {
-                    Some(code) => failed.exists((id, code))?,
-                    None => true,
-                })
-        };
-        let (mut hits, mut seen) = (Vec::new(), HashSet::new());
-        for ways in self.ways() {
-            let (mut left, mut ended) = (MOST_HITS, true);
-            for Way(sql, values) in ways {
-                if !ended {
-                    break;
-                }
-                let limit = [Value::Integer(left as i64 + 1)];
-                let mut statement = c.prepare_cached(sql)?;
-                let mut rows = statement.query(params_from_iter(values.iter().chain(&limit)))?;
-                while let Some(r) = rows.next()? {
-                    if left == 0 || hits.len() == MOST_HITS {
-                        ended = false;
-                        break;
-                    }
-                    left -= 1;
-                    let id = r.get(0)?;
-                    if seen.insert(id) && fits(id)? {
-                        hits.push(id);
-                    }
-                }
-            }
-            // Everything that it leads to was looked at.
-            if ended {
-                return Ok((hits, true));
-            }
+        if query.rma_open
+            && !c
+                .prepare_cached("SELECT 1 FROM rma WHERE unit = ?1 AND closed_at_ms IS NULL")?
+                .exists([id])?
+        {
+            return Ok(false);
         }
-        Ok((hits, false))
+        match query.failure {
+            // By the unit's few attempts; the index of codes has thousands of one code.
+            Some(code) => c
+                .prepare_cached("SELECT 1 FROM attempt WHERE unit = ?1 AND +failure_code = ?2 LIMIT 1")?
+                .exists((id, code)),
+            None => Ok(true),
+        }
     }
 }
 
