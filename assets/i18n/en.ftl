@@ -6,6 +6,8 @@
 format-group = ,
 format-date-time = %Y-%m-%d %H:%M
 format-date = %-d %B %Y
+format-time = %H:%M
+format-day = %m-%d
 failure-with-facts = { $sentence }: { $facts }
 
 ## Pictures
@@ -45,6 +47,8 @@ start-batch-closed = Batch { $name } is closed: choose another with Ctrl+B
 start-running = { $name } is already running
 start-trouble = { $name } can't be used: { $remedy }
 start-no-board = No board in { $name }: seat one first
+start-check = A check failed: { $sentence }. { $remedy }
+start-held = { $name } starts as soon as the checks are done
 start-closing = The window closes when the running units are done
 start-no-fixture = There is no fixture { $number }
 start-all-running = Every fixture with a new board is already running
@@ -77,7 +81,7 @@ header-tab-line-hint = Make units (F2, Ctrl+1)
 header-tab-units = Units
 header-tab-units-hint = Units that come back (F2, Ctrl+2)
 header-tab-exports = Exports
-header-tab-exports-hint = Hand out units and keys (Ctrl+3)
+header-tab-exports-hint = Hand out units and keys (Ctrl+4)
 header-bell = { $alarms } to look at
 header-bell-hint = What happened, and to which unit (F3)
 header-choose-batch = Choose batch
@@ -150,6 +154,64 @@ foot-starts-one = Space starts the one ready board
 foot-starts-some = Space starts { $count } boards
 foot-running = { $count } running, Esc cancels
 foot-waiting = Waiting for boards
+check-looks = Looking at the station before the first board
+check-looks-text = Image, keys, database, disk, broker, printer, clock and ports
+check-looks-held = { $count ->
+    [one] 1 fixture starts as soon as all is well
+   *[other] { $count } fixtures start as soon as all is well
+}
+check-looks-again = { $remedy } (looking again…)
+check-failed = { $name }: { $sentence }
+check-failed-fixture = { $fixture }: { $sentence }
+check-more = { $remedy } ({ $more } more failed)
+check-warned = { $count ->
+    [one] 1 warning. { $name }: { $sentence }
+   *[other] { $count } warnings. { $name }: { $sentence }
+}
+check-fine = { $count ->
+    [one] Ready for { $batch }: 1 check, nothing wrong
+   *[other] Ready for { $batch }: { $count } checks, nothing wrong
+}
+check-again = Check again (F5)
+check-again-name = Look at the station again
+check-list = All checks (F6)
+check-list-name = Show all checks
+check-hide = Put away
+check-hide-name = Put the warnings away
+check-title = Checks for { $batch }
+check-keys = Esc closes · F5 checks again
+check-close = Close
+check-ok = OK
+check-warn = Warning
+check-fail = Failed
+check-of-fixture = { $fixture }: { $name }
+check-home = Station folder
+check-disk = Disk space
+check-config = Configuration
+check-database = Database
+check-passphrase = Passphrase
+check-anchors = Signing keys
+check-image = Common image
+check-product-key = Product key
+check-agent = Agent
+check-broker = Broker
+check-label = Label printer
+check-lock = Lock
+check-fixtures = Fixtures
+check-probe = Probe
+check-port = Serial port
+check-backup = Backup
+check-clock = Clock
+scan-batch = Batch { $batch } was scanned and chosen
+scan-batch-already = Batch { $batch } is chosen already
+scan-nothing = “{ $code }” is no batch of this station and no unit's label
+scan-unit = { $code } was scanned
+scan-unit-text = No label is waited for. F2 shows what is known of it
+scan-unit-open = Show its history (F2)
+scan-unit-open-name = Show the history of what was scanned
+scan-unit-away = Put away
+scan-unit-away-name = Put away what was scanned
+scan-unit-not-for = { $code } is not a batch, and no label is waited for ({ $why })
 
 ## Tiles
 
@@ -171,13 +233,18 @@ tile-spoken-failure = { $code } { $sentence }. { $remedy }.
 tile-list = { $first }, { $second }
 tile-percent = { $value } %
 tile-for-qa = for QA
-tile-step-of = { $at } of 5
+tile-step-of = { $at } of { $of }
 tile-reading-id = Reading the board's id…
 tile-seat = Seat a board in this fixture
 tile-seat-then = It will be detected by itself
 tile-press-number = Press { $number } or Space to start
 tile-press-space = Press Space to start
 tile-waits = Waits for an open batch
+tile-stopped-check = Waits: a check failed
+tile-held = Starts after the checks
+tile-starts = Starts by itself
+tile-starts-still = Let it lie still for a moment
+tile-seat-auto = It starts by itself when it lies still
 tile-detected = A board was detected
 tile-blind = This fixture can't detect boards by itself
 tile-stopped = The unit was stopped before its end
@@ -202,6 +269,9 @@ compact-seat = Seat a board
 compact-number = Number or Space
 compact-space = Space to start
 compact-waits = Waits for a batch
+compact-held = After the checks
+compact-starts = Starts by itself
+compact-stopped = A check failed
 
 ## Footer
 
@@ -244,6 +314,7 @@ help-arrows-key = Arrows, Tab
 help-f2 = to the units and back (Ctrl+2, Ctrl+1)
 help-exports = to the exports
 help-f3 = alarms
+help-checks = check the station again; list of all checks
 help-f4 = what a power cut can do: the measured matrix
 help-batch = choose the batch
 help-auto = auto-start on or off
@@ -845,6 +916,20 @@ settings-gray = Sample after
 settings-gray-hint = passes the batch waits for the check of a sample; 0 never does
 settings-timeout = Exchange time
 settings-timeout-hint = seconds an exchange may stand still
+settings-line = Line
+settings-auto-start = Auto-start
+settings-auto-start-on = Begin with auto-start on
+settings-debounce = Lies still for
+settings-debounce-hint = milliseconds until a board that was put in starts by itself
+settings-sounds = Sounds
+settings-sounds-on = Pass, fail and “somebody is wanted” can be heard
+settings-sounds-test = Test sounds
+settings-sounds-hint = sound_command under [line] names another player
+settings-fault-milliseconds = 0 to 60000 milliseconds
+sounds-playing = Playing…
+sounds-played = The sounds were played
+sounds-not-played = The sounds can't be played: { $error }
+sounds-no-player = no player was found; name one with sound_command under [line] in station.toml
 settings-fixtures = Fixtures
 settings-no-fixtures = None is named: probes and serial ports are paired at the start if they can be told apart
 settings-fixture-name = Fixture { $number }: name
@@ -881,6 +966,121 @@ settings-fault-probe = VID:PID:SERIAL, such as 0483:374b:066DFF3
 settings-fault-port = A serial port, such as /dev/ttyACM0 or COM3
 settings-fault-twice = Another fixture has it already
 foot-keys-settings = Tab moves on · Ctrl+S saves · Esc closes
+
+## The Shift view
+
+header-tab-shift = Shift
+header-tab-shift-hint = How the line does, and the end of the shift (Ctrl+5)
+help-shift = figures of the line, end of the shift
+foot-keys-shift = 1–4 range · T tables · E end of shift · Ctrl+1 line · F1 help
+shift-reading = Reading the records
+shift-open-since = Shift { $number }, open since { $at }, { $by }
+shift-none-open = No shift is open
+shift-none-open-how = The first start opens the next one by itself; figures of earlier work are under Today, 7 days and All
+shift-nothing-yet = No unit has ended yet
+shift-nothing-then = No unit ended in this range
+shift-no-pass-yet = No unit has passed yet
+shift-no-cause = Nothing failed
+shift-empty = As soon as units end, speed, first-pass yield, cycle times and the reasons of failures stand here
+shift-begin = Start a shift
+shift-end = End shift…
+shift-save = Save sheet
+shift-save-csv = Save CSV
+shift-tables = Tables
+shift-pictures = Pictures
+shift-range-shift = This shift
+shift-range-today = Today
+shift-range-week = 7 days
+shift-range-all = All
+shift-filter-batch = Batch
+shift-all-batches = All batches
+shift-all-fixtures = All fixtures
+shift-told-begun = Shift { $number } is open
+shift-told-ended = Shift { $number } has ended; everything balances
+shift-told-ended-differs = Shift { $number } has ended with { $count ->
+    [one] 1 difference
+   *[other] { $count } differences
+} and a reason
+shift-told-saved = Saved { $file }
+shift-told-close = × Put this away
+shift-units-passed = units passed
+shift-median = cycle time, median
+shift-not-passed = attempts did not pass
+shift-fact-attempts = { $count ->
+    [one] 1 attempt
+   *[other] { $shown } attempts
+}
+shift-fact-worked = in { $hours }:{ $minutes } h of work
+shift-fact-first = { $passed } of { $all } units
+shift-fact-p90 = 9 in 10 within { $time }
+shift-fact-cancelled = and { $count } cancelled
+shift-seconds = { $value } s
+shift-picture = { $title }: { $told }
+shift-trend-quarter = Units passed every 15 minutes
+shift-trend-hour = Units passed every hour
+shift-trend-day = Units passed every day
+shift-trend-sentence = Most { $most } from { $at } on, in the newest interval { $last }
+shift-trend-bar = from { $at } on: { $count } passed
+shift-yield-title = First-pass yield
+shift-yield-sentence = { $all } in all, lowest { $low } from { $at } on
+shift-cycle-title = Cycle time of units that passed
+shift-cycle-sentence = Half within { $median }, 9 in 10 within { $p90 } (the two lines)
+shift-cycle-bar = { $range }: { $count } passed
+shift-bar = { $from } to { $to } s
+shift-bar-open = { $from } s and more
+shift-causes-title = Why attempts did not pass
+shift-causes-sentence = Most often { $code } { $what }: { $share }, { $count } of { $all }
+shift-by-fixture = By fixture
+shift-past = Shifts that ended
+shift-col-from = From
+shift-col-to = To
+shift-col-passed = Passed
+shift-col-not-passed = Did not pass
+shift-col-first = First attempts
+shift-col-at-once = Passed at once
+shift-col-yield = First-pass yield
+shift-col-took = Cycle time
+shift-col-code = Code
+shift-col-what = What
+shift-col-attempts = Attempts
+shift-col-share = Share
+shift-col-together = Together
+shift-col-fixture = Fixture
+shift-col-median = Median
+shift-col-shift = Shift
+shift-col-who = Ended by
+shift-col-units = Units
+shift-col-failed = Failed
+shift-col-differences = Differences
+shift-col-reason = Reason
+shift-unfinished = unfinished
+shift-in-work = Still in work: { $fixtures }
+shift-replaced = { $planned } + { $replaced } in place of scrapped ones
+shift-equation = Batch: planned { $planned } = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+shift-equation-shift = This shift: { $units } units = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $unfinished } unfinished
+shift-end-title = End shift { $number }
+shift-end-how = Count what this shift left in the trays; a field may stay empty
+shift-end-nothing = This shift worked on no unit
+shift-counted = In the trays:
+shift-counted-name = { $tray } in the trays, batch { $batch }
+shift-balances = Everything balances
+shift-differences = { $count ->
+    [one] 1 difference
+   *[other] { $count } differences
+}
+shift-differs-counted = Batch { $batch }, { $tray }: { $counted } counted, { $records } in the records
+shift-differs-units = { $text } ({ $units })
+shift-differs-unfinished = Batch { $batch }: begun, but neither passed nor failed: { $units }
+shift-differs-unread = { $fixture }: { $count ->
+    [one] 1 start of a board
+   *[other] { $count } starts of a board
+} that never told its id, last { $at } ({ $code })
+shift-differs-overrun = Batch { $batch }: { $count } units more than planned
+shift-reason = Reason for the differences
+shift-reason-why = What does not balance needs a reason
+shift-numbers-only = In the trays are whole numbers
+shift-end-final = A shift that ended can't be opened again; the next start opens the next one (Ctrl+Enter ends it)
+shift-end-go = End the shift
 
 ## Orders, batches and labels
 
@@ -1054,6 +1254,17 @@ entry-batch-taken = there is a batch { $name } already
 entry-left = the order has { $left } units left
 entry-serials = its serials could be those of batch { $batch }
 entry-pattern = character { $position }: { $what }
+pattern-look-alike = { $letter } looks like a digit or like another letter; use { $letters }
+pattern-no-opening = a {"}"} without its {"{"}
+pattern-no-closing = a {"{"} without its {"}"}
+pattern-no-place = { $sign } does not stand in serials; use digits, '-', '.' and { $letters }
+pattern-second-check = a second {"{"}c{"}"}; one check character is enough
+pattern-second-counter = a second counter; a serial has one
+pattern-counter-size = a counter is {"{"}n:3{"}"} to {"{"}n:9{"}"}
+pattern-unknown = {"{"}{ $name }{"}"} is not known; there are {"{"}n:5{"}"} {"{"}c{"}"} {"{"}batch{"}"} {"{"}yy{"}"} {"{"}ww{"}"} {"{"}mm{"}"}
+pattern-no-counter = it has no counter: write {"{"}n:5{"}"}
+pattern-no-check = it has no check character: write {"{"}c{"}"}
+pattern-long = serials would have { $long } characters, { $longest } fit on a label
 entry-room = it has room for { $room } serials, the batch has { $quantity } units
 
 ## Exports

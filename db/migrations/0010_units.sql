@@ -1,11 +1,22 @@
 -- Schema 10: search over all units, units that came back under a number (RMA), and attempts that only look.
 
--- Every three characters of every serial, so that any part of one is found at once. Serials never change and units are never
--- removed, so it only grows. It holds no text of its own: what was found is looked up in `unit`.
-CREATE VIRTUAL TABLE unit_text USING fts5 (serial, content = '', columnsize = 0, tokenize = 'trigram');
-INSERT INTO unit_text (rowid, serial) SELECT id, serial FROM unit ORDER BY id;
+-- Every three characters of what differs between the serials of a batch, so that any part of one is found at once. What they have in
+-- common, the batch's name or the head of its pattern, is left out: it would name every unit. Serials and patterns never change
+-- and units are never removed, so this only grows. It holds no text of its own: what was found is looked up in `unit`.
+CREATE VIEW batch_head AS
+SELECT id AS batch, CASE WHEN instr(serial_pattern, '{') > 0 THEN substr(serial_pattern, 1, instr(serial_pattern, '{') - 1)
+                         ELSE name || '-' END AS head FROM batch;
+CREATE VIRTUAL TABLE unit_text USING fts5 (tail, content = '', columnsize = 0, tokenize = 'trigram');
+INSERT INTO unit_text (rowid, tail)
+SELECT u.id, CASE WHEN substr(u.serial, 1, length(h.head)) = h.head THEN substr(u.serial, length(h.head) + 1) ELSE u.serial END
+FROM unit u JOIN batch_head h ON h.batch = u.batch ORDER BY u.id;
 CREATE TRIGGER unit_text_grows AFTER INSERT ON unit
-BEGIN INSERT INTO unit_text (rowid, serial) VALUES (NEW.id, NEW.serial); END;
+BEGIN
+    INSERT INTO unit_text (rowid, tail)
+    SELECT NEW.id, CASE WHEN substr(NEW.serial, 1, length(h.head)) = h.head THEN substr(NEW.serial, length(h.head) + 1)
+                        ELSE NEW.serial END
+    FROM batch_head h WHERE h.batch = NEW.batch;
+END;
 
 -- Most units have passed: an index of the others is small, and finds them in any batch.
 CREATE INDEX unit_not_passed ON unit (state, batch, id) WHERE state <> 'passed';

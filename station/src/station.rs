@@ -24,6 +24,9 @@ use crate::desk::Handles;
 use crate::export::clerk::{self, Clerk};
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
+use crate::foreman::Foreman;
+#[cfg(feature = "hardware")]
+use crate::label::{LabelDesk, Printer};
 #[cfg(feature = "hardware")]
 use crate::line;
 use crate::line::{Event, LineHandle};
@@ -33,6 +36,8 @@ use crate::office::Office as OrderOffice;
 #[cfg(feature = "hardware")]
 use crate::people::office::Tools;
 use crate::people::{Office, People};
+#[cfg(feature = "hardware")]
+use crate::preflight::StationInspector;
 use crate::records::{Attempt, Records, RecordsError, SqliteRecords, Verified};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
 use std::io::Read;
@@ -364,13 +369,33 @@ impl Station {
         backup::Keeper::start(self.home.clone(), self.records.clone(), self.config.backup.clone())
     }
 
+    /// The line on this station's real fixtures, which starts nothing before the station was looked at.
+    #[cfg(feature = "hardware")]
+    fn line(&self, agent: &Arc<EmbeddedAgent>) -> Result<line::Line, Failure> {
+        let fixtures = fixtures(&self.config)?;
+        let labels = LabelDesk::new(Printer::open(&self.config));
+        let inspector = StationInspector {
+            home: self.home.clone(),
+            config: self.config.clone(),
+            records: self.records.clone(),
+            agent: agent.clone(),
+            labels: labels.clone(),
+            fixtures: fixtures.clone(),
+        };
+        let (records, inspector) = (self.records.clone(), Arc::new(inspector));
+        line::Line::new(records, agent.clone(), &self.config, &fixtures, labels, inspector)
+    }
+
     /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.
     ///
     /// # Errors
     /// As [`Station::agent`] and [`fixtures`]; `StationFault` if threads can't be started.
     #[cfg(feature = "hardware")]
     pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
-        let line = crate::line::Line::new(self.records.clone(), self.agent()?, &self.config)?;
+        let line = self.line(&self.agent()?)?;
+        // Who names the units to start wants no others.
+        line.send(line::Command::AutoStart(false));
+        crate::sound::follow(&self.config.line, line.subscribe());
         let events = line.subscribe();
         Ok((Box::new(line), events))
     }
@@ -391,7 +416,8 @@ impl Station {
     #[cfg(feature = "hardware")]
     pub fn start_window(&self) -> Result<(Handles, Office), Failure> {
         let agent = self.agent()?;
-        let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
+        let line = self.line(&agent)?;
+        crate::sound::follow(&self.config.line, line.subscribe());
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
         let (home, records) = (self.home.clone(), self.records.clone());
         let read_key = Arc::new(move |path: &Path| read_product_key(&home, &records.station_key(), path));
@@ -447,6 +473,14 @@ impl Station {
             folder: self.home.join("exports"),
             now_ms,
         })
+    }
+
+    /// The foreman, for the window: figures and the end of a shift.
+    ///
+    /// # Errors
+    /// `StationFault` if no thread can be started.
+    pub fn start_foreman(&self) -> Result<Foreman, Failure> {
+        Foreman::new(self.records.clone(), self.people.clone(), self.home.join("exports"))
     }
 
     /// The age recipient to which vendors encrypt product keys; its secret half is drawn and sealed at first use.
@@ -610,6 +644,8 @@ pub struct Preflight {
     pub running: Vec<PoId>,
     /// The newest time in the records.
     pub newest_ms: Option<i64>,
+    /// For each order with an open batch: whether the agent can give its units their stage one; words for people.
+    pub stage_one: Vec<Result<String, Failure>>,
 }
 
 /// Looks at everything that the passphrase protects.
@@ -621,6 +657,7 @@ pub fn preflight(options: &Options) -> Preflight {
         orders: None,
         running: Vec::new(),
         newest_ms: None,
+        stage_one: Vec::new(),
     };
     if !options.has_records() {
         let none = Failure::new(FailureCode::RecordsFailed, "there is no database yet");
@@ -664,17 +701,21 @@ pub fn preflight(options: &Options) -> Preflight {
                 found.audit
             )),
         });
-    let newest_ms = records.list_batches().ok().and_then(|batches| {
-        batches
-            .iter()
-            .filter_map(|b| {
-                records.list_attempts(b.id).ok()?.last().map(|a| a.ended_at_ms.unwrap_or(a.started_at_ms))
-            })
-            .max()
-    });
+    let newest_ms = records.newest_ms().ok().flatten();
     let orders = records.list_product_orders().ok();
     let open = records.list_batches().unwrap_or_default().into_iter().filter(|b| b.state == BatchState::Open);
-    let running = open.map(|b| b.po).collect();
+    let running: Vec<_> = open.map(|b| b.po).collect();
+    let in_work = || orders.iter().flatten().filter(|o| running.contains(&o.id));
+    let stage_one = match Anchors::open(options.home.as_path(), &records.station_key()) {
+        Ok(anchors) => {
+            // No cloud: nothing is asked of one, and none is started.
+            let cloud = PlatformCloud::new(&options.home, &name, &[], records.clone());
+            let agent = EmbeddedAgent::new(records.clone(), anchors, Arc::new(cloud));
+            in_work().map(|order| crate::preflight::stage_one(&agent, order)).collect()
+        }
+        // That the anchors don't open is said of the anchors.
+        Err(_) => Vec::new(),
+    };
     Preflight {
         database,
         passphrase: Some(Ok(if passphrase.is_public_demo() {
@@ -686,5 +727,6 @@ pub fn preflight(options: &Options) -> Preflight {
         orders,
         running,
         newest_ms,
+        stage_one,
     }
 }

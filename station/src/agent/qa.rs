@@ -54,6 +54,14 @@ impl Standing {
 }
 
 impl EmbeddedAgent {
+    /// Whether the cloud with this URL answers now, in words.
+    ///
+    /// # Errors
+    /// What the cloud's platform says, or that the station has none there.
+    pub fn reach(&self, url: &str) -> Result<String, Failure> {
+        self.cloud().reach(url)
+    }
+
     /// Regions whose keys are on this station, ascending.
     pub fn regions(&self) -> Vec<u32> {
         self.anchors.regions().collect()

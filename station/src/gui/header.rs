@@ -144,20 +144,17 @@ const SIGNS_BELOW: f32 = 560.0;
 /// Which view is shown; pressed to show another.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let quarter = rect.width() / 4.0;
-    for (i, (tab, name, hint, sign)) in [
+    let tabs = [
         (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint"), "1"),
         (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint"), "2"),
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
         (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let place = Rect::from_min_size(
-            pos2(rect.left() + quarter * i as f32, rect.top()),
-            vec2(quarter, rect.height()),
-        );
+        (Tab::Shift, tr!("header-tab-shift"), tr!("header-tab-shift-hint"), "5"),
+    ];
+    let part = rect.width() / tabs.len() as f32;
+    for (i, (tab, name, hint, sign)) in tabs.into_iter().enumerate() {
+        let place =
+            Rect::from_min_size(pos2(rect.left() + part * i as f32, rect.top()), vec2(part, rect.height()));
         let off = match tab {
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
@@ -179,8 +176,8 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             }
             if off.is_none() { p.text } else { p.muted }
         };
-        // Four words in the room of the smallest windows; below that the digits of their keys.
-        let (word, size) = match quarter {
+        // Words as long as they have room; in the smallest windows the digits of their keys.
+        let (word, size) = match part {
             q if q < 45.0 => (sign, 14.5),
             q if q < 60.0 => (name, 12.5),
             _ => (name, 13.5),
@@ -238,11 +235,12 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             if row.width() < SIGNS_BELOW {
                 144.0
             } else if tight {
-                208.0
+                250.0
             } else if narrow {
-                216.0
+                // What the bell needs in the smallest windows is left to it.
+                (row.width() - 684.0).clamp(244.0, 300.0)
             } else {
-                268.0
+                310.0
             },
             38.0,
         ),
@@ -256,8 +254,8 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 140.0,
-        _ => 236.0,
+        (_, true) => 126.0,
+        _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
     let (first, second) = match &snapshot.batch {
@@ -366,7 +364,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     }
 
     if let Some((_, po)) = &snapshot.batch
-        && right - left > 110.0
+        && right - left > 90.0
     {
         let words = Rect::from_min_max(pos2(left, row.top()), pos2(right, row.bottom()));
         let upper = Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 1.0));
@@ -474,7 +472,7 @@ fn pick(
         picker.at = picker.at.saturating_sub(1);
     }
     picker.at = picker.at.min(found.len().saturating_sub(1));
-    let mut chosen = if enter { found.get(picker.at).map(|b| b.name.clone()) } else { None };
+    let mut chosen = None;
     let area = popup(ui, "batch picker", pos2(opener.left(), opener.bottom() + 6.0), 380.0, p, |ui| {
         let edit = egui::TextEdit::singleline(&mut picker.query)
             .hint_text(tr!("picker-search"))
@@ -542,6 +540,11 @@ fn pick(
         ui.add_space(2.0);
         ui.label(egui::RichText::new(tr!("picker-keys")).font(regular(12.5)).color(p.muted));
     });
+    if enter {
+        // A scanner's characters and its Enter come at once: what they name is known now, and is that and nothing longer.
+        let exact = found.iter().find(|b| b.name.eq_ignore_ascii_case(picker.query.trim()));
+        chosen = exact.or_else(|| found.get(picker.at)).map(|b| b.name.clone());
+    }
     if let Some(name) = chosen {
         out.push(Command::SelectBatch(name));
     } else if !pressed_outside(ui, area, opener) {

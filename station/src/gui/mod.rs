@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -18,20 +18,25 @@ mod export_view;
 mod header;
 mod icons;
 mod layout;
+mod line_settings;
 mod line_view;
 mod lock_screen;
 mod people_view;
+mod plots;
+mod preflight_view;
 mod said;
 mod scan_view;
 pub mod scripted;
 mod search_view;
 mod settings_view;
 mod shell;
+mod shift_view;
 mod state;
 mod theme;
 mod tile;
 mod traveler_view;
 mod units_view;
+mod wedge;
 mod widgets;
 
 pub use crate::config::Theme;
@@ -41,19 +46,24 @@ pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
+pub use preflight_view::PreflightState;
 pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
+pub use shift_view::ShiftState;
 pub use state::Seat;
 pub use theme::{fonts, install};
 pub use units_view::UnitsState;
+pub use wedge::Wedge;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
+use crate::foreman::ForemanHandle;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
+use crate::sound::Sound;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -183,6 +193,7 @@ pub fn run(
     handles: Handles,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    foreman: Option<Box<dyn ForemanHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
@@ -210,7 +221,7 @@ pub fn run(
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
             let ctx = &creation.egui_ctx;
             let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
-            Ok(Box::new(window.with_exports(ctx, exports)))
+            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman)))
         }),
     )
     .map_err(|error| match error {
@@ -234,6 +245,7 @@ pub struct Window {
     desk: Box<dyn DeskHandle>,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    foreman: Option<Box<dyn ForemanHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -250,7 +262,12 @@ pub struct Window {
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
+    /// What became of trying the sounds.
+    heard: (Sender<Heard>, Receiver<Heard>),
 }
+
+/// Whether the sounds could be heard, or why not.
+type Heard = Result<(), String>;
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
 struct FrameClock {
@@ -304,6 +321,7 @@ impl Window {
             people: None,
             office: Arc::default(),
             exports: None,
+            foreman: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -326,6 +344,7 @@ impl Window {
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
+            heard: channel(),
         }
     }
 
@@ -349,6 +368,16 @@ impl Window {
         self
     }
 
+    /// Joins the foreman: figures and the end of a shift.
+    pub fn with_foreman(mut self, ctx: &Context, foreman: Option<Box<dyn ForemanHandle>>) -> Self {
+        if let Some(foreman) = &foreman {
+            foreman.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.shift.seen = foreman.snapshot();
+        }
+        self.foreman = foreman;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
@@ -361,6 +390,9 @@ impl Window {
         if let Some(exports) = &self.exports {
             self.view.exports.seen = exports.snapshot();
         }
+        if let Some(foreman) = &self.foreman {
+            self.view.shift.seen = foreman.snapshot();
+        }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -371,6 +403,12 @@ impl Window {
                 ctx.send_viewport_cmd(ViewportCommand::Close);
                 self.closes = 2;
             }
+        }
+        for heard in self.heard.1.try_iter() {
+            self.view.notice = Some(match heard {
+                Ok(()) => tr!("sounds-played").into(),
+                Err(error) => tr!("sounds-not-played", error = error),
+            });
         }
         self.closing(ctx);
         if self.view.settings.is_some() {
@@ -441,7 +479,22 @@ impl Window {
                 Err(NotWritten::ChangedOutside) => state.outside = true,
                 Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
             },
-            (Wish::Save, None) => {}
+            (Wish::TestSounds, Some(state)) => {
+                let (told, again) = (self.heard.0.clone(), ctx.clone());
+                let command = crate::sound::command(&state.read.config.line);
+                let none = tr!("sounds-no-player");
+                self.view.notice = Some(tr!("sounds-playing").into());
+                // Nobody waits for a sound.
+                std::thread::spawn(move || {
+                    let played = command.ok_or_else(|| none.to_owned());
+                    let played = played.and_then(|words| {
+                        Sound::ALL.into_iter().try_for_each(|sound| crate::sound::play(&words, sound))
+                    });
+                    drop(told.send(played));
+                    again.request_repaint();
+                });
+            }
+            (Wish::Save | Wish::TestSounds, None) => {}
         }
         ctx.request_repaint();
     }
@@ -500,6 +553,9 @@ impl Window {
             if std::mem::take(&mut self.view.exports.cancel) {
                 exports.cancel();
             }
+        }
+        if let Some(foreman) = &self.foreman {
+            self.view.shift.take().into_iter().for_each(|command| foreman.send(command));
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

@@ -6,6 +6,7 @@ use crate::desk::{self, AlarmView, DeskHandle, UnitFile};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Command, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step};
 use crate::model::*;
+use crate::preflight::{Check, Name, Status};
 use crate::records::{
     Alarm, AlarmOf, Attempt, AttemptWork, FoundUnit, IssuedKey, Reprovision, ReprovisionKind, Rma, RmaEnd,
     UnitEvent, UnitExport, UnitRecord, UnitsFound,
@@ -134,6 +135,20 @@ fn busy(n: usize, now: Instant) -> FixtureView {
         9 => running(n, Step::Prove, "challenge", 0.5, now, 31),
         10 => done(n, Outcome::Aborted, Some(FailureCode::Cancelled)),
         _ => troubled(n, FailureCode::NoProbe, "serial 066BFF343633464257"),
+    }
+}
+
+/// A check that ended well, or badly with this code.
+pub fn checked(name: Name, code: Option<FailureCode>, fixture: Option<usize>) -> Check {
+    let failure = code.map(|code| Failure::new(code, "12 MiB"));
+    Check {
+        event: "check",
+        name,
+        status: if failure.is_some() { Status::Fail } else { Status::Ok },
+        detail: failure.as_ref().map_or_else(|| "as it should be".into(), |f| f.sentence.clone()),
+        remedy: failure.as_ref().map(|f| f.remedy.clone()),
+        fixture,
+        failure,
     }
 }
 

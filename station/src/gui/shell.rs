@@ -11,9 +11,11 @@ use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
+use super::preflight_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
+use super::shift_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
@@ -60,6 +62,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     lock_screen::observe(seen, view);
     if seen.people.is_locked() {
         lock_screen::show(ui, seen, view, &mut out);
+        shift_view::watch(view, true);
         return out;
     }
     // Whatever is open: the station can be locked.
@@ -67,6 +70,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let free = keys(ui, view, &mut out) && !leaves;
     framed(ui, seen, view, free, &mut out);
     batches_view::watch(view, &mut out);
+    shift_view::watch(view, false);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
@@ -112,7 +116,10 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Line => {
             scan_view::bars(ui, &mut room, seen, view, &mut out.line);
-            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
+            scan_view::offer(ui, &mut room, view, out);
+            preflight_view::show(ui, &mut room, seen, view, &mut out.line);
+            let free = free && !preflight_view::keys(ui, seen, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
             if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
@@ -169,6 +176,14 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             export_view::body(ui, room, &seen.line.operator, view);
             footer(ui, foot, view, "", tr!("foot-keys-exports"), p);
         }
+        Tab::Shift => {
+            if free {
+                shift_view::keys(ui, seen, view);
+            }
+            header::show(ui, head, seen, view, out);
+            shift_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-shift"), p);
+        }
     }
 }
 
@@ -188,7 +203,10 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    let asks = view.batches.is_asking() || view.people.form.is_some() || view.people.menu;
+    let asks = view.batches.is_asking()
+        || view.people.form.is_some()
+        || view.people.menu
+        || view.shift.form.is_some();
     if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
@@ -214,10 +232,16 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::Num4) {
         to = Some(Tab::Exports);
     }
+    if command(Key::Num5) {
+        to = Some(Tab::Shift);
+    }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
     }
     if let Some(tab) = to {
+        if tab == Tab::Units && view.tab == Tab::Line {
+            scan_view::take_offer(view, out);
+        }
         turn_to(tab, view);
         // The other view's keys are its own from the next frame on.
         return false;
@@ -240,9 +264,11 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
         view.help = !view.help;
         return false;
     }
-    if view.matrix || view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
+    let open = view.matrix || view.help || view.alarms || view.preflight.open;
+    if open || view.picker.is_some() || view.operator.is_some() {
         if pressed(Key::Escape) {
             (view.help, view.alarms, view.matrix) = (false, false, false);
+            view.preflight.open = false;
             (view.picker, view.operator) = (None, None);
         }
         return false;
@@ -379,8 +405,8 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 20] {
-    [
+fn key_help() -> Vec<(&'static str, &'static str)> {
+    vec![
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
         ("Enter", tr!("help-enter")),
@@ -389,6 +415,8 @@ fn key_help() -> [(&'static str, &'static str); 20] {
         ("F2", tr!("help-f2")),
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
+        ("Ctrl+5", tr!("help-shift")),
+        ("F5  F6", tr!("help-checks")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

@@ -184,6 +184,7 @@ impl Worker {
             complaint: None,
             told: None,
             held: None,
+            proof: None,
             bridge: Bridge::new(self.agent.clone()),
             cloud_complaint: None,
             seen_since: Instant::now(),
@@ -200,7 +201,7 @@ impl Worker {
             Err(Failure::new(FailureCode::StationFault, text))
         });
         run.close_step();
-        let (unit, seconds) = (run.unit.take(), run.seconds);
+        let (unit, seconds, kept) = (run.unit.take(), run.seconds, run.proof.take());
         drop(run);
         self.bench.release();
 
@@ -210,7 +211,8 @@ impl Worker {
         }
         let (outcome, failure, proof) = match &result {
             Ok(proof) => (Outcome::Pass, None, proof.as_ref()),
-            Err(failure) => (failure.outcome(), Some(failure), None),
+            // What was proved of a locked unit holds for the next start, which then has only the label to do.
+            Err(failure) => (failure.outcome(), Some(failure), kept.as_ref()),
         };
         // The operator's cancel does not cancel the record of it.
         let written = Retry { tries: 3, pause: self.timing.pause }.run(&Cancel::default(), |_| {
@@ -304,6 +306,8 @@ struct Run<'a> {
     told: Option<(String, Instant)>,
     /// The last frame that came while something else was waited for: it is answered when the exchange begins.
     held: Option<Vec<u8>>,
+    /// What was proved of a unit that is locked and lacks its label only.
+    proof: Option<ProofRecord>,
     /// The unit's modem while it lies here.
     bridge: Bridge,
     /// The last thing the unit said about its cloud.
@@ -370,6 +374,11 @@ impl Run<'_> {
         self.unit = Some(unit);
         let record = self.worker.agent.stage_one_record(po.id)?;
         self.po = Some(po);
+        if let Some(proof) = self.lacks_its_label_only()? {
+            self.proof = Some(proof.clone());
+            self.label()?;
+            return Ok(proof);
+        }
         let stage_one = StageOne::new(image, record);
         self.progress(Step::Arrive, "comparing the flash", 2, 3);
         let mut device = if self.locked {
@@ -428,6 +437,9 @@ impl Run<'_> {
                     }
                     let proof = self.prove()?;
                     let proof = self.lock(proof)?;
+                    if self.locked {
+                        self.proof = Some(proof.clone());
+                    }
                     self.label()?;
                     return Ok(proof);
                 }
@@ -1187,17 +1199,45 @@ impl Run<'_> {
         Ok(proof)
     }
 
+    /// What was proved of this unit, if all but its label was done and nobody has been at it since: the newest attempt on it proved
+    /// its keys, locked it and ended at the label. A locked chip keeps what it was proved with, and its option bytes are compared once
+    /// more. So nothing is asked of the unit, which would want its power taken away for the answer.
+    fn lacks_its_label_only(&mut self) -> Result<Option<ProofRecord>, Failure> {
+        let makes = self.order.work == Work::Make
+            || matches!(self.order.work, Work::Reprovision { update: None, .. });
+        let labels = self.po.as_ref().is_some_and(|po| po.label != LabelPolicy::None);
+        let Some(unit) = self.unit.as_ref().filter(|_| makes && labels && self.locked) else {
+            return Ok(None);
+        };
+        if unit.state != UnitState::CloudKey || unit.batch != self.order.batch.id {
+            return Ok(None);
+        }
+        let Some(proof) = self.worker.records.last_proof(unit.id, self.id).map_err(records_failure)? else {
+            return Ok(None);
+        };
+        let now = self.worker.bench.option_bytes().map_err(|f| self.who_is_there(f))?;
+        let as_it_was =
+            now.are_locked() && proof.lock.observed == Some(now) && proof.lock.closed == Some(true);
+        if as_it_was {
+            self.still_there()?;
+            self.event("label-only", json!({ "observed": now }), None)?;
+        }
+        Ok(Some(proof).filter(|_| as_it_was))
+    }
+
     /// Prints what the order wants printed and has it read back. The unit has its keys and its lock; whatever goes wrong here costs it
     /// neither, and the next start comes straight back to this.
     fn label(&mut self) -> Result<(), Failure> {
         let policy = self.po.as_ref().map_or(LabelPolicy::None, |po| po.label);
-        // New keys leave a label where it is.
-        if policy == LabelPolicy::None || self.order.work != Work::Make {
+        // A retest leaves everything as it is.
+        if policy == LabelPolicy::None || self.order.is_retest() {
             return Ok(());
         }
         let facts = self.label_facts()?;
         let code = label::code_of(&facts)?;
-        let printed = facts.printed_code.as_deref() == Some(code.to_string().as_str());
+        // New keys leave a label where it is, as long as it says what is so, and QA does not want another.
+        let printed = facts.printed_code.as_deref() == Some(code.to_string().as_str())
+            && !self.label_is_wanted(&facts)?;
         if printed && (policy == LabelPolicy::Print || facts.scanned_at_ms.is_some()) {
             return Ok(());
         }
@@ -1214,6 +1254,19 @@ impl Run<'_> {
             self.read_back(&turn, &code)?;
         }
         Ok(())
+    }
+
+    /// QA's order for this unit speaks of its label, and none was printed since.
+    fn label_is_wanted(&self, facts: &crate::records::LabelFacts) -> Result<bool, Failure> {
+        if self.order.work.qa().is_none() {
+            return Ok(false);
+        }
+        let orders = self.worker.records.reprovisions(self.id()).map_err(records_failure)?;
+        let open = orders.iter().find(|o| o.ended_at_ms.is_none());
+        Ok(open.is_some_and(|order| {
+            label::is_named_in(&order.reason)
+                && facts.printed_at_ms.is_none_or(|printed| printed < order.opened_at_ms)
+        }))
     }
 
     fn label_facts(&self) -> Result<crate::records::LabelFacts, Failure> {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod agent_store;
 mod export_store;
 mod label_store;
+mod look;
 mod migrate;
 mod order_store;
 mod people_store;
@@ -22,6 +23,7 @@ mod qa_store;
 mod readers;
 mod search_store;
 pub mod serial;
+mod shift_store;
 mod snapshot;
 mod sqlite;
 mod unit_store;
@@ -42,6 +44,7 @@ pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verifi
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
 pub use search_store::{FoundUnit, MOST_HITS, UnitQuery, UnitsFound};
+pub use shift_store::{AttemptRange, EndShift};
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
@@ -269,6 +272,8 @@ pub trait Records: Send + Sync {
     ) -> Result<(), RecordsError>;
     /// Attempts of a batch, oldest first.
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError>;
+    /// What the newest attempt on a unit before `before` proved, if it proved anything: also one that did not pass.
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError>;
     /// Attempts without an end from an earlier process of this station; called once at start, marks them
     /// interrupted (outcome ABORTED, failure `STATION_STOPPED`) and returns them.
     fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError>;

@@ -5,7 +5,8 @@
 //! held against the other conditions by their rows, and the count is exact. If no way ended, what was found so far is the
 //! answer, and says that there are more. So no query, however unlucky, looks at more than a few thousand rows.
 //!
-//! - Parts of serials: `unit_text`, an FTS5 index of every three characters. Beginnings of serials and hardware ids: the unique
+//! - Parts of serials: what the serials of a batch have in common is looked for among the few batches, the rest in `unit_text`, an FTS5
+//!   index of every three characters. Beginnings of serials and hardware ids: the unique
 //!   indexes. Failure codes, states other than passed, batches, RMA numbers: indexes of their own.
 
 use super::sqlite::{Inner, word};
@@ -141,8 +142,34 @@ fn ids(prefix: &str) -> Option<([u8; 12], [u8; 12])> {
     fits.then(|| Some((filled("0")?, filled("f")?))).flatten()
 }
 
+/// Ways to units whose serials hold the word in the head that they share with their batch, or across its end. Heads are few, and
+/// looked at one by one.
+fn ways_by_head(c: &Connection, word: &str) -> rusqlite::Result<Vec<Way>> {
+    let upper = word.to_uppercase();
+    let mut ways = Vec::new();
+    let mut heads = c.prepare_cached("SELECT batch, head FROM batch_head ORDER BY batch DESC")?;
+    let mut rows = heads.query([])?;
+    while let Some(r) = rows.next()? {
+        let (batch, head): (i64, String) = (r.get(0)?, r.get(1)?);
+        let own = head.to_uppercase();
+        if own.contains(&upper) {
+            let sql = "SELECT id FROM unit WHERE batch = ?1 AND ?2 ORDER BY id LIMIT ?3";
+            ways.push(Way(sql, vec![Value::Integer(batch), Value::Integer(1)]));
+            continue;
+        }
+        for (at, _) in own.char_indices() {
+            if let Some(rest) = upper.strip_prefix(&own[at..]) {
+                let begin = format!("{head}{rest}");
+                let sql = "SELECT id FROM unit WHERE serial >= ?1 AND serial < ?2 ORDER BY serial LIMIT ?3";
+                ways.push(Way(sql, vec![Value::Text(begin.clone()), Value::Text(beyond(&begin))]));
+            }
+        }
+    }
+    Ok(ways)
+}
+
 /// Ways to units that a word names.
-fn ways_of_word(word: &str) -> Vec<Way> {
+fn ways_of_word(c: &Connection, word: &str) -> rusqlite::Result<Vec<Way>> {
     let text = |t: &str| Value::Text(t.to_owned());
     let range = |t: &str| vec![text(t), text(&beyond(t))];
     let begins = "SELECT id FROM unit WHERE serial >= ?1 AND serial < ?2 ORDER BY serial LIMIT ?3";
@@ -160,7 +187,8 @@ fn ways_of_word(word: &str) -> Vec<Way> {
         ways.push(Way(sql, vec![Value::Blob(from.into()), Value::Blob(to.into())]));
     }
     if word.chars().count() >= 3 {
-        // One phrase of trigrams: exactly the serials that hold the word, whatever the case.
+        ways.extend(ways_by_head(c, word)?);
+        // One phrase of trigrams: exactly the serials that hold the word behind their head, whatever the case.
         let phrase = format!("\"{}\"", word.replace('"', "\"\""));
         let sql = "SELECT rowid FROM unit_text WHERE unit_text MATCH ?1 AND ?2 LIMIT ?3";
         ways.push(Way(sql, vec![Value::Text(phrase), Value::Integer(1)]));
@@ -169,12 +197,12 @@ fn ways_of_word(word: &str) -> Vec<Way> {
         "SELECT u.id FROM batch b JOIN unit u ON u.batch = b.id WHERE b.name >= ?1 AND b.name < ?2 ORDER BY b.name, u.id LIMIT ?3",
         range(word),
     ));
-    ways
+    Ok(ways)
 }
 
 impl UnitQuery {
     /// Ways to all hits, the likeliest first. Each is a list of walks whose union holds every hit.
-    fn ways(&self) -> Vec<Vec<Way>> {
+    fn ways(&self, c: &Connection) -> rusqlite::Result<Vec<Vec<Way>>> {
         let mut all = Vec::new();
         let batch = || self.batch.map_or(Value::Null, |b| Value::Integer(b.0));
         if self.rma_open {
@@ -183,7 +211,7 @@ impl UnitQuery {
             all.push(vec![Way(sql, vec![Value::Integer(1), Value::Integer(1)])]);
         }
         if let Some(word) = self.words.first() {
-            all.push(ways_of_word(word));
+            all.push(ways_of_word(c, word)?);
         }
         if !self.states.is_empty() && !self.states.contains(&UnitState::Passed) {
             let sql = match self.batch {
@@ -220,7 +248,7 @@ impl UnitQuery {
             }
             None => {}
         }
-        all
+        Ok(all)
     }
 
     /// A candidate of its only way needs no second look.
@@ -243,7 +271,7 @@ impl UnitQuery {
         let most = if simple { MOST_HITS } else { MOST_LOOKS };
         // The way with the fewest candidates among those that end. Only index entries are read here, and they are cheap.
         let mut best: Option<(Vec<i64>, bool)> = None;
-        for ways in self.ways() {
+        for ways in self.ways(c)? {
             let way = candidates(c, ways, most)?;
             let better = match &best {
                 None => true,

@@ -12,6 +12,7 @@ use super::writer::{Tx, Writer};
 use super::*;
 use crate::failure::FailureCode;
 use crate::secrets::{KdfCost, KeyRecipe, Passphrase, SealFor, Secret, SecretsError, StationKey};
+use crate::shift::Standing;
 use keywright_protocol::crypto;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
@@ -929,36 +930,7 @@ impl Records for SqliteRecords {
 
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError> {
         let planned = self.batch(id)?.quantity;
-        self.0.read(|c| {
-            let mut counts = BatchCounts { planned, ..BatchCounts::default() };
-            let mut statement = c.prepare_cached(
-                "SELECT u.state, a.outcome, a.failure_code,
-                        (SELECT outcome FROM attempt WHERE unit = u.id ORDER BY id LIMIT 1)
-                 FROM unit u LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
-                 WHERE u.batch = ?1",
-            )?;
-            let mut rows = statement.query([id.0])?;
-            while let Some(r) = rows.next()? {
-                let state: UnitState = word(r, 0)?;
-                let last: Option<String> = r.get(1)?;
-                let stopped = r.get::<_, Option<u16>>(2)? == Some(FailureCode::StationStopped.number());
-                match (state, last.as_deref()) {
-                    (UnitState::Scrapped, _) => counts.scrapped += 1,
-                    // A unit that passed stays passed whatever a later look at it ran into.
-                    (UnitState::Passed, _) => {
-                        counts.passed += 1;
-                        let first: Option<String> = r.get(3)?;
-                        counts.first_pass += u32::from(first.as_deref() == Some(Outcome::Pass.as_str()));
-                    }
-                    (UnitState::Quarantined, _) => counts.failed += 1,
-                    (_, None) => counts.in_progress += 1,
-                    // Passed once, and opened again by QA.
-                    (_, Some(last)) if stopped || last == Outcome::Pass.as_str() => counts.in_progress += 1,
-                    (_, Some(_)) => counts.failed += 1,
-                }
-            }
-            Ok(counts)
-        })
+        self.0.read(|c| count_batch(c, id.0, planned))
     }
 
     fn begin_attempt(
@@ -1365,6 +1337,10 @@ impl Records for SqliteRecords {
         })
     }
 
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError> {
+        self.0.last_proof(unit, before)
+    }
+
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError> {
         self.0.read(|c| {
             c.prepare_cached(&format!("{ATTEMPT_COLUMNS} WHERE a.batch = ?1 ORDER BY a.id"))?
@@ -1471,6 +1447,31 @@ pub(super) fn events_of(c: &Connection, unit: UnitId) -> rusqlite::Result<Vec<Un
         })
     })?
     .collect()
+}
+
+/// Where the units of a batch stand.
+pub(super) fn count_batch(c: &Connection, batch: i64, planned: u32) -> rusqlite::Result<BatchCounts> {
+    let mut counts = BatchCounts { planned, ..BatchCounts::default() };
+    let mut statement = c.prepare_cached(
+        "SELECT u.state, a.outcome, a.failure_code,
+                (SELECT outcome FROM attempt WHERE unit = u.id ORDER BY id LIMIT 1)
+         FROM unit u LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
+         WHERE u.batch = ?1",
+    )?;
+    let mut rows = statement.query([batch])?;
+    while let Some(r) = rows.next()? {
+        match super::shift_store::standing(r, 0, 1, 2)? {
+            Standing::Scrapped => counts.scrapped += 1,
+            Standing::Passed => {
+                counts.passed += 1;
+                let first: Option<String> = r.get(3)?;
+                counts.first_pass += u32::from(first.as_deref() == Some(Outcome::Pass.as_str()));
+            }
+            Standing::Failed => counts.failed += 1,
+            Standing::Unfinished => counts.in_progress += 1,
+        }
+    }
+    Ok(counts)
 }
 
 pub(super) fn unit_and_state(tx: &Tx<'_>, unit: UnitId) -> Result<(i64, UnitState), RecordsError> {
