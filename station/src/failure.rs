@@ -168,6 +168,10 @@ failure_codes! {
     TokenFailed = 677, Error, retry, "The token does not do what it should", "Unplug it and plug it in again; if it happens again ask its maker with this message";
     TokenNotConfigured = 678, Error, permanent, "This station does not know the token with the signing keys", "Name module and token under [pkcs11] in station.toml; docs/trust.md shows how";
     RegionExpired = 679, Error, permanent, "The region's certificate has ended", "Give the region a new epoch: keywright anchors rotate --region R";
+    RmaOpen = 660, Error, permanent, "The unit is open under an RMA number already", "Close that one with what was found, then take the unit back again";
+    NoRma = 661, Error, permanent, "No RMA is open for the unit", "Open one with keywright unit rma open, or in the Units view";
+    RetestRefused = 662, Fail, permanent, "The unit can't be retested as it is", "Do what the message says first, then retest it";
+    UnitDiffers = 663, Fail, permanent, "The unit does not report what its record says", "Look at the fields that differ; retest it, and if it fails hand it to QA";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";

@@ -508,7 +508,9 @@ impl Station {
         let orders = OrderOffice::new(self.records.clone(), self.config.clone(), regions, read_key);
         let (start, events) = (line.commands(), line.subscribe());
         let gate = Some(self.people.clone());
-        let desk = Desk::behind(self.records.clone(), agent, fixtures, start, events, Some(orders), gate)?;
+        let folder = Some(self.home.join("travelers"));
+        let records = self.records.clone();
+        let desk = Desk::with_folder(records, agent, fixtures, start, events, Some(orders), gate, folder)?;
         let (home, key) = (self.home.clone(), self.records.station_key());
         let tools = Tools {
             line: Box::new(line.commands()),

@@ -3,7 +3,7 @@
 
 use crate::anchors::MAX_DAYS;
 use crate::export::{Delimiter, Format};
-use crate::model::LabelPolicy;
+use crate::model::{LabelPolicy, UnitState};
 use crate::people::Role;
 use crate::shift::Counted;
 use clap::{Args, Parser, Subcommand};
@@ -474,11 +474,55 @@ pub struct PoInvalidate {
 /// `keywright unit …`
 #[derive(Debug, Subcommand)]
 pub enum Unit {
+    /// Search all units: by any part of a serial, by the beginning of a hardware id, batch or RMA number, by failure code and state
+    #[command(after_help = "\
+What is typed is words, and all of them must fit. A word like K304 is a failure code (of any attempt), one like quarantined a state;
+the square code of a label stands for its serial.
+
+Examples:
+  keywright unit find 00042
+  keywright unit find K304 --batch B-0001
+  keywright unit find --state quarantined --limit 500 --json")]
+    Find(UnitFind),
     /// What the records know of a unit
     Show {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
+        /// Its traveler: attempts, steps, keys by fingerprint, labels, decisions, RMAs and exports, in the order of time
+        #[arg(long)]
+        traveler: bool,
+        /// Only these lines of the traveler (attempt, step, key, label, decision, rma, export)
+        #[arg(long, value_name = "GROUP", value_delimiter = ',', requires = "traveler")]
+        only: Vec<crate::traveler::Group>,
+        /// The form of a traveler that is saved
+        #[arg(long = "as", value_enum, value_name = "FORM", requires = "save")]
+        form: Option<crate::traveler::Form>,
+        /// Save the traveler as a new file
+        #[arg(long, value_name = "FILE", requires = "traveler")]
+        save: Option<PathBuf>,
     },
+    /// Prove a unit's keys once more, with its login at its cloud; nothing of it is changed
+    Retest {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// Why; stands in its history
+        #[arg(long)]
+        reason: String,
+        /// The fixture that it lies in
+        #[arg(long, value_name = "NAME")]
+        fixture: Option<String>,
+    },
+    /// Ask a unit over its serial port what it says of itself, and compare that with its record
+    Compare {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// The fixture whose serial port it is connected to
+        #[arg(long, value_name = "NAME")]
+        fixture: Option<String>,
+    },
+    /// Units that come back from customers, by number
+    #[command(subcommand)]
+    Rma(UnitRma),
     /// A unit came back: new keys, a new start, or another region
     Reprovision(Reprovision),
     /// Set a unit aside: no key is issued to it, its cloud lets it in no more
@@ -525,6 +569,61 @@ Example:
         /// Over how many units, and with what care
         #[command(flatten)]
         campaign: Campaign,
+    },
+}
+
+/// `keywright unit find`
+#[derive(Debug, Args)]
+pub struct UnitFind {
+    /// Words that must all fit
+    pub text: Vec<String>,
+    /// Only of this batch
+    #[arg(long, value_name = "NAME")]
+    pub batch: Option<String>,
+    /// Only units that ever failed with this code
+    #[arg(long, value_name = "K304")]
+    pub failure: Option<String>,
+    /// Only in this state; may be given several times
+    #[arg(long, value_name = "STATE")]
+    pub state: Vec<UnitState>,
+    /// Only with an open RMA
+    #[arg(long)]
+    pub rma: bool,
+    /// So many hits at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub limit: u32,
+    /// Leave out so many before them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u32,
+}
+
+/// `keywright unit rma`
+#[derive(Debug, Subcommand)]
+pub enum UnitRma {
+    /// A unit came back
+    Open {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// The number under which it came back
+        #[arg(long)]
+        number: String,
+        /// What the customer says of it
+        #[arg(long)]
+        reason: String,
+        /// What else is to be known
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// What was found of a unit that came back
+    Close {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// What was found
+        #[arg(long)]
+        finding: String,
+        /// What else is to be known
+        #[arg(long, default_value = "")]
+        note: String,
     },
 }
 

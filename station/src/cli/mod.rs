@@ -20,13 +20,14 @@ mod people;
 mod qa;
 mod shift;
 mod trust;
+mod units;
 
 use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::people::Right;
-use crate::records::{NewBatch, NewProductOrder, Records};
+use crate::records::{NewBatch, NewProductOrder, Records, UnitBook};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -140,7 +141,18 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Shift(command) => shift::run(station, command, out),
         Command::Batch(command) => batch(station, command, out),
         Command::Po(command) => po(station, command, out),
-        Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Show { unit, traveler: true, only, form, save }) => {
+            units::traveler(station, unit, only, *form, save.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Show { unit, .. }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Find(args)) => units::find(station, args, out),
+        Command::Unit(args::Unit::Retest { unit, reason, fixture }) => {
+            units::retest(station, unit, reason, fixture.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Compare { unit, fixture }) => {
+            units::compare(station, unit, fixture.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Rma(command)) => units::rma(station, command, out),
         Command::Unit(args::Unit::Rekey { key, below, by_wake, campaign }) => {
             let update = Update {
                 agent_key: *key != args::WhichKey::Cloud,
@@ -496,8 +508,8 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             if unit.interrupted { ", interrupted: it goes on at its next start" } else { "" }
         ),
     );
-    let attempts: Vec<_> =
-        records.list_attempts(unit.batch)?.into_iter().filter(|a| a.unit == Some(unit.id)).collect();
+    let mut attempts = records.unit_record(unit.id)?.map(|r| r.attempts).unwrap_or_default();
+    attempts.reverse();
     let lock = attempts.iter().rev().find_map(|a| a.proof.as_ref().map(|p| p.lock));
     let attempts: Vec<_> = attempts
         .into_iter()
@@ -505,7 +517,7 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             let object = json!({
                 "event": "attempt", "attempt": a.id.0, "fixture": a.fixture, "operator": a.operator, "station": a.station,
                 "started_at": Stamp(a.started_at_ms), "ended_at": a.ended_at_ms.map(Stamp),
-                "outcome": a.outcome, "failure": a.failure, "proof": a.proof,
+                "outcome": a.outcome, "failure": a.failure, "proof": a.proof, "for": a.work,
             });
             let code = a.failure.as_ref().map_or("-".into(), |f| f.code.to_string());
             let keys = ["attempt", "started_at", "fixture", "operator", "outcome"];
@@ -520,6 +532,11 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
     if !orders.is_empty() {
         out.text("");
         out.table(&qa::ORDER_HEAD, &orders);
+    }
+    let rmas: Vec<_> = records.unit_record(unit.id)?.map(|r| r.rmas).unwrap_or_default();
+    if !rmas.is_empty() {
+        out.text("");
+        out.table(&units::RMA_HEAD, &rmas.iter().map(|rma| units::rma_row(&unit, rma)).collect::<Vec<_>>());
     }
     out.text("");
     let history: Vec<_> = records
