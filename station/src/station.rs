@@ -652,8 +652,9 @@ pub fn preflight(options: &Options) -> Preflight {
         }
         Err(error) => return unopened(records_failure(error), None, unknown("the database does not open")),
     };
-    let database =
-        records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
+    let whole = records.check_whole().and_then(|()| records.note_whole(now_ms()));
+    let database = whole.and_then(|()| records.verify_all()).map_err(records_failure).and_then(|found| {
+        match found.broken.first() {
             Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
             None => Ok(format!(
                 "{}: sound, {} events and {} audit rows, histories unbroken",
@@ -661,7 +662,8 @@ pub fn preflight(options: &Options) -> Preflight {
                 found.events,
                 found.audit
             )),
-        });
+        }
+    });
     let newest_ms = records.list_batches().ok().and_then(|batches| {
         batches
             .iter()

@@ -13,6 +13,7 @@
 
 mod audit_view;
 mod batches_view;
+mod copy;
 mod decision;
 mod export_view;
 mod header;
@@ -30,6 +31,8 @@ mod state;
 mod theme;
 mod tile;
 mod units_view;
+#[cfg(test)]
+mod walk;
 mod widgets;
 
 pub use crate::config::Theme;

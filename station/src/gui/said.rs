@@ -185,7 +185,46 @@ pub(super) fn told(told: &str) -> String {
     {
         return tr!("told-passed", serial = serial, agent = agent, cloud = cloud, old = old);
     }
-    told.to_owned()
+    office(told).unwrap_or_else(|| told.to_owned())
+}
+
+/// What the office and the export clerk tell.
+fn office(told: &str) -> Option<String> {
+    match told {
+        "Reading the records" => return Some(tr!("told-reading").into()),
+        "Handing out" => return Some(tr!("told-handing-out").into()),
+        _ => {}
+    }
+    if let Some(numbers) = between(told, "Export ", " is written") {
+        return Some(tr!("told-export-written", numbers = numbers));
+    }
+    if let Some(number) = between(told, "Export ", " is revoked") {
+        return Some(tr!("told-export-revoked", number = number));
+    }
+    if let Some(rest) = between(told, "Order ", "") {
+        if let Some((order, batch)) =
+            between(rest, "", " are entered").and_then(|r| r.split_once(" and its batch "))
+        {
+            return Some(tr!("told-order-and-batch", order = order, batch = batch));
+        }
+        return Some(tr!("told-order-entered", order = between(rest, "", " is entered")?));
+    }
+    if let Some((batch, units)) = between(told, "Batch ", " units").and_then(|r| r.split_once(" is open: ")) {
+        return Some(tr!("told-batch-made", batch = batch, units = units));
+    }
+    if let Some((batch, state)) = between(told, "Batch ", "").and_then(|r| r.rsplit_once(" is ")) {
+        let state = match state {
+            "open" => tr!("batch-open"),
+            "paused" => tr!("batch-paused"),
+            "closed" => tr!("batch-closed"),
+            _ => return None,
+        };
+        return Some(tr!("told-batch-state", batch = batch, state = state));
+    }
+    if let Some(count) = between(told, "", " orders were taken") {
+        return Some(tr!("told-orders-taken", count = count));
+    }
+    between(told, "A test label went to ", "").map(|place| tr!("told-test-label", place = place))
 }
 
 /// An alarm as a sentence.
@@ -264,6 +303,18 @@ mod tests {
             "B1-1 has no open order; what the order did stays done",
             "The order stands; B1-1 is in work in fixture 2",
             "B1-1 passed with agent key 2 and cloud key 3; 0011.1 opens nothing any more",
+            "Reading the records",
+            "Handing out",
+            "Export 12, 13 is written",
+            "Export 12 is revoked",
+            "Order 1 and its batch 2 are entered",
+            "Order 1 is entered",
+            "Batch 1 is open: 500 units",
+            "Batch 1 is open",
+            "Batch 1 is paused",
+            "Batch 1 is closed",
+            "12 orders were taken",
+            "A test label went to 1:9100",
         ];
         for language in Language::ALL {
             let _spoken = crate::i18n::using(language);

@@ -335,7 +335,7 @@ impl Hub {
             };
             Ok((batches, chosen))
         });
-        match read {
+        match self.records.damage().map_or(read, Err) {
             Ok((batches, chosen)) => {
                 let counts = chosen.as_ref().map(|c| c.2).unwrap_or_default();
                 let sample = chosen.as_ref().and_then(|c| c.3.clone());

@@ -15,7 +15,7 @@ use crate::secrets::{KdfCost, KeyRecipe, Passphrase, SealFor, Secret, SecretsErr
 use keywright_protocol::crypto;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -121,6 +121,8 @@ pub(crate) struct Inner {
     pub(super) session: i64,
     pub(super) clock: Clock,
     busy_timeout: Duration,
+    /// What [`SqliteRecords::check_whole`] found wrong.
+    damage: OnceLock<String>,
     _claim: Claim,
 }
 
@@ -184,6 +186,7 @@ impl SqliteRecords {
         let display = path.display().to_string();
         let claim = claim(path, &display)?;
         create_private(path, &display)?;
+        let looks = Looks::before(path);
         let mut connection =
             connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, &display, options.busy_timeout)?;
         let map = |e| map_error(&display, e);
@@ -209,9 +212,10 @@ impl SqliteRecords {
         if let Some(pages) = options.max_pages {
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(map)?;
         }
-        let check: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(map)?;
-        if check != "ok" {
-            return Err(RecordsError::Corrupt { path: display, detail: check });
+        if looks != Looks::Later {
+            look_at_pages(&connection, "quick_check")
+                .map_err(map)?
+                .map_err(|detail| RecordsError::Corrupt { path: display.clone(), detail })?;
         }
         // A database that has a key is upgraded with it: what a schema seals is sealed in the step that brings it.
         let known = stored_key(&connection, &display, passphrase)?.map(Arc::new);
@@ -241,6 +245,7 @@ impl SqliteRecords {
             session,
             clock: options.clock,
             busy_timeout: options.busy_timeout,
+            damage: OnceLock::new(),
             _claim: claim,
         })))
     }
@@ -265,9 +270,15 @@ impl SqliteRecords {
         &self.0.station
     }
 
-    /// The canonical rows of the units that a filter names, in the order of their first arrival.
-    pub fn export_selected(&self, filter: &ExportFilter) -> Result<Vec<ExportRow>, RecordsError> {
-        self.0.export_rows(filter)
+    /// The rows that a filter names, still to be read: units in the order of their first arrival, and for a whole batch then the
+    /// attempts without a unit, oldest first.
+    pub fn export_keys(&self, filter: &ExportFilter) -> Result<Vec<ExportKey>, RecordsError> {
+        self.0.export_keys(filter)
+    }
+
+    /// The canonical rows of these, in this order, as they are now.
+    pub fn export_rows_at(&self, keys: &[ExportKey]) -> Result<Vec<ExportRow>, RecordsError> {
+        self.0.export_rows_at(keys)
     }
 
     /// The canonical rows of these units, in this order; `None` for a unit that was never here.
@@ -280,6 +291,11 @@ impl SqliteRecords {
         self.0.list_exports(filter)
     }
 
+    /// Changes whenever [`SqliteRecords::export_log`] does, and costs next to nothing.
+    pub fn export_log_mark(&self) -> Result<(i64, i64), RecordsError> {
+        self.0.exports_mark()
+    }
+
     /// Units of which an export gave away a key that is still live.
     pub fn exposed_units(&self, export: i64) -> Result<Vec<ExposedUnit>, RecordsError> {
         self.0.exposed_units(export)
@@ -289,6 +305,47 @@ impl SqliteRecords {
     /// the units that [`SqliteRecords::exposed_units`] names.
     pub fn revoke_export(&self, export: i64, operator: &str, reason: &str) -> Result<(), RecordsError> {
         self.0.revoke_export(export, operator, reason)
+    }
+
+    /// Looks at every page and every index. What it finds is told by [`Records::damage`] from then on, and nothing is
+    /// written any more.
+    ///
+    /// # Errors
+    /// `Corrupt` with what SQLite found; those of reading.
+    pub fn check_whole(&self) -> Result<(), RecordsError> {
+        let found = match self.0.read(|c| look_at_pages(c, "integrity_check")) {
+            Ok(found) => found,
+            Err(RecordsError::Corrupt { detail, .. }) => Err(detail),
+            Err(error) => return Err(error),
+        };
+        let path = self.0.display.clone();
+        found.map_err(|detail| {
+            let _ = self.0.damage.set(detail.clone());
+            RecordsError::Corrupt { path, detail }
+        })
+    }
+
+    /// When the database was last found whole, by a backup or by [`SqliteRecords::check_whole`]; Unix milliseconds.
+    pub fn found_whole_at(&self) -> Result<Option<i64>, RecordsError> {
+        self.0.read(|c| {
+            let at: Option<Vec<u8>> = c
+                .query_row("SELECT value FROM meta WHERE key = 'found-whole'", [], |r| r.get(0))
+                .optional()?;
+            Ok(at.and_then(|at| Some(i64::from_be_bytes(at.try_into().ok()?))))
+        })
+    }
+
+    /// Writes down that the database was found whole.
+    pub fn note_whole(&self, at_ms: i64) -> Result<(), RecordsError> {
+        self.0.write(move |tx| {
+            tx.connection
+                .execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('found-whole', ?1)",
+                    [at_ms.to_be_bytes().as_slice()],
+                )
+                .map(drop)
+                .map_err(|e| tx.map(e))
+        })
     }
 
     /// Recomputes the chain over the whole history: a row that was changed, removed or put in between behind our back
@@ -322,6 +379,46 @@ pub(super) fn event_chain(c: &Connection) -> rusqlite::Result<(u64, Option<Broke
         count += 1;
     }
     Ok((count, None))
+}
+
+/// When every page of a database is looked at.
+///
+/// Looking costs a second for each gigabyte or so, and the window is waited for. A file tears when a program or a PC dies at work, so
+/// that is when a large one is looked at before anything else; after a good end it is looked at once a day while the
+/// station works ([`SqliteRecords::check_whole`]), by each backup, and by `keywright doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    /// It is so small that nobody notices.
+    Small,
+    /// The journal of the last session is still there: it did not come to its end.
+    NotClosed,
+    /// The last session closed it.
+    Later,
+}
+
+/// Below this a database is looked at whenever it is opened.
+const SMALL: u64 = 64 << 20;
+
+impl Looks {
+    /// Looked at before SQLite takes the journal in.
+    fn before(path: &Path) -> Self {
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        let mut journal = path.as_os_str().to_owned();
+        journal.push("-wal");
+        if length(path) <= SMALL {
+            Self::Small
+        } else if length(Path::new(&journal)) > 0 {
+            Self::NotClosed
+        } else {
+            Self::Later
+        }
+    }
+}
+
+/// What SQLite finds wrong with its pages, if anything; `how`: `quick_check`, or `integrity_check`, which compares the indexes too.
+fn look_at_pages(connection: &Connection, how: &str) -> rusqlite::Result<Result<(), String>> {
+    let found: String = connection.query_row(&format!("PRAGMA {how}(1)"), [], |r| r.get(0))?;
+    Ok(if found == "ok" { Ok(()) } else { Err(found) })
 }
 
 /// The lock file of an open database.
@@ -463,6 +560,10 @@ impl Inner {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, RecordsError> + Send + 'static,
     ) -> Result<T, RecordsError> {
+        // Pages that are wrong already would only take more with them.
+        if let Some(detail) = self.damage.get() {
+            return Err(RecordsError::Corrupt { path: self.display.clone(), detail: detail.clone() });
+        }
         self.writer.write(work)
     }
 
@@ -922,34 +1023,29 @@ impl Records for SqliteRecords {
         self.0.label_scanned(unit, attempt, code, operator)
     }
 
+    fn damage(&self) -> Option<RecordsError> {
+        let detail = self.0.damage.get()?.clone();
+        Some(RecordsError::Corrupt { path: self.0.display.clone(), detail })
+    }
+
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError> {
         let planned = self.batch(id)?.quantity;
         self.0.read(|c| {
             let mut counts = BatchCounts { planned, ..BatchCounts::default() };
-            let mut statement = c.prepare_cached(
-                "SELECT u.state, a.outcome, a.failure_code,
-                        (SELECT outcome FROM attempt WHERE unit = u.id ORDER BY id LIMIT 1)
-                 FROM unit u LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
-                 WHERE u.batch = ?1",
-            )?;
+            // Kept by triggers: one look however large the batch (schema 12).
+            let mut statement = c.prepare_cached("SELECT class, units FROM batch_tally WHERE batch = ?1")?;
             let mut rows = statement.query([id.0])?;
             while let Some(r) = rows.next()? {
-                let state: UnitState = word(r, 0)?;
-                let last: Option<String> = r.get(1)?;
-                let stopped = r.get::<_, Option<u16>>(2)? == Some(FailureCode::StationStopped.number());
-                match (state, last.as_deref()) {
-                    (UnitState::Scrapped, _) => counts.scrapped += 1,
-                    // A unit that passed stays passed whatever a later look at it ran into.
-                    (UnitState::Passed, _) => {
-                        counts.passed += 1;
-                        let first: Option<String> = r.get(3)?;
-                        counts.first_pass += u32::from(first.as_deref() == Some(Outcome::Pass.as_str()));
+                let (class, units): (String, u32) = (r.get(0)?, r.get(1)?);
+                match class.as_str() {
+                    "scrapped" => counts.scrapped += units,
+                    "failed" => counts.failed += units,
+                    "passed" => counts.passed += units,
+                    "first-pass" => {
+                        counts.passed += units;
+                        counts.first_pass += units;
                     }
-                    (UnitState::Quarantined, _) => counts.failed += 1,
-                    (_, None) => counts.in_progress += 1,
-                    // Passed once, and opened again by QA.
-                    (_, Some(last)) if stopped || last == Outcome::Pass.as_str() => counts.in_progress += 1,
-                    (_, Some(_)) => counts.failed += 1,
+                    _ => counts.in_progress += units,
                 }
             }
             Ok(counts)
