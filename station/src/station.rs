@@ -38,11 +38,18 @@ use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsEr
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The PC's clock, Unix milliseconds.
 pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// How long this program has run; asked first where it begins.
+pub fn uptime() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
 }
 
 /// The user's own data folder, `keywright` in it: XDG on Linux, the usual ones on macOS and Windows.

@@ -11,6 +11,7 @@ mod support;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use flashing::Flashing;
+use keywright::backup;
 use keywright::config::Config;
 use keywright::desk::Told;
 use keywright::export::clerk::{self, Clerk, Command, ExportHandle, Order, Wanted};
@@ -22,7 +23,9 @@ use keywright::image::synthetic;
 use keywright::line::bench::Bench;
 use keywright::line::worker::Timing;
 use keywright::line::{Command as LineCommand, Line, LineHandle};
-use keywright::records::ExportLogFilter;
+use keywright::model::BatchCounts;
+use keywright::records::{ExportLogFilter, Records};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -80,12 +83,15 @@ fn what_a_fixture_reports_is_on_the_screen_with_the_next_frame() {
     };
     command(LineCommand::StartAll);
     say.send("erasing app".into()).unwrap();
+    // The window opens, the unit arrives, its attempt is written down: as many frames as that takes.
     while h.query_by_label("erasing app").is_none() {
-        soon(&wished);
+        let _ = wished.recv_timeout(Duration::from_millis(20));
         h.step();
     }
     for n in 0..30 {
         let label = format!("step {n} of a fixture");
+        // Nothing is on its way: a wish that is already known is not told twice.
+        h.run();
         while wished.try_recv().is_ok() {}
         say.send(label.clone()).unwrap();
         soon(&wished);
@@ -93,6 +99,130 @@ fn what_a_fixture_reports_is_on_the_screen_with_the_next_frame() {
         assert!(h.query_by_label(&label).is_some(), "the frame that was asked for does not show {label:?}");
     }
     drop(say);
+}
+
+/// The header's counts are kept by triggers, so that they cost one look however large the batch. Here every unit is looked at after each
+/// of many random acts, and the two agree.
+#[test]
+fn counts_that_are_kept_are_counts_that_are_counted() {
+    let station = Station::new(100, 2);
+    let (sql, batch) = (station.sql(), station.batch.id.0);
+    let mut dice = support::Rng(2026);
+    let counted = || {
+        let mut counts = BatchCounts { planned: 100, ..BatchCounts::default() };
+        let mut units = sql.prepare("SELECT id, state FROM unit WHERE batch = ?1").unwrap();
+        let mut attempts =
+            sql.prepare("SELECT outcome, failure_code FROM attempt WHERE unit = ?1 ORDER BY id").unwrap();
+        let units = units.query_map([batch], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?))).unwrap();
+        for (id, state) in units.map(Result::unwrap) {
+            let runs: Vec<(Option<String>, Option<u16>)> = attempts
+                .query_map([id], |r| Ok((r.get(0)?, r.get(1)?)))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            match (state.as_str(), runs.last()) {
+                ("scrapped", _) => counts.scrapped += 1,
+                ("passed", _) => {
+                    counts.passed += 1;
+                    counts.first_pass +=
+                        u32::from(runs.first().is_some_and(|r| r.0.as_deref() == Some("PASS")));
+                }
+                ("quarantined", _) => counts.failed += 1,
+                (_, None | Some((None, _) | (_, Some(607)))) => counts.in_progress += 1,
+                (_, Some((Some(outcome), _))) if outcome == "PASS" => counts.in_progress += 1,
+                _ => counts.failed += 1,
+            }
+        }
+        counts
+    };
+    let mut units = 0;
+    for _ in 0..400 {
+        let unit = 1 + dice.below(units.max(1)) as i64;
+        match dice.below(6) {
+            0 if units < 40 => {
+                units += 1;
+                let values = (units as i64, unit_id(units as u32).0, batch, format!("S-{units}"));
+                sql.execute(
+                    "INSERT INTO unit (id, uid, batch, serial, state, created_at_ms) VALUES (?1, ?2, ?3, ?4, 'arrived', 1)",
+                    values,
+                )
+                .unwrap();
+            }
+            _ if units == 0 => {}
+            1 | 2 => {
+                // As the line does it: an attempt is opened before anybody knows whose it is.
+                sql.execute(
+                    "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms)
+                     VALUES (?1, 1, 'left', 'Ada', 'bench-1', 1)",
+                    [batch],
+                )
+                .unwrap();
+                let attempt = sql.last_insert_rowid();
+                if dice.percent(90) {
+                    sql.execute("UPDATE attempt SET unit = ?2 WHERE id = ?1", (attempt, unit)).unwrap();
+                }
+            }
+            3 | 4 => {
+                let (outcome, code) =
+                    [("PASS", None), ("FAIL", Some(404)), ("ABORTED", Some(607)), ("ERROR", Some(101))]
+                        [dice.below(4) as usize];
+                let failure = code.map(|_: u16| "{}");
+                let proof = code.is_none().then_some(r#"{"cloud_mac_ok":true,"agent_mac_ok":true}"#);
+                sql.execute(
+                    "UPDATE attempt SET ended_at_ms = 2, outcome = ?2, failure_code = ?3, failure = ?4, proof = ?5
+                     WHERE id = (SELECT max(id) FROM attempt WHERE unit = ?1 AND outcome IS NULL)",
+                    (unit, outcome, code, failure, proof),
+                )
+                .unwrap();
+            }
+            _ => {
+                let state = ["flashing", "stage-one", "passed", "passed", "quarantined", "scrapped"]
+                    [dice.below(6) as usize];
+                sql.execute(
+                    "UPDATE unit SET state = ?2 WHERE id = ?1 AND state <> 'scrapped'",
+                    (unit, state),
+                )
+                .unwrap();
+            }
+        }
+        assert_eq!(station.records.batch_counts(station.batch.id).unwrap(), counted());
+    }
+    // What a trigger refuses is not counted either.
+    let before = counted();
+    assert!(
+        before.scrapped > 0 && before.passed > 0 && before.failed > 0 && before.in_progress > 0,
+        "{before:?}"
+    );
+    assert!(sql.execute("UPDATE unit SET state = 'passed' WHERE state = 'scrapped'", []).is_err());
+    assert_eq!(station.records.batch_counts(station.batch.id).unwrap(), before);
+}
+
+/// Opening a large database does not wait for a look at every page; so somebody else has to look, and what they find must count.
+#[test]
+fn the_database_is_looked_at_once_a_day_and_a_damaged_one_takes_nothing_more() {
+    const HOUR: i64 = 3_600_000;
+    let station = filled(400);
+    let records = &station.records;
+    let look = |hours: i64| backup::look_after(records, 1_795_250_400_123 + hours * HOUR);
+    assert_eq!((look(0), look(23), look(24)), (Ok(true), Ok(false), Ok(true)));
+    // The copy that a backup makes is looked at page by page.
+    let at = 1_795_250_400_123 + 40 * HOUR;
+    let folder = tempfile::tempdir().unwrap();
+    backup::make(station.home.path(), records, folder.path(), at, |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(look(50), Ok(false));
+    assert!(records.damage().is_none());
+    station.sql().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let path = station.home.path().join("station.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let half = bytes.len() / 4096 / 2 * 4096;
+    bytes[half..].fill(0x5a);
+    let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let failure = look(70).expect_err("half of its pages are gone");
+    assert_eq!(failure.code, FailureCode::RecordsFailed);
+    assert!(records.damage().is_some());
+    let refused = records.create_batch(station.po.id, "B2", 1).expect_err("nothing is written any more");
+    assert!(refused.to_string().contains("station.db"), "{refused}");
 }
 
 /// A clerk that waits, after each change of its snapshot, until the test has looked at it.

@@ -122,7 +122,10 @@ mod tests {
     fn ctrl_c(h: &mut H) -> Option<String> {
         h.event(egui::Event::Copy);
         h.step();
-        copied(h)
+        let text = copied(h);
+        // What it says about it stands in the footer from the next frame on.
+        h.run();
+        text
     }
 
     /// Every place that shows an error: Ctrl+C copies it whole, and so does its button.

@@ -33,8 +33,8 @@ const REFRESH: Duration = Duration::from_secs(2);
 
 /// Units of a sample that are named.
 const SAMPLE: u32 = 3;
-/// Finish times kept for units per hour.
-const FINISHED_KEPT: usize = 10_000;
+/// Finish times kept for units per hour, which looks at the newest 20: every snapshot carries them.
+const FINISHED_KEPT: usize = 100;
 
 enum Message {
     Command(Command),

@@ -501,13 +501,14 @@ impl Inner {
                     c.prepare_cached("INSERT OR IGNORE INTO export_recipient VALUES (?1, ?2)")?
                         .execute((id, recipient))?;
                 }
-                let mut unit = c.prepare_cached(
-                    "INSERT INTO export_unit (unit, export, ak, ck) SELECT id, ?2, ?3, ?4 FROM unit WHERE uid = ?1",
-                )?;
+                // Two plain statements: one that reads what it writes would open a savepoint of its own for every unit.
+                let mut find = c.prepare_cached("SELECT id FROM unit WHERE uid = ?1")?;
+                let mut add = c.prepare_cached("INSERT INTO export_unit (unit, export, ak, ck) VALUES (?1, ?2, ?3, ?4)")?;
                 for handed in &new.units {
-                    if unit.execute((handed.unit.0, id, handed.agent, handed.cloud))? == 0 {
+                    let Some(unit) = find.query_row([handed.unit.0], |r| r.get::<_, i64>(0)).optional()? else {
                         return Ok(Err(handed.unit));
-                    }
+                    };
+                    add.execute((unit, id, handed.agent, handed.cloud))?;
                 }
                 Ok(Ok(id))
             };

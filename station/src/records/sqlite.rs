@@ -218,7 +218,9 @@ impl SqliteRecords {
                 .map_err(|detail| RecordsError::Corrupt { path: display.clone(), detail })?;
         }
         // A database that has a key is upgraded with it: what a schema seals is sealed in the step that brings it.
+        let stretching = std::time::Instant::now();
         let known = stored_key(&connection, &display, passphrase)?.map(Arc::new);
+        tracing::info!(ms = stretching.elapsed().as_millis() as u64, "the passphrase is stretched");
         migrate::to_latest(&mut connection, &display, known.clone())?;
         let key = match known {
             Some(key) => key,
@@ -1560,6 +1562,22 @@ pub(super) fn set_state(tx: &Tx<'_>, row: i64, state: UnitState) -> Result<(), R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_database_is_looked_at_when_it_was_not_closed_and_a_small_one_always() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("station.db");
+        let sized = |path: &Path, length| std::fs::File::create(path).unwrap().set_len(length).unwrap();
+        assert_eq!(Looks::before(&path), Looks::Small, "a new one");
+        sized(&path, SMALL);
+        assert_eq!(Looks::before(&path), Looks::Small);
+        sized(&path, SMALL + 1);
+        assert_eq!(Looks::before(&path), Looks::Later);
+        sized(&folder.path().join("station.db-wal"), 0);
+        assert_eq!(Looks::before(&path), Looks::Later);
+        sized(&folder.path().join("station.db-wal"), 32);
+        assert_eq!(Looks::before(&path), Looks::NotClosed);
+    }
 
     /// What a child process between `fork` and `exec` holds is what `try_clone` holds: the same open file description.
     #[test]
