@@ -6,6 +6,8 @@
 format-group = ,
 format-date-time = %Y-%m-%d %H:%M
 format-date = %-d %B %Y
+format-time = %H:%M
+format-day = %m-%d
 failure-with-facts = { $sentence }: { $facts }
 
 ## Pictures
@@ -77,7 +79,7 @@ header-tab-line-hint = Make units (F2, Ctrl+1)
 header-tab-units = Units
 header-tab-units-hint = Units that come back (F2, Ctrl+2)
 header-tab-exports = Exports
-header-tab-exports-hint = Hand out units and keys (Ctrl+3)
+header-tab-exports-hint = Hand out units and keys (Ctrl+4)
 header-bell = { $alarms } to look at
 header-bell-hint = What happened, and to which unit (F3)
 header-choose-batch = Choose batch
@@ -722,6 +724,121 @@ settings-fault-probe = VID:PID:SERIAL, such as 0483:374b:066DFF3
 settings-fault-port = A serial port, such as /dev/ttyACM0 or COM3
 settings-fault-twice = Another fixture has it already
 foot-keys-settings = Tab moves on · Ctrl+S saves · Esc closes
+
+## The Shift view
+
+header-tab-shift = Shift
+header-tab-shift-hint = How the line does, and the end of the shift (Ctrl+5)
+help-shift = figures of the line, end of the shift
+foot-keys-shift = 1–4 range · T tables · E end of shift · Ctrl+1 line · F1 help
+shift-reading = Reading the records
+shift-open-since = Shift { $number }, open since { $at }, { $by }
+shift-none-open = No shift is open
+shift-none-open-how = The first start opens the next one by itself; figures of earlier work are under Today, 7 days and All
+shift-nothing-yet = No unit has ended yet
+shift-nothing-then = No unit ended in this range
+shift-no-pass-yet = No unit has passed yet
+shift-no-cause = Nothing failed
+shift-empty = As soon as units end, speed, first-pass yield, cycle times and the reasons of failures stand here
+shift-begin = Start a shift
+shift-end = End shift…
+shift-save = Save sheet
+shift-save-csv = Save CSV
+shift-tables = Tables
+shift-pictures = Pictures
+shift-range-shift = This shift
+shift-range-today = Today
+shift-range-week = 7 days
+shift-range-all = All
+shift-filter-batch = Batch
+shift-all-batches = All batches
+shift-all-fixtures = All fixtures
+shift-told-begun = Shift { $number } is open
+shift-told-ended = Shift { $number } has ended; everything balances
+shift-told-ended-differs = Shift { $number } has ended with { $count ->
+    [one] 1 difference
+   *[other] { $count } differences
+} and a reason
+shift-told-saved = Saved { $file }
+shift-told-close = × Put this away
+shift-units-passed = units passed
+shift-median = cycle time, median
+shift-not-passed = attempts did not pass
+shift-fact-attempts = { $count ->
+    [one] 1 attempt
+   *[other] { $shown } attempts
+}
+shift-fact-worked = in { $hours }:{ $minutes } h of work
+shift-fact-first = { $passed } of { $all } units
+shift-fact-p90 = 9 in 10 within { $time }
+shift-fact-cancelled = and { $count } cancelled
+shift-seconds = { $value } s
+shift-picture = { $title }: { $told }
+shift-trend-quarter = Units passed every 15 minutes
+shift-trend-hour = Units passed every hour
+shift-trend-day = Units passed every day
+shift-trend-sentence = Most { $most } from { $at } on, in the newest interval { $last }
+shift-trend-bar = from { $at } on: { $count } passed
+shift-yield-title = First-pass yield
+shift-yield-sentence = { $all } in all, lowest { $low } from { $at } on
+shift-cycle-title = Cycle time of units that passed
+shift-cycle-sentence = Half within { $median }, 9 in 10 within { $p90 } (the two lines)
+shift-cycle-bar = { $range }: { $count } passed
+shift-bar = { $from } to { $to } s
+shift-bar-open = { $from } s and more
+shift-causes-title = Why attempts did not pass
+shift-causes-sentence = Most often { $code } { $what }: { $share }, { $count } of { $all }
+shift-by-fixture = By fixture
+shift-past = Shifts that ended
+shift-col-from = From
+shift-col-to = To
+shift-col-passed = Passed
+shift-col-not-passed = Did not pass
+shift-col-first = First attempts
+shift-col-at-once = Passed at once
+shift-col-yield = First-pass yield
+shift-col-took = Cycle time
+shift-col-code = Code
+shift-col-what = What
+shift-col-attempts = Attempts
+shift-col-share = Share
+shift-col-together = Together
+shift-col-fixture = Fixture
+shift-col-median = Median
+shift-col-shift = Shift
+shift-col-who = Ended by
+shift-col-units = Units
+shift-col-failed = Failed
+shift-col-differences = Differences
+shift-col-reason = Reason
+shift-unfinished = unfinished
+shift-in-work = Still in work: { $fixtures }
+shift-replaced = { $planned } + { $replaced } in place of scrapped ones
+shift-equation = Batch: planned { $planned } = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+shift-equation-shift = This shift: { $units } units = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $unfinished } unfinished
+shift-end-title = End shift { $number }
+shift-end-how = Count what this shift left in the trays; a field may stay empty
+shift-end-nothing = This shift worked on no unit
+shift-counted = In the trays:
+shift-counted-name = { $tray } in the trays, batch { $batch }
+shift-balances = Everything balances
+shift-differences = { $count ->
+    [one] 1 difference
+   *[other] { $count } differences
+}
+shift-differs-counted = Batch { $batch }, { $tray }: { $counted } counted, { $records } in the records
+shift-differs-units = { $text } ({ $units })
+shift-differs-unfinished = Batch { $batch }: begun, but neither passed nor failed: { $units }
+shift-differs-unread = { $fixture }: { $count ->
+    [one] 1 start of a board
+   *[other] { $count } starts of a board
+} that never told its id, last { $at } ({ $code })
+shift-differs-overrun = Batch { $batch }: { $count } units more than planned
+shift-reason = Reason for the differences
+shift-reason-why = What does not balance needs a reason
+shift-numbers-only = In the trays are whole numbers
+shift-end-final = A shift that ended can't be opened again; the next start opens the next one (Ctrl+Enter ends it)
+shift-end-go = End the shift
 
 ## Orders, batches and labels
 

@@ -5,6 +5,8 @@
 format-group = ,
 format-date-time = %Y-%m-%d %H:%M
 format-date = %Y年%-m月%-d日
+format-time = %H:%M
+format-day = %-m月%-d日
 failure-with-facts = { $sentence }：{ $facts }
 
 ## Pictures
@@ -719,6 +721,12 @@ failure-640 = 无法进行备份
 failure-640-remedy = 按消息处理后再次运行 keywright backup，本站自己的文件保持原样
 failure-641 = 无法恢复该备份
 failure-641-remedy = 换用其他备份，本站没有任何更改
+failure-651 = 还有设备在运行
+failure-651-remedy = 等消息中指出的工位完成，或将其取消，然后结束班次
+failure-652 = 该班次没有在进行
+failure-652-remedy = 重新查看进行中的班次；若没有，下一次启动会开始新班次
+failure-653 = 班次不相符
+failure-653-remedy = 查找消息指出的内容，找不到的需要说明原因
 failure-701 = 配置无法使用
 failure-701-remedy = 在消息指出的位置更正 station.toml
 failure-702 = 未选择批次
@@ -850,6 +858,113 @@ audit-none = 没有符合的行
 audit-empty = 这里还没有任何操作
 audit-empty-how = 每个会改变内容的操作都会记录一行：谁、何时、做了什么、针对什么。记录不可修改或删除。
 audit-newest = 符合条件的最新 { $count } 行；导出包含全部
+
+## The Shift view
+
+header-tab-shift = 班次
+header-tab-shift-hint = 产线表现与结束班次（Ctrl+5）
+help-shift = 产线数据与结束班次
+foot-keys-shift = 1–4 范围 · T 表格 · E 结束班次 · Ctrl+1 产线 · F1 帮助
+shift-reading = 正在读取记录
+shift-open-since = 班次 { $number }，{ $at } 开始，{ $by }
+shift-none-open = 没有进行中的班次
+shift-none-open-how = 首次启动会自动开始下一班次；之前的数据见“今天”“7 天”和“全部”
+shift-nothing-yet = 还没有设备结束
+shift-nothing-then = 此范围内没有设备结束
+shift-no-pass-yet = 还没有设备通过
+shift-no-cause = 没有失败
+shift-empty = 设备结束后，这里显示速度、一次通过率、周期时间和失败原因
+shift-begin = 开始班次
+shift-end = 结束班次…
+shift-save = 保存班次单
+shift-save-csv = 保存 CSV
+shift-tables = 表格
+shift-pictures = 图表
+shift-range-shift = 本班次
+shift-range-today = 今天
+shift-range-week = 7 天
+shift-range-all = 全部
+shift-filter-batch = 批次
+shift-all-batches = 所有批次
+shift-all-fixtures = 所有工位
+shift-told-begun = 班次 { $number } 已开始
+shift-told-ended = 班次 { $number } 已结束，全部相符
+shift-told-ended-differs = 班次 { $number } 已结束，有 { $count } 处差异并已说明原因
+shift-told-saved = 已保存 { $file }
+shift-told-close = × 收起
+shift-units-passed = 台通过
+shift-median = 周期时间中位数
+shift-not-passed = 次尝试未通过
+shift-fact-attempts = { $count ->
+   *[other] 共 { $shown } 次尝试
+}
+shift-fact-worked = 工作时间 { $hours }:{ $minutes }
+shift-fact-first = { $all } 台中 { $passed } 台
+shift-fact-p90 = 九成在 { $time } 以内
+shift-fact-cancelled = 另有 { $count } 次取消
+shift-seconds = { $value } 秒
+shift-picture = { $title }：{ $told }
+shift-trend-quarter = 每 15 分钟通过数
+shift-trend-hour = 每小时通过数
+shift-trend-day = 每天通过数
+shift-trend-sentence = 最多 { $most } 台（{ $at } 起），最近一段 { $last } 台
+shift-trend-bar = { $at } 起：{ $count } 台通过
+shift-yield-title = 一次通过率
+shift-yield-sentence = 总计 { $all }，最低 { $low }（{ $at } 起）
+shift-cycle-title = 通过设备的周期时间
+shift-cycle-sentence = 一半在 { $median } 以内，九成在 { $p90 } 以内（两条竖线）
+shift-cycle-bar = { $range }：{ $count } 台通过
+shift-bar = { $from } 至 { $to } 秒
+shift-bar-open = { $from } 秒及以上
+shift-causes-title = 未通过的原因
+shift-causes-sentence = 最多的是 { $code } { $what }：{ $share }，{ $all } 次中 { $count } 次
+shift-by-fixture = 按工位
+shift-past = 已结束的班次
+shift-col-from = 开始
+shift-col-to = 结束
+shift-col-passed = 通过
+shift-col-not-passed = 未通过
+shift-col-first = 首次尝试
+shift-col-at-once = 一次通过
+shift-col-yield = 一次通过率
+shift-col-took = 周期时间
+shift-col-code = 代码
+shift-col-what = 原因
+shift-col-attempts = 尝试
+shift-col-share = 占比
+shift-col-together = 累计
+shift-col-fixture = 工位
+shift-col-median = 中位数
+shift-col-shift = 班次
+shift-col-who = 结束人
+shift-col-units = 设备
+shift-col-failed = 失败
+shift-col-differences = 差异
+shift-col-reason = 原因说明
+shift-unfinished = 未完成
+shift-in-work = 仍在运行：{ $fixtures }
+shift-replaced = { $planned } + { $replaced }（补报废）
+shift-equation = 批次：计划 { $planned } = 通过 { $passed } + 失败 { $failed } + 报废 { $scrapped } + 剩余 { $open }
+shift-equation-shift = 本班次：{ $units } 台 = 通过 { $passed } + 失败 { $failed } + 报废 { $scrapped } + 未完成 { $unfinished }
+shift-end-title = 结束班次 { $number }
+shift-end-how = 清点本班次留在料盘中的设备，可以留空
+shift-end-nothing = 本班次没有处理设备
+shift-counted = 料盘中：
+shift-counted-name = 料盘中{ $tray }，批次 { $batch }
+shift-balances = 全部相符
+shift-differences = { $count ->
+   *[other] { $count } 处差异
+}
+shift-differs-counted = 批次 { $batch }，{ $tray }：清点 { $counted }，记录 { $records }
+shift-differs-units = { $text }（{ $units }）
+shift-differs-unfinished = 批次 { $batch }：已开始但既未通过也未失败：{ $units }
+shift-differs-unread = { $fixture }：有板子始终未报出标识，启动 { $count } 次，最近 { $at }（{ $code }）
+shift-differs-overrun = 批次 { $batch }：比计划多 { $count } 台
+shift-reason = 差异的原因
+shift-reason-why = 不相符之处需要说明原因
+shift-numbers-only = 料盘数量须为整数
+shift-end-final = 班次结束后不能重新打开；下一次启动会开始下一班次（Ctrl+Enter 结束）
+shift-end-go = 结束班次
 
 ## Orders, batches and labels
 

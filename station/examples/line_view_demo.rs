@@ -96,5 +96,5 @@ fn main() -> Result<(), GuiError> {
             *first = fixture;
         }
     }
-    run((Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk))), None, None, options)
+    run((Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk))), None, None, None, options)
 }

@@ -155,6 +155,10 @@ failure_codes! {
     BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
     RestoreRefused = 641, Error, permanent, "That backup can't be restored", "Take another backup; nothing of this station was changed";
 
+    ShiftBusy = 651, Error, retry, "Units are still in work", "Wait until the fixtures that the message names are done, or cancel them, then end the shift";
+    NoShift = 652, Error, permanent, "That shift is not open", "Look at the open one again; if there is none, the next start opens it";
+    ShiftDiffers = 653, Error, permanent, "The shift does not balance", "Look for what the message names; what can't be found needs a reason";
+
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";

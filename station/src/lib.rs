@@ -22,6 +22,8 @@ pub mod crash;
 pub mod desk;
 pub mod export;
 pub mod failure;
+pub mod figures;
+pub mod foreman;
 #[cfg(feature = "gui")]
 pub mod gui;
 #[cfg(feature = "hardware")]
@@ -38,4 +40,5 @@ pub mod people;
 pub mod records;
 pub mod secrets;
 pub mod settings;
+pub mod shift;
 pub mod station;

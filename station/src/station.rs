@@ -24,6 +24,7 @@ use crate::desk::Handles;
 use crate::export::clerk::{self, Clerk};
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
+use crate::foreman::Foreman;
 #[cfg(feature = "hardware")]
 use crate::line;
 use crate::line::{Event, LineHandle};
@@ -452,6 +453,14 @@ impl Station {
             folder: self.home.join("exports"),
             now_ms,
         })
+    }
+
+    /// The foreman, for the window: figures and the end of a shift.
+    ///
+    /// # Errors
+    /// `StationFault` if no thread can be started.
+    pub fn start_foreman(&self) -> Result<Foreman, Failure> {
+        Foreman::new(self.records.clone(), self.people.clone(), self.home.join("exports"))
     }
 
     /// The age recipient to which vendors encrypt product keys; its secret half is drawn and sealed at first use.

@@ -4,6 +4,7 @@
 use crate::export::{Delimiter, Format};
 use crate::model::LabelPolicy;
 use crate::people::Role;
+use crate::shift::Counted;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -70,6 +71,9 @@ pub enum Command {
     /// Run units through the fixtures
     #[command(subcommand)]
     Line(Line),
+    /// Shifts: how they balance, and their end
+    #[command(subcommand)]
+    Shift(Shift),
     /// Counted lots of units
     #[command(subcommand)]
     Batch(Batch),
@@ -131,6 +135,99 @@ Examples:
     Run(LineRun),
     /// The fixtures, their probes and their serial ports
     Fixtures,
+    /// How fast the line is, how often units pass at once, how long they take, and why they fail
+    #[command(after_help = "\
+Without a range: the open shift, else the one that ended last. What each figure counts is in docs/shift.md.
+
+Examples:
+  keywright line stats
+  keywright line stats --batch B-0001 --today --json
+  keywright line stats --since 2026-11-26T06:00:00Z --fixture left")]
+    Stats(LineStats),
+}
+
+/// `keywright line stats`
+#[derive(Debug, Args)]
+pub struct LineStats {
+    /// Only this batch
+    #[arg(long, value_name = "B")]
+    pub batch: Option<String>,
+    /// Only this fixture
+    #[arg(long, value_name = "NAME")]
+    pub fixture: Option<String>,
+    /// What ended from this time on, RFC 3339
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["shift", "today", "all"])]
+    pub since: Option<jiff::Timestamp>,
+    /// What ended before this time, RFC 3339
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["shift", "today", "all"])]
+    pub until: Option<jiff::Timestamp>,
+    /// The shift with this number
+    #[arg(long, value_name = "N", conflicts_with_all = ["today", "all"])]
+    pub shift: Option<i64>,
+    /// Since midnight
+    #[arg(long, conflicts_with = "all")]
+    pub today: bool,
+    /// All there is
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `keywright shift …`
+#[derive(Debug, Subcommand)]
+pub enum Shift {
+    /// Open a shift before its first start; the first start opens one by itself
+    Start,
+    /// How a shift stands, or how it ended
+    Show {
+        /// Its number [default: the open one, else the last]
+        number: Option<i64>,
+        /// Write its sheet to this file: .csv for a spreadsheet, anything else as text
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Count the trays and end the shift; it can't be opened again
+    #[command(after_help = "\
+Without --counted the records alone are looked at. What does not balance is named, and then wants a reason.
+
+Examples:
+  keywright shift end --counted B-0001=112,5,1
+  keywright shift end --counted B-0001=112,4, --reason \"one board is with QA\" --out shift.txt --yes")]
+    End {
+        /// What lies in the trays of a batch: passed, failed, scrapped; an empty number was not counted
+        #[arg(long, value_name = "B=P,F,S", value_parser = counted)]
+        counted: Vec<(String, Counted)>,
+        /// Why it ends although something does not balance
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        /// Write its sheet to this file: .csv for a spreadsheet, anything else as text
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Shifts that ended, newest first
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        count: u32,
+    },
+}
+
+fn counted(text: &str) -> Result<(String, Counted), String> {
+    let wrong = || format!("expected BATCH=PASSED,FAILED,SCRAPPED such as B-0001=112,5,1, got {text:?}");
+    let (batch, numbers) = text.split_once('=').ok_or_else(wrong)?;
+    let number = |n: &str| match n.trim() {
+        "" => Ok(None),
+        n => n.parse().map(Some).map_err(|_| wrong()),
+    };
+    match numbers.split(',').collect::<Vec<_>>()[..] {
+        [passed, failed, scrapped] if !batch.is_empty() => Ok((
+            batch.to_owned(),
+            Counted { passed: number(passed)?, failed: number(failed)?, scrapped: number(scrapped)? },
+        )),
+        _ => Err(wrong()),
+    }
 }
 
 /// `keywright line run`

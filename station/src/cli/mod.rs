@@ -18,6 +18,7 @@ mod orders;
 pub mod output;
 mod people;
 mod qa;
+mod shift;
 
 use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
@@ -136,6 +137,8 @@ fn run(cli: &Cli, out: Out) -> Done {
 fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
     match command {
         Command::Line(args::Line::Run(args)) => line::run(station, args, out),
+        Command::Line(args::Line::Stats(args)) => shift::stats(station, args, out),
+        Command::Shift(command) => shift::run(station, command, out),
         Command::Batch(command) => batch(station, command, out),
         Command::Po(command) => po(station, command, out),
         Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
@@ -242,7 +245,8 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         settings: false,
     };
     let clerk = office.guard_exports(Box::new(clerk));
-    gui::run(handles, Some(Box::new(office)), Some(clerk), window)
+    let foreman = Box::new(station.start_foreman()?);
+    gui::run(handles, Some(Box::new(office)), Some(clerk), Some(foreman), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }

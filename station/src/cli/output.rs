@@ -72,6 +72,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::LoginNeeded
         | C::LoginFailed
         | C::LockedOut
+        | C::ShiftBusy
+        | C::NoShift
+        | C::ShiftDiffers
         | C::ExportForged
         | C::ExportUnreadable => Exit::Refused,
         _ => Exit::Station,

@@ -28,7 +28,7 @@ enum Need {
 }
 
 fn need(command: &Command) -> Need {
-    use args::{Anchors, Audit, Batch, Label, Line, Po, Unit};
+    use args::{Anchors, Audit, Batch, Label, Line, Po, Shift, Unit};
     let act =
         |right, action, subject: &str, detail| Need::Act(right, action, subject.trim().to_owned(), detail);
     let campaign = |c: &args::Campaign| json!({ "count": c.count, "fixtures": c.fixture });
@@ -47,6 +47,8 @@ fn need(command: &Command) -> Need {
             &args.batch,
             json!({ "count": args.count, "fixtures": args.fixture }),
         ),
+        Command::Shift(Shift::List { .. }) => Need::Look(Right::SeeShifts),
+        Command::Shift(Shift::Start | Shift::End { .. }) => Need::Person,
         Command::Batch(Batch::New { name, po, quantity, .. }) => {
             act(Right::ManageBatches, "batch-created", name, json!({ "po": po, "quantity": quantity }))
         }

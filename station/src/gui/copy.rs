@@ -135,7 +135,7 @@ mod tests {
         let text = told(&failure());
         assert!(text.starts_with("K"), "{text}");
         type Put = fn(&mut World, Failure);
-        let places: [(&str, Tab, Put); 6] = [
+        let places: [(&str, Tab, Put); 7] = [
             ("the station's trouble", Tab::Line, |w, f| w.snapshot.trouble = Some(f)),
             ("the desk", Tab::Units, |w, f| w.desk.told = desk::Told::Failed(f)),
             ("orders and batches", Tab::Batches, |w, f| w.desk.told = desk::Told::Failed(f)),
@@ -143,6 +143,11 @@ mod tests {
                 let seen =
                     crate::export::clerk::Snapshot { told: desk::Told::Failed(f), ..Default::default() };
                 w.view.exports.seen = Arc::new(seen);
+            }),
+            ("the foreman", Tab::Shift, |w, f| {
+                let seen =
+                    crate::foreman::Snapshot { told: crate::foreman::Told::Failed(f), ..Default::default() };
+                w.view.shift.seen = Arc::new(seen);
             }),
             ("people", Tab::People, |w, f| w.people.told = people::office::Told::Failed(f)),
             ("the audit log", Tab::Audit, |w, f| w.people.told = people::office::Told::Failed(f)),

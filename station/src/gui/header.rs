@@ -144,20 +144,17 @@ const SIGNS_BELOW: f32 = 560.0;
 /// Which view is shown; pressed to show another.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
-    let quarter = rect.width() / 4.0;
-    for (i, (tab, name, hint, sign)) in [
+    let tabs = [
         (Tab::Line, tr!("header-tab-line"), tr!("header-tab-line-hint"), "1"),
         (Tab::Units, tr!("header-tab-units"), tr!("header-tab-units-hint"), "2"),
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
         (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let place = Rect::from_min_size(
-            pos2(rect.left() + quarter * i as f32, rect.top()),
-            vec2(quarter, rect.height()),
-        );
+        (Tab::Shift, tr!("header-tab-shift"), tr!("header-tab-shift-hint"), "5"),
+    ];
+    let part = rect.width() / tabs.len() as f32;
+    for (i, (tab, name, hint, sign)) in tabs.into_iter().enumerate() {
+        let place =
+            Rect::from_min_size(pos2(rect.left() + part * i as f32, rect.top()), vec2(part, rect.height()));
         let off = match tab {
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
@@ -182,8 +179,8 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             }
             if off.is_none() { p.text } else { p.muted }
         };
-        // Four words in the room of the smallest windows; below that the digits of their keys.
-        let (word, size) = match quarter {
+        // Words as long as they have room; in the smallest windows the digits of their keys.
+        let (word, size) = match part {
             q if q < 45.0 => (sign, 14.5),
             q if q < 60.0 => (name, 12.5),
             _ => (name, 13.5),
@@ -241,11 +238,11 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             if row.width() < SIGNS_BELOW {
                 144.0
             } else if tight {
-                208.0
+                250.0
             } else if narrow {
-                216.0
+                300.0
             } else {
-                268.0
+                310.0
             },
             38.0,
         ),
@@ -260,7 +257,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
         (_, true) => 140.0,
-        _ => 236.0,
+        _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
     let (first, second) = match &snapshot.batch {
@@ -373,7 +370,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     }
 
     if let Some((_, po)) = &snapshot.batch
-        && right - left > 110.0
+        && right - left > 90.0
     {
         let words = Rect::from_min_max(pos2(left, row.top()), pos2(right, row.bottom()));
         let upper = Rect::from_min_max(words.min, pos2(words.right(), words.center().y + 1.0));

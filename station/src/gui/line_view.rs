@@ -11,6 +11,7 @@ use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::people_view::PeopleState;
 use super::settings_view::SettingsState;
+use super::shift_view::ShiftState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
@@ -49,6 +50,8 @@ pub enum Tab {
     Batches,
     /// What leaves the station, and what left it.
     Exports,
+    /// The line's figures and the end of a shift.
+    Shift,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -88,6 +91,8 @@ pub struct ViewState {
     pub scan: String,
     /// The Exports view.
     pub exports: ExportsState,
+    /// The Shift view.
+    pub shift: ShiftState,
     /// What the window speaks.
     pub language: Language,
     /// The settings, while they are shown.
@@ -118,6 +123,7 @@ impl Default for ViewState {
             batches: BatchesState::default(),
             scan: String::new(),
             exports: ExportsState::default(),
+            shift: ShiftState::default(),
             language: Language::English,
             settings: None,
             has_settings: false,

@@ -90,6 +90,7 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
                 view.units = super::units_view::UnitsState::default();
                 view.people.audit = super::audit_view::AuditState::default();
                 view.batches = super::batches_view::BatchesState::default();
+                view.shift.form = None;
                 view.settings = None;
                 view.tab = Tab::Line;
             }

@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -22,11 +22,13 @@ mod layout;
 mod line_view;
 mod lock_screen;
 mod people_view;
+mod plots;
 mod said;
 mod scan_view;
 pub mod scripted;
 mod settings_view;
 mod shell;
+mod shift_view;
 mod state;
 mod theme;
 mod tile;
@@ -44,12 +46,14 @@ pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
 pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
+pub use shift_view::ShiftState;
 pub use state::Seat;
 pub use theme::{fonts, install};
 pub use units_view::UnitsState;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
+use crate::foreman::ForemanHandle;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
@@ -184,6 +188,7 @@ pub fn run(
     handles: Handles,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    foreman: Option<Box<dyn ForemanHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
@@ -211,7 +216,7 @@ pub fn run(
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
             let ctx = &creation.egui_ctx;
             let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
-            Ok(Box::new(window.with_exports(ctx, exports)))
+            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman)))
         }),
     )
     .map_err(|error| match error {
@@ -235,6 +240,7 @@ pub struct Window {
     desk: Box<dyn DeskHandle>,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    foreman: Option<Box<dyn ForemanHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -305,6 +311,7 @@ impl Window {
             people: None,
             office: Arc::default(),
             exports: None,
+            foreman: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -350,6 +357,16 @@ impl Window {
         self
     }
 
+    /// Joins the foreman: figures and the end of a shift.
+    pub fn with_foreman(mut self, ctx: &Context, foreman: Option<Box<dyn ForemanHandle>>) -> Self {
+        if let Some(foreman) = &foreman {
+            foreman.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.shift.seen = foreman.snapshot();
+        }
+        self.foreman = foreman;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
@@ -361,6 +378,9 @@ impl Window {
         }
         if let Some(exports) = &self.exports {
             self.view.exports.seen = exports.snapshot();
+        }
+        if let Some(foreman) = &self.foreman {
+            self.view.shift.seen = foreman.snapshot();
         }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
@@ -501,6 +521,9 @@ impl Window {
             if std::mem::take(&mut self.view.exports.cancel) {
                 exports.cancel();
             }
+        }
+        if let Some(foreman) = &self.foreman {
+            self.view.shift.take().into_iter().for_each(|command| foreman.send(command));
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

@@ -15,6 +15,7 @@ use super::people_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
+use super::shift_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
 use super::units_view;
@@ -68,6 +69,7 @@ fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     lock_screen::observe(seen, view);
     if seen.people.is_locked() {
         lock_screen::show(ui, seen, view, out);
+        shift_view::watch(view, true);
         return;
     }
     // Whatever is open: the station can be locked.
@@ -75,6 +77,7 @@ fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     let free = keys(ui, view, out) && !leaves;
     framed(ui, seen, view, free, out);
     batches_view::watch(view, out);
+    shift_view::watch(view, false);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, out, p);
@@ -176,6 +179,14 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             export_view::body(ui, room, &seen.line.operator, view);
             footer(ui, foot, view, "", tr!("foot-keys-exports"), p);
         }
+        Tab::Shift => {
+            if free {
+                shift_view::keys(ui, seen, view);
+            }
+            header::show(ui, head, seen, view, out);
+            shift_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-shift"), p);
+        }
     }
 }
 
@@ -195,7 +206,10 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    let asks = view.batches.is_asking() || view.people.form.is_some() || view.people.menu;
+    let asks = view.batches.is_asking()
+        || view.people.form.is_some()
+        || view.people.menu
+        || view.shift.form.is_some();
     if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
@@ -220,6 +234,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     }
     if command(Key::Num4) {
         to = Some(Tab::Exports);
+    }
+    if command(Key::Num5) {
+        to = Some(Tab::Shift);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -391,7 +408,7 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 21] {
+fn key_help() -> [(&'static str, &'static str); 22] {
     [
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
@@ -401,6 +418,7 @@ fn key_help() -> [(&'static str, &'static str); 21] {
         ("F2", tr!("help-f2")),
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
+        ("Ctrl+5", tr!("help-shift")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

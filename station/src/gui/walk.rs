@@ -13,6 +13,7 @@ use super::{PersonForm, batches_view, people_view};
 use crate::desk::Act;
 use crate::export::clerk::{self, HandedOut, RecipientView};
 use crate::export::{Format, HIDDEN, Preview, PreviewField, PreviewRow};
+use crate::foreman;
 use crate::i18n::{self, Language, tr};
 use crate::line::SampleView;
 use crate::model::{BatchCounts, BatchState, LabelPolicy, UnitState};
@@ -36,7 +37,8 @@ const fn next(tab: Tab) -> Option<Tab> {
         Tab::Line => Some(Tab::Units),
         Tab::Units => Some(Tab::Batches),
         Tab::Batches => Some(Tab::Exports),
-        Tab::Exports => Some(Tab::People),
+        Tab::Exports => Some(Tab::Shift),
+        Tab::Shift => Some(Tab::People),
         Tab::People => Some(Tab::Audit),
         Tab::Audit => None,
     }
@@ -49,7 +51,7 @@ fn tabs() -> impl Iterator<Item = Tab> {
 /// Who sees a view at all; `None`: everybody.
 const fn right_of(tab: Tab) -> Option<Right> {
     match tab {
-        Tab::Line => None,
+        Tab::Line | Tab::Shift => None,
         Tab::Units => Some(Right::SeeUnits),
         Tab::Batches => Some(Right::PauseBatch),
         Tab::Exports => Some(Right::Export),
@@ -83,6 +85,9 @@ fn acts(tab: Tab) -> Vec<(String, Right)> {
             act(tr!("batches-test-label"), Right::PrintLabels),
         ],
         Tab::Exports => vec![act(tr!("exports-next"), Right::Export), act(tr!("exports-log"), Right::Export)],
+        Tab::Shift => {
+            vec![act(tr!("shift-begin"), Right::EndShift), act(tr!("shift-tables"), Right::EndShift)]
+        }
         Tab::People => vec![act(tr!("people-add"), Right::ManagePeople)],
         Tab::Audit => vec![
             act(tr!("audit-verify"), Right::ReadAudit),
@@ -203,6 +208,7 @@ fn window(role: Option<Role>, language: Language) -> H {
     let gate = role.map_or(Snapshot { gate: Gate::Open, ..Snapshot::default() }, logged_in);
     world.people = Snapshot { persons: persons(), audit: Arc::new(audit()), ..gate };
     world.view.exports.seen = Arc::new(exports());
+    world.view.shift.seen = Arc::new(foreman::Snapshot { read: true, ..foreman::Snapshot::default() });
     world.view.language = language;
     world.view.has_settings = true;
     h
@@ -446,6 +452,7 @@ fn a_view_without_data_says_what_will_be_there() {
         );
         h.state_mut().people = Snapshot { gate: Gate::Open, ..Snapshot::default() };
         h.state_mut().view.language = language;
+        h.state_mut().view.shift.seen = Arc::new(foreman::Snapshot { read: true, ..Default::default() });
         for tab in tabs() {
             h.state_mut().view.tab = tab;
             steps(&mut h);
@@ -455,6 +462,7 @@ fn a_view_without_data_says_what_will_be_there() {
                 Tab::Units => [tr!("units-empty"), tr!("units-empty-text")],
                 Tab::Batches => [tr!("batches-no-orders"), tr!("batches-empty")],
                 Tab::Exports => [tr!("exports-nothing"), tr!("exports-nothing-how")],
+                Tab::Shift => [tr!("shift-none-open"), tr!("shift-none-open-how")],
                 Tab::People => [tr!("people-none"), tr!("people-none-how")],
                 Tab::Audit => [tr!("audit-empty"), tr!("audit-empty-how")],
             };

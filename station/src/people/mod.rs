@@ -99,8 +99,12 @@ rights! {
     RunLine = Technician, "run the line";
     /// Labels.
     PrintLabels = Technician, "print labels";
+    /// Count the trays and end the shift.
+    EndShift = Technician, "end a shift";
     /// The Units view, one unit's history, alarms.
     SeeUnits = Qa, "look at units that come back";
+    /// Shifts that ended, and how they balanced.
+    SeeShifts = Qa, "look at shifts that ended";
     /// New keys, a new start, another region, another cloud.
     Reprovision = Qa, "give units new keys";
     /// Set a unit aside.

@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0006_people.sql"),
     include_str!("../../../db/migrations/0007_labels.sql"),
     include_str!("../../../db/migrations/0008_exports.sql"),
+    include_str!("../../../db/migrations/0009_shift.sql"),
     include_str!("../../../db/migrations/0012_counts.sql"),
 ];
 

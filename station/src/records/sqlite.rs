@@ -12,6 +12,7 @@ use super::writer::{Tx, Writer};
 use super::*;
 use crate::failure::FailureCode;
 use crate::secrets::{KdfCost, KeyRecipe, Passphrase, SealFor, Secret, SecretsError, StationKey};
+use crate::shift::Standing;
 use keywright_protocol::crypto;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
@@ -1541,6 +1542,31 @@ impl Records for SqliteRecords {
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {
         self.0.list_exports(&ExportLogFilter { batch: Some(batch), ..ExportLogFilter::default() })
     }
+}
+
+/// Where the units of a batch stand.
+pub(super) fn count_batch(c: &Connection, batch: i64, planned: u32) -> rusqlite::Result<BatchCounts> {
+    let mut counts = BatchCounts { planned, ..BatchCounts::default() };
+    let mut statement = c.prepare_cached(
+        "SELECT u.state, a.outcome, a.failure_code,
+                (SELECT outcome FROM attempt WHERE unit = u.id ORDER BY id LIMIT 1)
+         FROM unit u LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
+         WHERE u.batch = ?1",
+    )?;
+    let mut rows = statement.query([batch])?;
+    while let Some(r) = rows.next()? {
+        match super::shift_store::standing(r, 0, 1, 2)? {
+            Standing::Scrapped => counts.scrapped += 1,
+            Standing::Passed => {
+                counts.passed += 1;
+                let first: Option<String> = r.get(3)?;
+                counts.first_pass += u32::from(first.as_deref() == Some(Outcome::Pass.as_str()));
+            }
+            Standing::Failed => counts.failed += 1,
+            Standing::Unfinished => counts.in_progress += 1,
+        }
+    }
+    Ok(counts)
 }
 
 pub(super) fn unit_and_state(tx: &Tx<'_>, unit: UnitId) -> Result<(i64, UnitState), RecordsError> {
