@@ -3,6 +3,7 @@
 //! Invariants: a field that is wrong says so beside itself, and a button that is off says why; what can't be taken back is asked about
 //! with numbers. What may be entered is decided in `orders`, not here.
 
+use super::copy;
 use super::line_view::{Tab, ViewState};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, palette, regular, strong};
@@ -93,7 +94,10 @@ pub(super) fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
     let button = egui::Button::new(RichText::new(text).font(strong(14.0))).min_size(vec2(0.0, 32.0));
     let response = ui.add_enabled(off.is_none(), button);
     match off {
-        Some(why) => response.on_disabled_hover_text(why).clicked(),
+        Some(why) => {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+            response.on_disabled_hover_text(why).clicked()
+        }
         None => response.clicked(),
     }
 }
@@ -558,6 +562,8 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
         let off = operator(seen).map(str::to_owned).or(wrong);
         ui.label(muted(off.clone().unwrap_or_else(|| tr!("wizard-right").to_owned()), p));
         ui.horizontal(|ui| {
+            let faults = errors.iter().map(|e| format!("{}: {}", field_name(e.field), e.what));
+            copy::faults(ui, &faults.collect::<Vec<_>>());
             let word =
                 if form.order.is_some() { tr!("wizard-create-batch") } else { tr!("wizard-create-order") };
             create = press(ui, word, off.as_deref());
@@ -747,6 +753,7 @@ fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
             });
         } else {
             ui.label(title(tr!("import-faults", n = list.errors.len().to_string()), 15.0, p));
+            copy::faults(ui, &list.errors);
             for error in &list.errors {
                 ui.label(RichText::new(error).font(regular(13.5)).color(p.fail.ink));
             }

@@ -168,6 +168,9 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         let response = ui.interact(place, ui.scope_id().with(("tab", name)), sense);
         let shown = view.tab == tab;
         response.widget_info(|| WidgetInfo::selected(Role::Tab, off.is_none(), shown, name));
+        if let Some(why) = off {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+        }
         let knob = place.shrink(3.0);
         let ink = if shown {
             ui.painter().rect_filled(knob, 7.0, p.running.solid);
@@ -308,7 +311,11 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             size: 14.0,
         };
         let hint = off.unwrap_or(tr!("header-settings-hint"));
-        if settings.show(ui, place(42.0, 36.0)).on_hover_text(hint).clicked() {
+        let response = settings.show(ui, place(42.0, 36.0));
+        if let Some(why) = off {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+        }
+        if response.on_hover_text(hint).clicked() {
             super::settings_view::toggle(view, out);
         }
     }
@@ -480,6 +487,7 @@ fn pick(
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0));
         let search = ui.add(edit);
+        ui.ctx().accesskit_node_builder(search.id, |node| node.set_label(tr!("picker-search")));
         if !picker.focused {
             search.request_focus();
             picker.focused = true;
