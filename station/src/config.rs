@@ -80,6 +80,8 @@ pub struct Config {
     pub language: LanguageChoice,
     /// Backups by the clock.
     pub backup: BackupConfig,
+    /// The token that may hold signing keys, if there is one.
+    pub token: Option<TokenConfig>,
     /// Colours of the window.
     pub theme: Theme,
     /// Text size of the window in percent.
@@ -105,6 +107,15 @@ impl Default for LineConfig {
     fn default() -> Self {
         Self { auto_start: false, debounce: Duration::from_millis(1000), sounds: false, sound_command: None }
     }
+}
+
+/// The hardware security module that may hold signing keys. Its PIN is never in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// The PKCS#11 module, a library of the token's maker.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token: String,
 }
 
 /// Where and how often the station is backed up while it works.
@@ -202,6 +213,7 @@ impl Default for Config {
             second_person: false,
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
+            token: None,
             theme: Theme::System,
             text_size: 100,
             demo: false,
@@ -222,6 +234,7 @@ struct File {
     people: Option<PeopleTable>,
     label: Option<Spanned<LabelTable>>,
     line: Option<LineTable>,
+    pkcs11: Option<TokenTable>,
     #[serde(default)]
     export: ExportTable,
 }
@@ -248,6 +261,15 @@ struct LineTable {
     debounce_ms: Option<Spanned<u64>>,
     sounds: Option<bool>,
     sound_command: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenTable {
+    module: Spanned<PathBuf>,
+    token: Spanned<String>,
+    /// Named only to be refused with a word about where it belongs.
+    pin: Option<Spanned<serde::de::IgnoredAny>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -408,6 +430,22 @@ impl Config {
         }
         if let Some(line) = file.line {
             config.line = line_of(line).map_err(|(offset, what)| at(offset, &what))?;
+        }
+        if let Some(table) = file.pkcs11 {
+            if let Some(pin) = table.pin {
+                let what = "a PIN does not belong into this file; give it with --token-pin-fd or in KEYWRIGHT_TOKEN_PIN, or keep it with keywright passphrase store --token-pin";
+                return Err(at(pin.span().start, what));
+            }
+            let (module, token) = (table.module.get_ref(), table.token.get_ref().trim());
+            if !module.is_absolute() {
+                let what = "found a relative path, expected the whole one, such as \"/usr/lib/softhsm/libsofthsm2.so\"";
+                return Err(at(table.module.span().start, what));
+            }
+            // A label has 32 bytes in PKCS#11.
+            if !fits_name(token) || token.len() > 32 {
+                return Err(at(table.token.span().start, "expected the token's label, 1 to 32 bytes"));
+            }
+            config.token = Some(TokenConfig { module: module.clone(), token: token.to_owned() });
         }
         let window = file.window.unwrap_or_default();
         (config.language, config.theme) = (window.language, window.theme);

@@ -76,6 +76,8 @@ names! {
     Passphrase = "passphrase";
     /// Root and regions are there.
     Anchors = "anchors";
+    /// The signing keys of the regions sign, and no certificate ends soon.
+    Signing = "signing";
     /// The common image, whole, and the one of the order.
     Image = "image";
     /// The order's product key may still make units.
@@ -400,6 +402,17 @@ fn records(options: &Options, preflight: &Preflight) -> Vec<Check> {
         });
     }
     checks.push(Check::of(Name::Anchors, preflight.anchors.clone()));
+    checks.extend(preflight.signing.as_ref().map(|signing| match signing {
+        Ok((detail, true)) => Check::new(
+            Name::Signing,
+            Status::Warn,
+            FailureCode::RegionExpired,
+            detail,
+            "See keywright trust rotation: what ends, and what to do",
+        ),
+        Ok((detail, false)) => Check::ok(Name::Signing, detail),
+        Err(failure) => Check::failed(Name::Signing, failure),
+    }));
     checks
 }
 

@@ -150,6 +150,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
         (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
         (Tab::Shift, tr!("header-tab-shift"), tr!("header-tab-shift-hint"), "5"),
+        (Tab::Trust, tr!("header-tab-trust"), tr!("header-tab-trust-hint"), "6"),
     ];
     let part = rect.width() / tabs.len() as f32;
     for (i, (tab, name, hint, sign)) in tabs.into_iter().enumerate() {
@@ -159,6 +160,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
             Tab::Batches => seen.people.refusal(Right::PauseBatch),
+            Tab::Trust => seen.people.refusal(Right::SeeTrust),
             _ => None,
         };
         let off = off.map(super::people_view::reason);
@@ -194,14 +196,14 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
 }
 
 /// What waits for a look: icon, number and word.
-fn bell(ui: &mut Ui, rect: Rect, text: &str, view: &mut ViewState, p: &Palette) {
+fn bell(ui: &mut Ui, rect: Rect, text: &str, shown: &str, view: &mut ViewState, p: &Palette) {
     let response = ui.interact(rect, ui.scope_id().with("alarms"), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, true, tr!("header-bell", alarms = text)));
     ui.painter().rect(rect, 9.0, p.fail.solid, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
     let icon = Rect::from_center_size(pos2(rect.left() + 20.0, rect.center().y), vec2(18.0, 18.0));
     icons::paint(ui.painter(), icon, Icon::Bell, p.fail.on_solid, p.fail.solid, 0.0);
     let at = pos2(icon.right() + 7.0, rect.center().y);
-    ui.painter().text(at, Align2::LEFT_CENTER, text, strong(14.0), p.fail.on_solid);
+    ui.painter().text(at, Align2::LEFT_CENTER, shown, strong(14.0), p.fail.on_solid);
     if response.has_focus() {
         widgets::focus_ring(ui, rect, 9.0, p);
     }
@@ -237,14 +239,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             if row.width() < SIGNS_BELOW {
                 144.0
             } else if tight {
-                250.0
+                208.0
             } else if narrow && quiet {
-                280.0
+                312.0
             } else if narrow {
                 // What the bell needs in the smallest windows is left to it.
-                (row.width() - 688.0).clamp(240.0, 270.0)
+                (row.width() - 688.0).clamp(240.0, 312.0)
             } else {
-                310.0
+                348.0
             },
             38.0,
         ),
@@ -354,16 +356,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     right = auto.left() - 12.0;
     if !seen.desk.alarms.is_empty() {
         let text = shell::told(seen.desk.alarms.len());
-        let width = widgets::width(ui, &text, strong(14.0)) + 50.0;
-        // Without room F3 still leads there, and the Units view counts them.
-        if right - width >= left - 2.0 {
-            bell(
-                ui,
-                Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
-                &text,
-                view,
-                p,
-            );
+        let count = seen.desk.alarms.len().to_string();
+        // The words, or the number alone; without room for that F3 still leads there, and the Units view counts them.
+        let wide = |shown: &str| widgets::width(ui, shown, strong(14.0)) + 50.0;
+        let fits = |shown: &&str| right - wide(shown) >= left - 2.0;
+        if let Some(shown) = [text.as_str(), &count].into_iter().find(fits) {
+            let width = wide(shown);
+            let place = Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0));
+            bell(ui, place, &text, shown, view, p);
             right -= width + 12.0;
         }
     }

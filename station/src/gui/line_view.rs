@@ -15,6 +15,7 @@ use super::shift_view::ShiftState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
+use super::trust_view::TrustState;
 use super::units_view::UnitsState;
 use super::wedge::Wedge;
 use super::widgets;
@@ -52,6 +53,8 @@ pub enum Tab {
     Exports,
     /// The line's figures and the end of a shift.
     Shift,
+    /// Root, regions, and what rotates when.
+    Trust,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -97,6 +100,8 @@ pub struct ViewState {
     pub exports: ExportsState,
     /// The Shift view.
     pub shift: ShiftState,
+    /// The Trust view.
+    pub trust: TrustState,
     /// What the window speaks.
     pub language: Language,
     /// The settings, while they are shown.
@@ -130,6 +135,7 @@ impl Default for ViewState {
             preflight: PreflightState::default(),
             exports: ExportsState::default(),
             shift: ShiftState::default(),
+            trust: TrustState::default(),
             language: Language::English,
             settings: None,
             has_settings: false,

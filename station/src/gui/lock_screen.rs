@@ -79,6 +79,7 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
         lock.pin = Typed::default();
         view.people.form = None;
         view.people.menu = false;
+        view.trust.put_away();
     }
     if !locked && let Some(who) = seen.people.who() {
         lock.was_locked = false;

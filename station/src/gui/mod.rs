@@ -27,12 +27,15 @@ mod preflight_view;
 mod said;
 mod scan_view;
 pub mod scripted;
+mod search_view;
 mod settings_view;
 mod shell;
 mod shift_view;
 mod state;
 mod theme;
 mod tile;
+mod traveler_view;
+mod trust_view;
 mod units_view;
 mod wedge;
 mod widgets;
@@ -50,6 +53,7 @@ pub use shell::{Asked, Seen, window_view};
 pub use shift_view::ShiftState;
 pub use state::Seat;
 pub use theme::{fonts, install};
+pub use trust_view::TrustState;
 pub use units_view::UnitsState;
 pub use wedge::Wedge;
 
@@ -62,6 +66,7 @@ use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
 use crate::sound::Sound;
+use crate::trust::clerk::TrustHandle;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,6 +197,7 @@ pub fn run(
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
     foreman: Option<Box<dyn ForemanHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
@@ -219,7 +225,7 @@ pub fn run(
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
             let ctx = &creation.egui_ctx;
             let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
-            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman)))
+            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman).with_trust(ctx, trust)))
         }),
     )
     .map_err(|error| match error {
@@ -244,6 +250,7 @@ pub struct Window {
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
     foreman: Option<Box<dyn ForemanHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -320,6 +327,7 @@ impl Window {
             office: Arc::default(),
             exports: None,
             foreman: None,
+            trust: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -376,6 +384,16 @@ impl Window {
         self
     }
 
+    /// Joins the clerk behind the Trust view.
+    pub fn with_trust(mut self, ctx: &Context, trust: Option<Box<dyn TrustHandle>>) -> Self {
+        if let Some(trust) = &trust {
+            trust.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.trust.seen = trust.snapshot();
+        }
+        self.trust = trust;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
@@ -390,6 +408,9 @@ impl Window {
         }
         if let Some(foreman) = &self.foreman {
             self.view.shift.seen = foreman.snapshot();
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.seen = trust.snapshot();
         }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
@@ -554,6 +575,9 @@ impl Window {
         }
         if let Some(foreman) = &self.foreman {
             self.view.shift.take().into_iter().for_each(|command| foreman.send(command));
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.take().into_iter().for_each(|command| trust.send(command));
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

@@ -53,6 +53,7 @@ fn name(name: Name) -> &'static str {
         Name::Database => tr!("check-database"),
         Name::Passphrase => tr!("check-passphrase"),
         Name::Anchors => tr!("check-anchors"),
+        Name::Signing => tr!("check-signing"),
         Name::Image => tr!("check-image"),
         Name::ProductKey => tr!("check-product-key"),
         Name::Agent => tr!("check-agent"),

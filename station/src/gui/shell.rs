@@ -18,6 +18,7 @@ use super::settings_view::{self, Wish};
 use super::shift_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
+use super::trust_view;
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
@@ -71,6 +72,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     framed(ui, seen, view, free, &mut out);
     batches_view::watch(view, &mut out);
     shift_view::watch(view, false);
+    trust_view::watch(view);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
@@ -82,6 +84,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
         help(ui, view, p);
     }
     people_view::form(ui, seen, view, &mut out, p);
+    trust_view::form(ui, view, p);
     out
 }
 
@@ -165,6 +168,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             batches_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
         }
+        Tab::Trust if let Some(why) = seen.people.refusal(Right::SeeTrust) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("trust-title"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::Trust => {
+            header::show(ui, head, seen, view, out);
+            trust_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
+        }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
             header::show(ui, head, seen, view, out);
             people_view::not_for(ui, room, tr!("header-tab-exports-hint"), why, p);
@@ -206,7 +219,8 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     let asks = view.batches.is_asking()
         || view.people.form.is_some()
         || view.people.menu
-        || view.shift.form.is_some();
+        || view.shift.form.is_some()
+        || view.trust.is_asking();
     if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
@@ -234,6 +248,9 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     }
     if command(Key::Num5) {
         to = Some(Tab::Shift);
+    }
+    if command(Key::Num6) {
+        to = Some(Tab::Trust);
     }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
@@ -417,6 +434,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
         ("F5  F6", tr!("help-checks")),
+        ("Ctrl+6", tr!("help-trust")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),
