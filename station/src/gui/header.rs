@@ -221,6 +221,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let narrow = row.width() < 1150.0;
     // Large text in a small window: what can be told by a sign alone is.
     let tight = row.width() < 860.0;
+    let quiet = seen.desk.alarms.is_empty();
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
     let mut left = sign.right() + 10.0;
     if tight {
@@ -242,6 +243,8 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
                 144.0
             } else if tight {
                 208.0
+            } else if narrow && quiet {
+                312.0
             } else if narrow {
                 // What the bell needs in the smallest windows is left to it.
                 (row.width() - 688.0).clamp(240.0, 312.0)
@@ -257,9 +260,10 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let width = match (tight, narrow) {
         // Operator, switch, help and settings.
         (true, _) => {
-            let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
+            let bell = if quiet { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
+        (_, true) if quiet => 150.0,
         (_, true) => (row.width() - 812.0).clamp(116.0, 146.0),
         _ => 200.0,
     };
