@@ -600,6 +600,26 @@ pub(crate) mod tests {
     }
 
     impl World {
+        pub(crate) fn new(snapshot: Snapshot) -> Self {
+            Self {
+                snapshot,
+                desk: desk::Snapshot::default(),
+                people: office::Snapshot::default(),
+                view: ViewState::default(),
+                asked: Asked::default(),
+            }
+        }
+
+        /// One frame.
+        pub(crate) fn ui(&mut self, ui: &mut Ui) {
+            let seen = Seen { line: &self.snapshot, desk: &self.desk, people: &self.people };
+            let asked = window_view(ui, seen, &mut self.view);
+            self.asked.line.extend(asked.line);
+            self.asked.desk.extend(asked.desk);
+            self.asked.people.extend(asked.people);
+            self.asked.touched |= asked.touched;
+        }
+
         pub(crate) fn take(&mut self) -> Vec<Command> {
             std::mem::take(&mut self.asked.line)
         }
@@ -610,30 +630,13 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn sized(snapshot: Snapshot, size: egui::Vec2, theme: egui::Theme) -> Harness<'static, World> {
-        let world = World {
-            snapshot,
-            desk: desk::Snapshot::default(),
-            people: office::Snapshot::default(),
-            view: ViewState::default(),
-            asked: Asked::default(),
-        };
         let mut harness = Harness::builder()
             .with_size(size)
             .with_theme(theme)
             .with_step_dt(1.0 / 60.0)
             .with_max_steps(200)
             .with_context_setup(theme::install)
-            .build_ui_state(
-                |ui, world: &mut World| {
-                    let seen = Seen { line: &world.snapshot, desk: &world.desk, people: &world.people };
-                    let asked = window_view(ui, seen, &mut world.view);
-                    world.asked.line.extend(asked.line);
-                    world.asked.desk.extend(asked.desk);
-                    world.asked.people.extend(asked.people);
-                    world.asked.touched |= asked.touched;
-                },
-                world,
-            );
+            .build_ui_state(|ui, world: &mut World| world.ui(ui), World::new(snapshot));
         harness.run();
         harness
     }

@@ -515,12 +515,12 @@ pub(crate) mod tests {
         ]
     }
 
-    fn who(role: Role) -> Who {
+    pub(crate) fn who(role: Role) -> Who {
         let person = persons().into_iter().find(|p| p.role == role).expect("one of each");
         Who { id: person.id, name: person.name, role }
     }
 
-    fn gate(who: Option<Who>, locked: bool) -> Snapshot {
+    pub(crate) fn gate(who: Option<Who>, locked: bool) -> Snapshot {
         let names = persons().into_iter().map(|p| (p.name, p.role)).collect();
         Snapshot { gate: Gate::People { who, locked }, names, ..Snapshot::default() }
     }

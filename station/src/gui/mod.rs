@@ -23,6 +23,8 @@ mod line_settings;
 mod line_view;
 mod lock_screen;
 mod people_view;
+#[cfg(test)]
+mod pictures;
 mod plots;
 mod preflight_view;
 mod said;

@@ -735,7 +735,7 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::tests::{World, press as press_keys, sized};
     use super::super::lock_screen::tests::logged_in;
     use super::super::scripted::{Scene, scene};
@@ -790,7 +790,8 @@ mod tests {
         }
     }
 
-    fn snapshot() -> Snapshot {
+    /// The records of an open shift.
+    pub(crate) fn snapshot() -> Snapshot {
         Snapshot {
             batches: vec!["B-2041".into(), "B-2040".into()],
             figures: Some(Arc::new(work())),
