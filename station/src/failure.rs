@@ -155,6 +155,10 @@ failure_codes! {
     BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
     RestoreRefused = 641, Error, permanent, "That backup can't be restored", "Take another backup; nothing of this station was changed";
 
+    PracticeBoardMissing = 680, Error, retry, "There is no virtual board to rehearse with", "Put the program virtual-board beside keywright, or name it in the settings; docs/virtual-board.md says how it is made";
+    RehearsalFailed = 681, Error, retry, "The rehearsal can't be run", "Do what the message says, then rehearse again; the station's own records are not touched by it";
+    NotSetUp = 682, Error, retry, "The station is not set up so far", "Do the earlier steps first: open the window, or run keywright init";
+
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";

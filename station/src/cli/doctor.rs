@@ -40,7 +40,7 @@ pub enum Status {
 }
 
 /// One check.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// Always `check`.
     pub event: &'static str,
@@ -92,7 +92,13 @@ pub fn run(options: &Options, out: Out) -> Done {
     Ok(if fail == 0 { Exit::Pass } else { Exit::Station })
 }
 
+/// Every check of a station that is not open here.
 fn checks(options: &Options) -> Vec<Check> {
+    checks_with(options, || station::preflight(options))
+}
+
+/// Every check of a station; `preflight` looks at what its passphrase protects.
+pub fn checks_with(options: &Options, preflight: impl FnOnce() -> Preflight) -> Vec<Check> {
     let home = &options.home;
     let mut checks = vec![writable(home), space(home)];
     let config = options.load_config();
@@ -117,7 +123,7 @@ fn checks(options: &Options) -> Vec<Check> {
         ),
         Err(failure) => Check::failed("config", failure),
     });
-    let preflight = station::preflight(options);
+    let preflight = preflight();
     checks.extend(records(options, &preflight));
     let orders = preflight.orders.as_deref().unwrap_or_default();
     if let Ok(config) = &config {

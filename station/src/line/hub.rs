@@ -43,6 +43,7 @@ enum Message {
     Trouble(usize, Option<Failure>),
     Subscribe(Sender<Event>),
     OnChange(Box<dyn Fn() + Send + Sync>),
+    NoFixtures(Failure),
     Stop,
 }
 
@@ -72,12 +73,31 @@ impl Line {
     #[cfg(feature = "hardware")]
     pub fn new(records: Arc<dyn Records>, agent: Arc<dyn Agent>, config: &Config) -> Result<Self, Failure> {
         let fixtures = crate::hardware::fixtures(config)?;
+        Self::on_fixtures(records, agent, config, &fixtures)
+    }
+
+    /// The line on these fixtures, none perhaps: batches are looked after and lists are handed out without a probe too.
+    ///
+    /// # Errors
+    /// `StationFault` if threads can't be started.
+    #[cfg(feature = "hardware")]
+    pub fn on_fixtures(
+        records: Arc<dyn Records>,
+        agent: Arc<dyn Agent>,
+        config: &Config,
+        fixtures: &[crate::config::Fixture],
+    ) -> Result<Self, Failure> {
         let benches = fixtures
             .iter()
             .map(|f| (f.name.clone(), Box::new(crate::hardware::HardwareBench::new(f)) as Box<dyn Bench>))
             .collect();
         let timing = Timing { exchange: config.exchange_timeout, ..Timing::default() };
         Self::with_benches(records, agent, config, benches, timing)
+    }
+
+    /// Why there are no fixtures, for whoever looks at the line.
+    pub fn say_no_fixtures(&self, why: Failure) {
+        drop(self.messages.send(Message::NoFixtures(why)));
     }
 
     /// The line on any benches, by fixture name.
@@ -374,6 +394,10 @@ impl Hub {
             Message::OnChange(wake) => {
                 self.wakers.push(wake);
                 false
+            }
+            Message::NoFixtures(why) => {
+                self.view.no_fixtures = Some(why);
+                true
             }
             Message::Event(index, event) => {
                 self.show(index, &event);
