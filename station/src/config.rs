@@ -339,7 +339,10 @@ impl Config {
             }
             if let Some(program) = station.virtual_board {
                 if program.get_ref().as_os_str().is_empty() {
-                    return Err(at(program.span().start, "found an empty path, expected that of virtual-board"));
+                    return Err(at(
+                        program.span().start,
+                        "found an empty path, expected that of virtual-board",
+                    ));
                 }
                 config.virtual_board =
                     Some(path.parent().unwrap_or(Path::new(".")).join(program.into_inner()));

@@ -19,6 +19,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::i18n::LanguageChoice;
 use crate::image::CommonImage;
 use crate::orders::StationImage;
+use crate::people::Right;
 use crate::secrets::{Passphrase, write_atomically};
 use crate::settings::{CloudDraft, FixtureDraft, StationFile};
 use crate::station::{Options, Station, anchors_failure, secrets_failure};
@@ -256,14 +257,20 @@ impl Progress {
         self.at = self.at.before();
     }
 
-    /// Where a guide that is opened begins: where it was left, or at the first step that is open.
-    pub fn begin(&mut self, facts: &Facts) {
+    fn first_open(&self, facts: &Facts) -> Step {
         let open = |step: &Step| matches!(self.standing(*step, facts), Standing::Open | Standing::Waits);
-        if let Some(first) = Step::ALL.into_iter().find(open)
-            && first < self.at
-        {
-            self.at = first;
-        }
+        Step::ALL.into_iter().find(open).unwrap_or(Step::Summary)
+    }
+
+    /// Where a guide begins that was never left: at the first step that is open.
+    pub fn fresh(facts: &Facts) -> Self {
+        let new = Self::default();
+        Self { at: new.first_open(facts), ..new }
+    }
+
+    /// A guide that was left goes on where it was, unless something before was undone.
+    pub fn resume(&mut self, facts: &Facts) {
+        self.at = self.at.min(self.first_open(facts));
     }
 
     /// What is in the home of a guide that was left; `None` if there is none.
@@ -287,9 +294,26 @@ impl Progress {
     }
 }
 
-/// Whether the guide opens by itself: there are no anchors, or it was begun and not ended.
+/// Whether the guide opens by itself: without root and region no unit can be made.
 pub fn is_wanted(options: &Options) -> bool {
-    !Anchors::exist(&options.home) || (!options.config_path().exists() && !options.has_records())
+    !Anchors::exist(&options.home)
+}
+
+/// Does something through the gate and with a row in the audit log, once there are records for either.
+///
+/// # Errors
+/// Those of the gate, and of `work`.
+pub fn gated(
+    station: Option<&Station>,
+    right: Right,
+    what: (&str, &str),
+    detail: serde_json::Value,
+    work: impl FnOnce() -> Written,
+) -> Written {
+    match station {
+        Some(station) => station.people.act(right, what, detail, work),
+        None => work(),
+    }
 }
 
 /// What a step wrote.
@@ -371,7 +395,12 @@ impl std::fmt::Display for Wrote {
             }
             Self::Fixtures { count, file } => write!(f, "{count} fixtures in {}", file.display()),
             Self::Anchors { region, root, folder } => {
-                write!(f, "root {}… and region {region} in {}", root.get(..16).unwrap_or(root), folder.display())
+                write!(
+                    f,
+                    "root {}… and region {region} in {}",
+                    root.get(..16).unwrap_or(root),
+                    folder.display()
+                )
             }
             Self::Cloud { name, url, file } => write!(f, "cloud {name} ({url}) in {}", file.display()),
             Self::Password { file } => write!(f, "its password in {}", file.display()),
@@ -531,8 +560,9 @@ pub fn try_cloud(
     cloud: &CloudDraft,
     password: Option<&Passphrase>,
 ) -> Result<usize, Failure> {
-    let (host, port) = crate::cloud::address(cloud.url.trim())
-        .ok_or_else(|| Failure::new(FailureCode::InvalidInput, format_args!("{:?} is no address", cloud.url)))?;
+    let (host, port) = crate::cloud::address(cloud.url.trim()).ok_or_else(|| {
+        Failure::new(FailureCode::InvalidInput, format_args!("{:?} is no address", cloud.url))
+    })?;
     let ca = (!cloud.ca.trim().is_empty()).then(|| beside(options, &cloud.ca));
     let password = match password {
         Some(password) => password.clone().into_text().as_str().to_owned(),
@@ -601,9 +631,8 @@ impl Plugged {
     /// What no fixture has yet.
     #[must_use]
     pub fn free(&self, fixtures: &[Fixture]) -> Self {
-        let probe = |p: &&ProbeDescription| {
-            !fixtures.iter().any(|f| f.probe.eq_ignore_ascii_case(&p.selector()))
-        };
+        let probe =
+            |p: &&ProbeDescription| !fixtures.iter().any(|f| f.probe.eq_ignore_ascii_case(&p.selector()));
         let port = |p: &&PortDescription| !fixtures.iter().any(|f| f.serial == p.path);
         Self {
             probes: self.probes.iter().filter(probe).cloned().collect(),
@@ -623,7 +652,9 @@ impl Plugged {
             ports.next().filter(|_| ports.next().is_none())
         };
         match (&self.probes[..], &self.ports[..]) {
-            ([probe], ports) => (Some(probe), own(probe).or(if let [port] = ports { Some(port) } else { None })),
+            ([probe], ports) => {
+                (Some(probe), own(probe).or(if let [port] = ports { Some(port) } else { None }))
+            }
             ([], [port]) => (None, Some(port)),
             _ => (None, None),
         }
@@ -754,9 +785,9 @@ mod tests {
         let mut progress = Progress { at: Step::Cloud, left: [Step::People, Step::Fixtures].into() };
         progress.save(&options.home);
         assert_eq!(Progress::load(&options.home).as_ref(), Some(&progress));
-        progress.begin(&facts(&[Step::Name, Step::Key]));
+        progress.resume(&facts(&[Step::Name, Step::Key]));
         assert_eq!(progress.at, Step::Anchors, "they are open");
-        progress.begin(&facts(&[Step::Key]));
+        progress.resume(&facts(&[Step::Key]));
         assert_eq!(progress.at, Step::Name, "the file is gone");
         std::fs::write(options.home.join(FILE), "{").expect("written");
         assert_eq!(Progress::load(&options.home), None, "a cut file begins anew");
@@ -779,7 +810,10 @@ mod tests {
         assert_eq!(set_fixtures(&options, &two).expect("fixtures"), []);
         assert_eq!(options.load_config().expect("a file").fixtures, two);
         let twice = [two[0].clone(), Fixture { name: "right".into(), ..two[0].clone() }];
-        assert_eq!(set_fixtures(&options, &twice).expect_err("one probe twice").code, FailureCode::ConfigInvalid);
+        assert_eq!(
+            set_fixtures(&options, &twice).expect_err("one probe twice").code,
+            FailureCode::ConfigInvalid
+        );
         assert_eq!(options.load_config().expect("a file").fixtures, two);
         let missing = set_image(&options, &options.home.join("nothing")).expect_err("no image");
         assert_eq!(missing.code, FailureCode::ImageMissing);

@@ -28,7 +28,7 @@ use crate::secrets::Passphrase;
 use crate::settings::CloudDraft;
 use crate::station::{self, LeftBehind, Options, Station};
 use crate::{backup, line};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -300,6 +300,8 @@ impl Host {
             looked: Instant::now(),
             rehearsal: None,
             rehearsed: false,
+            locked: false,
+            unlocked: false,
             wakers: Vec::new(),
             shared: Arc::clone(&shared),
             messages: messages.clone(),
@@ -310,6 +312,7 @@ impl Host {
             keeper.view.left_behind = station.left_behind()?;
         }
         if first_run::is_wanted(&keeper.options) || !keeper.facts.can_open() {
+            keeper.locked = keeper.facts.has_anchors && keeper.station.is_none();
             keeper.guide();
         } else {
             keeper.open(None)?;
@@ -369,6 +372,10 @@ struct Keeper {
     looked: Instant,
     rehearsal: Option<(Cancel, JoinHandle<()>)>,
     rehearsed: bool,
+    /// A station that is set up waits for its passphrase.
+    locked: bool,
+    /// It has just got it.
+    unlocked: bool,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     shared: Arc<Shared>,
     messages: Sender<Message>,
@@ -378,7 +385,8 @@ impl Keeper {
     fn run(mut self, inbox: &Receiver<Message>) {
         loop {
             let every = self.looks_every();
-            match inbox.recv_timeout(every.map_or(REST, |every| every.saturating_sub(self.looked.elapsed()))) {
+            match inbox.recv_timeout(every.map_or(REST, |every| every.saturating_sub(self.looked.elapsed())))
+            {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Message::OnChange(wake)) => {
                     self.wakers.push(wake);
@@ -510,8 +518,15 @@ impl Keeper {
     /// Opens the guide where it was left.
     fn guide(&mut self) {
         self.look_at_facts();
-        let mut progress = Progress::load(&self.options.home).unwrap_or_default();
-        progress.begin(&self.facts);
+        let progress = match Progress::load(&self.options.home) {
+            Some(mut left) => {
+                left.resume(&self.facts);
+                left
+            }
+            // One who opens it again wants to see all of it.
+            None if self.opened_with.is_some() => Progress::default(),
+            None => Progress::fresh(&self.facts),
+        };
         self.before = Plugged::now();
         self.view.guide = Some(Guide { progress, facts: self.facts.clone(), ..Guide::default() });
         self.arrive();
@@ -579,7 +594,8 @@ impl Keeper {
                 if let Some(guide) = &mut self.view.guide
                     && !guide.progress.on(&guide.facts)
                 {
-                    guide.told = Told::Failed(Failure::new(FailureCode::NotSetUp, "this step has to be done"));
+                    guide.told =
+                        Told::Failed(Failure::new(FailureCode::NotSetUp, "this step has to be done"));
                     return;
                 }
                 self.arrive();
@@ -621,16 +637,26 @@ impl Keeper {
                 Err(failure) => Told::Failed(failure),
             };
         }
+        if std::mem::take(&mut self.unlocked) && self.facts.can_open() {
+            // The guide was there for the passphrase only.
+            self.locked = false;
+            if let Some(guide) = self.view.guide.take() {
+                Progress::forget(&self.options.home);
+                self.go_to_work(guide);
+            }
+        }
     }
 
     fn carry_out(&mut self, command: Command) -> first_run::Written {
         let options = self.options.clone();
         match command {
-            Command::Name { name, language } => {
-                self.act(Right::Settings, ("settings-changed", "name"), json!({ "name": name }), || {
-                    first_run::set_name(&options, &name, language)
-                })
-            }
+            Command::Name { name, language } => first_run::gated(
+                self.station.as_ref(),
+                Right::Settings,
+                ("settings-changed", "name"),
+                json!({ "name": name }),
+                || first_run::set_name(&options, &name, language),
+            ),
             Command::Key { passphrase, keep } => {
                 if self.station.is_some() {
                     return Ok(Vec::new());
@@ -642,6 +668,7 @@ impl Keeper {
                 let (station, wrote) = first_run::open(&options, &passphrase, keep)?;
                 self.view.left_behind = station.left_behind()?;
                 self.station = Some(station);
+                self.unlocked = self.locked;
                 Ok(wrote)
             }
             Command::Admin(new) => {
@@ -658,9 +685,13 @@ impl Keeper {
             Command::Fixtures(fixtures) => {
                 let names: Vec<_> = fixtures.iter().map(|f| f.name.clone()).collect();
                 let detail = json!({ "fixtures": names });
-                self.act(Right::Settings, ("settings-changed", "fixtures"), detail, || {
-                    first_run::set_fixtures(&options, &fixtures)
-                })
+                first_run::gated(
+                    self.station.as_ref(),
+                    Right::Settings,
+                    ("settings-changed", "fixtures"),
+                    detail,
+                    || first_run::set_fixtures(&options, &fixtures),
+                )
             }
             Command::Anchors(region) => {
                 let station = self.station()?;
@@ -671,15 +702,23 @@ impl Keeper {
             }
             Command::Cloud(cloud, password) => {
                 let detail = json!({ "url": cloud.url });
-                self.act(Right::Clouds, ("cloud-set", &cloud.name), detail, || {
-                    first_run::set_cloud(&options, &cloud, password.as_ref())
-                })
+                first_run::gated(
+                    self.station.as_ref(),
+                    Right::Clouds,
+                    ("cloud-set", &cloud.name),
+                    detail,
+                    || first_run::set_cloud(&options, &cloud, password.as_ref()),
+                )
             }
             Command::Image(path) => {
                 let detail = json!({ "image": path.display().to_string() });
-                self.act(Right::Settings, ("settings-changed", "image"), detail, || {
-                    first_run::set_image(&options, &path)
-                })
+                first_run::gated(
+                    self.station.as_ref(),
+                    Right::Settings,
+                    ("settings-changed", "image"),
+                    detail,
+                    || first_run::set_image(&options, &path),
+                )
             }
             _ => Ok(Vec::new()),
         }
@@ -688,20 +727,6 @@ impl Keeper {
     fn station(&self) -> Result<&Station, Failure> {
         let closed = || Failure::new(FailureCode::NotSetUp, "it has no passphrase yet");
         self.station.as_ref().ok_or_else(closed)
-    }
-
-    /// Through the gate, once there are records to write in.
-    fn act(
-        &self,
-        right: Right,
-        what: (&str, &str),
-        detail: Value,
-        work: impl FnOnce() -> first_run::Written,
-    ) -> first_run::Written {
-        match &self.station {
-            Some(station) => station.people.act(right, what, detail, work),
-            None => work(),
-        }
     }
 
     fn try_cloud(&mut self, cloud: CloudDraft, password: Option<Passphrase>) {
@@ -729,9 +754,12 @@ impl Keeper {
             return;
         }
         let begun = rehearsal::find_board(&guide.facts.config).and_then(|program| {
-            let image = guide.facts.config.image.clone().ok_or_else(|| {
-                Failure::new(FailureCode::NotSetUp, "no common image is chosen")
-            })?;
+            let image = guide
+                .facts
+                .config
+                .image
+                .clone()
+                .ok_or_else(|| Failure::new(FailureCode::NotSetUp, "no common image is chosen"))?;
             let cancel = Cancel::default();
             let stop = cancel.clone();
             let thread = std::thread::Builder::new().name("rehearsal".into()).spawn(move || {
@@ -739,8 +767,8 @@ impl Keeper {
                 let came = rehearsal::run(&program, &image, &stop, tell);
                 drop(told.send(Message::Rehearsed(came)));
             });
-            let thread = thread
-                .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread: {e}")))?;
+            let thread =
+                thread.map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread: {e}")))?;
             Ok((cancel, thread))
         });
         match begun {

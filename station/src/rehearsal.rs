@@ -210,14 +210,19 @@ impl Board {
                     let event: Value = serde_json::from_str(&line).unwrap_or_default();
                     let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
                     match event["event"].as_str() {
-                        Some("board") => (board.fixture.probe, board.fixture.serial) = (text("probe"), text("serial")),
+                        Some("board") => {
+                            (board.fixture.probe, board.fixture.serial) = (text("probe"), text("serial"))
+                        }
                         Some("ready") if !board.fixture.probe.is_empty() => return Ok(board),
                         _ => {}
                     }
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
                 Err(_) => {
-                    return Err(failed(format_args!("{} gave no board: is it the right program?", program.display())));
+                    return Err(failed(format_args!(
+                        "{} gave no board: is it the right program?",
+                        program.display()
+                    )));
                 }
             }
         }

@@ -214,6 +214,17 @@ impl Options {
         Ok(config)
     }
 
+    /// The passphrase, if nobody has to be asked for it.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the descriptor that was named gives none.
+    pub fn passphrase_at_hand(&self) -> Result<Option<Passphrase>, Failure> {
+        if self.passphrase_fd.is_some() || self.demo {
+            return self.passphrase().map(Some);
+        }
+        Ok(Passphrase::read(&PassphraseSource::Keyring { station: self.keyring_entry() }).ok())
+    }
+
     /// The passphrase: from the descriptor, the demo, the keyring or the terminal, in this order.
     ///
     /// # Errors
