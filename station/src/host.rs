@@ -875,3 +875,272 @@ fn find_board(config: &Config) -> Result<PathBuf, Failure> {
 fn find_board(_: &Config) -> Result<PathBuf, Failure> {
     Err(Failure::new(FailureCode::PracticeBoardMissing, "this build reaches no probes"))
 }
+
+#[cfg(all(test, feature = "hardware"))]
+mod tests {
+    use super::*;
+    use crate::model::{LabelPolicy, UnitId};
+    use crate::people::{Pin, Role};
+    use crate::records::{AuditFilter, NewProductOrder, Records};
+
+    /// Longer than anything here takes; never waited for in full.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    struct Bench {
+        _folder: tempfile::TempDir,
+        options: Options,
+        host: Host,
+        changes: Receiver<()>,
+    }
+
+    fn options(folder: &tempfile::TempDir, demo: bool) -> Options {
+        Options {
+            home: folder.path().join("home"),
+            config: None,
+            passphrase_fd: None,
+            demo,
+            operator: "Ada".into(),
+        }
+    }
+
+    impl Bench {
+        fn on(folder: tempfile::TempDir, options: Options, station: Option<Station>) -> Self {
+            let host = Host::start(options.clone(), station).expect("a host");
+            let (told, changes) = mpsc::channel();
+            host.on_change(Box::new(move || drop(told.send(()))));
+            Self { _folder: folder, options, host, changes }
+        }
+
+        fn wait(&self, what: &str, is: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+            let until = Instant::now() + PATIENCE;
+            loop {
+                let now = self.host.snapshot();
+                if is(&now) {
+                    return now;
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                assert!(self.changes.recv_timeout(left).is_ok(), "{what} did not happen: {now:?}");
+            }
+        }
+
+        /// Sends a step's command; what it wrote.
+        fn write(&self, command: Command) -> Result<Vec<Wrote>, Failure> {
+            self.host.send(Command::Watch);
+            self.host.send(command);
+            let told = |s: &Snapshot| s.guide.as_ref().map(|g| g.told.clone()).unwrap_or_default();
+            let done = self.wait("the step", |s| matches!(told(s), Told::Wrote(_) | Told::Failed(_)));
+            // The next one begins without a word.
+            let at = done.guide.as_ref().expect("a guide").progress.at;
+            self.host.send(Command::Go(at));
+            self.wait("the next step", |s| told(s) == Told::Nothing);
+            match told(&done) {
+                Told::Failed(failure) => Err(failure),
+                Told::Wrote(wrote) => Ok(wrote),
+                _ => unreachable!("waited for"),
+            }
+        }
+
+        fn on_to(&self, step: Step) {
+            self.host.send(Command::On);
+            self.wait("the step", |s| s.guide.as_ref().is_some_and(|g| g.progress.at == step));
+        }
+
+        fn opened(&self) -> Opened {
+            let until = Instant::now() + PATIENCE;
+            loop {
+                if let Some(opened) = self.host.take() {
+                    return opened;
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                assert!(self.changes.recv_timeout(left).is_ok(), "no station was opened");
+            }
+        }
+    }
+
+    fn old(opened: Opened, batch: Option<&str>) -> Old {
+        Old {
+            handles: opened.handles,
+            people: Some(opened.people),
+            exports: Some(opened.exports),
+            batch: batch.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_new_home_is_set_up_step_by_step_and_opens_without_fixtures() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(&folder, true);
+        let bench = Bench::on(folder, options.clone(), None);
+        assert_eq!(bench.host.snapshot().guide.as_ref().map(|g| g.progress.at), Some(Step::Name));
+        let name = Command::Name { name: "line-1".into(), language: LanguageChoice::Chinese };
+        assert!(matches!(bench.write(name).expect("written")[..], [Wrote::Name { .. }]));
+        bench.on_to(Step::Key);
+        let refused = bench.write(Command::Anchors(7)).expect_err("no records yet");
+        assert_eq!(refused.code, FailureCode::NotSetUp);
+        let key = Command::Key { passphrase: None, keep: false };
+        assert!(matches!(bench.write(key).expect("opened")[..], [Wrote::Records { .. }]));
+        bench.on_to(Step::People);
+        let pin = Pin::new("q7t5-amber".to_owned());
+        let admin = NewPerson { name: "Ana".into(), role: Role::Admin, pin, badge: None };
+        assert!(matches!(bench.write(Command::Admin(admin)).expect("added")[..], [Wrote::Admin { .. }]));
+        bench.on_to(Step::Fixtures);
+        bench.on_to(Step::Anchors);
+        assert!(matches!(
+            bench.write(Command::Anchors(7)).expect("made")[..],
+            [Wrote::Anchors { region: 7, .. }]
+        ));
+        assert_eq!(bench.write(Command::Anchors(7)).expect("there"), []);
+        // Left here, and gone on with at the next start.
+        assert_eq!(Progress::load(&options.home).map(|p| p.at), Some(Step::Anchors));
+        for step in [Step::Cloud, Step::Image, Step::Rehearsal, Step::Summary] {
+            bench.on_to(step);
+        }
+        let checks = bench.wait("doctor", |s| s.guide.as_ref().is_some_and(|g| !g.checks.is_empty()));
+        let checks = &checks.guide.as_ref().expect("a guide").checks;
+        assert!(checks.iter().any(|c| c.name == "anchors" && c.status == doctor::Status::Ok), "{checks:?}");
+        bench.host.send(Command::Finish);
+        let opened = bench.opened();
+        assert_eq!((opened.config.name.as_str(), opened.config.demo), ("line-1", true));
+        let line = opened.handles.0.snapshot();
+        assert_eq!(line.fixtures.is_empty(), line.no_fixtures.is_some(), "whatever is plugged in here");
+        assert!(opened.people.snapshot().who().is_some_and(|who| who.name == "Ana"), "and logged in");
+        assert_eq!(Progress::load(&options.home), None);
+        drop(opened);
+        drop(bench);
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(folder);
+    }
+
+    /// A home with anchors, an order and an open batch; what it audits is read when it is closed.
+    fn set_up(options: &Options) {
+        first_run::set_name(options, "line-1", LanguageChoice::System).expect("a name");
+        let (station, _) = first_run::open(options, &Passphrase::demo(), false).expect("opens");
+        first_run::make_anchors(&station, 7).expect("anchors");
+        let order = NewProductOrder {
+            name: "PO-1".into(),
+            model: "KW-GATEWAY-429".into(),
+            hw_revision: String::new(),
+            part_number: String::new(),
+            quantity: 10,
+            region: 7,
+            suite: 2,
+            cloud_url: crate::cloud::LOCAL_URL.into(),
+            lock: true,
+            per_hour: 0,
+            label: LabelPolicy::None,
+            image_sha256: None,
+            product_key: None,
+            operator: "Ada".into(),
+        };
+        let order = station.records.create_product_order(order).expect("an order");
+        for batch in ["B-1", "B-2"] {
+            station.records.create_batch(order.id, batch, 5).expect("a batch");
+        }
+    }
+
+    #[test]
+    fn settings_are_taken_over_while_the_window_stays_and_a_broken_file_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(&folder, true);
+        set_up(&options);
+        let station = Station::open(&options).expect("opens");
+        let bench = Bench::on(folder, options, Some(station));
+        assert_eq!(bench.host.snapshot().guide, None, "it is set up");
+        let first = bench.opened();
+        let fixture = Fixture { name: "left".into(), probe: "1d50:6018:127.0.0.1:9".into(), serial: "none".into() };
+        first_run::set_fixtures(&bench.options, std::slice::from_ref(&fixture)).expect("written");
+        bench.host.retire(old(first, Some("B-1")));
+        let second = bench.opened();
+        assert_eq!(second.config.fixtures, [fixture]);
+        let until = Instant::now() + PATIENCE;
+        // The line's own thread takes the batch in.
+        while second.handles.0.snapshot().batch.is_none() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        let line = second.handles.0.snapshot();
+        assert_eq!(line.batch.as_ref().map(|(b, _)| b.name.as_str()), Some("B-1"), "of two open ones");
+        assert_eq!(line.fixtures.len(), 1);
+        std::fs::write(bench.options.config_path(), "[station]\nname = 7\n").expect("written");
+        bench.host.retire(old(second, Some("B-2")));
+        let third = bench.opened();
+        assert_eq!(third.config.name, "line-1", "as it was");
+        let told = bench.wait("the failure", |s| s.failure.is_some());
+        assert_eq!(told.failure.as_ref().map(|f| f.code), Some(FailureCode::ConfigInvalid));
+    }
+
+    #[test]
+    fn a_locked_station_asks_for_its_passphrase_and_for_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let demo = options(&folder, true);
+        set_up(&demo);
+        let bench = Bench::on(folder, Options { demo: false, ..demo }, None);
+        assert_eq!(bench.host.snapshot().guide.as_ref().map(|g| g.progress.at), Some(Step::Key));
+        let wrong = Command::Key { passphrase: Some(Passphrase::new("not this one".into())), keep: false };
+        assert_eq!(bench.write(wrong).expect_err("wrong").code, FailureCode::WrongPassphrase);
+        bench.host.send(Command::Key { passphrase: Some(Passphrase::demo()), keep: false });
+        let opened = bench.opened();
+        assert_eq!(opened.config.name, "line-1");
+        bench.wait("the guide's end", |s| s.guide.is_none());
+        assert_eq!(Progress::load(&bench.options.home), None);
+    }
+
+    #[test]
+    fn who_may_not_change_the_station_opens_no_guide_and_the_audit_log_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(&folder, true);
+        set_up(&options);
+        let station = Station::open(&options).expect("opens");
+        let person = |name: &str, role| NewPerson {
+            name: name.into(),
+            role,
+            pin: Pin::new("q7t5-amber".to_owned()),
+            badge: None,
+        };
+        station.people.add(&person("Ana", Role::Admin)).expect("added");
+        station.people.add(&person("Tom", Role::Technician)).expect("added");
+        let tom = crate::people::Credential::Pin { name: "Tom".into(), pin: Pin::new("q7t5-amber".to_owned()) };
+        station.people.login(&tom).expect("in");
+        let people = station.people.clone();
+        let bench = Bench::on(folder, options, Some(station));
+        bench.host.send(Command::Guide);
+        let told = bench.wait("the refusal", |s| s.failure.is_some());
+        assert_eq!(told.failure.as_ref().map(|f| f.code), Some(FailureCode::NotAllowed));
+        assert_eq!(told.guide, None);
+        let filter = AuditFilter { limit: 5, action: "refused".into(), ..AuditFilter::default() };
+        let ana = crate::people::Credential::Pin { name: "Ana".into(), pin: Pin::new("q7t5-amber".to_owned()) };
+        people.login(&ana).expect("in");
+        let rows = people.audit(&filter).expect("read");
+        assert!(rows.iter().any(|row| row.person == "Tom" && row.action == "refused"), "{rows:?}");
+        bench.host.send(Command::Guide);
+        let guide = bench.wait("the guide", |s| s.guide.is_some());
+        assert_eq!(guide.guide.as_ref().map(|g| g.progress.at), Some(Step::Name), "all of it");
+    }
+
+    #[test]
+    fn what_a_session_left_behind_is_told_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(&folder, true);
+        set_up(&options);
+        let station = Station::open(&options).expect("opens");
+        assert_eq!(station.left_behind(), Ok(None));
+        let batch = station.records.batch_by_name("B-2").expect("there").id;
+        let attempt = station.records.begin_attempt(batch, "left", "Ada").expect("begun");
+        let unit = station.records.bind_unit(attempt, UnitId([7; 12])).expect("bound");
+        station.records.begin_attempt(batch, "right", "Ada").expect("begun");
+        drop(station);
+        // As the power cut leaves it.
+        let running = options.home.join("running.json");
+        std::fs::write(&running, r#"{"pid":1,"started_at_ms":1790000000000,"batch":"B-2"}"#).expect("written");
+        let bench = Bench::on(folder, options.clone(), Some(Station::open(&options).expect("opens")));
+        let left = bench.host.snapshot().left_behind.clone().expect("something");
+        assert_eq!((left.started_at_ms, left.batch.as_deref()), (1_790_000_000_000, Some("B-2")));
+        assert_eq!(left.units, [("left".to_owned(), Some(unit.serial)), ("right".to_owned(), None)]);
+        bench.host.send(Command::Understood);
+        bench.wait("somebody read it", |s| s.left_behind.is_none());
+        drop(bench.opened());
+        let Bench { host, _folder, .. } = bench;
+        drop(host);
+        let again = Station::open(&options).expect("opens");
+        assert_eq!(again.left_behind(), Ok(None));
+    }
+}

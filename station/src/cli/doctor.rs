@@ -119,7 +119,7 @@ pub fn checks_with(options: &Options, preflight: impl FnOnce() -> Preflight) -> 
                 "{} is not there; probes and ports are paired by themselves",
                 options.config_path().display()
             ),
-            "Copy assets/station.example.toml there and name the image and the fixtures",
+            "Run keywright init, or open the window: both write it",
         ),
         Err(failure) => Check::failed("config", failure),
     });
