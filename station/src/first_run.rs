@@ -155,7 +155,8 @@ impl Facts {
             has_records: options.has_records(),
             open: station.is_some(),
             has_anchors: Anchors::exist(&options.home),
-            given: given(options),
+            // Asked of the keyring only while it matters: it may ask a person.
+            given: if station.is_none() { given(options) } else { None },
             ..Self::default()
         };
         match options.load_config() {

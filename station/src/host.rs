@@ -1047,7 +1047,8 @@ mod tests {
         let bench = Bench::on(folder, options, Some(station));
         assert_eq!(bench.host.snapshot().guide, None, "it is set up");
         let first = bench.opened();
-        let fixture = Fixture { name: "left".into(), probe: "1d50:6018:127.0.0.1:9".into(), serial: "none".into() };
+        let fixture =
+            Fixture { name: "left".into(), probe: "1d50:6018:127.0.0.1:9".into(), serial: "none".into() };
         first_run::set_fixtures(&bench.options, std::slice::from_ref(&fixture)).expect("written");
         bench.host.retire(old(first, Some("B-1")));
         let second = bench.opened();
@@ -1098,7 +1099,8 @@ mod tests {
         };
         station.people.add(&person("Ana", Role::Admin)).expect("added");
         station.people.add(&person("Tom", Role::Technician)).expect("added");
-        let tom = crate::people::Credential::Pin { name: "Tom".into(), pin: Pin::new("q7t5-amber".to_owned()) };
+        let tom =
+            crate::people::Credential::Pin { name: "Tom".into(), pin: Pin::new("q7t5-amber".to_owned()) };
         station.people.login(&tom).expect("in");
         let people = station.people.clone();
         let bench = Bench::on(folder, options, Some(station));
@@ -1107,7 +1109,8 @@ mod tests {
         assert_eq!(told.failure.as_ref().map(|f| f.code), Some(FailureCode::NotAllowed));
         assert_eq!(told.guide, None);
         let filter = AuditFilter { limit: 5, action: "refused".into(), ..AuditFilter::default() };
-        let ana = crate::people::Credential::Pin { name: "Ana".into(), pin: Pin::new("q7t5-amber".to_owned()) };
+        let ana =
+            crate::people::Credential::Pin { name: "Ana".into(), pin: Pin::new("q7t5-amber".to_owned()) };
         people.login(&ana).expect("in");
         let rows = people.audit(&filter).expect("read");
         assert!(rows.iter().any(|row| row.person == "Tom" && row.action == "refused"), "{rows:?}");
@@ -1130,7 +1133,8 @@ mod tests {
         drop(station);
         // As the power cut leaves it.
         let running = options.home.join("running.json");
-        std::fs::write(&running, r#"{"pid":1,"started_at_ms":1790000000000,"batch":"B-2"}"#).expect("written");
+        std::fs::write(&running, r#"{"pid":1,"started_at_ms":1790000000000,"batch":"B-2"}"#)
+            .expect("written");
         let bench = Bench::on(folder, options.clone(), Some(Station::open(&options).expect("opens")));
         let left = bench.host.snapshot().left_behind.clone().expect("something");
         assert_eq!((left.started_at_ms, left.batch.as_deref()), (1_790_000_000_000, Some("B-2")));

@@ -656,6 +656,86 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_the_file_goes_round_too() {
+        let (_folder, file) = file(&format!("{EXAMPLE}\n[backup]\n# a disk of its own\nkeep = 3\n"));
+        let read = file.read().expect("the example");
+        assert_eq!((read.draft.backup_keep.as_str(), read.draft.auto_lock.as_str()), ("3", "10"));
+        let mut draft = read.draft.clone();
+        draft.auto_lock = "0".into();
+        draft.second_person = true;
+        draft.backup_folder = "/media/other".into();
+        draft.backup_hours = "6".into();
+        draft.backup_keep = "30".into();
+        draft.virtual_board = "tools/virtual-board".into();
+        draft.clouds.push(CloudDraft {
+            was: None,
+            name: "plant".into(),
+            url: "mqtts://broker.example:8883".into(),
+            ca: "plant-ca.pem".into(),
+            username: "keywright-agent".into(),
+            password_file: "plant.password".into(),
+        });
+        assert_eq!(draft.faults(), []);
+        let after = file.write(&read, &draft).expect("written");
+        assert_eq!(after.draft.clouds[0].was.as_deref(), Some("plant"));
+        let same = Draft { clouds: after.draft.clouds.clone(), ..draft };
+        assert_eq!(after.draft, same, "as it was written, so it is read");
+        let backup = &after.config.backup;
+        assert_eq!((backup.every_hours, backup.keep), (6, 30));
+        assert!(after.config.auto_lock.is_zero() && after.config.second_person);
+        assert!(text(&file).contains("# a disk of its own") && text(&file).contains("# In every record."));
+        assert!(text(&file).contains("[cloud.plant]"), "{}", text(&file));
+        // Another name, and then none.
+        let mut draft = after.draft.clone();
+        draft.clouds[0].name = "plant-2".into();
+        draft.backup_folder.clear();
+        let renamed = file.write(&after, &draft).expect("written");
+        assert!(
+            renamed.config.cloud_named("plant-2").is_ok() && renamed.config.cloud_named("plant").is_err()
+        );
+        assert_eq!(renamed.config.backup.folder, None);
+        let none =
+            file.write(&renamed, &Draft { clouds: Vec::new(), ..renamed.draft.clone() }).expect("written");
+        assert_eq!(none.config.clouds.len(), 1, "the station's own");
+    }
+
+    #[test]
+    fn a_broker_that_can_not_be_used_is_found_at_its_field() {
+        let (_folder, file) = file(EXAMPLE);
+        let mut draft = file.read().expect("the example").draft;
+        let cloud = |name: &str, url: &str, ca: &str| CloudDraft {
+            was: None,
+            name: name.into(),
+            url: url.into(),
+            ca: ca.into(),
+            username: "agent".into(),
+            password_file: "p".into(),
+        };
+        draft.clouds = vec![
+            cloud("local", "mqtts://a:8883", "ca.pem"),
+            cloud("plant", "mqtts://b:8883", ""),
+            cloud("plant", "http://c", ""),
+            CloudDraft { username: String::new(), ..cloud("two", "mqtt://127.0.0.1:1883", "ca.pem") },
+        ];
+        draft.auto_lock = "1441".into();
+        (draft.backup_hours, draft.backup_keep) = ("-1".into(), "0".into());
+        assert_eq!(
+            draft.faults(),
+            [
+                (Field::AutoLock, Fault::Minutes),
+                (Field::BackupHours, Fault::Hours),
+                (Field::BackupKeep, Fault::Keep),
+                (Field::CloudName(0), Fault::CloudName),
+                (Field::CloudCa(1), Fault::Ca),
+                (Field::CloudName(2), Fault::Twice),
+                (Field::CloudUrl(2), Fault::Url),
+                (Field::CloudCa(3), Fault::Ca),
+                (Field::CloudUser(3), Fault::Empty),
+            ]
+        );
+    }
+
+    #[test]
     fn what_somebody_else_wrote_meanwhile_is_kept() {
         let (_folder, file) = file(EXAMPLE);
         let read = file.read().expect("the example");

@@ -734,7 +734,8 @@ fn init_sets_a_station_up_once_and_says_what_it_wrote() {
     assert_eq!(config.fixtures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["left", "right"]);
     // Every step stands in the audit log.
     let audit = home.with_passphrase(PASSPHRASE, &["audit", "list"]).ok();
-    let actions: Vec<_> = audit.of("audit").iter().map(|o| o["action"].as_str().unwrap().to_owned()).collect();
+    let actions: Vec<_> =
+        audit.of("audit").iter().map(|o| o["action"].as_str().unwrap().to_owned()).collect();
     for action in ["settings-changed", "anchors-made", "cloud-set"] {
         assert!(actions.iter().any(|a| a == action), "{actions:?}");
     }
@@ -758,6 +759,7 @@ fn init_refuses_what_can_not_be_used_and_leaves_the_rest() {
     assert_eq!(said.one("wrote")["what"], "admin");
     // From now on it wants a person.
     home.demo(&["init", "--region", "9"]).error(5, "K811");
-    let said = home.demo(&["--person", "Ana", "--pin-file", &pin, "init", "--region", "9", "--admin", "ana"]).ok();
+    let said =
+        home.demo(&["--person", "Ana", "--pin-file", &pin, "init", "--region", "9", "--admin", "ana"]).ok();
     assert_eq!(said.one("wrote")["what"], "anchors");
 }

@@ -661,6 +661,34 @@ mod tests {
     }
 
     #[test]
+    fn backups_brokers_and_the_lock_are_changed_and_files_chosen() {
+        let mut bench = Bench::open(EXAMPLE);
+        bench.replace("Lock after", "5");
+        bench.replace("Every", "12");
+        bench.click("Add a Mosquitto broker");
+        bench.replace("Cloud 1: name", "plant");
+        bench.replace("Cloud 1: address", "mqtt://127.0.0.1:1883");
+        bench.replace("Cloud 1: user name", "keywright-agent");
+        bench.replace("Cloud 1: password file", "plant.password");
+        let window = bench.h.state_mut().as_mut().expect("a window");
+        window.view.files.put("Common image", std::path::Path::new("/release/common-image.json"));
+        window.view.files.put("Folder", std::path::Path::new("/media/other"));
+        bench.steps();
+        bench.click("Save");
+        let read = StationFile::new(bench.folder.path().join("station.toml")).read().expect("a good file");
+        let draft = &read.draft;
+        assert_eq!((draft.auto_lock.as_str(), draft.backup_hours.as_str()), ("5", "12"));
+        assert_eq!(
+            (draft.image.as_str(), draft.backup_folder.as_str()),
+            ("/release/common-image.json", "/media/other")
+        );
+        assert_eq!(read.config.clouds.len(), 2);
+        bench.click("Remove cloud 1");
+        bench.click("Save");
+        assert!(!bench.file().contains("[cloud.plant]"));
+    }
+
+    #[test]
     fn changes_that_are_not_saved_are_not_dropped_without_a_question() {
         let mut bench = Bench::open(EXAMPLE);
         bench.replace("Station name", "other");
