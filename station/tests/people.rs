@@ -6,7 +6,7 @@ use keywright::desk::{self, Desk, DeskHandle};
 use keywright::export::ExportSigner;
 use keywright::failure::FailureCode;
 use keywright::line::{self, LineHandle};
-use keywright::model::{BatchState, UnitState};
+use keywright::model::{BatchState, LabelPolicy, UnitState};
 use keywright::people::gate::Ticks;
 use keywright::people::office::{self, Tools};
 use keywright::people::{Credential, NewPerson, Office, People, PeopleHandle, Pin, PinCost, Right, Role};
@@ -456,6 +456,29 @@ fn people_from_before_there_were_labels_stay() {
     assert_eq!(people.login(&pin("Tom", "2580")).unwrap().role, Role::Technician);
     people.login(&pin("Ana", "729450")).unwrap();
     assert_eq!(actions(&people)[4], "Ana batch-paused B");
+}
+
+/// Schema 8 knew labels and what was handed out.
+#[test]
+fn orders_and_lists_of_schema_8_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(include_str!("../../db/fixtures/schema-8.sql"))
+        .unwrap();
+    let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
+    let found = records.verify_all().unwrap();
+    assert_eq!((found.broken.len(), found.events, found.audit), (0, 15, 16));
+    let batch = records.batch_by_name("B").unwrap();
+    assert_eq!((batch.state, records.batch_counts(batch.id).unwrap().passed), (BatchState::Open, 1));
+    let labelled = records.batch_by_name("B-8").unwrap();
+    assert_eq!(records.product_order(labelled.po).unwrap().label, LabelPolicy::Print);
+    let exports = records.list_exports(batch.id).unwrap();
+    assert_eq!((exports.len(), exports[0].selection.as_str(), exports[0].rows), (1, "batch=B", 1));
+    let people = People::new(records, "Eve").unwrap();
+    people.login(&pin("Ana", "729450")).unwrap();
+    assert_eq!(actions(&people)[14], "Ana list-exported B");
 }
 
 /// A line that only writes down what it is told.
