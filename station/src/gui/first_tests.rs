@@ -265,14 +265,14 @@ fn a_new_passphrase_is_typed_twice_judged_and_wiped() {
 fn the_first_admin_has_the_same_rules_as_elsewhere() {
     let facts = Facts { has_file: true, open: true, people: Some(0), ..Facts::default() };
     let mut bench = Bench::new(at(Step::People, facts));
-    assert!(bench.is_off("Create an admin"));
+    assert!(bench.is_off("Create the admin"));
     bench.write("Name", "Ana");
     bench.write("PIN", "123456");
     bench.write("The same PIN again", "123456");
-    assert!(bench.is_off("Create an admin"), "everybody tries that first");
+    assert!(bench.is_off("Create the admin"), "everybody tries that first");
     bench.write("PIN", "q7t5-amber");
     bench.write("The same PIN again", "q7t5-amber");
-    bench.click("Create an admin");
+    bench.click("Create the admin");
     let asked = bench.host.asked();
     assert!(!format!("{asked:?}").contains("amber"), "{asked:?}");
     assert!(matches!(&asked[..], [Command::Admin(new)] if new.name == "Ana"));

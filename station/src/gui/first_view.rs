@@ -41,6 +41,8 @@ pub struct FirstState {
     keep: bool,
     admin: Form,
     fixture: Fixture,
+    /// So many fixtures were there when the fields were made ready for the next.
+    fixtures: usize,
     /// Probe and port were typed or picked by hand: what appears does not replace them.
     by_hand: bool,
     region: String,
@@ -61,6 +63,7 @@ impl Default for FirstState {
             keep: false,
             admin: Form::add(true),
             fixture: Fixture { name: String::new(), probe: String::new(), serial: String::new() },
+            fixtures: 0,
             by_hand: false,
             region: "1".into(),
             mosquitto: false,
@@ -82,7 +85,7 @@ impl FirstState {
         let config = &facts.config;
         self.name = if facts.has_file { config.name.clone() } else { tr!("first-name-example").into() };
         self.language = config.language;
-        self.fixture.name = first_run::next_name(&config.fixtures);
+        self.next_fixture(&config.fixtures);
         if let Some(first) = facts.anchors.as_ref().and_then(|shown| shown.regions.first()) {
             self.region = first.region.to_string();
         }
@@ -105,6 +108,13 @@ impl FirstState {
                 ..CloudDraft::default()
             },
         };
+    }
+
+    /// Makes the fields ready for the next fixture.
+    fn next_fixture(&mut self, have: &[Fixture]) {
+        self.fixture =
+            Fixture { name: first_run::next_name(have), probe: String::new(), serial: String::new() };
+        (self.fixtures, self.by_hand) = (have.len(), false);
     }
 
     fn password(&self) -> Option<Passphrase> {
@@ -542,6 +552,10 @@ fn people(ui: &mut Ui, guide: &Guide, state: &mut FirstState, out: &mut Asked, p
 
 fn fixtures(ui: &mut Ui, guide: &Guide, state: &mut FirstState, out: &mut Asked, p: &Palette) {
     let have = &guide.facts.config.fixtures;
+    if state.fixtures != have.len() {
+        // That one is in the file: the fields are for the next.
+        state.next_fixture(have);
+    }
     for (i, fixture) in have.iter().enumerate() {
         ui.horizontal(|ui| {
             let (r, _) = ui.allocate_exact_size(vec2(20.0, 30.0), Sense::hover());
@@ -558,7 +572,6 @@ fn fixtures(ui: &mut Ui, guide: &Guide, state: &mut FirstState, out: &mut Asked,
                 let mut rest = have.clone();
                 rest.remove(i);
                 out.host.push(Command::Fixtures(rest));
-                state.at = None;
             }
         });
     }
@@ -626,8 +639,6 @@ fn fixtures(ui: &mut Ui, guide: &Guide, state: &mut FirstState, out: &mut Asked,
             let f = &state.fixture;
             all.push(Fixture { name: trim(&f.name), probe: trim(&f.probe), serial: trim(&f.serial) });
             out.host.push(Command::Fixtures(all));
-            // The next one's fields, once this one is in the file.
-            state.at = None;
         }
         if press(ui, tr!("first-fixture-anew"), Loud::Quiet, !works(guide)) {
             state.by_hand = false;

@@ -150,7 +150,7 @@ mod tests {
             Arc::new(HostSnapshot { left_behind: Some(told), ..HostSnapshot::default() });
         h.state_mut().view.language = Language::Chinese;
         h.run();
-        h.get_by_label_contains("B-2041");
+        h.get_by_label_contains("当时正在处理批次 B-2041");
         assert!(h.query_by_label_contains("重新选择").is_none());
         h.get_by_label("知道了").click();
         h.run();
