@@ -1004,8 +1004,16 @@ mod tests {
         bench.host.send(Command::Finish);
         let opened = bench.opened();
         assert_eq!((opened.config.name.as_str(), opened.config.demo), ("line-1", true));
-        let line = opened.handles.0.snapshot();
-        assert_eq!(line.fixtures.is_empty(), line.no_fixtures.is_some(), "whatever is plugged in here");
+        // Whatever is plugged in here: fixtures, or the reason why there are none.
+        let until = Instant::now() + PATIENCE;
+        let said = || {
+            let line = opened.handles.0.snapshot();
+            line.fixtures.is_empty() == line.no_fixtures.is_some()
+        };
+        while !said() {
+            assert!(Instant::now() < until, "nothing is said of the fixtures");
+            std::thread::yield_now();
+        }
         assert!(opened.people.snapshot().who().is_some_and(|who| who.name == "Ana"), "and logged in");
         assert_eq!(Progress::load(&options.home), None);
     }
@@ -1018,8 +1026,8 @@ mod tests {
         let order = NewProductOrder {
             name: "PO-1".into(),
             model: "KW-GATEWAY-429".into(),
-            hw_revision: String::new(),
-            part_number: String::new(),
+            hw_revision: "A".into(),
+            part_number: "900-1".into(),
             quantity: 10,
             region: 7,
             suite: 2,

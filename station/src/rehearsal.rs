@@ -109,8 +109,8 @@ pub fn run(
     let order = NewProductOrder {
         name: NAME.into(),
         model: glance.model.clone(),
-        hw_revision: String::new(),
-        part_number: String::new(),
+        hw_revision: "A".into(),
+        part_number: NAME.into(),
         quantity: 1,
         region: REGION,
         suite: 2,

@@ -684,7 +684,7 @@ mod tests {
         assert_eq!((backup.every_hours, backup.keep), (6, 30));
         assert!(after.config.auto_lock.is_zero() && after.config.second_person);
         assert!(text(&file).contains("# a disk of its own") && text(&file).contains("# In every record."));
-        assert!(text(&file).contains("[cloud.plant]"), "{}", text(&file));
+        assert!(text(&file).contains("\n[cloud.plant]"), "{}", text(&file));
         // Another name, and then none.
         let mut draft = after.draft.clone();
         draft.clouds[0].name = "plant-2".into();

@@ -25,7 +25,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, snapshot: &Snapshot, view: &mut View
     let why = match &snapshot.no_fixtures {
         Some(failure) => {
             let (sentence, remedy) = i18n::failure(failure);
-            format!("{} {sentence}. {remedy}", failure.code)
+            format!("{} {sentence}\n{remedy}", failure.code)
         }
         None => tr!("line-no-fixtures-text").to_owned(),
     };
