@@ -201,6 +201,9 @@ fn the_guide_is_walked_by_keyboard_alone() {
     bench.tab_to("Write it to station.toml");
     bench.press(Key::Enter);
     assert!(matches!(&bench.host.asked()[..], [Command::Name { name, .. }] if name == "line-1"));
+    bench.h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+    bench.h.run();
+    assert!(matches!(bench.host.asked()[..], [Command::Name { .. }]), "does the step before it goes on");
     let mut facts = Facts { has_file: true, ..Facts::default() };
     let file = std::path::PathBuf::from("/home/line/station.toml");
     let wrote = vec![Wrote::Name { name: "line-1".into(), file }];

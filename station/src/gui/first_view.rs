@@ -222,7 +222,6 @@ pub(super) fn show(
     if ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::D)) {
         view.toggle_theme(ui.ctx());
     }
-    let onward = ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
     let foot = Rect::from_min_max(pos2(right.left(), right.bottom() - 44.0), right.max);
     let mut card = Rect::from_min_max(right.min, pos2(right.right(), foot.top() - 10.0));
     ui.painter().rect(card, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
@@ -255,7 +254,7 @@ pub(super) fn show(
             }
         });
     });
-    footer(ui, foot, guide, onward, &mut out, p);
+    footer(ui, foot, guide, &mut out, p);
     out
 }
 
@@ -328,7 +327,9 @@ fn rail(ui: &mut Ui, rect: Rect, guide: &Guide, has_line: bool, out: &mut Asked,
 }
 
 /// Back and on.
-fn footer(ui: &mut Ui, rect: Rect, guide: &Guide, onward: bool, out: &mut Asked, p: &Palette) {
+fn footer(ui: &mut Ui, rect: Rect, guide: &Guide, out: &mut Asked, p: &Palette) {
+    // Unless the step itself took it.
+    let onward = ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
     let at = guide.progress.at;
     let standing = guide.progress.standing(at, &guide.facts);
     let done = matches!(standing, Standing::Done | Standing::Left);
@@ -419,11 +420,13 @@ fn note(ui: &mut Ui, text: &str, p: &Palette) {
     ui.add(egui::Label::new(RichText::new(text).font(regular(14.0)).color(p.muted)).wrap());
 }
 
-/// The one action of a step.
+/// An action of a step. The loud one is done by Ctrl+Enter too, as long as the step is not.
 fn press(ui: &mut Ui, text: &str, loud: Loud, enabled: bool) -> bool {
     let button = Button { text, name: text, icon: None, loud, enabled, size: 15.0 };
     let (place, _) = ui.allocate_exact_size(vec2(button.width(ui), 38.0), Sense::hover());
+    let loud = loud == Loud::Primary && enabled;
     button.show(ui, place).clicked()
+        || (loud && ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter)))
 }
 
 /// A step that has what it does in it is quieter.
