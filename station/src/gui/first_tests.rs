@@ -431,9 +431,13 @@ fn the_summary_says_what_is_missing_and_leads_to_the_line() {
         check("anchors", Status::Ok, "root 0123…", None),
         check("clock", Status::Fail, "it says 1970", Some("Set the system's clock")),
     ];
-    let mut bench = Bench::new(Guide { checks, ..at(Step::Summary, whole()) });
-    // Only the broker is the station's own.
+    let mut bench = Bench::new(Guide { checks: checks.clone(), ..at(Step::Summary, whole()) });
     bench.h.get_by_label("Not done: Cloud");
+    // The station's own broker is a choice.
+    let mut chosen = Guide { checks, ..at(Step::Summary, whole()) };
+    chosen.progress.left.insert(Step::Cloud);
+    bench.show(chosen);
+    bench.h.get_by_label("Everything is set up");
     bench.h.get_by_label("→ Set the system's clock");
     bench.click("Finish and open the line");
     assert!(matches!(bench.host.asked()[..], [Command::Finish]));

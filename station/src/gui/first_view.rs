@@ -849,11 +849,14 @@ fn check_name(name: &str) -> &str {
 }
 
 fn summary(ui: &mut Ui, guide: &Guide, p: &Palette) {
-    let left: Vec<_> = Step::ALL
-        .into_iter()
-        .filter(|s| *s != Step::Summary && guide.progress.standing(*s, &guide.facts) != Standing::Done)
-        .map(title)
-        .collect();
+    // Nobody by name and the station's own broker are choices, not gaps.
+    let chosen = |step: Step| matches!(step, Step::People | Step::Cloud | Step::Summary);
+    let lacks = |step: &Step| match guide.progress.standing(*step, &guide.facts) {
+        Standing::Done => false,
+        Standing::Left => !chosen(*step),
+        Standing::Open | Standing::Waits => *step != Step::Summary,
+    };
+    let left: Vec<_> = Step::ALL.into_iter().filter(lacks).map(title).collect();
     if left.is_empty() {
         said(ui, p.pass, Icon::Check, tr!("first-summary-all"), tr!("first-summary-next"), p);
     } else {
