@@ -31,7 +31,10 @@ pub(super) fn show(ui: &mut Ui, room: Rect, snapshot: &Snapshot, view: &mut View
     };
     widgets::block(ui, slice(112.0, 62.0), Align2::CENTER_TOP, &why, regular(15.0), p.text, 3);
     let text = if view.has_host { tr!("line-no-fixtures-looks") } else { tr!("line-no-fixtures-doctor") };
-    widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.0), p.muted, 2);
+    // In the smallest windows the buttons come right below the reason.
+    if card.height() > 290.0 {
+        widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.0), p.muted, 2);
+    }
     if !view.has_host {
         return;
     }
