@@ -6,6 +6,8 @@
 format-group = ,
 format-date-time = %Y-%m-%d %H:%M
 format-date = %-d %B %Y
+format-time = %H:%M
+format-day = %m-%d
 failure-with-facts = { $sentence }: { $facts }
 
 ## Pictures
@@ -45,6 +47,8 @@ start-batch-closed = Batch { $name } is closed: choose another with Ctrl+B
 start-running = { $name } is already running
 start-trouble = { $name } can't be used: { $remedy }
 start-no-board = No board in { $name }: seat one first
+start-check = A check failed: { $sentence }. { $remedy }
+start-held = { $name } starts as soon as the checks are done
 start-closing = The window closes when the running units are done
 start-no-fixture = There is no fixture { $number }
 start-all-running = Every fixture with a new board is already running
@@ -77,7 +81,9 @@ header-tab-line-hint = Make units (F2, Ctrl+1)
 header-tab-units = Units
 header-tab-units-hint = Units that come back (F2, Ctrl+2)
 header-tab-exports = Exports
-header-tab-exports-hint = Hand out units and keys (Ctrl+3)
+header-tab-exports-hint = Hand out units and keys (Ctrl+4)
+header-tab-trust = Trust
+header-tab-trust-hint = Root, regions, and what rotates when (Ctrl+6)
 header-bell = { $alarms } to look at
 header-bell-hint = What happened, and to which unit (F3)
 header-choose-batch = Choose batch
@@ -155,6 +161,65 @@ foot-starts-one = Space starts the one ready board
 foot-starts-some = Space starts { $count } boards
 foot-running = { $count } running, Esc cancels
 foot-waiting = Waiting for boards
+check-looks = Looking at the station before the first board
+check-looks-text = Image, keys, database, disk, broker, printer, clock and ports
+check-looks-held = { $count ->
+    [one] 1 fixture starts as soon as all is well
+   *[other] { $count } fixtures start as soon as all is well
+}
+check-looks-again = { $remedy } (looking again…)
+check-failed = { $name }: { $sentence }
+check-failed-fixture = { $fixture }: { $sentence }
+check-more = { $remedy } ({ $more } more failed)
+check-warned = { $count ->
+    [one] 1 warning. { $name }: { $sentence }
+   *[other] { $count } warnings. { $name }: { $sentence }
+}
+check-fine = { $count ->
+    [one] Ready for { $batch }: 1 check, nothing wrong
+   *[other] Ready for { $batch }: { $count } checks, nothing wrong
+}
+check-again = Check again (F5)
+check-again-name = Look at the station again
+check-list = All checks (F6)
+check-list-name = Show all checks
+check-hide = Put away
+check-hide-name = Put the warnings away
+check-title = Checks for { $batch }
+check-keys = Esc closes · F5 checks again
+check-close = Close
+check-ok = OK
+check-warn = Warning
+check-fail = Failed
+check-of-fixture = { $fixture }: { $name }
+check-home = Station folder
+check-disk = Disk space
+check-config = Configuration
+check-database = Database
+check-passphrase = Passphrase
+check-anchors = Root and regions
+check-signing = Signing keys
+check-image = Common image
+check-product-key = Product key
+check-agent = Agent
+check-broker = Broker
+check-label = Label printer
+check-lock = Lock
+check-fixtures = Fixtures
+check-probe = Probe
+check-port = Serial port
+check-backup = Backup
+check-clock = Clock
+scan-batch = Batch { $batch } was scanned and chosen
+scan-batch-already = Batch { $batch } is chosen already
+scan-nothing = “{ $code }” is no batch of this station and no unit's label
+scan-unit = { $code } was scanned
+scan-unit-text = No label is waited for. F2 shows what is known of it
+scan-unit-open = Show its history (F2)
+scan-unit-open-name = Show the history of what was scanned
+scan-unit-away = Put away
+scan-unit-away-name = Put away what was scanned
+scan-unit-not-for = { $code } is not a batch, and no label is waited for ({ $why })
 
 ## Tiles
 
@@ -176,13 +241,18 @@ tile-spoken-failure = { $code } { $sentence }. { $remedy }.
 tile-list = { $first }, { $second }
 tile-percent = { $value } %
 tile-for-qa = for QA
-tile-step-of = { $at } of 5
+tile-step-of = { $at } of { $of }
 tile-reading-id = Reading the board's id…
 tile-seat = Seat a board in this fixture
 tile-seat-then = It will be detected by itself
 tile-press-number = Press { $number } or Space to start
 tile-press-space = Press Space to start
 tile-waits = Waits for an open batch
+tile-stopped-check = Waits: a check failed
+tile-held = Starts after the checks
+tile-starts = Starts by itself
+tile-starts-still = Let it lie still for a moment
+tile-seat-auto = It starts by itself when it lies still
 tile-detected = A board was detected
 tile-blind = This fixture can't detect boards by itself
 tile-stopped = The unit was stopped before its end
@@ -207,12 +277,16 @@ compact-seat = Seat a board
 compact-number = Number or Space
 compact-space = Space to start
 compact-waits = Waits for a batch
+compact-held = After the checks
+compact-starts = Starts by itself
+compact-stopped = A check failed
 
 ## Footer
 
 foot-keys-line = 1–9 start a fixture · Esc cancel · Ctrl+B batch · F2 units · F1 help
 foot-keys-units = Enter finds the unit · Esc puts it away · F2 line · F1 help
 foot-keys-exports = Ctrl+1 line · Ctrl+2 units · F1 help
+foot-keys-trust = Ctrl+1 line · Ctrl+4 exports · F1 help
 foot-fixtures-running = { $count ->
     [one] 1 fixture is running
    *[other] { $count } fixtures are running
@@ -248,7 +322,9 @@ help-arrows = move the focus
 help-arrows-key = Arrows, Tab
 help-f2 = to the units and back (Ctrl+2, Ctrl+1)
 help-exports = to the exports
+help-trust = to the chain of trust
 help-f3 = alarms
+help-checks = check the station again; list of all checks
 help-f4 = what a power cut can do: the measured matrix
 help-batch = choose the batch
 help-auto = auto-start on or off
@@ -289,6 +365,10 @@ act-quarantine = Quarantine
 act-release = Release
 act-scrap = Scrap
 act-withdraw = Withdraw
+act-retest = Retest
+act-compare = Ask the unit
+act-rma-open = Took back (RMA)
+act-rma-close = Close the RMA
 refusal-scrapped = It was scrapped; it never comes back
 refusal-in-work = { $serial } is in work for QA; wait for its end, or cancel it
 refusal-is-quarantined = It is in quarantine already
@@ -301,6 +381,8 @@ refusal-no-keys = It was never given keys; run it through its batch on the line
 refusal-product-key = The product key of { $order } was made invalid
 refusal-not-passed = It has not passed; run it through its batch on the line
 refusal-one-region = Only region { $region } is on this station; keywright anchors init brings others
+refusal-rma-open = It is open under { $number } already
+refusal-no-rma = No RMA is open for it
 death-agent-key = agent key generation { $generation }
 death-cloud-key = cloud key generation { $generation }
 death-cloud-staged = cloud key on its way, generation { $generation }
@@ -322,6 +404,10 @@ purpose-quarantine = No key is issued to it and its cloud lets it in no more, un
 purpose-release = It becomes what it was before, and its cloud lets it in again
 purpose-scrap = It is taken out for ever; this can't be undone
 purpose-withdraw = The open order is taken back; what it did already stays done
+purpose-retest = It proves its keys again and logs in at its cloud. Nothing on it changes: no key, no lock, no firmware
+purpose-compare = It is asked over its serial port what it says of itself, and that is compared with its record. Nothing changes
+purpose-rma-open = It came back from a customer. Number and reason stand in its history for ever; a number can't be used for it twice
+purpose-rma-close = What was found of it. A closed RMA can't be opened again
 verb-new-keys = Order new keys
 verb-new-start = Erase and start anew
 verb-move = Order the move
@@ -329,12 +415,17 @@ verb-quarantine = Set it aside
 verb-release = Let it back
 verb-scrap = Scrap it for ever
 verb-withdraw = Withdraw the order
+verb-retest = Retest it
+verb-compare = Ask and compare
+verb-rma-open = Take it back
+verb-rma-close = Close the RMA with this finding
 missing-region = Choose the region
 missing-fixture = Say in which fixture the board lies
 missing-running = { $name } is running
 missing-trouble = { $name } can't be used
 missing-reason = Say why; it stands in the unit's history
 missing-tick = Tick that you know what is destroyed
+missing-number = Type the RMA number
 decision-title = { $act }, { $serial }
 decision-title-carry = Carry out: { $act }, { $serial }
 decision-where-to = It is in region { $region }. Where to?
@@ -351,6 +442,16 @@ decision-option-word = { $what } { $name }, { $word }
 decision-why = Why? { $operator } and the reason stand in its history for ever
 decision-why-hint = RMA number, what was seen, who asked for it
 decision-why-name = Reason for this decision
+decision-number = RMA number
+decision-number-name = Number of the RMA
+decision-number-hint = As the customer and the vendor know it, without spaces
+decision-symptom = What does the customer say? { $operator } and this stand in its history for ever
+decision-symptom-hint = What it does, since when, who sent it
+decision-finding = What was found? { $operator } and this stand in its history for ever
+decision-finding-hint = The cause, and what was done about it
+decision-note = Note
+decision-note-name = Note to it
+decision-note-hint = What else is to be known; may stay empty
 decision-sure = I have read this; what is destroyed is gone for good
 decision-back = Back
 decision-back-name = Back, nothing is changed
@@ -367,12 +468,33 @@ unit-state-cloud-key = Has its cloud key
 unit-state-passed = Passed
 unit-state-quarantined = In quarantine
 unit-state-scrapped = Scrapped
-units-search-hint = Scan or type a hardware id or a serial
+units-search-hint = Scan, or type part of a serial, an id, K304, an RMA number
 units-search-name = Hardware id or serial of a unit
 units-find = Find
 units-find-name = Find the unit
 units-empty = Scan a unit that came back
-units-empty-text = Its label or its hardware id, 24 hex digits. You see all that happened to it, and give it new keys, a new start or another region, set it aside or scrap it
+units-empty-text = Type any part of a serial, the beginning of a hardware id, a batch, a code like K304 or an RMA number. You see all that happened to a unit, and give it new keys, retest it, take it back, set it aside or scrap it
+search-count = { $count } of { $of } units
+search-count-more = more than { $count } of { $of } units; another letter narrows it
+search-range = { $from } to { $to }
+search-asking = searching…
+search-before = Page before
+search-after = Next page
+search-none = Nothing fits
+search-none-text = All words must fit. Three letters or more are looked for anywhere in a serial; ids, batches and RMA numbers by their beginning
+search-hit = { $serial }, { $state }, batch { $batch }
+search-only-quarantined = In quarantine
+search-only-scrapped = Scrapped
+search-only-unfinished = Not finished
+search-only-rma = Open RMA
+search-only-name = Only: { $what }
+column-serial = Serial
+column-id = Hardware id
+column-batch = Batch
+column-attempts = Attempts
+column-last = Last attempt
+column-code = Code
+column-rma = RMA
 units-alarms = { $count ->
     [0] No alarm waits for a look
     [one] 1 alarm waits for a look: F3
@@ -411,6 +533,18 @@ column-outcome = Outcome
 column-why = Why
 column-what = What
 column-facts = Facts
+column-key = Key
+column-generation = Generation
+column-fingerprint = Fingerprint
+column-export = Export
+column-to = To
+column-file = File
+column-number = Number
+column-finding = Finding
+column-field = Field
+column-record = Its record says
+column-unit = The unit says
+column-verdict = Verdict
 order-open = open
 order-done-keys = done: agent { $agent }, cloud { $cloud }
 order-done = done
@@ -426,12 +560,79 @@ story-proof = { $refused ->
     [one] agent key { $agent }, cloud key { $cloud }; 1 old key refused
    *[other] agent key { $agent }, cloud key { $cloud }; { $refused } old keys refused
 }
-story-title = What happened to it
 story-copy = Copy all
 story-copy-name = Copy all of the unit's history
 story-copy-hint = As text for a report, times in UTC
 story-copied = Copied the history of { $serial }
 story-row-copied = Copied the row
+story-rmas = RMA ({ $count })
+story-no-rmas = It never came back from a customer
+story-keys = Keys ({ $count })
+story-exports = Exports ({ $count })
+story-no-exports = No list named it
+story-tab-overview = Overview
+story-tab-traveler = Traveler
+story-tab-compare = Record and unit
+story-tab-name = Show: { $what }
+story-save = Save the traveler as { $form }
+story-filter = Filter the traveler
+story-filter-hint = Filter
+story-attempt = attempt
+story-key-made = key made
+story-export = in an export
+story-seconds = { $seconds } s
+story-filtered-none = No line fits the filter
+key-live = live
+key-replaced = replaced { $at }
+key-given-up = given up: { $why }
+key-on-its-way = on its way
+export-handed = { $format }, { $protection }
+export-revoked = { $format }, { $protection }, revoked
+rma-open-state = open
+rma-open-card = Open RMA { $number }
+group-attempt = Attempts
+group-step = Steps
+group-key = Keys
+group-label = Labels
+group-decision = Decisions
+group-rma = RMA
+group-export = Exports
+compare-none = Nobody asked the unit yet
+compare-none-text = It lies in a fixture, its serial port connected; no debugger looks at it, so a locked unit goes on running. A retest asks it too
+compare-at = Asked { $at }
+compare-differs = { $count ->
+    [0] What the unit reports is what its record says
+    [one] 1 field differs
+   *[other] { $count } fields differ
+}
+compare-not-reported = not reported
+compare-same = same
+compare-differs-word = differs
+compare-not-recorded = not recorded
+compare-health = What it reports of itself
+compare-good = good
+compare-look = look at it
+compare-told = told
+compare-matrix = What a power cut can do (F4)
+compare-field-hardware-id = Hardware id
+compare-field-product-order = Product order
+compare-field-suite = Suite
+compare-field-firmware = Firmware
+compare-field-stage = Stage
+compare-field-record = Key record
+compare-field-agent-key = Agent key generation
+compare-field-cloud-key = Cloud key generation
+compare-field-region = Region
+compare-field-agent-fingerprint = Agent key fingerprint
+compare-field-cloud-fingerprint = Cloud key fingerprint
+compare-field-anchors = Anchors' fingerprint
+health-area-a = Key area A
+health-area-b = Key area B
+health-last-failure = Last failure
+health-cloud = Its cloud
+health-reset-cause = Started by
+health-uptime = Running for
+health-ram = RAM ever used
 report-unit = Unit { $serial }
 report-id = Hardware id { $id }
 report-batch = Batch { $batch }
@@ -464,6 +665,22 @@ event-reprovisioned = reprovisioned
 event-interrupted = interrupted
 event-attempt-ended = attempt ended
 event-alarm = alarm
+event-retest-ordered = retest ordered
+event-retested = retested
+event-reported = reported
+event-compared = compared with its record
+event-rma-opened = came back (RMA)
+event-rma-closed = RMA closed
+event-label-printed = label printed
+event-label-reprinted = label printed again
+event-label-scanned = label read back
+event-reset = reset
+event-lock-begin = lock begun
+event-lock-end = lock done
+event-update-begin = update begun
+event-update-end = update done
+event-returned = returned
+event-device-log = the unit says
 fact-serial = serial
 fact-image = image
 fact-generation = generation
@@ -479,6 +696,32 @@ fact-voided = voided
 fact-kind = kind
 fact-outcome = outcome
 fact-supersedes = supersedes
+fact-number = number
+fact-finding = finding
+fact-note = note
+fact-key = key
+fact-fingerprint = fingerprint
+fact-attempt = attempt
+fact-station = station
+fact-for = for
+fact-failure = failure
+fact-format = format
+fact-file = file
+fact-protection = protection
+fact-export = export
+fact-to = handed to
+fact-confirmed = confirmed
+fact-replaced = replaced
+fact-refused = old keys refused
+fact-code = code
+fact-labels = labels
+fact-fixture = fixture
+fact-differs = differs
+fact-why = why
+fact-firmware = firmware
+fact-unit = unit
+fact-version = version
+fact-ms = ms
 label-opening-the-serial-port = opening the serial port
 label-connecting-to-the-chip = connecting to the chip
 label-comparing-the-flash = comparing the flash
@@ -518,9 +761,28 @@ told-scrapped = { $serial } is taken out for ever; its keys are dead
 told-taken-back = { $serial } has no open order; what the order did stays done
 told-order-stands = The order stands; { $serial } is in work in fixture { $fixture }
 told-passed = { $serial } passed with agent key { $agent } and cloud key { $cloud }; { $old } opens nothing any more
+told-rma-opened = { $serial } came back under { $number }
+told-rma-closed = { $serial } is closed under { $number }
+told-retesting = { $serial } is retested in fixture { $fixture }
+told-asking = { $serial } is asked in fixture { $fixture }
+told-retested = { $serial } proved its keys again; nothing of it was changed
+told-compared = { $serial } reports what its record says
+told-traveler = The traveler of { $serial } is saved: { $file }
 value-new-keys = new-keys
 value-new-start = new-start
 value-move-region = move-region
+value-agent = agent
+value-cloud = cloud
+value-make = make
+value-none = none
+value-plain = plain
+value-password = password
+value-update = new keys
+value-retest = retest
+value-live = live
+value-replaced = replaced
+value-given-up = given up
+value-on-its-way = on its way
 alarm-another-identity = shows another identity key than its own: somebody may imitate it
 alarm-enrolled-again = has its keys and asks for first ones again: its product key may have leaked
 alarm-cloud-key-unknown = claims a cloud key that it was never given
@@ -780,20 +1042,118 @@ first-summary-all = Everything is set up
 first-summary-left = Not done: { $list }
 first-summary-next = Next: an order and a batch, under Batches (Ctrl+3)
 first-summary-must = The station key and root and region must be there before the line can open
-first-check-home = Home folder
-first-check-disk = Disk space
-first-check-config = station.toml
-first-check-database = Records
-first-check-passphrase = Passphrase
-first-check-anchors = Root and regions
-first-check-image = Common image
-first-check-label = Label printer
-first-check-lock = Lock of units
-first-check-fixtures = Fixtures
-first-check-probe = Probe
-first-check-port = Serial port
-first-check-backup = Backup
-first-check-clock = Clock
+
+## Trust
+
+trust-title = Chain of trust
+trust-new-region = New region…
+trust-reading = Reading the anchors…
+trust-reading-text = Certificates are checked and units are counted
+trust-empty = No root and no region yet
+trust-empty-text = Units are given certificates of a region, and a root vouches for the regions. New region… makes the first region, and the root with it; the command line does the same with keywright anchors init.
+trust-root = Root
+trust-region = Region { $region }
+trust-region-named = Region { $region } · { $name }
+trust-epoch = Epoch { $epoch }
+trust-epoch-of = epoch { $epoch } of { $region }
+trust-earlier = earlier; units keep it until their cloud keys are renewed
+trust-units = { $count ->
+    [one] 1 unit
+   *[other] { $number } units
+}
+trust-since = Since { $day } · { $home }
+trust-from = Valid from { $from }
+trust-from-until = Valid from { $from } until { $until }
+trust-endless = without end
+trust-ends = { $days ->
+    [one] ends in 1 day
+   *[other] ends in { $days } days
+}
+trust-ends-today = ends within a day
+trust-ended-today = ENDED today
+trust-ended = { $days ->
+    [one] ENDED 1 day ago
+   *[other] ENDED { $days } days ago
+}
+trust-home-sealed = keys in the sealed file { $file }
+trust-home-token = keys in token { $token }, serial { $serial }
+trust-home-elsewhere = keys not on this station
+trust-copy = Copy
+trust-copy-name = Copy the fingerprint of { $of }
+trust-show-units = Units
+trust-show-units-of = Show the units under { $of }
+trust-hide-units = Hide units
+trust-hide-units-of = Hide the units under { $of }
+trust-no-units = No unit was given this certificate yet
+trust-try = Try keys…
+trust-try-of = Try the keys of { $region }
+trust-try-text = Region, agent and units' secret sign or compute something once. Nothing is issued with it.
+trust-try-go = Try them
+trust-name = Name…
+trust-name-of = Name { $region }
+trust-name-go = Save the name
+trust-rotate = Next epoch…
+trust-rotate-of = Next epoch of { $region }
+trust-rotate-go = Make the epoch
+trust-rotate-text = { $count ->
+    [one] New keys and a new certificate are made. 1 unit holds an earlier epoch; it gets epoch { $epoch } with its next cloud key, and what it has stays good until then. There is no way back to the epoch before.
+   *[other] New keys and a new certificate are made. { $number } units hold an earlier epoch; they get epoch { $epoch } with their next cloud keys, and what they have stays good until then. There is no way back to the epoch before.
+}
+trust-make = New region
+trust-make-go = Make the region
+trust-make-text = The number stands in the certificates of every unit of the region: it can't be changed and never means another region. A region can't be taken away again.
+trust-sure = I have read this
+trust-field-number = Number, from 1
+trust-field-name = Name (may stay empty)
+trust-field-days = Valid for days (empty: without end)
+trust-field-home = Where its keys live
+trust-field-root-home = Where the root's keys live
+trust-field-pin = PIN of token { $token }
+trust-field-pin-known = PIN of token { $token } (empty: the one this station has)
+trust-choose-sealed = Sealed file
+trust-choose-token = Token { $token }
+trust-choose-no-token = Token (station.toml names none)
+trust-number-bad = Type the region's number, from 1
+trust-number-taken = This region is here already
+trust-name-bad = A name has up to 40 printable characters
+trust-days-bad = Type 1 to 36525 days, or nothing for no end
+trust-no-token = station.toml names no token under [pkcs11]
+trust-no-pin = Type the token's PIN
+trust-not-sure = Tick that you have read it
+trust-search = Serial or hardware id begins with
+trust-counting = Counting…
+trust-batch = { $count ->
+    [one] { $batch } · 1 unit
+   *[other] { $batch } · { $number } units
+}
+trust-none-found = No unit here begins so
+trust-shown-first = The first { $count }; search for the others
+trust-more = Show more
+trust-rotation = What rotates when
+trust-turn-region = { $region }, epoch { $epoch }
+trust-turn-region-do = Before it ends, make its next epoch
+trust-turn-region-endless = Nothing to do; its next epoch gives it new keys when you want them
+trust-turn-agent = Agent's certificates in { $region }
+trust-turn-agent-do = Nothing to do: they are made anew with the region's next epoch
+trust-turn-units = { $count ->
+    [one] 1 unit of { $region } holds an earlier epoch
+   *[other] { $number } units of { $region } hold an earlier epoch
+}
+trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: keywright unit rekey --key cloud --batch B
+trust-turn-root = Root
+trust-turn-root-do = Nothing to do: every unit knows what the next root must be; it is for the day this one is lost
+trust-turn-export = Export key, since { $day }
+trust-turn-export-do = When you want another one, move anchors/export.sealed away and tell recipients the new fingerprint
+trust-token = Token (PKCS#11)
+trust-token-none = station.toml names no token. With one, a region's keys can live where nobody can copy them.
+trust-token-there = plugged in
+trust-token-slot = Slot { $slot }, serial { $serial }, { $model }
+trust-token-pin = Its PIN is known to this station
+trust-token-no-pin = Its PIN is asked for when it is needed
+trust-done-made = Region { $region } is made; orders can name it
+trust-done-rotated = Region { $region } has its next epoch; new units get it from now on
+trust-done-renamed = Region { $region } has its new name
+trust-done-tried = Every key of region { $region } works
 
 ## Settings
 
@@ -819,6 +1179,20 @@ settings-gray = Sample after
 settings-gray-hint = passes the batch waits for the check of a sample; 0 never does
 settings-timeout = Exchange time
 settings-timeout-hint = seconds an exchange may stand still
+settings-line = Line
+settings-auto-start = Auto-start
+settings-auto-start-on = Begin with auto-start on
+settings-debounce = Lies still for
+settings-debounce-hint = milliseconds until a board that was put in starts by itself
+settings-sounds = Sounds
+settings-sounds-on = Pass, fail and “somebody is wanted” can be heard
+settings-sounds-test = Test sounds
+settings-sounds-hint = sound_command under [line] names another player
+settings-fault-milliseconds = 0 to 60000 milliseconds
+sounds-playing = Playing…
+sounds-played = The sounds were played
+sounds-not-played = The sounds can't be played: { $error }
+sounds-no-player = no player was found; name one with sound_command under [line] in station.toml
 settings-fixtures = Fixtures
 settings-no-fixtures = None is named: probes and serial ports are paired at the start if they can be told apart
 settings-fixture-name = Fixture { $number }: name
@@ -888,6 +1262,121 @@ settings-fault-ca = mqtts needs a CA certificate, mqtt has none
 settings-fault-empty = Something must stand here
 foot-keys-settings = Tab moves on · Ctrl+S saves · Esc closes
 
+## The Shift view
+
+header-tab-shift = Shift
+header-tab-shift-hint = How the line does, and the end of the shift (Ctrl+5)
+help-shift = figures of the line, end of the shift
+foot-keys-shift = 1–4 range · T tables · E end of shift · Ctrl+1 line · F1 help
+shift-reading = Reading the records
+shift-open-since = Shift { $number }, open since { $at }, { $by }
+shift-none-open = No shift is open
+shift-none-open-how = The first start opens the next one by itself; figures of earlier work are under Today, 7 days and All
+shift-nothing-yet = No unit has ended yet
+shift-nothing-then = No unit ended in this range
+shift-no-pass-yet = No unit has passed yet
+shift-no-cause = Nothing failed
+shift-empty = As soon as units end, speed, first-pass yield, cycle times and the reasons of failures stand here
+shift-begin = Start a shift
+shift-end = End shift…
+shift-save = Save sheet
+shift-save-csv = Save CSV
+shift-tables = Tables
+shift-pictures = Pictures
+shift-range-shift = This shift
+shift-range-today = Today
+shift-range-week = 7 days
+shift-range-all = All
+shift-filter-batch = Batch
+shift-all-batches = All batches
+shift-all-fixtures = All fixtures
+shift-told-begun = Shift { $number } is open
+shift-told-ended = Shift { $number } has ended; everything balances
+shift-told-ended-differs = Shift { $number } has ended with { $count ->
+    [one] 1 difference
+   *[other] { $count } differences
+} and a reason
+shift-told-saved = Saved { $file }
+shift-told-close = × Put this away
+shift-units-passed = units passed
+shift-median = cycle time, median
+shift-not-passed = attempts did not pass
+shift-fact-attempts = { $count ->
+    [one] 1 attempt
+   *[other] { $shown } attempts
+}
+shift-fact-worked = in { $hours }:{ $minutes } h of work
+shift-fact-first = { $passed } of { $all } units
+shift-fact-p90 = 9 in 10 within { $time }
+shift-fact-cancelled = and { $count } cancelled
+shift-seconds = { $value } s
+shift-picture = { $title }: { $told }
+shift-trend-quarter = Units passed every 15 minutes
+shift-trend-hour = Units passed every hour
+shift-trend-day = Units passed every day
+shift-trend-sentence = Most { $most } from { $at } on, in the newest interval { $last }
+shift-trend-bar = from { $at } on: { $count } passed
+shift-yield-title = First-pass yield
+shift-yield-sentence = { $all } in all, lowest { $low } from { $at } on
+shift-cycle-title = Cycle time of units that passed
+shift-cycle-sentence = Half within { $median }, 9 in 10 within { $p90 } (the two lines)
+shift-cycle-bar = { $range }: { $count } passed
+shift-bar = { $from } to { $to } s
+shift-bar-open = { $from } s and more
+shift-causes-title = Why attempts did not pass
+shift-causes-sentence = Most often { $code } { $what }: { $share }, { $count } of { $all }
+shift-by-fixture = By fixture
+shift-past = Shifts that ended
+shift-col-from = From
+shift-col-to = To
+shift-col-passed = Passed
+shift-col-not-passed = Did not pass
+shift-col-first = First attempts
+shift-col-at-once = Passed at once
+shift-col-yield = First-pass yield
+shift-col-took = Cycle time
+shift-col-code = Code
+shift-col-what = What
+shift-col-attempts = Attempts
+shift-col-share = Share
+shift-col-together = Together
+shift-col-fixture = Fixture
+shift-col-median = Median
+shift-col-shift = Shift
+shift-col-who = Ended by
+shift-col-units = Units
+shift-col-failed = Failed
+shift-col-differences = Differences
+shift-col-reason = Reason
+shift-unfinished = unfinished
+shift-in-work = Still in work: { $fixtures }
+shift-replaced = { $planned } + { $replaced } in place of scrapped ones
+shift-equation = Batch: planned { $planned } = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+shift-equation-shift = This shift: { $units } units = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $unfinished } unfinished
+shift-end-title = End shift { $number }
+shift-end-how = Count what this shift left in the trays; a field may stay empty
+shift-end-nothing = This shift worked on no unit
+shift-counted = In the trays:
+shift-counted-name = { $tray } in the trays, batch { $batch }
+shift-balances = Everything balances
+shift-differences = { $count ->
+    [one] 1 difference
+   *[other] { $count } differences
+}
+shift-differs-counted = Batch { $batch }, { $tray }: { $counted } counted, { $records } in the records
+shift-differs-units = { $text } ({ $units })
+shift-differs-unfinished = Batch { $batch }: begun, but neither passed nor failed: { $units }
+shift-differs-unread = { $fixture }: { $count ->
+    [one] 1 start of a board
+   *[other] { $count } starts of a board
+} that never told its id, last { $at } ({ $code })
+shift-differs-overrun = Batch { $batch }: { $count } units more than planned
+shift-reason = Reason for the differences
+shift-reason-why = What does not balance needs a reason
+shift-numbers-only = In the trays are whole numbers
+shift-end-final = A shift that ended can't be opened again; the next start opens the next one (Ctrl+Enter ends it)
+shift-end-go = End the shift
+
 ## Orders, batches and labels
 
 header-tab-batches = Batches
@@ -898,6 +1387,24 @@ foot-keys-batches = Ctrl+1 line · Ctrl+2 units · F1 help
 label-turn = waiting for its turn at the printer
 label-print = printing the label
 label-scan = stick the label on and scan it
+label-ask = asking the unit what it says of itself
+says-blank = blank
+says-unconfirmed = unconfirmed
+says-active = active
+says-invalid = invalid
+says-retired = retired
+says-product-key = product key
+says-no-cloud = no cloud key
+says-logging-in = logging in
+says-logged-in = logged in
+says-refused = login refused
+says-power-on = power on
+says-reset-pin = reset pin
+says-software = software
+says-watchdog = watchdog
+says-brown-out = brown-out
+says-low-power = low power
+says-not-said = not said
 scan-title = Scan the label of { $serial }
 scan-text = { $fixture }: stick it on, then scan it
 scan-text-again = { $fixture }: stick it on, then scan it (label { $labels }: take the old ones off)
@@ -1042,6 +1549,17 @@ entry-batch-taken = there is a batch { $name } already
 entry-left = the order has { $left } units left
 entry-serials = its serials could be those of batch { $batch }
 entry-pattern = character { $position }: { $what }
+pattern-look-alike = { $letter } looks like a digit or like another letter; use { $letters }
+pattern-no-opening = a {"}"} without its {"{"}
+pattern-no-closing = a {"{"} without its {"}"}
+pattern-no-place = { $sign } does not stand in serials; use digits, '-', '.' and { $letters }
+pattern-second-check = a second {"{"}c{"}"}; one check character is enough
+pattern-second-counter = a second counter; a serial has one
+pattern-counter-size = a counter is {"{"}n:3{"}"} to {"{"}n:9{"}"}
+pattern-unknown = {"{"}{ $name }{"}"} is not known; there are {"{"}n:5{"}"} {"{"}c{"}"} {"{"}batch{"}"} {"{"}yy{"}"} {"{"}ww{"}"} {"{"}mm{"}"}
+pattern-no-counter = it has no counter: write {"{"}n:5{"}"}
+pattern-no-check = it has no check character: write {"{"}c{"}"}
+pattern-long = serials would have { $long } characters, { $longest } fit on a label
 entry-room = it has room for { $room } serials, the batch has { $quantity } units
 
 ## Exports

@@ -706,6 +706,7 @@ mod tests {
             home: folder.path().join("home"),
             config: None,
             passphrase_fd: None,
+            token_pin_fd: None,
             demo: true,
             operator: "Ada".into(),
         };

@@ -12,21 +12,23 @@
 //! - Whoever may not change the station gets nothing done here, and what is done stands in the audit log, once there is one.
 //! - No passphrase and no password is in a snapshot; nothing here keeps one longer than the command that brought it.
 
-use crate::cli::doctor::{self, Check};
 use crate::config::{Config, Fixture};
 use crate::desk::Handles;
 use crate::export::clerk::ExportHandle;
 use crate::failure::{Failure, FailureCode};
 use crate::first_run::{self, Facts, Plugged, Progress, Step, Wrote};
+use crate::foreman::ForemanHandle;
 use crate::i18n::LanguageChoice;
 use crate::line::bench::Cancel;
 use crate::people::office::PeopleHandle;
 use crate::people::{NewPerson, Right};
+use crate::preflight::{self, Check};
 #[cfg(feature = "hardware")]
 use crate::rehearsal;
 use crate::secrets::Passphrase;
 use crate::settings::CloudDraft;
 use crate::station::{self, LeftBehind, Options, Station};
+use crate::trust::clerk::TrustHandle;
 use crate::{backup, line};
 use serde_json::json;
 use std::path::PathBuf;
@@ -209,6 +211,10 @@ pub struct Opened {
     pub people: Box<dyn PeopleHandle>,
     /// What leaves the station.
     pub exports: Box<dyn ExportHandle>,
+    /// Figures and the end of a shift.
+    pub foreman: Box<dyn ForemanHandle>,
+    /// Root, regions, units.
+    pub trust: Box<dyn TrustHandle>,
     /// What it was opened with.
     pub config: Config,
 }
@@ -227,6 +233,10 @@ pub struct Old {
     pub people: Option<Box<dyn PeopleHandle>>,
     /// What leaves the station.
     pub exports: Option<Box<dyn ExportHandle>>,
+    /// Figures and the end of a shift.
+    pub foreman: Option<Box<dyn ForemanHandle>>,
+    /// Root, regions, units.
+    pub trust: Option<Box<dyn TrustHandle>>,
     /// The batch that was chosen; it is chosen again.
     pub batch: Option<String>,
 }
@@ -542,10 +552,10 @@ impl Keeper {
             Step::Rehearsal => guide.board = Some(find_board(&guide.facts.config)),
             Step::Summary => {
                 guide.checks = match station {
-                    Some(station) => doctor::checks_with(options, || {
+                    Some(station) => preflight::station_with(options, || {
                         station::preflight_of(options, &station.records, "opens this station")
                     }),
-                    None => doctor::checks_with(options, || station::preflight(options)),
+                    None => preflight::station_with(options, || station::preflight(options)),
                 };
             }
             _ => {}
@@ -815,14 +825,16 @@ impl Keeper {
         let Some(station) = &mut self.station else {
             return Err(Failure::new(FailureCode::NotSetUp, "it has no passphrase yet"));
         };
-        station.configure(config.clone());
+        station.configure(&self.options, config.clone());
         let (handles, office) = station.start_window_on(batch)?;
         self.no_fixtures = handles.0.snapshot().fixtures.is_empty();
         let clerk = station.start_clerk()?;
         let exports = office.guard_exports(Box::new(clerk));
         self.backups = None;
         self.backups = Some(station.keep_backups()?);
-        let opened = Opened { handles, people: Box::new(office), exports, config: config.clone() };
+        let (foreman, trust) = (Box::new(station.start_foreman()?), Box::new(station.start_trust()?));
+        let opened =
+            Opened { handles, people: Box::new(office), exports, foreman, trust, config: config.clone() };
         *self.shared.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         self.opened_with = Some(config);
         (self.view.opening, self.view.failure, self.view.wants_reopen) = (false, None, false);
@@ -832,9 +844,9 @@ impl Keeper {
     fn reopen(&mut self, old: Old) {
         (self.view.opening, self.view.wants_reopen) = (true, false);
         self.publish();
-        let Old { handles, people, exports, batch } = old;
+        let Old { handles, people, exports, foreman, trust, batch } = old;
         // In this order: what asks before what answers. All of it waits for its threads.
-        drop((exports, people));
+        drop((exports, foreman, trust, people));
         let (line, desk) = handles;
         drop(desk);
         drop(line);
@@ -850,11 +862,12 @@ impl Keeper {
 
     fn open_as(&mut self, config: Option<Config>, batch: Option<&str>) {
         let (Some(config), Some(station)) = (config, &mut self.station) else { return };
-        station.configure(config.clone());
+        station.configure(&self.options, config.clone());
         let opened = station.start_window_on(batch).and_then(|(handles, office)| {
             self.no_fixtures = handles.0.snapshot().fixtures.is_empty();
             let exports = office.guard_exports(Box::new(station.start_clerk()?));
-            Ok(Opened { handles, people: Box::new(office), exports, config: config.clone() })
+            let (foreman, trust) = (Box::new(station.start_foreman()?), Box::new(station.start_trust()?));
+            Ok(Opened { handles, people: Box::new(office), exports, foreman, trust, config: config.clone() })
         });
         match opened {
             Ok(opened) => {
@@ -898,6 +911,7 @@ mod tests {
             home: folder.path().join("home"),
             config: None,
             passphrase_fd: None,
+            token_pin_fd: None,
             demo,
             operator: "Ada".into(),
         }
@@ -965,6 +979,8 @@ mod tests {
             handles: opened.handles,
             people: Some(opened.people),
             exports: Some(opened.exports),
+            foreman: Some(opened.foreman),
+            trust: Some(opened.trust),
             batch: batch.map(str::to_owned),
         }
     }
@@ -1000,7 +1016,10 @@ mod tests {
         }
         let checks = bench.wait("doctor", |s| s.guide.as_ref().is_some_and(|g| !g.checks.is_empty()));
         let checks = &checks.guide.as_ref().expect("a guide").checks;
-        assert!(checks.iter().any(|c| c.name == "anchors" && c.status == doctor::Status::Ok), "{checks:?}");
+        assert!(
+            checks.iter().any(|c| c.name == preflight::Name::Anchors && c.status == preflight::Status::Ok),
+            "{checks:?}"
+        );
         bench.host.send(Command::Finish);
         let opened = bench.opened();
         assert_eq!((opened.config.name.as_str(), opened.config.demo), ("line-1", true));

@@ -263,6 +263,23 @@ pub fn date(at_ms: i64) -> String {
     local(at_ms, tr!("format-date"))
 }
 
+/// A time of day, to the minute.
+pub fn time(at_ms: i64) -> String {
+    local(at_ms, tr!("format-time"))
+}
+
+/// A day of the year.
+pub fn day(at_ms: i64) -> String {
+    local(at_ms, tr!("format-day"))
+}
+
+/// When the day of a moment began on the wall, Unix milliseconds.
+pub fn midnight(at_ms: i64) -> i64 {
+    let day = jiff::Timestamp::from_millisecond(at_ms)
+        .and_then(|at| at.to_zoned(jiff::tz::TimeZone::system()).start_of_day());
+    day.map_or(at_ms, |day| day.timestamp().as_millisecond())
+}
+
 fn local(at_ms: i64, pattern: &str) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map_or_else(
         |_| "–".into(),

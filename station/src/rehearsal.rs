@@ -5,8 +5,10 @@
 
 use crate::config::{Config, Fixture};
 use crate::failure::{Failure, FailureCode};
+use crate::hardware::HardwareBench;
 use crate::image::CommonImage;
-use crate::line::bench::Cancel;
+use crate::line::bench::{Bench, Cancel};
+use crate::line::worker::Timing;
 use crate::line::{Command, Event, Line, LineHandle, Step};
 use crate::model::{LabelPolicy, Outcome};
 use crate::records::{NewBatch, NewProductOrder, Records};
@@ -101,6 +103,7 @@ pub fn run(
         home: folder.path().join("home"),
         config: None,
         passphrase_fd: None,
+        token_pin_fd: None,
         demo: true,
         operator: NAME.to_lowercase(),
     };
@@ -131,10 +134,17 @@ pub fn run(
         ..NewBatch::default()
     };
     station.records.new_batch(batch).map_err(records_failure)?;
-    station.configure(Config { image: Some(image.to_owned()), demo: true, ..Config::default() });
+    station.configure(&options, Config { image: Some(image.to_owned()), demo: true, ..Config::default() });
     cancel.check()?;
-    let fixtures = [board.fixture.clone()];
-    let line = Line::on_fixtures(station.records.clone(), station.agent()?, &station.config, &fixtures)?;
+    let bench: Box<dyn Bench> = Box::new(HardwareBench::new(&board.fixture));
+    let benches = vec![(board.fixture.name.clone(), bench)];
+    let line = Line::with_benches(
+        station.records.clone(),
+        station.agent()?,
+        &station.config,
+        benches,
+        Timing::default(),
+    )?;
     let events = line.subscribe();
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(NAME.into()));

@@ -48,6 +48,7 @@ fn requirements(need: Need) -> &'static [Requirement] {
             Requirement { present: || program("pskc2csv"), package: "pskc-utils" },
             Requirement { present: || Path::new("/usr/sbin/mosquitto").exists(), package: "mosquitto" },
             Requirement { present: || program("mosquitto_sub"), package: "mosquitto-clients" },
+            Requirement { present: || program("softhsm2-util"), package: "softhsm2" },
         ],
     }
 }

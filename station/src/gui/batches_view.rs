@@ -77,20 +77,20 @@ pub fn watch(view: &mut ViewState, out: &mut Asked) {
     }
 }
 
-fn words(text: impl Into<String>, p: &Palette) -> RichText {
+pub(super) fn words(text: impl Into<String>, p: &Palette) -> RichText {
     RichText::new(text).font(regular(14.0)).color(p.text)
 }
 
-fn title(text: impl Into<String>, size: f32, p: &Palette) -> RichText {
+pub(super) fn title(text: impl Into<String>, size: f32, p: &Palette) -> RichText {
     RichText::new(text).font(strong(size)).color(p.text)
 }
 
-fn muted(text: impl Into<String>, p: &Palette) -> RichText {
+pub(super) fn muted(text: impl Into<String>, p: &Palette) -> RichText {
     RichText::new(text).font(regular(13.0)).color(p.muted)
 }
 
 /// A button of this view: standard size, and off with a reason.
-fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
+pub(super) fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
     let button = egui::Button::new(RichText::new(text).font(strong(14.0))).min_size(vec2(0.0, 32.0));
     let response = ui.add_enabled(off.is_none(), button);
     match off {
@@ -395,7 +395,7 @@ fn square(ui: &mut Ui, modules: &Modules, name: &str) {
 }
 
 /// A dialog in the middle; whether it shall close.
-fn dialog(ui: &Ui, name: &str, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> bool {
+pub(super) fn dialog(ui: &Ui, name: &str, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> bool {
     let frame = egui::Frame::new()
         .fill(p.surface)
         .stroke(Stroke::new(1.0, p.border))

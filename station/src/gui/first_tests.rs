@@ -420,16 +420,19 @@ fn a_rehearsal_says_what_it_lacks_how_far_it_is_and_what_came_of_it() {
 
 #[test]
 fn the_summary_says_what_is_missing_and_leads_to_the_line() {
-    let check = |name, status, detail: &str, remedy: Option<&str>| crate::cli::doctor::Check {
+    let check = |name, status, detail: &str, remedy: Option<&str>| crate::preflight::Check {
         event: "check",
         name,
         status,
         detail: detail.into(),
         remedy: remedy.map(str::to_owned),
+        fixture: None,
+        failure: None,
     };
+    use crate::preflight::Name;
     let checks = vec![
-        check("anchors", Status::Ok, "root 0123…", None),
-        check("clock", Status::Fail, "it says 1970", Some("Set the system's clock")),
+        check(Name::Anchors, Status::Ok, "root 0123…", None),
+        check(Name::Clock, Status::Fail, "it says 1970", Some("Set the system's clock")),
     ];
     let mut bench = Bench::new(Guide { checks: checks.clone(), ..at(Step::Summary, whole()) });
     bench.h.get_by_label("Not done: Cloud");
@@ -498,10 +501,26 @@ fn opened(line: &ScriptedLine) -> Opened {
         }
         fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
     }
+    impl crate::foreman::ForemanHandle for Quiet {
+        fn send(&self, _: crate::foreman::Command) {}
+        fn snapshot(&self) -> Arc<crate::foreman::Snapshot> {
+            Arc::default()
+        }
+        fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
+    }
+    impl crate::trust::clerk::TrustHandle for Quiet {
+        fn send(&self, _: crate::trust::clerk::Command) {}
+        fn snapshot(&self) -> Arc<crate::trust::clerk::Snapshot> {
+            Arc::default()
+        }
+        fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
+    }
     Opened {
         handles: (Box::new(line.clone()), Box::new(ScriptedDesk::default())),
         people: Box::new(Quiet),
         exports: Box::new(Quiet),
+        foreman: Box::new(Quiet),
+        trust: Box::new(Quiet),
         config: Config { name: "line-9".into(), ..Config::default() },
     }
 }

@@ -8,17 +8,18 @@ use super::ViewState;
 use super::files::Kind;
 use super::icons::{self, Icon};
 use super::people_view::{self, Form, Typed};
+use super::preflight_view;
 use super::settings_view::{heading, language_name, path_row, row, text_row};
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use super::tile::step_name;
 use super::widgets::{self, Button, Loud};
-use crate::cli::doctor::Status;
 use crate::config::{CloudKind, Fixture};
 use crate::first_run::{self, Given, Standing, Step, Strength, Wrote};
 use crate::host::{Broker, Command, Guide, Rehearsal, Stage, Told};
 use crate::i18n::{self, LanguageChoice, tr};
 use crate::line;
 use crate::people::office;
+use crate::preflight::Status;
 use crate::secrets::Passphrase;
 use crate::settings::{CloudDraft, Fault, Field};
 use egui::{
@@ -827,27 +828,6 @@ fn rehearsal(ui: &mut Ui, guide: &Guide, out: &mut Asked, p: &Palette) {
     note(ui, tr!("first-rehearsal-apart"), p);
 }
 
-/// What doctor looks at, for people.
-fn check_name(name: &str) -> &str {
-    match name {
-        "home" => tr!("first-check-home"),
-        "disk" => tr!("first-check-disk"),
-        "config" => tr!("first-check-config"),
-        "database" => tr!("first-check-database"),
-        "passphrase" => tr!("first-check-passphrase"),
-        "anchors" => tr!("first-check-anchors"),
-        "image" => tr!("first-check-image"),
-        "label" => tr!("first-check-label"),
-        "lock" => tr!("first-check-lock"),
-        "fixtures" => tr!("first-check-fixtures"),
-        "probe" => tr!("first-check-probe"),
-        "port" => tr!("first-check-port"),
-        "backup" => tr!("first-check-backup"),
-        "clock" => tr!("first-check-clock"),
-        other => other,
-    }
-}
-
 fn summary(ui: &mut Ui, guide: &Guide, p: &Palette) {
     // Nobody by name and the station's own broker are choices, not gaps.
     let chosen = |step: Step| matches!(step, Step::People | Step::Cloud | Step::Summary);
@@ -876,12 +856,18 @@ fn summary(ui: &mut Ui, guide: &Guide, p: &Palette) {
             let square = Rect::from_center_size(r.center(), vec2(18.0, 18.0));
             icons::paint(ui.painter(), square, icon, tone.ink, p.surface, 0.0);
             let (r, _) = ui.allocate_exact_size(vec2(150.0, 22.0), Sense::hover());
-            widgets::line(ui, r, Align2::LEFT_CENTER, check_name(check.name), strong(14.0), p.text);
+            widgets::line(ui, r, Align2::LEFT_CENTER, preflight_view::name(check.name), strong(14.0), p.text);
             ui.vertical(|ui| {
                 ui.spacing_mut().item_spacing.y = 1.0;
-                let detail = RichText::new(&check.detail).font(regular(13.5)).color(p.text);
-                ui.add(egui::Label::new(detail).wrap());
-                if let Some(remedy) = &check.remedy {
+                let (detail, remedy) = match &check.failure {
+                    Some(failure) => {
+                        let (sentence, remedy) = i18n::failure(failure);
+                        (format!("{} {sentence}", failure.code), Some(remedy))
+                    }
+                    None => (check.detail.clone(), check.remedy.clone()),
+                };
+                ui.add(egui::Label::new(RichText::new(detail).font(regular(13.5)).color(p.text)).wrap());
+                if let Some(remedy) = &remedy {
                     let remedy = RichText::new(format!("→ {remedy}")).font(regular(13.5)).color(p.muted);
                     ui.add(egui::Label::new(remedy).wrap());
                 }

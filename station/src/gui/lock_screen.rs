@@ -79,6 +79,7 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
         lock.pin = Typed::default();
         view.people.form = None;
         view.people.menu = false;
+        view.trust.put_away();
     }
     if !locked && let Some(who) = seen.people.who() {
         lock.was_locked = false;
@@ -89,6 +90,7 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
                 view.units = super::units_view::UnitsState::default();
                 view.people.audit = super::audit_view::AuditState::default();
                 view.batches = super::batches_view::BatchesState::default();
+                view.shift.form = None;
                 view.settings = None;
                 view.tab = Tab::Line;
             }

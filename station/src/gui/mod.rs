@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `first_view` sets a station up. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `first_view` sets a station up, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -20,21 +20,29 @@ mod first_view;
 mod header;
 mod icons;
 mod layout;
+mod line_settings;
 mod line_view;
 mod lock_screen;
 mod no_fixtures;
 mod parked;
 mod people_view;
+mod plots;
+mod preflight_view;
 mod resume_view;
 mod said;
 mod scan_view;
 pub mod scripted;
+mod search_view;
 mod settings_view;
 mod shell;
+mod shift_view;
 mod state;
 mod theme;
 mod tile;
+mod traveler_view;
+mod trust_view;
 mod units_view;
+mod wedge;
 mod widgets;
 
 pub use crate::config::Theme;
@@ -46,20 +54,27 @@ pub use first_view::FirstState;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
+pub use preflight_view::PreflightState;
 pub use settings_view::{Came, Later, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
+pub use shift_view::ShiftState;
 pub use state::Seat;
 pub use theme::{fonts, install};
+pub use trust_view::TrustState;
 pub use units_view::UnitsState;
+pub use wedge::Wedge;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
+use crate::foreman::ForemanHandle;
 use crate::host::{self, HostHandle};
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
+use crate::sound::Sound;
+use crate::trust::clerk::TrustHandle;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -189,10 +204,13 @@ pub fn run(
     handles: Handles,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    foreman: Option<Box<dyn ForemanHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     open(options, move |ctx, options, rhythm| {
-        Window::new(ctx, handles, options, rhythm).with_people(ctx, people).with_exports(ctx, exports)
+        let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
+        window.with_exports(ctx, exports).with_foreman(ctx, foreman).with_trust(ctx, trust)
     })
 }
 
@@ -264,6 +282,8 @@ pub struct Window {
     /// Settings were saved that hold when the station is opened again.
     reopen: bool,
     first: FirstState,
+    foreman: Option<Box<dyn ForemanHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -280,7 +300,12 @@ pub struct Window {
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
+    /// What became of trying the sounds.
+    heard: (Sender<Heard>, Receiver<Heard>),
 }
+
+/// Whether the sounds could be heard, or why not.
+type Heard = Result<(), String>;
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
 struct FrameClock {
@@ -338,6 +363,8 @@ impl Window {
             has_line: true,
             reopen: false,
             first: FirstState::default(),
+            foreman: None,
+            trust: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -360,6 +387,7 @@ impl Window {
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
+            heard: channel(),
         }
     }
 
@@ -397,16 +425,20 @@ impl Window {
         let Some(host) = &self.host else { return };
         self.view.host = host.snapshot();
         if let Some(opened) = host.take() {
-            let host::Opened { handles: (line, desk), people, exports, config } = opened;
+            let host::Opened { handles: (line, desk), people, exports, foreman, trust, config } = opened;
             let wake = || waker(ctx, &self.clock, self.rhythm);
             line.on_change(wake());
             desk.on_change(wake());
             people.on_change(wake());
             exports.on_change(wake());
+            foreman.on_change(wake());
+            trust.on_change(wake());
             (self.snapshot, self.file) = (line.snapshot(), desk.snapshot());
             (self.office, self.view.exports.seen) = (people.snapshot(), exports.snapshot());
             (self.line, self.desk) = (line, desk);
             (self.people, self.exports) = (Some(people), Some(exports));
+            (self.view.shift.seen, self.view.trust.seen) = (foreman.snapshot(), trust.snapshot());
+            (self.foreman, self.trust) = (Some(foreman), Some(trust));
             self.has_line = true;
             self.view.language = config.language.language();
             let demo = if config.demo { " (demo)" } else { "" };
@@ -434,8 +466,35 @@ impl Window {
         let (line, desk) = parked::handles(self.snapshot.clone(), self.file.clone());
         let handles = (std::mem::replace(&mut self.line, line), std::mem::replace(&mut self.desk, desk));
         let batch = self.snapshot.batch.as_ref().map(|(batch, _)| batch.name.clone());
-        host.retire(host::Old { handles, people: self.people.take(), exports: self.exports.take(), batch });
+        host.retire(host::Old {
+            handles,
+            people: self.people.take(),
+            exports: self.exports.take(),
+            foreman: self.foreman.take(),
+            trust: self.trust.take(),
+            batch,
+        });
         self.has_line = false;
+    }
+
+    /// Joins the foreman: figures and the end of a shift.
+    pub fn with_foreman(mut self, ctx: &Context, foreman: Option<Box<dyn ForemanHandle>>) -> Self {
+        if let Some(foreman) = &foreman {
+            foreman.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.shift.seen = foreman.snapshot();
+        }
+        self.foreman = foreman;
+        self
+    }
+
+    /// Joins the clerk behind the Trust view.
+    pub fn with_trust(mut self, ctx: &Context, trust: Option<Box<dyn TrustHandle>>) -> Self {
+        if let Some(trust) = &trust {
+            trust.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.trust.seen = trust.snapshot();
+        }
+        self.trust = trust;
+        self
     }
 
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
@@ -451,6 +510,12 @@ impl Window {
         if let Some(exports) = &self.exports {
             self.view.exports.seen = exports.snapshot();
         }
+        if let Some(foreman) = &self.foreman {
+            self.view.shift.seen = foreman.snapshot();
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.seen = trust.snapshot();
+        }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -461,6 +526,12 @@ impl Window {
                 ctx.send_viewport_cmd(ViewportCommand::Close);
                 self.closes = 2;
             }
+        }
+        for heard in self.heard.1.try_iter() {
+            self.view.notice = Some(match heard {
+                Ok(()) => tr!("sounds-played").into(),
+                Err(error) => tr!("sounds-not-played", error = error),
+            });
         }
         self.closing(ctx);
         if self.view.settings.is_some() {
@@ -535,7 +606,22 @@ impl Window {
                 Err(NotWritten::ChangedOutside) => state.outside = true,
                 Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
             },
-            (Wish::Save, None) => {}
+            (Wish::TestSounds, Some(state)) => {
+                let (told, again) = (self.heard.0.clone(), ctx.clone());
+                let command = crate::sound::command(&state.read.config.line);
+                let none = tr!("sounds-no-player");
+                self.view.notice = Some(tr!("sounds-playing").into());
+                // Nobody waits for a sound.
+                std::thread::spawn(move || {
+                    let played = command.ok_or_else(|| none.to_owned());
+                    let played = played.and_then(|words| {
+                        Sound::ALL.into_iter().try_for_each(|sound| crate::sound::play(&words, sound))
+                    });
+                    drop(told.send(played));
+                    again.request_repaint();
+                });
+            }
+            (Wish::Save | Wish::TestSounds, None) => {}
         }
         ctx.request_repaint();
     }
@@ -610,6 +696,12 @@ impl Window {
             if std::mem::take(&mut self.view.exports.cancel) {
                 exports.cancel();
             }
+        }
+        if let Some(foreman) = &self.foreman {
+            self.view.shift.take().into_iter().for_each(|command| foreman.send(command));
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.take().into_iter().for_each(|command| trust.send(command));
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

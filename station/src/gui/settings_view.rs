@@ -7,7 +7,7 @@ use super::files::{Files, Kind};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{Button, Loud};
-use super::{Theme, ViewState, line_view};
+use super::{Theme, ViewState, line_settings, line_view};
 use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
 use crate::i18n::{self, Language, LanguageChoice, tr};
@@ -23,6 +23,8 @@ pub enum Wish {
     Save,
     /// Read the file again and drop what was changed.
     Reload,
+    /// Play every sound once.
+    TestSounds,
 }
 
 /// What came of the newest wish.
@@ -124,6 +126,7 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Name => tr!("settings-fault-name"),
         Fault::Number => tr!("settings-fault-number"),
         Fault::Seconds => tr!("settings-fault-seconds"),
+        Fault::Milliseconds => tr!("settings-fault-milliseconds"),
         Fault::Probe => tr!("settings-fault-probe"),
         Fault::Port => tr!("settings-fault-port"),
         Fault::Twice => tr!("settings-fault-twice"),
@@ -174,6 +177,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
             }
             window(ui, &mut state.draft, p);
             station(ui, &mut state.draft, &faults, &view.files, p);
+            out.settings.extend(line_settings::show(ui, &mut state.draft, &faults, p));
             fixtures(ui, &mut state.draft, &faults, p);
             work(ui, &mut state.draft, &faults, p);
             backup(ui, &mut state.draft, &faults, &view.files, p);
@@ -246,7 +250,7 @@ pub(super) fn row(ui: &mut Ui, name: &str, p: &Palette, add: impl FnOnce(&mut Ui
     });
 }
 
-fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette) {
+pub(super) fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette) {
     let (text, ink) = match fault {
         Some(fault) => (fault_text(fault), p.fail.ink),
         None => (hint, p.muted),
@@ -648,6 +652,29 @@ mod tests {
             bench.click(save);
             assert_eq!(bench.file(), text);
         }
+    }
+
+    /// A player of one's own: the test hears what it was given.
+    #[cfg(unix)]
+    #[test]
+    fn sounds_are_tried_and_how_the_line_starts_is_saved() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let heard = folder.path().join("heard");
+        let command = format!("head -c 4 \"$1\" >> {}", heard.display());
+        let text = format!("[line]\nsound_command = [\"sh\", \"-c\", {command:?}, \"sh\", \"$file\"]\n");
+        let mut bench = Bench::open(&text);
+        bench.click("Test sounds");
+        let until = Instant::now() + std::time::Duration::from_secs(30);
+        while bench.h.query_by_label_contains("The sounds were played").is_none() {
+            assert!(Instant::now() < until, "{:?}", std::fs::read(&heard));
+            bench.steps();
+        }
+        assert_eq!(std::fs::read(&heard).expect("heard"), b"RIFFRIFFRIFF");
+        bench.click("Begin with auto-start on");
+        bench.replace("Lies still for", "1500");
+        bench.click("Save");
+        let read = StationFile::new(bench.folder.path().join("station.toml")).read().expect("a good file");
+        assert!(read.config.line.auto_start && read.config.line.debounce.as_millis() == 1500);
     }
 
     #[test]

@@ -11,12 +11,15 @@ use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
+use super::preflight_view;
 use super::resume_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
+use super::shift_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
+use super::trust_view;
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
@@ -64,6 +67,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     lock_screen::observe(seen, view);
     if seen.people.is_locked() {
         lock_screen::show(ui, seen, view, &mut out);
+        shift_view::watch(view, true);
         return out;
     }
     // Whatever is open: the station can be locked.
@@ -71,6 +75,8 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let free = keys(ui, view, &mut out) && !leaves;
     framed(ui, seen, view, free, &mut out);
     batches_view::watch(view, &mut out);
+    shift_view::watch(view, false);
+    trust_view::watch(view);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, &mut out, p);
@@ -82,6 +88,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
         help(ui, view, p);
     }
     people_view::form(ui, seen, view, &mut out, p);
+    trust_view::form(ui, view, p);
     out
 }
 
@@ -117,7 +124,10 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         Tab::Line => {
             resume_view::show(ui, &mut room, seen.line, view, out);
             scan_view::bars(ui, &mut room, seen, view, &mut out.line);
-            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
+            scan_view::offer(ui, &mut room, view, out);
+            preflight_view::show(ui, &mut room, seen, view, &mut out.line);
+            let free = free && !preflight_view::keys(ui, seen, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
             if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
@@ -165,6 +175,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             batches_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
         }
+        Tab::Trust if let Some(why) = seen.people.refusal(Right::SeeTrust) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("trust-title"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::Trust => {
+            header::show(ui, head, seen, view, out);
+            trust_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
+        }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
             header::show(ui, head, seen, view, out);
             people_view::not_for(ui, room, tr!("header-tab-exports-hint"), why, p);
@@ -175,6 +195,14 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             view.exports.offer(seen.line.batch.as_ref().map(|(batch, _)| batch.name.as_str()));
             export_view::body(ui, room, &seen.line.operator, view);
             footer(ui, foot, view, "", tr!("foot-keys-exports"), p);
+        }
+        Tab::Shift => {
+            if free {
+                shift_view::keys(ui, seen, view);
+            }
+            header::show(ui, head, seen, view, out);
+            shift_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-shift"), p);
         }
     }
 }
@@ -195,7 +223,11 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    let asks = view.batches.is_asking() || view.people.form.is_some() || view.people.menu;
+    let asks = view.batches.is_asking()
+        || view.people.form.is_some()
+        || view.people.menu
+        || view.shift.form.is_some()
+        || view.trust.is_asking();
     if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
@@ -221,10 +253,19 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::Num4) {
         to = Some(Tab::Exports);
     }
+    if command(Key::Num5) {
+        to = Some(Tab::Shift);
+    }
+    if command(Key::Num6) {
+        to = Some(Tab::Trust);
+    }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
     }
     if let Some(tab) = to {
+        if tab == Tab::Units && view.tab == Tab::Line {
+            scan_view::take_offer(view, out);
+        }
         turn_to(tab, view);
         // The other view's keys are its own from the next frame on.
         return false;
@@ -247,9 +288,11 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
         view.help = !view.help;
         return false;
     }
-    if view.matrix || view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
+    let open = view.matrix || view.help || view.alarms || view.preflight.open;
+    if open || view.picker.is_some() || view.operator.is_some() {
         if pressed(Key::Escape) {
             (view.help, view.alarms, view.matrix) = (false, false, false);
+            view.preflight.open = false;
             (view.picker, view.operator) = (None, None);
         }
         return false;
@@ -386,8 +429,8 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 20] {
-    [
+fn key_help() -> Vec<(&'static str, &'static str)> {
+    vec![
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
         ("Enter", tr!("help-enter")),
@@ -396,6 +439,9 @@ fn key_help() -> [(&'static str, &'static str); 20] {
         ("F2", tr!("help-f2")),
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
+        ("Ctrl+5", tr!("help-shift")),
+        ("F5  F6", tr!("help-checks")),
+        ("Ctrl+6", tr!("help-trust")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

@@ -99,8 +99,12 @@ rights! {
     RunLine = Technician, "run the line";
     /// Labels.
     PrintLabels = Technician, "print labels";
+    /// Count the trays and end the shift.
+    EndShift = Technician, "end a shift";
     /// The Units view, one unit's history, alarms.
     SeeUnits = Qa, "look at units that come back";
+    /// Shifts that ended, and how they balanced.
+    SeeShifts = Qa, "look at shifts that ended";
     /// New keys, a new start, another region, another cloud.
     Reprovision = Qa, "give units new keys";
     /// Set a unit aside.
@@ -109,12 +113,16 @@ rights! {
     Release = Qa, "release units from quarantine";
     /// Take back a unit from a customer.
     Rma = Qa, "take units back";
+    /// Prove a unit's keys once more, or compare it with its record.
+    Retest = Qa, "retest units";
     /// Take a unit out for ever.
     Scrap = Qa, "scrap units";
     /// Let a batch go on after the check of a sample.
     ApproveGate = Qa, "let a paused batch go on";
     /// Stop a batch for a while.
     PauseBatch = Qa, "pause batches";
+    /// The Trust view: root, regions, what rotates when.
+    SeeTrust = Qa, "look at the chain of trust";
     /// Enter product orders and change what is expected of them.
     ManageOrders = Vendor, "enter product orders";
     /// Create, close and reopen batches.

@@ -67,7 +67,7 @@ pub struct OrderEvent {
 }
 
 /// A reason in one line; empty is for the caller to judge.
-fn reason_of(text: &str) -> Result<String, RecordsError> {
+pub(super) fn reason_of(text: &str) -> Result<String, RecordsError> {
     let text = text.trim();
     if text.chars().count() > REASON || text.chars().any(char::is_control) {
         let facts = format!("a reason has at most {REASON} printable characters");
