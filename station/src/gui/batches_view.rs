@@ -4,6 +4,7 @@
 //! with numbers. What may be entered is decided in `orders`, not here.
 
 use super::copy;
+use super::files::Kind;
 use super::line_view::{Tab, ViewState};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, palette, regular, strong};
@@ -540,7 +541,11 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
                                 .hint_text(tr!("wizard-key-hint"))
                                 .desired_width(280.0);
                             ui.add(edit).labelled_by(label.id);
-                            ui.label(muted(tr!("wizard-key-how"), p));
+                            ui.horizontal(|ui| {
+                                let field = tr!("batches-fact-key");
+                                view.files.button(ui, field, &mut form.key_file, Kind::File(&[]));
+                                ui.label(muted(tr!("wizard-key-how"), p));
+                            });
                             ui.end_row();
                         }
                     });
@@ -709,7 +714,11 @@ fn import(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
         ui.label(muted(tr!("import-how"), p));
         ui.horizontal(|ui| {
             let label = ui.label(muted(tr!("import-file"), p));
-            ui.add(egui::TextEdit::singleline(&mut path).desired_width(520.0)).labelled_by(label.id);
+            ui.add(egui::TextEdit::singleline(&mut path).desired_width(440.0)).labelled_by(label.id);
+            let list = Kind::File(&["csv", "json"]);
+            if view.files.button(ui, tr!("import-file"), &mut path, list) {
+                office(out, Command::ReadList(PathBuf::from(path.trim())));
+            }
             let off = path.trim().is_empty().then_some(tr!("import-name"));
             if press(ui, tr!("import-read"), off) {
                 office(out, Command::ReadList(PathBuf::from(path.trim())));

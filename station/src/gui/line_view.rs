@@ -7,11 +7,13 @@ use super::Theme;
 use super::batches_view::BatchesState;
 use super::copy;
 use super::export_view::ExportsState;
+use super::files::Files;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::no_fixtures;
 use super::people_view::PeopleState;
 use super::preflight_view::PreflightState;
-use super::settings_view::SettingsState;
+use super::settings_view::{SettingsState, Wish};
 use super::shift_view::ShiftState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
@@ -21,10 +23,12 @@ use super::units_view::UnitsState;
 use super::wedge::Wedge;
 use super::widgets;
 use crate::failure::Failure;
+use crate::host;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
 use crate::model::{BatchState, LabelPolicy};
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The open list of batches.
@@ -114,6 +118,16 @@ pub struct ViewState {
     pub has_settings: bool,
     /// Where it lies.
     pub settings_path: String,
+    /// Files that were chosen in the system's dialogs.
+    pub files: Files,
+    /// There is a host: the station can be set up and opened again from here.
+    pub has_host: bool,
+    /// What it says.
+    pub host: Arc<host::Snapshot>,
+    /// What an empty line asks of it.
+    pub(super) host_asks: Vec<host::Command>,
+    /// What an empty line asks of the settings.
+    pub(super) settings_asks: Vec<Wish>,
 }
 
 impl Default for ViewState {
@@ -145,6 +159,11 @@ impl Default for ViewState {
             settings: None,
             has_settings: false,
             settings_path: String::new(),
+            files: Files::default(),
+            has_host: false,
+            host: Arc::default(),
+            host_asks: Vec::new(),
+            settings_asks: Vec::new(),
         }
     }
 }
@@ -210,7 +229,7 @@ pub(super) fn body(
     let p = palette(ui.ctx());
     let grid = &plan.grid;
     if snapshot.fixtures.is_empty() {
-        no_fixtures(ui, plan.room, p);
+        no_fixtures::show(ui, plan.room, snapshot, view, p);
     } else {
         tiles(ui, plan.room, snapshot, view, grid, out);
     }
@@ -524,31 +543,6 @@ fn batch_notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, p: &Palette)
     }
 }
 
-fn no_fixtures(ui: &mut Ui, room: Rect, p: &Palette) {
-    let card = Rect::from_center_size(
-        room.center(),
-        vec2(620.0_f32.min(room.width()), 236.0_f32.min(room.height())),
-    );
-    ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
-    let icon = Rect::from_center_size(pos2(card.center().x, card.top() + 52.0), vec2(44.0, 44.0));
-    icons::paint(ui.painter(), icon, Icon::Empty, p.muted, p.surface, 0.0);
-    let slice = |top: f32, height: f32| {
-        Rect::from_min_size(pos2(card.left() + 24.0, card.top() + top), vec2(card.width() - 48.0, height))
-    };
-    widgets::line(
-        ui,
-        slice(86.0, 34.0),
-        Align2::CENTER_CENTER,
-        tr!("line-no-fixtures"),
-        strong(23.0),
-        p.text,
-    );
-    let text = tr!("line-no-fixtures-text");
-    widgets::block(ui, slice(124.0, 48.0), Align2::CENTER_TOP, text, regular(15.5), p.text, 2);
-    let text = tr!("line-no-fixtures-doctor");
-    widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.5), p.muted, 2);
-}
-
 /// What the keys do now, for the line.
 pub(super) fn foot(snapshot: &Snapshot, view: &ViewState, plan: &Plan) -> String {
     let focused = plan.focused;
@@ -617,11 +611,16 @@ pub(crate) mod tests {
             self.asked.line.extend(asked.line);
             self.asked.desk.extend(asked.desk);
             self.asked.people.extend(asked.people);
+            self.asked.host.extend(asked.host);
             self.asked.touched |= asked.touched;
         }
 
         pub(crate) fn take(&mut self) -> Vec<Command> {
             std::mem::take(&mut self.asked.line)
+        }
+
+        pub(crate) fn asked_host(&mut self) -> Vec<crate::host::Command> {
+            std::mem::take(&mut self.asked.host)
         }
 
         pub(crate) fn take_desk(&mut self) -> Vec<desk::Command> {

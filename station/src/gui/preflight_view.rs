@@ -45,7 +45,7 @@ impl PreflightState {
 }
 
 /// What a check looks at, in words.
-fn name(name: Name) -> &'static str {
+pub(super) fn name(name: Name) -> &'static str {
     match name {
         Name::Home => tr!("check-home"),
         Name::Disk => tr!("check-disk"),

@@ -13,6 +13,7 @@ use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
 use super::preflight_view;
+use super::resume_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
@@ -23,6 +24,7 @@ use super::trust_view;
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
+use crate::host;
 use crate::i18n::{self, tr};
 use crate::line;
 use crate::people::Right;
@@ -42,7 +44,7 @@ pub struct Seen<'a> {
 }
 
 /// What the operator asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// Of the line.
     pub line: Vec<line::Command>,
@@ -54,6 +56,8 @@ pub struct Asked {
     pub touched: bool,
     /// Of the window, which holds the settings.
     pub settings: Vec<Wish>,
+    /// Of the station as a whole.
+    pub host: Vec<host::Command>,
 }
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
@@ -125,6 +129,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
         }
         Tab::Line => {
+            resume_view::show(ui, &mut room, seen.line, view, out);
             scan_view::bars(ui, &mut room, seen, view, &mut out.line);
             scan_view::offer(ui, &mut room, view, out);
             preflight_view::show(ui, &mut room, seen, view, &mut out.line);
@@ -136,6 +141,8 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             }
             header::show(ui, head, seen, view, out);
             line_view::body(ui, &plan, seen.line, view, &mut out.line);
+            out.host.append(&mut view.host_asks);
+            out.settings.extend(std::mem::take(&mut view.settings_asks));
             let says = line_view::foot(seen.line, view, &plan);
             footer(ui, foot, view, &says, tr!("foot-keys-line"), p);
         }

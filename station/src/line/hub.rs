@@ -49,6 +49,7 @@ enum Message {
     Looked(u64, Vec<Check>),
     Subscribe(Sender<Event>),
     OnChange(Box<dyn Fn() + Send + Sync>),
+    NoFixtures(Failure),
     Stop,
 }
 
@@ -90,6 +91,11 @@ impl Line {
             .collect();
         let timing = Timing { exchange: config.exchange_timeout, ..Timing::default() };
         Self::with_inspector(records, agent, config, benches, timing, (labels, inspector))
+    }
+
+    /// Why there are no fixtures, for whoever looks at the line.
+    pub fn say_no_fixtures(&self, why: Failure) {
+        drop(self.messages.send(Message::NoFixtures(why)));
     }
 
     /// The line on any benches, by fixture name. Before the first board of a batch it looks at the image and the printer.
@@ -446,6 +452,10 @@ impl Hub {
             Message::OnChange(wake) => {
                 self.wakers.push(wake);
                 false
+            }
+            Message::NoFixtures(why) => {
+                self.view.no_fixtures = Some(why);
+                true
             }
             Message::Event(index, event) => {
                 self.show(index, &event);
