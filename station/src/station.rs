@@ -45,11 +45,18 @@ use crate::trust;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The PC's clock, Unix milliseconds.
 pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// How long this program has run; asked first where it begins.
+pub fn uptime() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
 }
 
 /// The user's own data folder, `keywright` in it: XDG on Linux, the usual ones on macOS and Windows.
@@ -778,8 +785,9 @@ pub fn preflight(options: &Options) -> Preflight {
         }
         Err(error) => return unopened(records_failure(error), None, unknown("the database does not open")),
     };
-    let database =
-        records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
+    let whole = records.check_whole().and_then(|()| records.note_whole(now_ms()));
+    let database = whole.and_then(|()| records.verify_all()).map_err(records_failure).and_then(|found| {
+        match found.broken.first() {
             Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
             None => Ok(format!(
                 "{}: sound, {} events and {} audit rows, histories unbroken",
@@ -787,7 +795,8 @@ pub fn preflight(options: &Options) -> Preflight {
                 found.events,
                 found.audit
             )),
-        });
+        }
+    });
     let newest_ms = records.newest_ms().ok().flatten();
     let orders = records.list_product_orders().ok();
     let open = records.list_batches().unwrap_or_default().into_iter().filter(|b| b.state == BatchState::Open);
