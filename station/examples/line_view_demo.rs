@@ -136,5 +136,12 @@ fn main() -> Result<(), GuiError> {
             *first = fixture;
         }
     }
-    run((Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk))), None, None, None, options)
+    run(
+        (Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk))),
+        None,
+        None,
+        None,
+        None,
+        options,
+    )
 }
