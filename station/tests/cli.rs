@@ -764,6 +764,7 @@ fn init_refuses_what_can_not_be_used_and_leaves_the_rest() {
     assert_eq!(said.one("wrote")["what"], "anchors");
 }
 
+#[test]
 fn units_are_found_taken_back_and_their_travelers_saved() {
     let home = Home::set_up();
     let (unit, other) = (UnitId([0xA1; 12]), UnitId([0xB2; 12]));
