@@ -133,6 +133,18 @@ count-batch-done-unfinished = { $percent } % of the batch done, { $unfinished } 
 
 line-strip-empty = Arrow keys or the pointer choose a fixture; it is shown here in full
 copied = Copied
+copy-error = Copy error { $code }
+copy-notice = Copy the notice
+copy-error-hint = Copy this for a report; Ctrl+C copies every error on the screen
+copy-faults = { $count ->
+    [one] Copy the fault
+   *[other] Copy the { $count } faults
+}
+copied-errors = { $count ->
+    [one] 1 error is copied
+   *[other] { $count } errors are copied
+}
+copied-no-error = There is no error on the screen to copy
 line-closing = Finishing the running units
 line-closing-text = The window closes when they are done. Close again to cancel them at the next safe point
 line-no-balance = The counts don't balance: { $counted } units of { $planned } planned
@@ -327,6 +339,7 @@ help-f3 = alarms
 help-checks = check the station again; list of all checks
 help-f4 = what a power cut can do: the measured matrix
 help-batch = choose the batch
+help-copy = copy the errors on the screen
 help-auto = auto-start on or off
 help-theme = light or dark
 help-zoom = larger, smaller, as it was
@@ -768,6 +781,16 @@ told-asking = { $serial } is asked in fixture { $fixture }
 told-retested = { $serial } proved its keys again; nothing of it was changed
 told-compared = { $serial } reports what its record says
 told-traveler = The traveler of { $serial } is saved: { $file }
+told-reading = Reading the records
+told-handing-out = Handing out
+told-export-written = Export { $numbers } is written
+told-export-revoked = Export { $number } is revoked
+told-order-entered = Order { $order } is entered
+told-order-and-batch = Order { $order } and its batch { $batch } are entered
+told-batch-made = Batch { $batch } is open: { $units } units
+told-batch-state = Batch { $batch } is { $state }
+told-orders-taken = { $count } orders were taken
+told-test-label = A test label went to { $place }
 value-new-keys = new-keys
 value-new-start = new-start
 value-move-region = move-region
@@ -833,6 +856,8 @@ lock-again = Try again in { $seconds } s, or ask an admin to unlock
 ## People
 
 people-title = People
+people-none = Nobody works here by name yet
+people-none-how = The first person becomes the admin. From then on the window opens locked, and everything that is done bears a name.
 people-add = Add a person
 people-add-do = Add the person
 people-create-admin = Create the admin
@@ -901,6 +926,8 @@ audit-by-person = By person
 audit-by-action = By action
 audit-about = By batch, order, unit or person
 audit-none = No row fits
+audit-empty = Nobody has done anything here yet
+audit-empty-how = Every act that changes something gets a row: who, when, what and about what. Rows can't be changed or removed.
 audit-newest = The newest { $count } rows that fit; the export has all
 ## First start, resuming, files
 
@@ -1679,6 +1706,9 @@ exports-copy-what = Copy: { $name }
 exports-exposed-none = Nobody who has export { $number } knows a live key
 exports-exposed = Who has export { $number } knows live keys of { $units } units; give them new ones: { $serials }
 exports-revoke-why = Why is export { $number } revoked?
+exports-revoke-numbers = It gave { $to } the keys of { $units } units in { $rows } rows. Revoking marks it for ever; it takes back no file. The keys stay live until the units get new ones.
+exports-will = “{ $now }” writes { $rows } rows; { $units } units' keys will be known to whoever can open the file. That can't be taken back: the keys then have to be replaced.
+exports-will-no-keys = “{ $now }” writes { $rows } rows; no key leaves the station.
 exports-record = Export { $number }: { $form }, { $rows } rows, keys of { $units } units
 exports-revoked = Revoked by { $by }: { $reason }
 exports-who = Who is exposed by { $number }

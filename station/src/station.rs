@@ -45,11 +45,18 @@ use crate::trust;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The PC's clock, Unix milliseconds.
 pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// How long this program has run; asked first where it begins.
+pub fn uptime() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
 }
 
 /// The user's own data folder, `keywright` in it: XDG on Linux, the usual ones on macOS and Windows.
@@ -904,7 +911,12 @@ pub fn preflight(options: &Options) -> Preflight {
         }
         Err(error) => return unopened(records_failure(error), None, unknown("the database does not open")),
     };
-    preflight_of(options, &records, words)
+    let whole = records.check_whole().and_then(|()| records.note_whole(now_ms())).map_err(records_failure);
+    let mut preflight = preflight_of(options, &records, words);
+    if let Err(failure) = whole {
+        preflight.database = Err(failure);
+    }
+    preflight
 }
 
 /// The same of a station that is open.

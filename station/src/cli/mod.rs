@@ -41,6 +41,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Runs the program; the exit code is 0 all pass, 2 usage, 3 some units failed, 4 station fault, 5 refused.
 pub fn main() -> ExitCode {
+    // It counts from its first answer on.
+    let _ = station::uptime();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -321,7 +323,20 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
         }
         records.set_batch_state(batch.id, state, &station.operator, reason)?;
         let row = show(&records.batch_by_name(name)?)?;
-        out.say(&row.1, format_args!("batch {name} is {}", state.as_str()));
+        // What it came to: closing ends the product key's right to enrol for what is open.
+        let counts = records.batch_counts(batch.id)?;
+        let numbers = match state {
+            BatchState::Closed => format!(
+                ": {} of {} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
+                counts.passed,
+                counts.planned,
+                counts.failed,
+                counts.scrapped,
+                counts.open()
+            ),
+            BatchState::Paused | BatchState::Open => String::new(),
+        };
+        out.say(&row.1, format_args!("batch {name} is {}{numbers}", state.as_str()));
         Ok(Exit::Pass)
     };
     let made = |new: NewBatch| -> Done {

@@ -5,6 +5,7 @@
 
 use super::Theme;
 use super::batches_view::BatchesState;
+use super::copy;
 use super::export_view::ExportsState;
 use super::files::Files;
 use super::icons::{self, Icon};
@@ -21,6 +22,7 @@ use super::trust_view::TrustState;
 use super::units_view::UnitsState;
 use super::wedge::Wedge;
 use super::widgets;
+use crate::failure::Failure;
 use crate::host;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
@@ -78,6 +80,8 @@ pub struct ViewState {
     pub matrix: bool,
     /// The newest word to the operator; stays until the next key or press.
     pub notice: Option<String>,
+    /// That word, if it says that something was copied: it needs no copying itself.
+    pub copied: Option<String>,
     /// The window waits for running units before it closes.
     pub closing: bool,
     /// The fixture that the strip below compact tiles shows.
@@ -136,6 +140,7 @@ impl Default for ViewState {
             help: false,
             matrix: false,
             notice: None,
+            copied: None,
             closing: false,
             shown: None,
             tab: Tab::Line,
@@ -176,6 +181,12 @@ impl ViewState {
         for (seat, fixture) in self.seats.iter_mut().zip(&snapshot.fixtures) {
             seat.observe(fixture);
         }
+    }
+
+    /// Says that something was copied.
+    pub(super) fn say_copied(&mut self, what: String) {
+        self.copied = Some(what.clone());
+        self.notice = Some(what);
     }
 
     /// Light becomes dark and dark light.
@@ -222,6 +233,7 @@ pub(super) fn body(
     } else {
         tiles(ui, plan.room, snapshot, view, grid, out);
     }
+    offer_failures(ui, snapshot, plan.focused);
     let Some(rect) = plan.strip else { return };
     let hovered = ui.input(|i| i.pointer.hover_pos()).and_then(|at| {
         (0..snapshot.fixtures.len())
@@ -235,6 +247,17 @@ pub(super) fn body(
             let text = tr!("line-strip-empty");
             ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
             widgets::line(ui, rect, Align2::CENTER_CENTER, text, regular(15.0), p.muted);
+        }
+    }
+}
+
+/// Ctrl+C takes the failure of the tile in focus, or of all; each tile has a button of its own.
+fn offer_failures(ui: &Ui, snapshot: &Snapshot, focused: Option<usize>) {
+    for (i, fixture) in snapshot.fixtures.iter().enumerate() {
+        if focused.is_none_or(|f| f == i)
+            && let Some(failure) = state::failure(fixture)
+        {
+            copy::offer(ui, &state::copy_text(fixture, failure));
         }
     }
 }
@@ -341,7 +364,7 @@ fn carry_out(ui: &Ui, snapshot: &Snapshot, view: &mut ViewState, i: usize, act: 
         Act::Cancel => out.push(Command::Cancel(i)),
         Act::Copy(text) => {
             ui.ctx().copy_text(text);
-            view.notice = Some(tr!("copied").into());
+            view.say_copied(tr!("copied").into());
         }
     }
 }
@@ -440,6 +463,24 @@ pub(super) fn keys(
 }
 
 pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
+    strip_of(ui, room, tone, icon, (title, text), None);
+}
+
+/// An error, with a button that copies it.
+pub(super) fn failed(ui: &mut Ui, room: &mut Rect, tone: Tone, failure: &Failure) {
+    let (sentence, remedy) = i18n::failure(failure);
+    let title = format!("{} {sentence}", failure.code);
+    strip_of(ui, room, tone, Icon::Warning, (&title, &remedy), Some(&copy::told(failure)));
+}
+
+fn strip_of(
+    ui: &mut Ui,
+    room: &mut Rect,
+    tone: Tone,
+    icon: Icon,
+    (title, text): (&str, &str),
+    error: Option<&str>,
+) {
     let p = palette(ui.ctx());
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
@@ -447,6 +488,10 @@ pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title
     icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
     let words =
         Rect::from_min_max(pos2(square.right() + 12.0, rect.top()), pos2(rect.right() - 14.0, rect.bottom()));
+    let words = match error {
+        Some(error) => copy::button(ui, words, error),
+        None => words,
+    };
     let used = widgets::line(ui, words, Align2::LEFT_CENTER, title, strong(15.5), tone.ink);
     let rest = Rect::from_min_max(pos2(used.right() + 12.0, words.top()), words.max);
     if rest.width() > 40.0 {
@@ -463,8 +508,7 @@ pub(super) fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &
         notice(ui, room, p.running, Icon::Turning, tr!("line-closing"), text);
     }
     if let Some(failure) = &snapshot.trouble {
-        let (sentence, remedy) = i18n::failure(failure);
-        notice(ui, room, p.error, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy);
+        failed(ui, room, p.error, failure);
     }
 }
 
@@ -550,6 +594,27 @@ pub(crate) mod tests {
     }
 
     impl World {
+        pub(crate) fn new(snapshot: Snapshot) -> Self {
+            Self {
+                snapshot,
+                desk: desk::Snapshot::default(),
+                people: office::Snapshot::default(),
+                view: ViewState::default(),
+                asked: Asked::default(),
+            }
+        }
+
+        /// One frame.
+        pub(crate) fn ui(&mut self, ui: &mut Ui) {
+            let seen = Seen { line: &self.snapshot, desk: &self.desk, people: &self.people };
+            let asked = window_view(ui, seen, &mut self.view);
+            self.asked.line.extend(asked.line);
+            self.asked.desk.extend(asked.desk);
+            self.asked.people.extend(asked.people);
+            self.asked.host.extend(asked.host);
+            self.asked.touched |= asked.touched;
+        }
+
         pub(crate) fn take(&mut self) -> Vec<Command> {
             std::mem::take(&mut self.asked.line)
         }
@@ -564,31 +629,13 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn sized(snapshot: Snapshot, size: egui::Vec2, theme: egui::Theme) -> Harness<'static, World> {
-        let world = World {
-            snapshot,
-            desk: desk::Snapshot::default(),
-            people: office::Snapshot::default(),
-            view: ViewState::default(),
-            asked: Asked::default(),
-        };
         let mut harness = Harness::builder()
             .with_size(size)
             .with_theme(theme)
             .with_step_dt(1.0 / 60.0)
             .with_max_steps(200)
             .with_context_setup(theme::install)
-            .build_ui_state(
-                |ui, world: &mut World| {
-                    let seen = Seen { line: &world.snapshot, desk: &world.desk, people: &world.people };
-                    let asked = window_view(ui, seen, &mut world.view);
-                    world.asked.line.extend(asked.line);
-                    world.asked.desk.extend(asked.desk);
-                    world.asked.people.extend(asked.people);
-                    world.asked.host.extend(asked.host);
-                    world.asked.touched |= asked.touched;
-                },
-                world,
-            );
+            .build_ui_state(|ui, world: &mut World| world.ui(ui), World::new(snapshot));
         harness.run();
         harness
     }

@@ -13,6 +13,7 @@
 
 mod audit_view;
 mod batches_view;
+mod copy;
 mod decision;
 mod export_view;
 mod files;
@@ -26,6 +27,8 @@ mod lock_screen;
 mod no_fixtures;
 mod parked;
 mod people_view;
+#[cfg(test)]
+mod pictures;
 mod plots;
 mod preflight_view;
 mod resume_view;
@@ -42,6 +45,8 @@ mod tile;
 mod traveler_view;
 mod trust_view;
 mod units_view;
+#[cfg(test)]
+mod walk;
 mod wedge;
 mod widgets;
 
@@ -709,6 +714,15 @@ impl Window {
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });
         }
         self.frames += 1;
+        match self.frames {
+            // Once the second one begins, the first is on the screen.
+            1 => ctx.request_repaint(),
+            2 => {
+                let ms = crate::station::uptime().as_millis() as u64;
+                tracing::info!(ms, "the first frame is on the screen");
+            }
+            _ => {}
+        }
         // Fonts and zoom settle in the first frames.
         if self.pending.is_some() {
             if self.frames > 4 {

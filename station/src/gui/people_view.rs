@@ -3,6 +3,7 @@
 //! Invariants: a PIN is never shown, and leaves the window's memory with the dialog; a control that is off says why.
 
 use super::audit_view::AuditState;
+use super::copy;
 use super::line_view::ViewState;
 use super::lock_screen::LockState;
 use super::shell::{Asked, Seen};
@@ -256,6 +257,10 @@ pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let rect = Rect::from_min_size(room.min, vec2(room.width(), height));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
     let words = rect.shrink2(vec2(14.0, 8.0));
+    let words = match told {
+        Told::Failed(failure) => copy::button(ui, words, &copy::told(failure)),
+        _ => words,
+    };
     let upper = Rect::from_min_size(
         words.min,
         vec2(words.width(), if second.is_empty() { words.height() } else { 22.0 }),
@@ -338,6 +343,10 @@ pub(super) fn body(
     }
     if view.people.form.is_none() {
         told(ui, &mut room, &seen.people.told, p);
+    }
+    if seen.people.persons.is_empty() {
+        widgets::empty(ui, room, (tr!("people-none"), tr!("people-none-how")), p);
+        return;
     }
     let now = crate::station::now_ms();
     ui.scope_builder(egui::UiBuilder::new().max_rect(room), |ui| {

@@ -10,7 +10,7 @@ use super::widgets::{Button, Loud};
 use super::{Theme, ViewState, line_settings, line_view};
 use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
-use crate::i18n::{self, Language, LanguageChoice, tr};
+use crate::i18n::{Language, LanguageChoice, tr};
 use crate::settings::{CloudDraft, Draft, Fault, Field, FixtureDraft, Read};
 use egui::{Align2, Key, Modifiers, Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 
@@ -217,9 +217,7 @@ fn said(ui: &mut Ui, room: &mut Rect, state: &SettingsState, refused: Option<&st
             line_view::notice(ui, room, p.running, Icon::Retry, tr!("settings-reread"), "");
         }
         Some(Came::Failed(failure)) => {
-            let (sentence, remedy) = i18n::failure(failure);
-            let title = format!("{} {sentence}", failure.code);
-            line_view::notice(ui, room, p.fail, Icon::Warning, &title, &remedy);
+            line_view::failed(ui, room, p.fail, failure);
         }
         None => {}
     }
@@ -255,6 +253,9 @@ pub(super) fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette)
         Some(fault) => (fault_text(fault), p.fail.ink),
         None => (hint, p.muted),
     };
+    if fault.is_some() {
+        super::copy::offer(ui, text);
+    }
     if !text.is_empty() {
         ui.add(egui::Label::new(RichText::new(text).font(regular(13.5)).color(ink)).wrap());
     }

@@ -5,6 +5,7 @@
 
 use super::audit_view;
 use super::batches_view;
+use super::copy;
 use super::export_view;
 use super::header;
 use super::icons::{self, Icon};
@@ -63,23 +64,30 @@ pub struct Asked {
 pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let _spoken = i18n::using(view.language);
     let mut out = Asked { touched: lock_screen::is_touched(ui), ..Asked::default() };
+    copy::begin(ui);
+    shown(ui, seen, view, &mut out);
+    copy::end(ui, view);
+    out
+}
+
+fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     view.observe(seen.line);
     lock_screen::observe(seen, view);
     if seen.people.is_locked() {
-        lock_screen::show(ui, seen, view, &mut out);
+        lock_screen::show(ui, seen, view, out);
         shift_view::watch(view, true);
-        return out;
+        return;
     }
     // Whatever is open: the station can be locked.
-    let leaves = lock_screen::keys(ui, seen, view, &mut out);
-    let free = keys(ui, view, &mut out) && !leaves;
-    framed(ui, seen, view, free, &mut out);
-    batches_view::watch(view, &mut out);
+    let leaves = lock_screen::keys(ui, seen, view, out);
+    let free = keys(ui, view, out) && !leaves;
+    framed(ui, seen, view, free, out);
+    batches_view::watch(view, out);
     shift_view::watch(view, false);
     trust_view::watch(view);
     let p = palette(ui.ctx());
     if view.alarms {
-        alarms(ui, seen, view, &mut out, p);
+        alarms(ui, seen, view, out, p);
     }
     if view.matrix {
         matrix(ui, view, p);
@@ -87,9 +95,8 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     if view.help {
         help(ui, view, p);
     }
-    people_view::form(ui, seen, view, &mut out, p);
+    people_view::form(ui, seen, view, out, p);
     trust_view::form(ui, view, p);
-    out
 }
 
 /// Header, view and footer; `free`: the view may have the keys.
@@ -315,6 +322,11 @@ fn footer(ui: &mut Ui, rect: Rect, view: &ViewState, says: &str, keys: &str, p: 
     widgets::line(ui, right, Align2::RIGHT_CENTER, keys, regular(13.5), p.muted);
     let left = Rect::from_min_max(inner.min, pos2(right.left() - 16.0, inner.bottom()));
     if let Some(notice) = &view.notice {
+        // Some are refusals; whoever is asked for help wants their very words.
+        let left = match view.copied.as_ref() == Some(notice) {
+            true => left,
+            false => copy::button(ui, left, notice),
+        };
         let used = widgets::line(ui, left, Align2::LEFT_CENTER, notice, strong(14.0), p.running.ink);
         let response = ui.interact(used, ui.scope_id().with("notice"), egui::Sense::hover());
         ui.ctx().accesskit_node_builder(response.id, |node| {
@@ -445,6 +457,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),
+        ("Ctrl+C", tr!("help-copy")),
         ("Ctrl+A", tr!("help-auto")),
         ("Ctrl+D", tr!("help-theme")),
         ("Ctrl+=  Ctrl+-  Ctrl+0", tr!("help-zoom")),

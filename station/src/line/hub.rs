@@ -37,8 +37,8 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 
 /// Units of a sample that are named.
 const SAMPLE: u32 = 3;
-/// Finish times kept for units per hour.
-const FINISHED_KEPT: usize = 10_000;
+/// Finish times kept for units per hour, which looks at the newest 20: every snapshot carries them.
+const FINISHED_KEPT: usize = 100;
 
 enum Message {
     Command(Command),
@@ -413,7 +413,7 @@ impl Hub {
             };
             Ok((batches, chosen))
         });
-        match read {
+        match self.records.damage().map_or(read, Err) {
             Ok((batches, chosen)) => {
                 let counts = chosen.as_ref().map(|c| c.2).unwrap_or_default();
                 let sample = chosen.as_ref().and_then(|c| c.3.clone());
