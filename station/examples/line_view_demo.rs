@@ -3,24 +3,40 @@
 //! `cargo run -p keywright --no-default-features --features gui --example line_view_demo -- busy 12 dark`
 //! Words in any order: a scene (`gallery`, `ready`, `busy`, `nobatch`, `nofixtures`, `closed`, `paused`, `trouble`), a
 //! number of fixtures, `units` (the Units view) with `unit`, `order`, `scrapped`, `notfound` or `working`, `alarms`, `light`,
-//! `dark` or `contrast`, `chinese`, `150%`, `FILE.toml` with `settings`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
+//! `dark` or `contrast`, `failed`, `warned`, `checking` or `fine` (the checks), `auto` (boards that start by themselves), `chinese`, `150%`, `FILE.toml` with `settings`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
 
-use keywright::desk::{Job, Told};
+use keywright::desk::{Act, Job, Told};
 use keywright::failure::{Failure, FailureCode};
 use keywright::gui::scripted::{self, Scene, ScriptedDesk, ScriptedLine, scene};
 use keywright::gui::{GuiError, Options, Screenshot, Tab, Theme, run};
 use keywright::i18n::Language;
 use keywright::line::Step;
 use keywright::model::UnitState;
+use keywright::preflight::{Check, Name, Status};
 use keywright::records::ReprovisionKind;
 use keywright::settings::StationFile;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// What the preflight found, two of it not in order if `bad` says how.
+fn preflight(bad: Option<Status>) -> Vec<Check> {
+    let mut checks: Vec<_> =
+        [Name::Disk, Name::Database, Name::Image, Name::ProductKey, Name::Agent, Name::Clock]
+            .into_iter()
+            .map(|name| scripted::checked(name, None, None))
+            .collect();
+    if let Some(status) = bad {
+        checks.push(scripted::checked(Name::Broker, Some(FailureCode::BrokerUnreachable), None));
+        checks.push(scripted::checked(Name::Port, Some(FailureCode::PortMissing), Some(1)));
+        checks.iter_mut().filter(|c| c.failure.is_some()).for_each(|c| c.status = status);
+    }
+    checks
+}
+
 fn main() -> Result<(), GuiError> {
     let (mut which, mut count, mut demo) = ("gallery".to_string(), 8, false);
     let mut desk = keywright::desk::Snapshot { regions: vec![7, 8, 9], ..Default::default() };
-    let mut works = false;
+    let (mut works, mut auto, mut checks) = (false, false, String::new());
     let mut options = Options { title: "Keywright, design gallery".into(), ..Options::default() };
     for word in std::env::args().skip(1) {
         match word.as_str() {
@@ -35,6 +51,8 @@ fn main() -> Result<(), GuiError> {
             "settings" => options.settings = true,
             "demo" => demo = true,
             "units" => options.tab = Tab::Units,
+            "failed" | "warned" | "checking" | "fine" => checks.clone_from(&word),
+            "auto" => auto = true,
             "alarms" => desk.alarms = scripted::alarms(),
             "unit" => desk.file = Some(Arc::new(scripted::unit_file(UnitState::Passed))),
             "scrapped" => desk.file = Some(Arc::new(scripted::unit_file(UnitState::Scrapped))),
@@ -44,9 +62,16 @@ fn main() -> Result<(), GuiError> {
                 works = word == "working";
                 if works {
                     let (unit, serial) = (file.unit.id, file.unit.serial.clone());
-                    desk.job = Some(Job { unit, serial, fixture: 0, order: 2 });
+                    let (act, operator) = (Act::NewStart, String::new());
+                    desk.job = Some(Job { unit, serial, fixture: 0, act, order: 2, operator });
                     desk.told = Told::Working(format!("The order stands; {} is in work", file.unit.serial));
                 }
+                desk.file = Some(Arc::new(file));
+            }
+            "compared" => desk.file = Some(Arc::new(scripted::compared(true))),
+            "rma" => {
+                let mut file = scripted::unit_file(UnitState::Passed);
+                file.rmas = vec![scripted::rma(true)];
                 desk.file = Some(Arc::new(file));
             }
             "notfound" => {
@@ -86,6 +111,21 @@ fn main() -> Result<(), GuiError> {
     let now = Instant::now();
     let mut snapshot = scene(which, now);
     snapshot.demo = demo;
+    snapshot.preflight.checking = checks == "checking";
+    snapshot.preflight.checks = Arc::new(match checks.as_str() {
+        "failed" => preflight(Some(Status::Fail)),
+        "warned" => preflight(Some(Status::Warn)),
+        "fine" => preflight(None),
+        _ => Vec::new(),
+    });
+    if auto {
+        snapshot.auto_start = true;
+        for (n, fixture) in snapshot.fixtures.iter_mut().enumerate().filter(|(_, f)| f.present == Some(true))
+        {
+            fixture.starts = Some(now);
+            fixture.held = n == 0;
+        }
+    }
     if let (true, Some(file)) = (works, &desk.file) {
         let mut fixture = scripted::running(1, Step::Flash, "writing app 312/512 KiB", 0.61, now, 14);
         if let Some(running) = fixture.running.as_mut() {

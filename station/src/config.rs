@@ -17,6 +17,9 @@ use toml::Spanned;
 /// Text sizes of the window, in percent.
 pub const TEXT_SIZES: RangeInclusive<u32> = 80..=200;
 
+/// How long a board lies still before it starts by itself, in milliseconds.
+pub(crate) const DEBOUNCE_MS: RangeInclusive<u64> = 0..=60_000;
+
 /// How long an exchange may stand still, in seconds.
 pub(crate) const EXCHANGE_SECONDS: RangeInclusive<u64> = 5..=3600;
 
@@ -69,18 +72,50 @@ pub struct Config {
     pub auto_lock: Duration,
     /// The label printer, if there is one.
     pub label: Option<LabelConfig>,
+    /// How the line starts and sounds.
+    pub line: LineConfig,
     /// Lists with keys are handed out by two people only.
     pub second_person: bool,
     /// What the window speaks; the command line speaks English.
     pub language: LanguageChoice,
     /// Backups by the clock.
     pub backup: BackupConfig,
+    /// The token that may hold signing keys, if there is one.
+    pub token: Option<TokenConfig>,
     /// Colours of the window.
     pub theme: Theme,
     /// Text size of the window in percent.
     pub text_size: u32,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
+}
+
+/// How the line starts and sounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineConfig {
+    /// The window begins with auto-start on.
+    pub auto_start: bool,
+    /// How long a board lies still before it starts by itself.
+    pub debounce: Duration,
+    /// Results are heard.
+    pub sounds: bool,
+    /// What plays a sound, `$file` among its words; absent: a player that is found.
+    pub sound_command: Option<Vec<String>>,
+}
+
+impl Default for LineConfig {
+    fn default() -> Self {
+        Self { auto_start: false, debounce: Duration::from_millis(1000), sounds: false, sound_command: None }
+    }
+}
+
+/// The hardware security module that may hold signing keys. Its PIN is never in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenConfig {
+    /// The PKCS#11 module, a library of the token's maker.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token: String,
 }
 
 /// Where and how often the station is backed up while it works.
@@ -174,9 +209,11 @@ impl Default for Config {
             clouds: vec![CloudConfig::local()],
             auto_lock: Duration::from_secs(10 * 60),
             label: None,
+            line: LineConfig::default(),
             second_person: false,
             language: LanguageChoice::System,
             backup: BackupConfig::default(),
+            token: None,
             theme: Theme::System,
             text_size: 100,
             demo: false,
@@ -196,6 +233,8 @@ struct File {
     cloud: BTreeMap<Spanned<String>, Spanned<CloudTable>>,
     people: Option<PeopleTable>,
     label: Option<Spanned<LabelTable>>,
+    line: Option<LineTable>,
+    pkcs11: Option<TokenTable>,
     #[serde(default)]
     export: ExportTable,
 }
@@ -213,6 +252,24 @@ struct LabelTable {
     command: Option<Spanned<Vec<String>>>,
     tcp: Option<Spanned<String>>,
     timeout_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineTable {
+    auto_start: Option<bool>,
+    debounce_ms: Option<Spanned<u64>>,
+    sounds: Option<bool>,
+    sound_command: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenTable {
+    module: Spanned<PathBuf>,
+    token: Spanned<String>,
+    /// Named only to be refused with a word about where it belongs.
+    pin: Option<Spanned<serde::de::IgnoredAny>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -371,6 +428,25 @@ impl Config {
                 config.backup.keep = keep.into_inner();
             }
         }
+        if let Some(line) = file.line {
+            config.line = line_of(line).map_err(|(offset, what)| at(offset, &what))?;
+        }
+        if let Some(table) = file.pkcs11 {
+            if let Some(pin) = table.pin {
+                let what = "a PIN does not belong into this file; give it with --token-pin-fd or in KEYWRIGHT_TOKEN_PIN, or keep it with keywright passphrase store --token-pin";
+                return Err(at(pin.span().start, what));
+            }
+            let (module, token) = (table.module.get_ref(), table.token.get_ref().trim());
+            if !module.is_absolute() {
+                let what = "found a relative path, expected the whole one, such as \"/usr/lib/softhsm/libsofthsm2.so\"";
+                return Err(at(table.module.span().start, what));
+            }
+            // A label has 32 bytes in PKCS#11.
+            if !fits_name(token) || token.len() > 32 {
+                return Err(at(table.token.span().start, "expected the token's label, 1 to 32 bytes"));
+            }
+            config.token = Some(TokenConfig { module: module.clone(), token: token.to_owned() });
+        }
         let window = file.window.unwrap_or_default();
         (config.language, config.theme) = (window.language, window.theme);
         if let Some(percent) = window.text_size {
@@ -451,6 +527,37 @@ fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A program and its arguments, the file's place among them.
+fn command_of(command: Spanned<Vec<String>>) -> Result<Vec<String>, (usize, String)> {
+    let words = command.get_ref();
+    let program =
+        words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
+    if !program || !words.iter().any(|w| w.contains(crate::label::sink::FILE)) {
+        let what = "expected a program and its arguments, \"$file\" among them";
+        return Err((command.span().start, what.into()));
+    }
+    Ok(command.into_inner())
+}
+
+fn line_of(table: LineTable) -> Result<LineConfig, (usize, String)> {
+    let mut line = LineConfig {
+        auto_start: table.auto_start.unwrap_or(false),
+        sounds: table.sounds.unwrap_or(false),
+        sound_command: table.sound_command.map(command_of).transpose()?,
+        ..LineConfig::default()
+    };
+    if let Some(ms) = table.debounce_ms {
+        if !DEBOUNCE_MS.contains(ms.get_ref()) {
+            return Err((
+                ms.span().start,
+                "found a time out of range, expected 0 to 60000 milliseconds".into(),
+            ));
+        }
+        line.debounce = Duration::from_millis(ms.into_inner());
+    }
+    Ok(line)
+}
+
 fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfig, (usize, String)> {
     let sink = match (table.command, table.tcp) {
         (Some(_), Some(tcp)) => {
@@ -459,16 +566,7 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
         (None, None) => {
             return Err((begin, "expected command = [\"lp\", …, \"$file\"] or tcp = \"HOST:9100\"".into()));
         }
-        (Some(command), None) => {
-            let words = command.get_ref();
-            let program =
-                words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
-            if !program || !words.iter().any(|w| w.contains(crate::label::sink::FILE)) {
-                let what = "expected a program and its arguments, \"$file\" among them";
-                return Err((command.span().start, what.into()));
-            }
-            Sink::Command(command.into_inner())
-        }
+        (Some(command), None) => Sink::Command(command_of(command)?),
         (None, Some(tcp)) => {
             let fits = tcp.get_ref().rsplit_once(':').is_some_and(|(host, port)| {
                 !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)
@@ -877,6 +975,29 @@ mod tests {
             pair_code(&[probe(Some("A")), probe(Some("B"))], &[port("/dev/ttyACM0", Some("A"))]),
             FailureCode::PortMissing
         );
+    }
+
+    #[test]
+    fn how_the_line_starts_and_sounds_is_checked() {
+        let parse = |text: &str| Config::parse(text, Path::new("station.toml")).unwrap().line;
+        assert_eq!(parse(""), LineConfig::default());
+        let line = parse(
+            "[line]\nauto_start = true\ndebounce_ms = 0\nsounds = true\nsound_command = ['play', '$file']",
+        );
+        assert!(line.auto_start && line.sounds && line.debounce.is_zero());
+        assert_eq!(line.sound_command.unwrap(), ["play", "$file"]);
+        for (text, place) in [
+            (
+                "[line]\ndebounce_ms = 60001",
+                ":2:15: found a time out of range, expected 0 to 60000 milliseconds",
+            ),
+            ("[line]\nsound_command = ['play']", ":2:17: expected a program and its arguments"),
+            ("[line]\nsound_command = ['$file']", ":2:17: expected a program and its arguments"),
+            ("[line]\nloud = true", "unknown field `loud`"),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(place), "{said}");
+        }
     }
 
     #[test]

@@ -158,11 +158,31 @@ failure_codes! {
     ShiftBusy = 651, Error, retry, "Units are still in work", "Wait until the fixtures that the message names are done, or cancel them, then end the shift";
     NoShift = 652, Error, permanent, "That shift is not open", "Look at the open one again; if there is none, the next start opens it";
     ShiftDiffers = 653, Error, permanent, "The shift does not balance", "Look for what the message names; what can't be found needs a reason";
+    TokenModule = 670, Error, permanent, "The PKCS#11 module can't be used", "Install the token's software, or correct module under [pkcs11] in station.toml";
+    TokenAbsent = 671, Error, retry, "The token with the signing keys is not there", "Plug the token in, or correct token under [pkcs11] in station.toml, then try again";
+    TokenPinMissing = 672, Error, retry, "Nobody gave the PIN of the token", "Give it with --token-pin-fd N or KEYWRIGHT_TOKEN_PIN, or keep it with keywright passphrase store --token-pin";
+    TokenPinWrong = 673, Error, permanent, "The PIN is not the token's", "Give the right PIN yourself before anything tries again: the token counts wrong ones";
+    TokenLocked = 674, Error, permanent, "The token has locked its PIN", "Have its security officer unlock it with the tool that came with it; no key is lost";
+    TokenMechanism = 675, Error, permanent, "The token can't make or use such keys", "Take a token that does Ed25519 and HMAC-SHA-256, or keep the region's keys in a sealed file";
+    TokenKeyMissing = 676, Error, permanent, "The signing key is not in the token", "Plug in the token that the region was made in; if it is lost, give the region a new epoch";
+    TokenFailed = 677, Error, retry, "The token does not do what it should", "Unplug it and plug it in again; if it happens again ask its maker with this message";
+    TokenNotConfigured = 678, Error, permanent, "This station does not know the token with the signing keys", "Name module and token under [pkcs11] in station.toml; docs/trust.md shows how";
+    RegionExpired = 679, Error, permanent, "The region's certificate has ended", "Give the region a new epoch: keywright anchors rotate --region R";
+    RmaOpen = 660, Error, permanent, "The unit is open under an RMA number already", "Close that one with what was found, then take the unit back again";
+    NoRma = 661, Error, permanent, "No RMA is open for the unit", "Open one with keywright unit rma open, or in the Units view";
+    RetestRefused = 662, Fail, permanent, "The unit can't be retested as it is", "Do what the message says first, then retest it";
+    UnitDiffers = 663, Fail, permanent, "The unit does not report what its record says", "Look at the fields that differ; retest it, and if it fails hand it to QA";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
     SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
     StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
+
+    DiskFull = 705, Error, retry, "The disk of the station's folder is nearly full", "Free some space on the disk of the home folder";
+    ClockWrong = 706, Error, retry, "The PC's clock can't be right", "Set the system's clock";
+    HomeReadOnly = 707, Error, retry, "The station's folder can't be written", "Give this user write access to the folder and everything in it";
+    UnitsStayOpen = 708, Error, permanent, "Units of this order pass with their flash open to any debugger", "Enter a new product order without --no-lock for units that leave the house";
+    NotChecked = 709, Error, retry, "Something could not be looked at before the start", "Look at it yourself, then check again";
 
     SerialsSpent = 618, Error, permanent, "The batch's serials are used up", "Close the batch; make one whose serial pattern has more digits";
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";

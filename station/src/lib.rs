@@ -2,7 +2,7 @@
 //!
 //! Code map: [`line`] runs units through fixtures, [`hardware`] reaches probes and serial ports,
 //! [`agent`] issues keys, `cloud` lets units in with them, [`records`] keeps everything that happened, [`export`]
-//! hands protected key lists out, [`desk`] is where QA works on units that come back, [`people`] who may do what, [`anchors`] holds the root and regional keys, [`i18n`] the window's words in every language. The window and the command line
+//! hands protected key lists out, [`preflight`] looks at everything before the first board, [`sound`] can be heard, [`desk`] is where QA works on units that come back, [`people`] who may do what, [`anchors`] holds the root and regional keys, [`i18n`] the window's words in every language. The window and the command line
 //! are thin over these.
 //!
 //! Architecture invariants:
@@ -17,6 +17,7 @@ pub mod anchors;
 pub mod backup;
 pub mod cli;
 pub mod cloud;
+pub mod compare;
 pub mod config;
 pub mod crash;
 pub mod desk;
@@ -28,6 +29,7 @@ pub mod foreman;
 pub mod gui;
 #[cfg(feature = "hardware")]
 pub mod hardware;
+pub mod hsm;
 pub mod i18n;
 pub mod image;
 pub mod label;
@@ -37,8 +39,12 @@ pub mod model;
 pub mod office;
 pub mod orders;
 pub mod people;
+pub mod preflight;
 pub mod records;
 pub mod secrets;
 pub mod settings;
 pub mod shift;
+pub mod sound;
 pub mod station;
+pub mod traveler;
+pub mod trust;

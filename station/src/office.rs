@@ -144,11 +144,14 @@ pub struct Snapshot {
 /// How a product key's file is opened.
 pub type ReadKey = Arc<dyn Fn(&Path) -> Result<Secret<32>, Failure> + Send + Sync>;
 
+/// Which regions are on this station; one may be made while the window is open.
+pub type Regions = Box<dyn Fn() -> Vec<u32> + Send>;
+
 /// What the desk's thread holds of the office.
 pub struct Office {
     records: Arc<dyn Records>,
     config: Config,
-    regions: Vec<u32>,
+    regions: Regions,
     read_key: ReadKey,
     watched: bool,
     chosen: Option<String>,
@@ -163,7 +166,7 @@ impl std::fmt::Debug for Office {
 
 impl Office {
     /// An office over these records.
-    pub fn new(records: Arc<dyn Records>, config: Config, regions: Vec<u32>, read_key: ReadKey) -> Self {
+    pub fn new(records: Arc<dyn Records>, config: Config, regions: Regions, read_key: ReadKey) -> Self {
         Self { records, config, regions, read_key, watched: false, chosen: None, list: Vec::new() }
     }
 
@@ -181,8 +184,10 @@ impl Office {
             Some(name) => batches.iter().find(|b| b.name == *name).map(|b| self.read(b)).transpose()?,
             None => None,
         };
-        let key = |known: &Known| (format!("{:?}", known.orders), format!("{:?}", known.batches));
-        let known = Known { orders, batches, regions: self.regions.clone(), ..Known::of(&self.config) };
+        let key = |known: &Known| {
+            (format!("{:?}", known.orders), format!("{:?}", known.batches), known.regions.clone())
+        };
+        let known = Known { orders, batches, regions: (self.regions)(), ..Known::of(&self.config) };
         let told = |f: &BatchFile| (f.batch.name.clone(), f.batch.state, f.counts, f.events.len());
         let changed = key(&known) != key(&view.known)
             || file.as_ref().map(told) != view.file.as_deref().map(told)
@@ -237,7 +242,7 @@ impl Office {
         Ok(Known {
             orders: self.records.list_product_orders().map_err(records_failure)?,
             batches: self.records.list_batches().map_err(records_failure)?,
-            regions: self.regions.clone(),
+            regions: (self.regions)(),
             ..Known::of(&self.config)
         })
     }

@@ -35,6 +35,12 @@ pub struct Draft {
     pub gray_release: String,
     /// Seconds an exchange may stand still.
     pub exchange_timeout: String,
+    /// The window begins with auto-start on.
+    pub auto_start: bool,
+    /// Milliseconds that a board lies still before it starts by itself.
+    pub debounce: String,
+    /// Results are heard.
+    pub sounds: bool,
     /// Fixtures; none = pair probes and ports at start.
     pub fixtures: Vec<FixtureDraft>,
     /// Language of the window.
@@ -54,6 +60,8 @@ pub enum Field {
     GrayRelease,
     /// Exchange time.
     ExchangeTimeout,
+    /// Time that a board lies still.
+    Debounce,
     /// Name of a fixture (index).
     FixtureName(usize),
     /// Probe of a fixture.
@@ -71,6 +79,8 @@ pub enum Fault {
     Number,
     /// Not 5 to 3600 seconds.
     Seconds,
+    /// Not 0 to 60000 milliseconds.
+    Milliseconds,
     /// Not `VID:PID:SERIAL`.
     Probe,
     /// Empty.
@@ -94,6 +104,9 @@ impl Draft {
             image: image.unwrap_or_default().to_owned(),
             gray_release: config.gray_release.to_string(),
             exchange_timeout: config.exchange_timeout.as_secs().to_string(),
+            auto_start: config.line.auto_start,
+            debounce: config.line.debounce.as_millis().to_string(),
+            sounds: config.line.sounds,
             fixtures: config.fixtures.iter().enumerate().map(fixture).collect(),
             language: config.language,
             theme: config.theme,
@@ -113,6 +126,10 @@ impl Draft {
         match self.exchange_timeout.trim().parse::<u64>() {
             Ok(seconds) if config::EXCHANGE_SECONDS.contains(&seconds) => {}
             _ => all.push((Field::ExchangeTimeout, Fault::Seconds)),
+        }
+        match self.debounce.trim().parse::<u64>() {
+            Ok(ms) if config::DEBOUNCE_MS.contains(&ms) => {}
+            _ => all.push((Field::Debounce, Fault::Milliseconds)),
         }
         for (i, f) in self.fixtures.iter().enumerate() {
             let before = &self.fixtures[..i];
@@ -284,6 +301,21 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
             }
         }
     }
+    if (old.auto_start, &old.debounce, old.sounds) != (new.auto_start, &new.debounce, new.sounds)
+        && let Some(line) = section(document, "line")
+    {
+        if old.auto_start != new.auto_start {
+            set(line, "auto_start", new.auto_start);
+        }
+        if old.debounce != new.debounce
+            && let Ok(ms) = new.debounce.trim().parse::<i64>()
+        {
+            set(line, "debounce_ms", ms);
+        }
+        if old.sounds != new.sounds {
+            set(line, "sounds", new.sounds);
+        }
+    }
     if (old.language, old.theme, old.text_size) != (new.language, new.theme, new.text_size)
         && let Some(window) = section(document, "window")
     {
@@ -369,6 +401,28 @@ mod tests {
             .replace("name = \"right\"", "name = \"far right\"");
         assert_eq!(text(&file), expected);
         assert_eq!(after.draft, draft);
+    }
+
+    #[test]
+    fn how_the_line_starts_and_sounds_is_written_into_its_own_table() {
+        let (_folder, file) = file("[line]\n# a long one\nsound_command = [\"play\", \"$file\"]\n");
+        let read = file.read().expect("a good file");
+        assert_eq!(
+            (read.draft.auto_start, read.draft.debounce.as_str(), read.draft.sounds),
+            (false, "1000", false)
+        );
+        let mut draft = read.draft.clone();
+        (draft.auto_start, draft.sounds) = (true, true);
+        for wrong in ["", "-1", "60001", "soon"] {
+            draft.debounce = wrong.into();
+            assert_eq!(draft.faults(), [(Field::Debounce, Fault::Milliseconds)], "{wrong:?}");
+        }
+        draft.debounce = " 250 ".into();
+        let after = file.write(&read, &draft).expect("written");
+        let line = &after.config.line;
+        assert!(line.auto_start && line.sounds && line.debounce == std::time::Duration::from_millis(250));
+        assert_eq!(line.sound_command.as_deref(), Some(["play".to_owned(), "$file".to_owned()].as_slice()));
+        assert!(text(&file).contains("# a long one"));
     }
 
     #[test]

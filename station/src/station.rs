@@ -14,7 +14,7 @@
 //! - No passphrase, key or sealed content is in any message that leaves here.
 
 use crate::agent::{EmbeddedAgent, PlatformCloud};
-use crate::anchors::{Anchors, AnchorsError, Shown};
+use crate::anchors::{Anchors, AnchorsError, KeyHome, Shown};
 use crate::backup;
 use crate::config::{Config, Fixture};
 use crate::crash::{LastEnd, Mark};
@@ -25,6 +25,9 @@ use crate::export::clerk::{self, Clerk};
 use crate::export::{ExportSigner, RecordsSource};
 use crate::failure::{Failure, FailureCode};
 use crate::foreman::Foreman;
+use crate::hsm::{Door, PinSource};
+#[cfg(feature = "hardware")]
+use crate::label::{LabelDesk, Printer};
 #[cfg(feature = "hardware")]
 use crate::line;
 use crate::line::{Event, LineHandle};
@@ -34,9 +37,12 @@ use crate::office::Office as OrderOffice;
 #[cfg(feature = "hardware")]
 use crate::people::office::Tools;
 use crate::people::{Office, People};
+#[cfg(feature = "hardware")]
+use crate::preflight::StationInspector;
 use crate::records::{Attempt, Records, RecordsError, SqliteRecords, Verified};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
-use std::io::Read;
+use crate::trust;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -113,6 +119,11 @@ pub fn anchors_failure(error: AnchorsError) -> Failure {
         AnchorsError::Secrets(error) => secrets_failure(error),
         AnchorsError::BadRegion => Failure::new(FailureCode::InvalidInput, error),
         AnchorsError::Damaged { .. } => Failure::new(FailureCode::SecretsFailed, error),
+        AnchorsError::KeysElsewhere { .. } => Failure {
+            code: FailureCode::AnchorsMissing,
+            sentence: error.to_string(),
+            remedy: "Bring the sealed file or the token back, or restore the anchors from a backup".into(),
+        },
         other => other.into(),
     }
 }
@@ -148,6 +159,36 @@ fn check_anchors(
     Ok(format!("root {}…, regions {}", &anchors.show().root_fingerprint[..16], regions.join(", ")))
 }
 
+/// The keys of every region that an order needs sign: token, PIN and keys are there, no certificate has ended or ends soon. `None`
+/// while there is nothing to look at.
+fn check_signing(
+    door: &Arc<Door>,
+    options: &Options,
+    records: &SqliteRecords,
+    orders: &[ProductOrder],
+) -> Option<Result<(String, bool), Failure>> {
+    let anchors = Anchors::open_with(&options.home, &records.station_key(), door).ok()?;
+    let (mut places, mut care, now_s) = (Vec::new(), false, trust::now_s());
+    for facts in &anchors.facts().regions {
+        let Some(newest) = facts.certs.first() else { continue };
+        if let Ok(region) = anchors.region(facts.region)
+            && orders.iter().any(|o| o.region == facts.region)
+            && let Err(error) = region.check_valid().and_then(|()| region.try_out())
+        {
+            return Some(Err(anchors_failure(error)));
+        }
+        let validity = trust::Validity::of(newest.not_after, now_s);
+        care |= validity.wants_care();
+        let ends = if validity.wants_care() { format!(", {}", validity.words()) } else { String::new() };
+        let place = match &newest.home {
+            KeyHome::Sealed { .. } => "sealed".into(),
+            home => trust::home_words(home),
+        };
+        places.push(format!("region {}: {place}{ends}", facts.region));
+    }
+    (!places.is_empty()).then(|| Ok((places.join("; "), care)))
+}
+
 /// How to open a station.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -157,6 +198,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// An inherited descriptor that gives the passphrase.
     pub passphrase_fd: Option<i32>,
+    /// An inherited descriptor that gives the PIN of the token with signing keys.
+    pub token_pin_fd: Option<i32>,
     /// The public passphrase.
     pub demo: bool,
     /// Who works here.
@@ -187,6 +230,13 @@ impl Options {
     /// Name of this station's entry in the system's keyring: homes on one PC have passphrases of their own.
     pub fn keyring_entry(&self) -> String {
         std::path::absolute(&self.home).unwrap_or_else(|_| self.home.clone()).display().to_string()
+    }
+
+    /// The way to the token that the configuration names.
+    pub fn door(&self, config: &Config) -> Arc<Door> {
+        // Without a token the keyring is not asked for its PIN.
+        let keyring = config.token.is_some().then(|| self.keyring_entry()).filter(|_| !self.demo);
+        Door::new(config.token.clone(), PinSource { fd: self.token_pin_fd, keyring })
     }
 
     /// Makes the home folder, readable by this user only.
@@ -290,6 +340,8 @@ pub struct Station {
     pub last_end: Option<LastEnd>,
     /// This session's mark in the home.
     pub mark: Mark,
+    /// The way to the token with signing keys.
+    pub door: Arc<Door>,
     agent: OnceLock<Arc<EmbeddedAgent>>,
 }
 
@@ -328,6 +380,7 @@ impl Station {
         }
         Ok(Self {
             home: options.home.clone(),
+            door: options.door(&config),
             config,
             records: Arc::new(records),
             operator: people.operator(),
@@ -349,6 +402,37 @@ impl Station {
         Ok(anchors.show())
     }
 
+    /// Asks for the token's PIN at the terminal, if nothing else gave it and somebody sits there. Nothing is asked of the token.
+    pub fn ask_token_pin(&self, label: &str) {
+        if self.door.label() != Some(label) || self.door.has_pin() || !std::io::stdin().is_terminal() {
+            return;
+        }
+        match rpassword::prompt_password(format!("PIN of token {label}: ")) {
+            Ok(pin) if !pin.is_empty() => self.door.give_pin(Passphrase::new(pin)),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "no terminal to ask at"),
+        }
+    }
+
+    /// Where the chain of trust is read and made. What is made reaches the agent of this process, if it was started.
+    pub fn trust(&self) -> trust::Office {
+        trust::Office {
+            home: self.home.clone(),
+            records: self.records.clone(),
+            door: self.door.clone(),
+            agent: self.agent.get().cloned(),
+            now_s: trust::now_s,
+        }
+    }
+
+    /// The clerk behind the window's Trust view.
+    ///
+    /// # Errors
+    /// `StationFault` if no thread can be started.
+    pub fn start_trust(&self) -> Result<trust::clerk::Clerk, Failure> {
+        trust::clerk::Clerk::new(self.trust(), self.people.clone())
+    }
+
     /// The agent, embedded: it runs on this station's records and anchors. There is one in a process, with one set of brokers.
     ///
     /// # Errors
@@ -357,7 +441,9 @@ impl Station {
         if let Some(agent) = self.agent.get() {
             return Ok(agent.clone());
         }
-        let anchors = Anchors::open(&self.home, &self.records.station_key()).map_err(anchors_failure)?;
+        let anchors = Anchors::open_with(&self.home, &self.records.station_key(), &self.door)
+            .map_err(anchors_failure)?;
+        anchors.tokens().iter().for_each(|label| self.ask_token_pin(label));
         let records = (*self.records).clone();
         let cloud = PlatformCloud::new(&self.home, &self.config.name, &self.config.clouds, records.clone());
         let agent = Arc::new(EmbeddedAgent::new(records, anchors, Arc::new(cloud)));
@@ -372,13 +458,33 @@ impl Station {
         backup::Keeper::start(self.home.clone(), self.records.clone(), self.config.backup.clone())
     }
 
+    /// The line on this station's real fixtures, which starts nothing before the station was looked at.
+    #[cfg(feature = "hardware")]
+    fn line(&self, agent: &Arc<EmbeddedAgent>) -> Result<line::Line, Failure> {
+        let fixtures = fixtures(&self.config)?;
+        let labels = LabelDesk::new(Printer::open(&self.config));
+        let inspector = StationInspector {
+            home: self.home.clone(),
+            config: self.config.clone(),
+            records: self.records.clone(),
+            agent: agent.clone(),
+            labels: labels.clone(),
+            fixtures: fixtures.clone(),
+        };
+        let (records, inspector) = (self.records.clone(), Arc::new(inspector));
+        line::Line::new(records, agent.clone(), &self.config, &fixtures, labels, inspector)
+    }
+
     /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.
     ///
     /// # Errors
     /// As [`Station::agent`] and [`fixtures`]; `StationFault` if threads can't be started.
     #[cfg(feature = "hardware")]
     pub fn start_line(&self) -> Result<(Box<dyn LineHandle>, mpsc::Receiver<Event>), Failure> {
-        let line = crate::line::Line::new(self.records.clone(), self.agent()?, &self.config)?;
+        let line = self.line(&self.agent()?)?;
+        // Who names the units to start wants no others.
+        line.send(line::Command::AutoStart(false));
+        crate::sound::follow(&self.config.line, line.subscribe());
         let events = line.subscribe();
         Ok((Box::new(line), events))
     }
@@ -399,14 +505,19 @@ impl Station {
     #[cfg(feature = "hardware")]
     pub fn start_window(&self) -> Result<(Handles, Office), Failure> {
         let agent = self.agent()?;
-        let line = crate::line::Line::new(self.records.clone(), agent.clone(), &self.config)?;
+        let line = self.line(&agent)?;
+        crate::sound::follow(&self.config.line, line.subscribe());
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
         let (home, records) = (self.home.clone(), self.records.clone());
         let read_key = Arc::new(move |path: &Path| read_product_key(&home, &records.station_key(), path));
-        let orders = OrderOffice::new(self.records.clone(), self.config.clone(), agent.regions(), read_key);
+        let issuer = agent.clone();
+        let regions = Box::new(move || issuer.regions());
+        let orders = OrderOffice::new(self.records.clone(), self.config.clone(), regions, read_key);
         let (start, events) = (line.commands(), line.subscribe());
         let gate = Some(self.people.clone());
-        let desk = Desk::behind(self.records.clone(), agent, fixtures, start, events, Some(orders), gate)?;
+        let folder = Some(self.home.join("travelers"));
+        let records = self.records.clone();
+        let desk = Desk::with_folder(records, agent, fixtures, start, events, Some(orders), gate, folder)?;
         let (home, key) = (self.home.clone(), self.records.station_key());
         let tools = Tools {
             line: Box::new(line.commands()),
@@ -618,12 +729,16 @@ pub struct Preflight {
     pub passphrase: Option<Result<String, Failure>>,
     /// The anchors are there and open.
     pub anchors: Result<String, Failure>,
+    /// The signing keys that orders need are there and sign; whether a certificate ends soon. `None` while there are none to look at.
+    pub signing: Option<Result<(String, bool), Failure>>,
     /// Product orders, if the database opened.
     pub orders: Option<Vec<ProductOrder>>,
     /// Orders with a batch that is open.
     pub running: Vec<PoId>,
     /// The newest time in the records.
     pub newest_ms: Option<i64>,
+    /// For each order with an open batch: whether the agent can give its units their stage one; words for people.
+    pub stage_one: Vec<Result<String, Failure>>,
 }
 
 /// Looks at everything that the passphrase protects.
@@ -632,9 +747,11 @@ pub fn preflight(options: &Options) -> Preflight {
         database: Err(database),
         passphrase,
         anchors: Err(anchors),
+        signing: None,
         orders: None,
         running: Vec::new(),
         newest_ms: None,
+        stage_one: Vec::new(),
     };
     if !options.has_records() {
         let none = Failure::new(FailureCode::RecordsFailed, "there is no database yet");
@@ -680,17 +797,21 @@ pub fn preflight(options: &Options) -> Preflight {
             )),
         }
     });
-    let newest_ms = records.list_batches().ok().and_then(|batches| {
-        batches
-            .iter()
-            .filter_map(|b| {
-                records.list_attempts(b.id).ok()?.last().map(|a| a.ended_at_ms.unwrap_or(a.started_at_ms))
-            })
-            .max()
-    });
+    let newest_ms = records.newest_ms().ok().flatten();
     let orders = records.list_product_orders().ok();
     let open = records.list_batches().unwrap_or_default().into_iter().filter(|b| b.state == BatchState::Open);
-    let running = open.map(|b| b.po).collect();
+    let running: Vec<_> = open.map(|b| b.po).collect();
+    let in_work = || orders.iter().flatten().filter(|o| running.contains(&o.id));
+    let stage_one = match Anchors::open(options.home.as_path(), &records.station_key()) {
+        Ok(anchors) => {
+            // No cloud: nothing is asked of one, and none is started.
+            let cloud = PlatformCloud::new(&options.home, &name, &[], records.clone());
+            let agent = EmbeddedAgent::new(records.clone(), anchors, Arc::new(cloud));
+            in_work().map(|order| crate::preflight::stage_one(&agent, order)).collect()
+        }
+        // That the anchors don't open is said of the anchors.
+        Err(_) => Vec::new(),
+    };
     Preflight {
         database,
         passphrase: Some(Ok(if passphrase.is_public_demo() {
@@ -699,8 +820,12 @@ pub fn preflight(options: &Options) -> Preflight {
             "opens this station".into()
         })),
         anchors: check_anchors(options, &records, orders.as_deref().unwrap_or_default()),
+        signing: options.load_config().ok().and_then(|config| {
+            check_signing(&options.door(&config), options, &records, orders.as_deref().unwrap_or_default())
+        }),
         orders,
         running,
         newest_ms,
+        stage_one,
     }
 }

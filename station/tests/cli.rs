@@ -688,3 +688,70 @@ fn the_demo_recipient_exists_in_the_demo_only() {
     let home = Home::new();
     run(&["--home", home.home(), "--json", "demo-recipient"]).error(2, "K608");
 }
+
+#[test]
+fn units_are_found_taken_back_and_their_travelers_saved() {
+    let home = Home::set_up();
+    let (unit, other) = (UnitId([0xA1; 12]), UnitId([0xB2; 12]));
+    {
+        let records = home.records();
+        let batch = records.batch_by_name("B-1").unwrap().id;
+        for id in [unit, other] {
+            let attempt = records.begin_attempt(batch, "left", "Ada").unwrap();
+            records.bind_unit(attempt, id).unwrap();
+            let code = if id == unit { FailureCode::DeviceSilent } else { FailureCode::FlashFailed };
+            records.finish_attempt(attempt, code.outcome(), Some(&Failure::new(code, "")), None).unwrap();
+        }
+    }
+    let found = |args: &[&str]| {
+        let said = home.demo(&[&["unit", "find"], args].concat()).ok();
+        let count = said.one("found-count");
+        let units: Vec<_> =
+            said.of("found").into_iter().map(|u| u["uid"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((&count["shown"], &count["of"]), (&units.len().into(), &2.into()));
+        units
+    };
+    let (a, b) = (unit.to_string(), other.to_string());
+    assert_eq!(found(&["B-1", "--batch", "B-1"]).len(), 2);
+    assert_eq!(found(&["-1-00001"].map(|t| t.trim_start_matches('-'))), [a.as_str()]);
+    for args in [
+        &["K304"][..],
+        &["--failure", "k304"],
+        &["a1a1"],
+        &["arrived", "0001"],
+        &["--state", "arrived", "--failure", "K304"],
+    ] {
+        assert_eq!(found(args), [a.as_str()], "{args:?}");
+    }
+    assert_eq!(found(&["--failure", "K206"]), [b.as_str()]);
+    assert_eq!(found(&["--limit", "1"]).len(), 1);
+    assert!(found(&["K304", "K206", "nothing"]).is_empty() && found(&["--rma"]).is_empty());
+    home.demo(&["unit", "find", "--failure", "K999"]).error(2, "K608");
+    home.demo(&["unit", "find", "--batch", "B-9"]).error(2, "K608");
+
+    let open = ["unit", "rma", "open", &a, "--number", "RMA-7", "--reason", "does not start"];
+    assert_eq!(home.demo(&open).ok().one("rma")["number"], "RMA-7");
+    home.demo(&open).error(5, "K660");
+    assert_eq!((found(&["--rma"]), found(&["rma-7"])), (vec![a.clone()], vec![a.clone()]));
+    let close = ["unit", "rma", "close", &a, "--finding", "a fuse"];
+    assert_eq!(home.demo(&close).ok().one("rma")["finding"], "a fuse");
+    home.demo(&close).error(5, "K661");
+    assert_eq!(home.demo(&["unit", "show", &a]).ok().one("rma")["closed_by"], "Ada");
+    home.demo(&["unit", "retest", &a, "--reason", "back"]).error(5, "K662");
+
+    let traveler = home.demo(&["unit", "show", &a, "--traveler", "--only", "attempt,rma"]).ok();
+    assert_eq!(traveler.one("traveler")["unit"]["hardware_id"], a.as_str());
+    let lines: Vec<_> = traveler.of("traveler-line").into_iter().map(|l| l["what"].clone()).collect();
+    assert_eq!(lines, ["attempt", "rma-opened", "rma-closed"]);
+    let file = home.at("traveler.csv");
+    let save = ["unit", "show", &a, "--traveler", "--as", "csv", "--save", file.to_str().unwrap()];
+    home.demo(&save).ok();
+    assert!(std::fs::read_to_string(&file).unwrap().contains("K304"));
+    home.demo(&save).error(4, "K609");
+    let logged = home.demo(&["audit", "list"]).ok();
+    let actions: Vec<_> =
+        logged.of("audit").into_iter().map(|e| e["action"].as_str().unwrap().to_owned()).collect();
+    for action in ["unit-rma-opened", "unit-rma-closed", "unit-retest", "traveler-saved"] {
+        assert!(actions.iter().any(|a| a == action), "{action} in {actions:?}");
+    }
+}

@@ -13,6 +13,7 @@ use keywright::line::lock::{OptionRequest, ReadProtection, guard};
 use keywright::line::worker::{Order, Timing, Worker};
 use keywright::line::{Command, Event, Line, LineHandle, Step, Update, Work};
 use keywright::model::*;
+use keywright::preflight::{self, Check, Inspect, Name, Question};
 use keywright::records::*;
 use keywright_protocol::bridge::{MAX_BRIDGE, Packet};
 use keywright_protocol::control::{
@@ -103,6 +104,8 @@ struct Board {
     /// Where its birth is told when its connection ends and it logs in once more.
     born_again: Option<Fakes>,
     calls: Vec<&'static str>,
+    /// How often somebody looked whether it is there.
+    looks: u32,
     out: VecDeque<Result<Received, Failure>>,
     noise: u64,
 }
@@ -127,6 +130,7 @@ impl Board {
             opens: None,
             born_again: None,
             calls: Vec::new(),
+            looks: 0,
             out: VecDeque::new(),
             noise: 0,
         }))
@@ -418,7 +422,8 @@ impl Bench for FakeBench {
     fn release(&mut self) {}
 
     fn presence(&mut self) -> Result<Option<UnitId>, Failure> {
-        let board = self.0.lock().unwrap();
+        let mut board = self.0.lock().unwrap();
+        board.looks += 1;
         Ok(board.powered.then(|| board.uid()))
     }
 
@@ -489,6 +494,8 @@ struct Book {
     old_key_opens: bool,
     broker: Option<SocketAddr>,
     labels: BTreeMap<UnitId, LabelRow>,
+    /// Units have been given another region's anchor.
+    other_anchor: bool,
 }
 
 #[derive(Clone, Default)]
@@ -626,7 +633,7 @@ impl Records for Fakes {
             hw_revision: order.hw_revision.clone(),
             part_number: order.part_number.clone(),
             region: order.region,
-            anchor_fingerprint: Some("a1".repeat(32)),
+            anchor_fingerprint: Some(if book.other_anchor { "b2" } else { "a1" }.repeat(32)),
             generation: 1,
             printed_at_ms: label.code.as_ref().map(|_| 1),
             printed_code: label.code,
@@ -693,6 +700,7 @@ impl Records for Fakes {
             outcome: None,
             failure: None,
             proof: None,
+            work: AttemptWork::Make,
         });
         Ok(id)
     }
@@ -800,6 +808,11 @@ impl Records for Fakes {
             book.batches.iter_mut().filter(|b| b.id == batch).for_each(|b| b.terms.passed += u32::from(new));
         }
         Ok(())
+    }
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError> {
+        let book = self.0.lock().unwrap();
+        let newest = book.attempts.iter().rev().find(|a| a.unit == Some(unit) && a.id < before);
+        Ok(newest.and_then(|a| a.proof.clone()))
     }
     fn list_attempts(&self, _: BatchId) -> Result<Vec<Attempt>, RecordsError> {
         Ok(self.0.lock().unwrap().attempts.clone())
@@ -1099,6 +1112,67 @@ fn a_reopened_unit_is_erased_and_made_again() {
     assert_eq!(world.called("flash"), 1);
     assert_eq!(world.called("set_option_bytes"), 3, "opened, made writable, locked");
     assert_eq!(world.fakes.kinds().iter().filter(|k| k.starts_with("erase-")).count(), 2);
+}
+
+/// A retest proves what is there and changes nothing: a chip that was opened since, and a unit in the middle of a key change, are
+/// told and left as they are.
+#[test]
+fn a_retest_changes_nothing() {
+    let mut world = World::new();
+    world.work = Work::Retest(UID);
+    world.fails(FailureCode::RetestRefused);
+    assert_eq!(world.called("flash"), 0, "a board that is no unit is not made one");
+    world.work = Work::Make;
+    world.passes();
+    let frames = world.fakes.kinds().len();
+    world.work = Work::Retest(OTHER);
+    world.fails(FailureCode::OtherUnit);
+    world.work = Work::Retest(UID);
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock]);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+    assert_eq!(world.fakes.kinds()[frames..], ["reported", "reset", "lock-end"]);
+    let before = {
+        let mut board = world.board.lock().unwrap();
+        board.shut = false;
+        std::mem::replace(&mut board.options, OPEN)
+    };
+    world.fails(FailureCode::LockFailed);
+    assert_eq!(world.called("set_option_bytes"), 0, "it is not locked again");
+    {
+        let mut board = world.board.lock().unwrap();
+        (board.options, board.stage) = (before, Stage::CLOUD_KEY_PENDING);
+    }
+    world.fails(FailureCode::RetestRefused);
+    assert_eq!(world.board.lock().unwrap().stage, Stage::CLOUD_KEY_PENDING, "what it owes stays owed");
+}
+
+/// A look asks the serial port and nothing else: no attempt, no debugger.
+#[test]
+fn a_look_at_a_unit_touches_no_debugger_and_is_no_attempt() {
+    let mut world = World::new();
+    world.passes();
+    let attempts = world.fakes.0.lock().unwrap().attempts.len();
+    world.work = Work::Compare(UID);
+    let (events, outcome, code) = world.run();
+    assert_eq!((outcome, code), (Outcome::Pass, None));
+    assert_eq!(steps(&events), [Step::Arrive]);
+    for call in [
+        "attach",
+        "inspect",
+        "unit_now",
+        "option_bytes",
+        "flash_is_closed",
+        "restart",
+        "set_option_bytes",
+        "flash",
+    ] {
+        assert_eq!(world.called(call), 0, "{call}");
+    }
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), attempts);
+    assert_eq!(world.fakes.kinds().last().map(String::as_str), Some("reported"));
+    // In quarantine and scrapped as well: it is only asked.
+    world.fakes.set_state(UID, UnitState::Scrapped);
+    assert_eq!(world.run().1, Outcome::Pass);
 }
 
 #[test]
@@ -1597,9 +1671,17 @@ fn a_failed_print_leaves_the_unit_incomplete_and_a_retry_only_prints() {
     assert_eq!(world.fakes.state(UID), Some(UnitState::CloudKey), "it has its keys and no PASS");
     assert_eq!(world.fakes.kinds().last().unwrap(), "label-failed");
     world.labels = LabelDesk::new(Printer::open(&world.config(&world.printer())));
-    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock, Step::Label]);
-    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+    // Nobody has to take its power away: what was proved before its lock still holds.
+    world.board.lock().unwrap().trouble = Some(Trouble::NobodyThere);
+    assert_eq!(world.passes(), [Step::Arrive, Step::Label]);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes") + world.called("pull_reset"), 0);
     assert_eq!(world.printed().lines().count(), 1);
+    {
+        let book = world.fakes.0.lock().unwrap();
+        let [first, second] = &book.attempts[..] else { panic!("two attempts") };
+        assert_eq!(first.proof, second.proof, "it passes with what was proved then");
+        assert!(book.events.iter().any(|(_, kind)| kind == "label-only"));
+    }
     let issued = world.fakes.kinds().iter().filter(|k| *k == "flash-begin").count();
     assert_eq!(issued, 1, "nothing was made again");
     // No printer at all, and a template that can't be used.
@@ -1657,9 +1739,76 @@ fn another_units_label_destroys_nothing_and_is_told_with_both_values() {
     assert_eq!((outcome, code), (Outcome::Timeout, Some(FailureCode::ScanMissing)));
     let (events, outcome, _) = world.run_scanning(|_, _| Some(Said::Scan(code_of("S-1").to_lowercase())));
     assert_eq!(outcome, Outcome::Pass);
-    assert_eq!(steps(&events), [Step::Arrive, Step::Prove, Step::Lock, Step::Label]);
+    assert_eq!(steps(&events), [Step::Arrive, Step::Label]);
     assert_eq!(world.printed().lines().count(), 1);
     assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+}
+
+/// What was proved holds only as long as nothing has happened to the unit since: other option bytes, another attempt on it.
+#[test]
+fn a_unit_that_is_not_as_it_was_is_proved_again_before_its_label() {
+    let mut world = World::labelled(LabelPolicy::Print, "exit 1");
+    world.fails(FailureCode::PrintFailed);
+    world.labels = LabelDesk::new(Printer::open(&world.config(&world.printer())));
+    let before = world.board.lock().unwrap().options;
+    // Still closed, but not by this station's word.
+    world.board.lock().unwrap().options.optcr1 ^= 1 << 16;
+    world.board.lock().unwrap().trouble = Some(Trouble::NobodyThere);
+    world.fails(FailureCode::PowerNeeded);
+    world.board.lock().unwrap().options = before;
+    // That attempt proved nothing, so the next one asks the unit.
+    world.fails(FailureCode::PowerNeeded);
+    world.board.lock().unwrap().trouble = None;
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock, Step::Label]);
+    // An open chip can be looked at, so it is asked each time.
+    let mut world = World::labelled(LabelPolicy::Print, "exit 1");
+    world.fakes.0.lock().unwrap().order.as_mut().unwrap().lock = false;
+    world.fails(FailureCode::PrintFailed);
+    assert_eq!(world.fakes.0.lock().unwrap().attempts[0].proof, None);
+    world.labels = LabelDesk::new(Printer::open(&world.config(&world.printer())));
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Label]);
+}
+
+/// A unit that comes back keeps its label, unless it says something else now or QA's reason names it.
+#[test]
+fn units_that_come_back_get_a_label_when_theirs_is_wrong_or_asked_for() {
+    let mut world = World::with_printer(LabelPolicy::Print);
+    world.passes();
+    let order = |reason: &str, opened_at_ms| Reprovision {
+        id: 1,
+        kind: ReprovisionKind::NewStart,
+        reason: reason.into(),
+        operator: "qa".into(),
+        region: 0,
+        supersedes: format!("{UID}.1"),
+        before: (1, 1),
+        after: None,
+        opened_at_ms,
+        revoked: true,
+        ended_at_ms: None,
+        done: false,
+    };
+    world.work = Work::Reprovision { unit: UID, update: None };
+    let reopened = |reason: &str, opened_at_ms| {
+        world.fakes.set_state(UID, UnitState::Flashing);
+        world.fakes.0.lock().unwrap().orders = vec![order(reason, opened_at_ms)];
+    };
+    let labels = || world.printed().lines().count();
+    reopened("dead radio", 5);
+    assert_eq!(world.passes(), BARE);
+    assert_eq!(labels(), 1, "the same serial, the same anchor: the label is right");
+    reopened("Label scratched", 5);
+    assert_eq!(world.passes(), Step::ALL);
+    assert_eq!(labels(), 2);
+    // Printed since the order: a retry prints no third one.
+    reopened("label scratched", 0);
+    assert_eq!(world.passes(), BARE);
+    assert_eq!(labels(), 2);
+    // It got another region's anchor.
+    reopened("dead radio", 5);
+    world.fakes.0.lock().unwrap().other_anchor = true;
+    assert_eq!(world.passes(), Step::ALL);
+    assert_eq!(labels(), 3);
 }
 
 /// The label is compared with the device that lies there when it is scanned, not with the one that began.
@@ -1932,6 +2081,182 @@ fn auto_start_runs_every_new_board_once() {
     world.board.lock().unwrap().powered = false;
     wait_for("the empty fixture", || line.snapshot().fixtures[0].present == Some(false));
     assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 2);
+}
+
+/// Says what the test tells it, when the test tells it: one look after the other, in the order of their beginning.
+struct Told(Mutex<(mpsc::Receiver<Vec<Check>>, mpsc::Sender<()>)>);
+
+/// The test's end of it.
+struct Teller {
+    tell: mpsc::Sender<Vec<Check>>,
+    begun: mpsc::Receiver<()>,
+}
+
+impl Teller {
+    fn send(&self, checks: Vec<Check>) {
+        self.tell.send(checks).unwrap();
+    }
+    /// A look has begun.
+    fn begun(&self) {
+        self.begun.recv_timeout(Duration::from_secs(30)).expect("a look");
+    }
+}
+
+impl Inspect for Told {
+    fn inspect(&self, question: &Question) -> Vec<Check> {
+        assert_eq!(question.order.model, MODEL);
+        let told = self.0.lock().unwrap();
+        let _ = told.1.send(());
+        told.0.recv().unwrap_or_default()
+    }
+}
+
+fn failing(name: Name, code: FailureCode, fixture: Option<usize>) -> Check {
+    let failure = Failure::new(code, "injected");
+    let (detail, remedy) = (failure.sentence.clone(), Some(failure.remedy.clone()));
+    Check {
+        event: "check",
+        name,
+        status: preflight::Status::Fail,
+        detail,
+        remedy,
+        fixture,
+        failure: Some(failure),
+    }
+}
+
+fn inspected(
+    world: &World,
+    boards: &[Arc<Mutex<Board>>],
+    config: Config,
+) -> (Line, mpsc::Receiver<Event>, Teller) {
+    let benches = boards
+        .iter()
+        .enumerate()
+        .map(|(n, b)| ((n + 1).to_string(), Box::new(FakeBench(Arc::clone(b))) as Box<dyn Bench>))
+        .collect();
+    let ((tell, told), (begins, begun)) = (mpsc::channel(), mpsc::channel());
+    let inspector = Arc::new(Told(Mutex::new((told, begins))));
+    let records = Arc::new(world.fakes.clone());
+    let desk = (LabelDesk::default(), inspector as Arc<dyn Inspect>);
+    let config = Config { image: Some(world.image.clone()), name: "test".into(), ..config };
+    let line = Line::with_inspector(records.clone(), records, &config, benches, TIMING, desk).unwrap();
+    let events = line.subscribe();
+    (line, events, Teller { tell, begun })
+}
+
+fn attempts(world: &World) -> usize {
+    world.fakes.0.lock().unwrap().attempts.len()
+}
+
+/// Several looks at a fixture pass, with whatever they set going.
+fn some_looks(board: &Arc<Mutex<Board>>, n: u32) {
+    let until = board.lock().unwrap().looks + n;
+    wait_for("looks", || board.lock().unwrap().looks >= until);
+}
+
+/// A rule of the line, not of the window: whoever starts a unit, by hand or by putting it in, it does not begin while a check fails.
+#[test]
+fn no_board_starts_while_a_check_fails() {
+    let world = World::new();
+    let (line, events, tell) = inspected(&world, &[Arc::clone(&world.board)], Config::default());
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    wait_for("it waits for the look at the station", || line.snapshot().fixtures[0].held);
+    assert!(line.snapshot().preflight.checking);
+    tell.begun();
+    // A start that waits can be cancelled, and is void when another batch is chosen.
+    line.send(Command::Cancel(0));
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::Cancelled));
+    line.send(Command::Start(0));
+    line.send(Command::SelectBatch("B1".into()));
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::Cancelled));
+    line.send(Command::Start(0));
+    tell.send(Vec::new());
+    tell.send(vec![failing(Name::Disk, FailureCode::DiskFull, None)]);
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::DiskFull), "what the first look said is void");
+    wait_for("the snapshot says it", || {
+        let preflight = &line.snapshot().preflight;
+        !preflight.checking && preflight.stops(0).is_some()
+    });
+    line.send(Command::StartAll);
+    assert_eq!(finished(&events, 1)[0], ("1".into(), Outcome::Error, Some(FailureCode::DiskFull)));
+    line.send(Command::AutoStart(true));
+    some_looks(&world.board, 4);
+    assert_eq!(attempts(&world), 0);
+    assert_eq!(line.snapshot().fixtures[0].starts, None);
+    // Somebody has seen to it: the board that lies there starts by itself.
+    line.send(Command::CheckAgain);
+    tell.send(Vec::new());
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    assert_eq!(attempts(&world), 1);
+}
+
+/// What is wrong with one fixture stops that one; what QA ordered needs no batch to be ready.
+#[test]
+fn a_check_of_one_fixture_stops_that_one_only() {
+    let world = World::new();
+    let second = Board::blank();
+    second.lock().unwrap().chip.unit = OTHER;
+    let (line, events, tell) = inspected(&world, &[Arc::clone(&world.board), second], Config::default());
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::StartAll);
+    tell.send(vec![failing(Name::Port, FailureCode::PortMissing, Some(0))]);
+    let mut ends = finished(&events, 2);
+    ends.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(ends[0], ("1".into(), Outcome::Error, Some(FailureCode::PortMissing)));
+    assert_eq!(ends[1], ("2".into(), Outcome::Pass, None));
+    let work = Work::Reprovision { unit: UID, update: None };
+    line.send(Command::StartFor { fixture: 0, batch: "B1".into(), work });
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+}
+
+/// A check that breaks off is a check that failed.
+#[test]
+fn a_look_at_the_station_that_breaks_off_stops_the_line_and_says_so() {
+    struct Broken;
+    impl Inspect for Broken {
+        fn inspect(&self, _: &Question) -> Vec<Check> {
+            panic!("a defect")
+        }
+    }
+    let world = World::new();
+    let records = Arc::new(world.fakes.clone());
+    let benches = vec![("1".into(), Box::new(FakeBench(Arc::clone(&world.board))) as Box<dyn Bench>)];
+    let desk = (LabelDesk::default(), Arc::new(Broken) as Arc<dyn Inspect>);
+    let config = Config { image: Some(world.image.clone()), ..Config::default() };
+    let line = Line::with_inspector(records.clone(), records, &config, benches, TIMING, desk).unwrap();
+    let events = line.subscribe();
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::NotChecked));
+    assert_eq!(attempts(&world), 0);
+}
+
+/// Once per insertion: what lay there when the station began was not put in, what stays in is done, what comes back starts again.
+#[test]
+fn auto_start_starts_what_was_put_in_and_nothing_twice() {
+    let world = World::new();
+    let mut config = Config::default();
+    (config.line.auto_start, config.line.debounce) = (true, Duration::from_millis(30));
+    let (line, events, tell) = inspected(&world, &[Arc::clone(&world.board)], config);
+    line.send(Command::SelectBatch("B1".into()));
+    tell.send(Vec::new());
+    some_looks(&world.board, 4);
+    assert_eq!((attempts(&world), line.snapshot().auto_start), (0, true), "nobody put it in");
+    world.board.lock().unwrap().powered = false;
+    wait_for("it is gone", || line.snapshot().fixtures[0].present == Some(false));
+    world.board.lock().unwrap().power_cycle();
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    some_looks(&world.board, 3);
+    assert_eq!(attempts(&world), 1, "it stays in");
+    world.board.lock().unwrap().powered = false;
+    wait_for("it is gone", || line.snapshot().fixtures[0].present == Some(false));
+    world.board.lock().unwrap().erased();
+    world.board.lock().unwrap().chip.unit = OTHER;
+    world.board.lock().unwrap().power_cycle();
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    assert_eq!(attempts(&world), 2);
 }
 
 #[test]

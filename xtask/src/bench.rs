@@ -26,7 +26,9 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
             "name": format!("{}_bytes", part.name), "value": part.length, "unit": "B", "goal": format!("<= {goal}"),
         }));
     }
-    for (what, example) in [("the agent", "bench_enrol"), ("an export", "bench_export")] {
+    for (what, example) in
+        [("the agent", "bench_enrol"), ("an export", "bench_export"), ("a search", "bench_search")]
+    {
         say(format!("measuring {what} (release build)"));
         let run =
             ["run", "--quiet", "--release", "--package", "keywright", "--no-default-features", "--example"];

@@ -66,6 +66,10 @@ pub trait Cloud: Send + Sync {
     fn state(&self, at: &str, unit: UnitId) -> Result<CloudState, Failure>;
     /// How to reach the platform, for whoever stands in for a unit's modem.
     fn endpoint(&self, at: &str) -> Result<Endpoint, Failure>;
+    /// Whether the platform answers now, in words. Asks it; waits as long as for any other request.
+    fn reach(&self, at: &str) -> Result<String, Failure> {
+        self.endpoint(at).map(|_| at.to_owned())
+    }
     /// URLs of the platforms in use.
     fn places(&self) -> Vec<String>;
     /// The newest birth of this unit that the platform told.

@@ -9,7 +9,7 @@
 
 use super::cloud::{Cloud, CloudState};
 use super::*;
-use crate::anchors::Anchors;
+use crate::anchors::{Anchors, SigningKey};
 use crate::failure::FailureCode;
 use crate::records::{
     AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, Records,
@@ -62,15 +62,21 @@ pub(super) struct OrderMaterial {
 
 /// What the agent shows to units of one order that are in one region.
 struct RegionMaterial {
-    region: u32,
     region_cert: Cert,
     agent_cert: Cert,
+    agent: SigningKey,
+}
+
+impl RegionMaterial {
+    fn credentials(&self) -> Credentials<'_> {
+        Credentials { region: &self.region_cert, agent: &self.agent_cert, signer: &self.agent }
+    }
 }
 
 /// The agent on the station's own records.
 pub struct EmbeddedAgent {
     pub(super) records: SqliteRecords,
-    pub(super) anchors: Anchors,
+    anchors: RwLock<Arc<Anchors>>,
     pub(super) cloud: Arc<dyn Cloud>,
     orders: RwLock<HashMap<i64, Arc<OrderMaterial>>>,
     regions: RwLock<HashMap<(i64, u32), Arc<RegionMaterial>>>,
@@ -161,7 +167,7 @@ impl EmbeddedAgent {
     pub fn new(records: SqliteRecords, anchors: Anchors, cloud: Arc<dyn Cloud>) -> Self {
         Self {
             records,
-            anchors,
+            anchors: RwLock::new(Arc::new(anchors)),
             cloud,
             orders: RwLock::default(),
             regions: RwLock::default(),
@@ -177,6 +183,17 @@ impl EmbeddedAgent {
     pub fn with_hook(mut self, hook: impl Fn(Point) + Send + Sync + 'static) -> Self {
         self.hook = Some(Arc::new(hook));
         self
+    }
+
+    /// The anchors as they are now.
+    pub(super) fn anchors(&self) -> Arc<Anchors> {
+        self.anchors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A region or an epoch was made: what is issued from now on is issued under these.
+    pub fn set_anchors(&self, anchors: Anchors) {
+        *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anchors);
+        self.regions.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Frames dropped without an answer since start.
@@ -253,7 +270,7 @@ impl EmbeddedAgent {
         let secret = self.records.key_vault().product_key(&order).map_err(told)?;
         let product_key = ProductKey::from_bytes(*secret.expose());
         let name = Po16(order.po16());
-        self.anchors.region(order.region)?;
+        self.anchors().region(order.region)?;
         let material =
             Arc::new(OrderMaterial { base: BaseKey::from(&product_key), product_key, name, po: order });
         self.orders.write().unwrap_or_else(PoisonError::into_inner).insert(po.0, material.clone());
@@ -263,24 +280,30 @@ impl EmbeddedAgent {
     fn region(&self, order: &OrderMaterial, region: u32) -> Result<Arc<RegionMaterial>, Failure> {
         let key = (order.po.id.0, region);
         if let Some(known) = self.regions.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            self.anchors().region(region)?.check_valid()?;
             return Ok(known.clone());
         }
-        let anchors = self.anchors.region(region)?;
+        let all = self.anchors();
+        let anchors = all.region(region)?;
         let material = Arc::new(RegionMaterial {
-            region,
             region_cert: *anchors.cert(),
             agent_cert: anchors.agent_cert(&order.name)?,
+            agent: anchors.agent_signer().clone(),
         });
-        self.regions.write().unwrap_or_else(PoisonError::into_inner).insert(key, material.clone());
+        let mut known = self.regions.write().unwrap_or_else(PoisonError::into_inner);
+        // Another epoch may have come meanwhile; its material is made by whoever asks next.
+        if Arc::ptr_eq(&all, &self.anchors()) {
+            known.insert(key, material.clone());
+        }
         Ok(material)
     }
 
-    fn credentials<'a>(&'a self, material: &'a RegionMaterial) -> Result<Credentials<'a>, Failure> {
-        Ok(Credentials {
-            region: &material.region_cert,
-            agent: &material.agent_cert,
-            signer: self.anchors.region(material.region)?.agent_signer(),
-        })
+    /// Why the agent did not sign, if that is why no frame was made.
+    fn unsigned(material: &RegionMaterial, error: Error, code: FailureCode) -> Failure {
+        match material.agent.trouble() {
+            Some(trouble) if error == Error::SignerUnavailable => trouble.into(),
+            _ => Failure::new(code, error),
+        }
     }
 
     fn entropy() -> Result<ResponseEntropy, Failure> {
@@ -505,7 +528,7 @@ impl EmbeddedAgent {
         // `random` refuses a stuck source, so a blank key can't come from here; `respond` refuses one once more.
         let key = AgentKey::from_bytes(random().map_err(no_randomness)?);
         let region = self.region(order, region_of(view.enrolment.as_ref(), order))?;
-        let credentials = self.credentials(&region)?;
+        let credentials = region.credentials();
         let mut frame2 = vec![0u8; MAX_FRAME];
         let (len, pending) = request
             .respond(
@@ -515,7 +538,7 @@ impl EmbeddedAgent {
                 &Self::entropy()?,
                 &mut frame2,
             )
-            .map_err(|e| Failure::new(FailureCode::AgentRefused, e))?;
+            .map_err(|e| Self::unsigned(&region, e, FailureCode::AgentRefused))?;
         frame2.truncate(len);
         let inner = &self.records.0;
         let [major, minor, patch, _] = request.firmware();
@@ -625,7 +648,7 @@ impl EmbeddedAgent {
         self.at(Point::AfterCloud);
         // The unit checks this message against the region it is in, whichever region the record takes it to.
         let region = self.region(order, region_of(Some(&enrolment), order))?;
-        let credentials = self.credentials(&region)?;
+        let credentials = region.credentials();
         let mut frame2 = vec![0u8; MAX_FRAME];
         let (len, pending) = request
             .respond(
@@ -635,7 +658,7 @@ impl EmbeddedAgent {
                 &Self::entropy()?,
                 &mut frame2,
             )
-            .map_err(|e| Failure::new(FailureCode::AgentRefused, e))?;
+            .map_err(|e| Self::unsigned(&region, e, FailureCode::AgentRefused))?;
         frame2.truncate(len);
         let new = self.new_pending(unit, &request, &pending, frame2.clone())?;
         self.at(Point::BeforePersist);
@@ -708,7 +731,8 @@ impl EmbeddedAgent {
             0 => region_of(Some(enrolment), order),
             wanted => wanted,
         };
-        let region = self.anchors.region(number).map_err(Failure::from)?;
+        let anchors = self.anchors();
+        let region = anchors.region(number).map_err(Failure::from)?;
         let device = region.device_cert(&ProtocolUnitId(unit.0)).map_err(Failure::from)?;
         let mut record = Zeroizing::new(vec![0u8; MAX_CLOUD_RECORD]);
         let len = CloudRecordParts {
@@ -913,11 +937,16 @@ impl EmbeddedAgent {
         }
         let turn = usize::try_from(turn / 2).unwrap_or_default() % regions.len();
         let region = self.region(order, regions[turn])?;
-        let credentials = self.credentials(&region)?;
+        let credentials = region.credentials();
         let credentials = (suite == Suite::Hardened).then_some(&credentials);
         let iv = random().map_err(no_randomness)?;
         let mut reply = vec![0u8; MAX_FRAME];
-        let len = nack(frame, &kc, &base, NackReason::EVICTED, credentials, &iv, &mut reply)?;
+        let len = match nack(frame, &kc, &base, NackReason::EVICTED, credentials, &iv, &mut reply) {
+            Err(error @ Error::SignerUnavailable) => {
+                return Err(Self::unsigned(&region, error, FailureCode::AgentRefused).into());
+            }
+            made => made?,
+        };
         reply.truncate(len);
         Ok(Handled { reply: Some(reply), change: Change::Nothing })
     }
@@ -1036,6 +1065,7 @@ impl Agent for EmbeddedAgent {
 
     fn stage_one_record(&self, po: PoId) -> Result<Vec<u8>, Failure> {
         let order = self.order(po)?;
+        let anchors = self.anchors();
         let mut record = vec![0u8; MAX_RECORD];
         let len = StageOne {
             order: Order {
@@ -1044,8 +1074,8 @@ impl Agent for EmbeddedAgent {
                 minimum_suite: order.po.suite,
             },
             product_key: &order.product_key,
-            root: self.anchors.root(),
-            bundle: Some(self.anchors.bundle()),
+            root: anchors.root(),
+            bundle: Some(anchors.bundle()),
         }
         .build(&mut record)
         .map_err(damaged)?;

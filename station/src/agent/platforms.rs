@@ -178,6 +178,17 @@ impl Cloud for PlatformCloud {
         Ok(self.clouds.at(at)?.endpoint())
     }
 
+    fn reach(&self, at: &str) -> Result<String, Failure> {
+        let platform = self.clouds.at(at)?;
+        // What waits already is asked again and again until it is answered: another question would only wait with it.
+        if let Some(cause) = platform.health().cause {
+            return Err(cloud_failure(&cause));
+        }
+        // Nobody has this id. The broker is asked for it all the same, under the agent's own name.
+        platform.accepted(UnitId([0; 12])).wait(self.patience).map_err(|e| cloud_failure(&e))?;
+        Ok(format!("{} at {at} answers", platform.name()))
+    }
+
     fn places(&self) -> Vec<String> {
         self.clouds.running()
     }

@@ -54,9 +54,17 @@ impl Standing {
 }
 
 impl EmbeddedAgent {
+    /// Whether the cloud with this URL answers now, in words.
+    ///
+    /// # Errors
+    /// What the cloud's platform says, or that the station has none there.
+    pub fn reach(&self, url: &str) -> Result<String, Failure> {
+        self.cloud().reach(url)
+    }
+
     /// Regions whose keys are on this station, ascending.
     pub fn regions(&self) -> Vec<u32> {
-        self.anchors.regions().collect()
+        self.anchors().regions().collect()
     }
 
     /// What the agent has of a unit.
@@ -132,7 +140,7 @@ impl EmbeddedAgent {
         match new.kind {
             ReprovisionKind::MoveRegion => {
                 // A region whose keys are not here is said now, not when the unit stands half-way.
-                self.anchors.region(new.region)?;
+                self.anchors().region(new.region)?.check_valid()?;
                 let order = self.order(PoId(enrolment.po))?;
                 if region_of(Some(&enrolment), &order) == new.region {
                     return Err(Failure::new(

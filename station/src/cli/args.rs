@@ -1,8 +1,9 @@
 //! The command line's words. What they do is in the modules beside this one; what they mean to a script (exit codes,
 //! JSON) is in `docs/cli.md`.
 
+use crate::anchors::MAX_DAYS;
 use crate::export::{Delimiter, Format};
-use crate::model::LabelPolicy;
+use crate::model::{LabelPolicy, UnitState};
 use crate::people::Role;
 use crate::shift::Counted;
 use clap::{Args, Parser, Subcommand};
@@ -48,6 +49,9 @@ pub struct Global {
     /// Read the passphrase from this open file descriptor, up to the first newline
     #[arg(long, global = true, value_name = "N")]
     pub passphrase_fd: Option<i32>,
+    /// Read the PIN of the token with signing keys from this open file descriptor, up to the first newline
+    #[arg(long, global = true, value_name = "N")]
+    pub token_pin_fd: Option<i32>,
     /// Use the public demo passphrase: for trying out only, it protects nothing
     #[arg(long, global = true, conflicts_with = "passphrase_fd")]
     pub demo: bool,
@@ -94,9 +98,12 @@ pub enum Command {
     Verify(Verify),
     /// Read an exported list back and check every row of it
     ImportCheck(ImportCheck),
-    /// The root, the regions and the agent's certificate
+    /// The root, the regions and the agent's certificate: make them, give them their next epoch
     #[command(subcommand)]
     Anchors(Anchors),
+    /// The chain of trust: who vouches for how many units, where keys live, what rotates when
+    #[command(subcommand)]
+    Trust(Trust),
     /// The station passphrase in the system's keyring
     #[command(subcommand)]
     Passphrase(Passphrase),
@@ -467,11 +474,55 @@ pub struct PoInvalidate {
 /// `keywright unit …`
 #[derive(Debug, Subcommand)]
 pub enum Unit {
+    /// Search all units: by any part of a serial, by the beginning of a hardware id, batch or RMA number, by failure code and state
+    #[command(after_help = "\
+What is typed is words, and all of them must fit. A word like K304 is a failure code (of any attempt), one like quarantined a state;
+the square code of a label stands for its serial.
+
+Examples:
+  keywright unit find 00042
+  keywright unit find K304 --batch B-0001
+  keywright unit find --state quarantined --limit 500 --json")]
+    Find(UnitFind),
     /// What the records know of a unit
     Show {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
+        /// Its traveler: attempts, steps, keys by fingerprint, labels, decisions, RMAs and exports, in the order of time
+        #[arg(long)]
+        traveler: bool,
+        /// Only these lines of the traveler (attempt, step, key, label, decision, rma, export)
+        #[arg(long, value_name = "GROUP", value_delimiter = ',', requires = "traveler")]
+        only: Vec<crate::traveler::Group>,
+        /// The form of a traveler that is saved
+        #[arg(long = "as", value_enum, value_name = "FORM", requires = "save")]
+        form: Option<crate::traveler::Form>,
+        /// Save the traveler as a new file
+        #[arg(long, value_name = "FILE", requires = "traveler")]
+        save: Option<PathBuf>,
     },
+    /// Prove a unit's keys once more, with its login at its cloud; nothing of it is changed
+    Retest {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// Why; stands in its history
+        #[arg(long)]
+        reason: String,
+        /// The fixture that it lies in
+        #[arg(long, value_name = "NAME")]
+        fixture: Option<String>,
+    },
+    /// Ask a unit over its serial port what it says of itself, and compare that with its record
+    Compare {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// The fixture whose serial port it is connected to
+        #[arg(long, value_name = "NAME")]
+        fixture: Option<String>,
+    },
+    /// Units that come back from customers, by number
+    #[command(subcommand)]
+    Rma(UnitRma),
     /// A unit came back: new keys, a new start, or another region
     Reprovision(Reprovision),
     /// Set a unit aside: no key is issued to it, its cloud lets it in no more
@@ -518,6 +569,61 @@ Example:
         /// Over how many units, and with what care
         #[command(flatten)]
         campaign: Campaign,
+    },
+}
+
+/// `keywright unit find`
+#[derive(Debug, Args)]
+pub struct UnitFind {
+    /// Words that must all fit
+    pub text: Vec<String>,
+    /// Only of this batch
+    #[arg(long, value_name = "NAME")]
+    pub batch: Option<String>,
+    /// Only units that ever failed with this code
+    #[arg(long, value_name = "K304")]
+    pub failure: Option<String>,
+    /// Only in this state; may be given several times
+    #[arg(long, value_name = "STATE")]
+    pub state: Vec<UnitState>,
+    /// Only with an open RMA
+    #[arg(long)]
+    pub rma: bool,
+    /// So many hits at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub limit: u32,
+    /// Leave out so many before them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u32,
+}
+
+/// `keywright unit rma`
+#[derive(Debug, Subcommand)]
+pub enum UnitRma {
+    /// A unit came back
+    Open {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// The number under which it came back
+        #[arg(long)]
+        number: String,
+        /// What the customer says of it
+        #[arg(long)]
+        reason: String,
+        /// What else is to be known
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// What was found of a unit that came back
+    Close {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// What was found
+        #[arg(long)]
+        finding: String,
+        /// What else is to be known
+        #[arg(long, default_value = "")]
+        note: String,
     },
 }
 
@@ -801,13 +907,111 @@ pub struct ImportCheck {
 #[derive(Debug, Subcommand)]
 pub enum Anchors {
     /// Make the root, a region and the agent's certificate; on a station that has a root, add the region
-    Init {
+    #[command(after_help = "\
+A region's number stands in every unit's certificates and stays for ever. With --keys token its keys are made in the token that
+station.toml names under [pkcs11] and never leave it: lose the token, and the region needs a new epoch.
+
+Examples:
+  keywright anchors init --region 7
+  keywright anchors init --region 8 --name Europe --valid-days 3650 --keys token")]
+    Init(AnchorsInit),
+    /// Give a region its next epoch: new keys and a new certificate; there is no way back
+    #[command(after_help = "\
+New units get the new epoch at once. Units that hold an earlier one get it with their next cloud key; until then theirs stays good
+until it ends. See keywright trust rotation.
+
+Example:
+  keywright anchors rotate --region 7 --valid-days 3650 --yes")]
+    Rotate {
         /// The region
         #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
         region: u32,
+        /// How many days the new certificate is valid [default: without end]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+        valid_days: Option<u32>,
+        /// Where the new keys live
+        #[arg(long, value_enum, default_value_t)]
+        keys: Keys,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Call a region by another name; an empty one takes it away
+    Name {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+        /// The name
+        name: String,
     },
     /// Fingerprints and validity of what this station holds
     Show,
+}
+
+/// `keywright anchors init`
+#[derive(Debug, Args)]
+pub struct AnchorsInit {
+    /// The region
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: u32,
+    /// What people call it
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub name: String,
+    /// How many days its certificate is valid [default: without end]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+    pub valid_days: Option<u32>,
+    /// Where its keys live
+    #[arg(long, value_enum, default_value_t)]
+    pub keys: Keys,
+    /// Where the root's signing keys live, on a station that has no root yet
+    #[arg(long, value_enum, default_value_t)]
+    pub root_keys: Keys,
+}
+
+/// Where signing keys live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keys {
+    /// In sealed files in the station's home
+    #[default]
+    Sealed,
+    /// In the token that station.toml names under [pkcs11]
+    Token,
+}
+
+/// `keywright trust …`
+#[derive(Debug, Subcommand)]
+pub enum Trust {
+    /// Root, regions and every epoch: fingerprint, validity, units that hold it, where its keys live
+    Show,
+    /// What rotates when, and what to do
+    Rotation,
+    /// Units under a region's certificate
+    #[command(after_help = "\
+Example:
+  keywright trust units --region 7 --search 2026A00")]
+    Units {
+        /// The region
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: u32,
+        /// The epoch [default: the newest]
+        #[arg(long, value_name = "N")]
+        epoch: Option<u32>,
+        /// Of this batch
+        #[arg(long, value_name = "BATCH")]
+        batch: Option<String>,
+        /// Whose serial or hardware id begins so
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        search: String,
+        /// At most this many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Have every key of a region sign once: token, PIN and keys are there
+    Check {
+        /// The region [default: every one]
+        #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+        region: Option<u32>,
+    },
 }
 
 /// `keywright backup`
@@ -857,9 +1061,17 @@ pub struct Restore {
 #[derive(Debug, Subcommand)]
 pub enum Passphrase {
     /// Keep this station's passphrase in the system's keyring
-    Store,
+    Store {
+        /// Keep the PIN of the token with signing keys instead
+        #[arg(long)]
+        token_pin: bool,
+    },
     /// Take it out of the keyring
-    Forget,
+    Forget {
+        /// Take the token's PIN out instead
+        #[arg(long)]
+        token_pin: bool,
+    },
 }
 
 /// `keywright people …`

@@ -5,7 +5,6 @@ use super::output::{Done, Exit, Out};
 use super::qa::{cancelled, confirm};
 use crate::backup::{self, Manifest};
 use crate::export::Stamp;
-use crate::failure::Failure;
 use crate::station::{Options, Station, now_ms};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -101,22 +100,4 @@ pub fn restore(options: &Options, args: &args::Restore, out: Out) -> Done {
     }
     out.text("next: keywright doctor");
     Ok(Exit::Pass)
-}
-
-/// What doctor says about backups.
-pub fn newest(options: &Options, config: &crate::config::Config) -> Result<String, Failure> {
-    let folder = config.backup.folder_of(&options.home);
-    let failure = |sentence: String| Failure {
-        code: crate::failure::FailureCode::BackupFailed,
-        sentence,
-        remedy: "Run keywright backup, best to another disk (see [backup] in station.toml)".into(),
-    };
-    let Some((at_ms, path)) = backup::list(&folder, &config.name).into_iter().next() else {
-        return Err(failure(format!("there is no backup of this station in {}", folder.display())));
-    };
-    let days = (now_ms() - at_ms) / 86_400_000;
-    if days >= 7 {
-        return Err(failure(format!("the newest backup is {days} days old: {}", path.display())));
-    }
-    Ok(format!("{}", path.display()))
 }

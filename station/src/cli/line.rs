@@ -9,6 +9,7 @@ use super::output::{CliError, Done, Exit, Out};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{Command, Event, LineHandle, Update, Work};
 use crate::model::{BatchState, LabelPolicy, Outcome};
+use crate::preflight::Status;
 use crate::records::Records;
 use crate::station::{self, Station};
 use serde::Serialize;
@@ -64,12 +65,14 @@ struct Plan {
     places: HashMap<String, (usize, Place)>,
     to_start: u32,
     cancelled: bool,
+    /// Units are made, so nothing starts while the preflight fails.
+    makes: bool,
 }
 
 impl Plan {
     fn new(fixtures: &[(usize, String)], count: u32) -> Self {
         let places = fixtures.iter().map(|(i, name)| (name.clone(), (*i, Place::default()))).collect();
-        Self { places, to_start: count, cancelled: false }
+        Self { places, to_start: count, cancelled: false, makes: false }
     }
 
     /// The fixtures to start now.
@@ -152,7 +155,7 @@ pub fn run(station: &Station, args: &args::LineRun, out: Out) -> Done {
     line.send(Command::SelectBatch(batch.name.clone()));
     let order = station.records.product_order(batch.po)?;
     let scans = (order.label == LabelPolicy::ScanBack).then(scans);
-    let mut plan = Plan::new(&chosen, planned);
+    let mut plan = Plan { makes: true, ..Plan::new(&chosen, planned) };
     let ran = follow(&*line, &events, scans.as_ref(), &mut plan, out, &|| stop.asked());
     line.send(Command::Shutdown);
     Ok(ran.report(out))
@@ -191,11 +194,14 @@ pub fn update(station: &Station, campaign: &args::Campaign, update: Update, out:
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.name.clone()));
     line.send(Command::SetWork(Work::Update(update)));
+    let order = station.records.product_order(batch.po)?;
+    // Whoever answers questions between groups can't scan on the same line.
+    let scans = (order.label == LabelPolicy::ScanBack && campaign.yes).then(scans);
     let (mut all, mut plan) = (Ran::default(), Plan::new(&chosen, 0));
     while all.summary.planned < planned && !all.fault && stop.asked() == 0 {
         let group = campaign.group.min(planned - all.summary.planned);
         plan.to_start = group;
-        all.add(follow(&*line, &events, None, &mut plan, out, &|| stop.asked()));
+        all.add(follow(&*line, &events, scans.as_ref(), &mut plan, out, &|| stop.asked()));
         let (done, failed) = (all.summary.planned, all.summary.planned - all.summary.passed);
         out.say(
             &json!({ "event": "group", "units": done, "passed": all.summary.passed, "failed": failed, "left": planned - done }),
@@ -240,7 +246,10 @@ pub fn one(station: &Station, batch: &str, work: Work, fixture: Option<&str>, ou
     line.send(Command::SetOperator(station.operator.clone()));
     line.send(Command::SelectBatch(batch.to_owned()));
     line.send(Command::SetWork(work));
-    let ran = follow(&*line, &events, None, &mut Plan::new(&chosen, 1), out, &|| stop.asked());
+    // What QA orders may change what stands on the label.
+    let order = station.records.product_order(station.records.batch_by_name(batch)?.po)?;
+    let scans = (order.label == LabelPolicy::ScanBack).then(scans);
+    let ran = follow(&*line, &events, scans.as_ref(), &mut Plan::new(&chosen, 1), out, &|| stop.asked());
     line.send(Command::Shutdown);
     Ok(ran.report(out))
 }
@@ -328,6 +337,12 @@ fn follow(
                 }
             }
             Event::ScanWanted { .. } => wanted = 1,
+            // What was started hears why not; no other board can do better.
+            Event::Preflight { checks, .. }
+                if plan.makes && checks.iter().any(|c| c.fails() && c.fixture.is_none()) =>
+            {
+                plan.to_start = 0;
+            }
             Event::Finished { fixture, unit, outcome, failure, .. } => {
                 wanted = 0;
                 plan.finished(fixture, unit.is_some());
@@ -434,6 +449,8 @@ impl People {
             self.shown = 0;
         }
         match event {
+            // A look at a unit is no attempt.
+            Event::Started { attempt, .. } if attempt.0 == 0 => {}
             Event::Started { fixture, attempt, .. } => {
                 out.text(format_args!("{fixture}: attempt {} began", attempt.0))
             }
@@ -469,6 +486,11 @@ impl People {
                 out.text(format_args!(
                     "{fixture}: scan the label of {serial} (label {labels}), or type print for another one"
                 ));
+            }
+            Event::Preflight { checks, .. } => {
+                for check in checks.iter().filter(|c| c.status != Status::Ok) {
+                    super::doctor::say(check, out);
+                }
             }
             Event::Progress { .. } => {}
         }

@@ -19,13 +19,15 @@ pub mod output;
 mod people;
 mod qa;
 mod shift;
+mod trust;
+mod units;
 
 use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::people::Right;
-use crate::records::{NewBatch, NewProductOrder, Records};
+use crate::records::{NewBatch, NewProductOrder, Records, UnitBook};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -141,7 +143,18 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Shift(command) => shift::run(station, command, out),
         Command::Batch(command) => batch(station, command, out),
         Command::Po(command) => po(station, command, out),
-        Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Show { unit, traveler: true, only, form, save }) => {
+            units::traveler(station, unit, only, *form, save.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Show { unit, .. }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Find(args)) => units::find(station, args, out),
+        Command::Unit(args::Unit::Retest { unit, reason, fixture }) => {
+            units::retest(station, unit, reason, fixture.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Compare { unit, fixture }) => {
+            units::compare(station, unit, fixture.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Rma(command)) => units::rma(station, command, out),
         Command::Unit(args::Unit::Rekey { key, below, by_wake, campaign }) => {
             let update = Update {
                 agent_key: *key != args::WhichKey::Cloud,
@@ -164,9 +177,8 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Alarms(args) => qa::alarms(station, args, out),
         Command::Export(args) => self::export::run(station, args, out),
         Command::ImportCheck(args) => self::export::vendor_check(station, args, out),
-        Command::Anchors(args::Anchors::Init { region }) => {
-            Ok(show_anchors(&station.init_anchors(*region)?, out))
-        }
+        Command::Anchors(command) => trust::anchors(station, command, out),
+        Command::Trust(command) => trust::run(station, command, out),
         Command::Label(command) => label::run(station, command, out),
         Command::People(command) => people::people(station, command, out),
         Command::Audit(command) => people::audit(station, command, out),
@@ -198,6 +210,7 @@ fn options(global: &Global) -> Result<station::Options, CliError> {
         home,
         config: global.config.clone(),
         passphrase_fd: global.passphrase_fd,
+        token_pin_fd: global.token_pin_fd,
         demo: global.demo,
         operator: operator.trim().to_owned(),
     })
@@ -223,6 +236,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
     }
     let (handles, office) = station.start_window()?;
     let clerk = station.start_clerk()?;
+    let trust = station.start_trust()?;
     let _backups = station.keep_backups()?;
     let usual = gui::Options::default();
     let window = gui::Options {
@@ -246,7 +260,8 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
     };
     let clerk = office.guard_exports(Box::new(clerk));
     let foreman = Box::new(station.start_foreman()?);
-    gui::run(handles, Some(Box::new(office)), Some(clerk), Some(foreman), window)
+    let people: Option<Box<dyn crate::people::PeopleHandle>> = Some(Box::new(office));
+    gui::run(handles, people, Some(clerk), Some(foreman), Some(Box::new(trust)), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
@@ -508,8 +523,8 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             if unit.interrupted { ", interrupted: it goes on at its next start" } else { "" }
         ),
     );
-    let attempts: Vec<_> =
-        records.list_attempts(unit.batch)?.into_iter().filter(|a| a.unit == Some(unit.id)).collect();
+    let mut attempts = records.unit_record(unit.id)?.map(|r| r.attempts).unwrap_or_default();
+    attempts.reverse();
     let lock = attempts.iter().rev().find_map(|a| a.proof.as_ref().map(|p| p.lock));
     let attempts: Vec<_> = attempts
         .into_iter()
@@ -517,7 +532,7 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             let object = json!({
                 "event": "attempt", "attempt": a.id.0, "fixture": a.fixture, "operator": a.operator, "station": a.station,
                 "started_at": Stamp(a.started_at_ms), "ended_at": a.ended_at_ms.map(Stamp),
-                "outcome": a.outcome, "failure": a.failure, "proof": a.proof,
+                "outcome": a.outcome, "failure": a.failure, "proof": a.proof, "for": a.work,
             });
             let code = a.failure.as_ref().map_or("-".into(), |f| f.code.to_string());
             let keys = ["attempt", "started_at", "fixture", "operator", "outcome"];
@@ -532,6 +547,11 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
     if !orders.is_empty() {
         out.text("");
         out.table(&qa::ORDER_HEAD, &orders);
+    }
+    let rmas: Vec<_> = records.unit_record(unit.id)?.map(|r| r.rmas).unwrap_or_default();
+    if !rmas.is_empty() {
+        out.text("");
+        out.table(&units::RMA_HEAD, &rmas.iter().map(|rma| units::rma_row(&unit, rma)).collect::<Vec<_>>());
     }
     out.text("");
     let history: Vec<_> = records
@@ -589,7 +609,12 @@ fn show_anchors(shown: &crate::anchors::Shown, out: Out) -> Exit {
 fn passphrase(options: &station::Options, command: &args::Passphrase, out: Out) -> Done {
     let entry = options.keyring_entry();
     match command {
-        args::Passphrase::Store => {
+        args::Passphrase::Store { token_pin: true } => return trust::store_pin(options, out),
+        args::Passphrase::Forget { token_pin: true } => {
+            Passphrase::forget_in_keyring(&crate::hsm::PinSource::entry(&entry))?;
+            out.say(&json!({"event": "token-pin", "stored": false}), "the token's PIN is out of the keyring");
+        }
+        args::Passphrase::Store { token_pin: false } => {
             let passphrase = match options.passphrase_fd {
                 Some(fd) => Passphrase::read(&crate::secrets::PassphraseSource::Fd(fd))?,
                 None => Passphrase::read(&crate::secrets::PassphraseSource::Prompt {
@@ -601,7 +626,7 @@ fn passphrase(options: &station::Options, command: &args::Passphrase, out: Out) 
             passphrase.store_in_keyring(&entry)?;
             out.say(&json!({"event": "passphrase", "stored": true}), "the passphrase is in the keyring");
         }
-        args::Passphrase::Forget => {
+        args::Passphrase::Forget { token_pin: false } => {
             Passphrase::forget_in_keyring(&entry)?;
             out.say(&json!({"event": "passphrase", "stored": false}), "the passphrase is out of the keyring");
         }

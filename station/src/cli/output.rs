@@ -67,6 +67,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::Quarantined
         | C::Scrapped
         | C::NameTaken
+        | C::RmaOpen
+        | C::NoRma
+        | C::RetestRefused
         | C::WrongPassphrase
         | C::NotAllowed
         | C::LoginNeeded
@@ -75,6 +78,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::ShiftBusy
         | C::NoShift
         | C::ShiftDiffers
+        | C::TokenPinWrong
+        | C::TokenLocked
+        | C::RegionExpired
         | C::ExportForged
         | C::ExportUnreadable => Exit::Refused,
         _ => Exit::Station,

@@ -11,6 +11,7 @@ use crate::people::{Credential, NewPerson, Pin, Right, Role};
 use crate::records::{AuditFilter, Person, SqliteRecords};
 use crate::secrets::{Passphrase, SecretsError};
 use crate::station::{self, Station, secrets_failure};
+use crate::trust::clerk::home_word;
 use serde_json::{Value, json};
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -89,7 +90,24 @@ fn need(command: &Command) -> Need {
             &args.name,
             json!({ "since": args.since.to_string(), "reason": args.reason }),
         ),
-        Command::Unit(Unit::Show { .. }) => Need::Look(Right::SeeUnits),
+        Command::Unit(Unit::Show { unit, save: Some(file), .. }) => {
+            act(Right::SeeUnits, "traveler-saved", unit, json!({ "file": file.display().to_string() }))
+        }
+        Command::Unit(Unit::Show { .. } | Unit::Find(_)) => Need::Look(Right::SeeUnits),
+        Command::Unit(Unit::Retest { unit, reason, fixture }) => {
+            let how = Act::Retest;
+            act(how.right(), how.audit(), unit, json!({ "reason": reason, "fixture": fixture }))
+        }
+        Command::Unit(Unit::Compare { unit, fixture }) => {
+            act(Act::Compare.right(), Act::Compare.audit(), unit, json!({ "fixture": fixture }))
+        }
+        Command::Unit(Unit::Rma(args::UnitRma::Open { unit, number, reason, .. })) => {
+            let how = Act::OpenRma;
+            act(how.right(), how.audit(), unit, json!({ "number": number, "reason": reason }))
+        }
+        Command::Unit(Unit::Rma(args::UnitRma::Close { unit, finding, .. })) => {
+            act(Act::CloseRma.right(), Act::CloseRma.audit(), unit, json!({ "reason": finding }))
+        }
         Command::Unit(Unit::Rekey { campaign: c, .. }) => {
             act(Right::Reprovision, "units-rekeyed", &c.batch, campaign(c))
         }
@@ -137,9 +155,19 @@ fn need(command: &Command) -> Need {
             }
         },
         Command::ImportCheck(_) => Need::Look(Right::Export),
-        Command::Anchors(Anchors::Init { region }) => {
-            act(Right::Anchors, "anchors-made", &format!("region {region}"), json!({}))
+        Command::Anchors(Anchors::Init(new)) => {
+            let detail =
+                json!({ "name": new.name, "days": new.valid_days, "keys": home_word(new.keys.into()) });
+            act(Right::Anchors, "anchors-made", &format!("region {}", new.region), detail)
         }
+        Command::Anchors(Anchors::Rotate { region, valid_days, keys, .. }) => {
+            let detail = json!({ "days": valid_days, "keys": home_word((*keys).into()) });
+            act(Right::Anchors, "region-rotated", &format!("region {region}"), detail)
+        }
+        Command::Anchors(Anchors::Name { region, name }) => {
+            act(Right::Anchors, "region-named", &format!("region {region}"), json!({ "name": name }))
+        }
+        Command::Trust(_) => Need::Look(Right::SeeTrust),
         Command::Backup(args) if args.list => Need::Look(Right::Backup),
         Command::Backup(_) => act(Right::Backup, "backup-made", "", json!({})),
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),

@@ -176,7 +176,7 @@ fn rows(ui: &mut Ui, room: Rect, filter: &AuditFilter, seen: Seen<'_>, p: &Palet
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::Tab;
     use super::super::line_view::tests::{World, harness};
     use super::super::lock_screen::tests::logged_in;
@@ -191,7 +191,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    fn entries() -> Vec<AuditEntry> {
+    /// Newest first.
+    pub(crate) fn entries() -> Vec<AuditEntry> {
         let entry = |seq, person: &str, role: &str, action: &str, subject: &str, detail| AuditEntry {
             seq,
             at_ms: 1_790_000_000_000 + seq * 1000,

@@ -589,12 +589,27 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
 fn entry(ui: &mut Ui, field: Field, draft: &mut Draft, known: &Known, p: &Palette) {
     let name = field_name(field);
     let label = ui.label(muted(name, p));
+    // A grid's cell is as wide as its column was; what is wider would be cut, or wrap into the next row.
+    ui.vertical(|ui| {
+        ui.set_width(300.0);
+        cell(ui, field, (name, label.id), draft, known, p);
+    });
+}
+
+fn cell(
+    ui: &mut Ui,
+    field: Field,
+    (name, label): (&str, egui::Id),
+    draft: &mut Draft,
+    known: &Known,
+    p: &Palette,
+) {
     let choices = choices(field, known);
     if choices.is_empty() {
         ui.horizontal(|ui| {
             let edit =
                 egui::TextEdit::singleline(draft.text(field)).hint_text(hint(field)).desired_width(280.0);
-            ui.add(edit).labelled_by(label.id);
+            ui.add(edit).labelled_by(label);
             if field == Field::Image
                 && let Some(image) = &known.image
             {
@@ -762,7 +777,7 @@ fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::tests::{World, harness};
     use super::super::scripted::{self, Scene, scene};
     use super::*;
@@ -792,7 +807,8 @@ mod tests {
         }
     }
 
-    fn view(chosen: Option<usize>) -> H {
+    /// Orders and batches, one of them chosen.
+    pub(crate) fn office(chosen: Option<usize>) -> crate::office::Snapshot {
         let known = known();
         let file = chosen.map(|n| {
             let event = |seq: i64, kind: &str, reason: &str, batch: Option<&str>| OrderEvent {
@@ -821,13 +837,17 @@ mod tests {
             ];
             Arc::new(BatchFile { batch, order: known.orders[0].clone(), counts, events })
         });
-        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
-        h.state_mut().desk.office = crate::office::Snapshot {
+        crate::office::Snapshot {
             known: Arc::new(known),
             file,
             list: None,
             printer: Some(Ok("printer zebra:9100".into())),
-        };
+        }
+    }
+
+    fn view(chosen: Option<usize>) -> H {
+        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
+        h.state_mut().desk.office = office(chosen);
         h.key_press_modifiers(egui::Modifiers::COMMAND, Key::Num3);
         h.run();
         assert_eq!(asked(&mut h), [Command::Watch(true)]);

@@ -843,7 +843,7 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::Tab;
     use super::super::line_view::tests::{World, harness, sized};
     use super::super::scripted::{Scene, scene};
@@ -858,6 +858,14 @@ mod tests {
 
     fn seen() -> Snapshot {
         Snapshot { batches: vec!["B-2041".into()], folder: "/exports".into(), ..Snapshot::default() }
+    }
+
+    /// The wizard where the first rows are shown.
+    pub(crate) fn previewed(view: &mut ViewState) {
+        view.tab = Tab::Exports;
+        (view.exports.step, view.exports.format) = (Step::Preview, Some(Format::Dynsec));
+        let recipients = vec![RecipientView { name: "age1vendor".into(), fingerprint: "ab".repeat(32) }];
+        view.exports.seen = Arc::new(Snapshot { preview: Some(Arc::new(preview())), recipients, ..seen() });
     }
 
     fn exports(snapshot: Snapshot) -> H {

@@ -150,6 +150,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         (Tab::Batches, tr!("header-tab-batches"), tr!("header-tab-batches-hint"), "3"),
         (Tab::Exports, tr!("header-tab-exports"), tr!("header-tab-exports-hint"), "4"),
         (Tab::Shift, tr!("header-tab-shift"), tr!("header-tab-shift-hint"), "5"),
+        (Tab::Trust, tr!("header-tab-trust"), tr!("header-tab-trust-hint"), "6"),
     ];
     let part = rect.width() / tabs.len() as f32;
     for (i, (tab, name, hint, sign)) in tabs.into_iter().enumerate() {
@@ -159,6 +160,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
             Tab::Batches => seen.people.refusal(Right::PauseBatch),
+            Tab::Trust => seen.people.refusal(Right::SeeTrust),
             _ => None,
         };
         let off = off.map(super::people_view::reason);
@@ -182,6 +184,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         // Words as long as they have room; in the smallest windows the digits of their keys.
         let (word, size) = match part {
             q if q < 45.0 => (sign, 14.5),
+            q if q < 52.0 => (name, 11.5),
             q if q < 60.0 => (name, 12.5),
             _ => (name, 13.5),
         };
@@ -196,14 +199,14 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
 }
 
 /// What waits for a look: icon, number and word.
-fn bell(ui: &mut Ui, rect: Rect, text: &str, view: &mut ViewState, p: &Palette) {
+fn bell(ui: &mut Ui, rect: Rect, text: &str, shown: &str, view: &mut ViewState, p: &Palette) {
     let response = ui.interact(rect, ui.scope_id().with("alarms"), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, true, tr!("header-bell", alarms = text)));
     ui.painter().rect(rect, 9.0, p.fail.solid, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
     let icon = Rect::from_center_size(pos2(rect.left() + 20.0, rect.center().y), vec2(18.0, 18.0));
     icons::paint(ui.painter(), icon, Icon::Bell, p.fail.on_solid, p.fail.solid, 0.0);
     let at = pos2(icon.right() + 7.0, rect.center().y);
-    ui.painter().text(at, Align2::LEFT_CENTER, text, strong(14.0), p.fail.on_solid);
+    ui.painter().text(at, Align2::LEFT_CENTER, shown, strong(14.0), p.fail.on_solid);
     if response.has_focus() {
         widgets::focus_ring(ui, rect, 9.0, p);
     }
@@ -218,6 +221,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let narrow = row.width() < 1150.0;
     // Large text in a small window: what can be told by a sign alone is.
     let tight = row.width() < 860.0;
+    let quiet = seen.desk.alarms.is_empty();
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
     let mut left = sign.right() + 10.0;
     if tight {
@@ -238,11 +242,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             if row.width() < SIGNS_BELOW {
                 144.0
             } else if tight {
-                250.0
+                208.0
+            } else if narrow && quiet {
+                312.0
             } else if narrow {
-                300.0
+                // What the bell needs in the smallest windows is left to it.
+                (row.width() - 688.0).clamp(240.0, 312.0)
             } else {
-                310.0
+                348.0
             },
             38.0,
         ),
@@ -253,10 +260,11 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let width = match (tight, narrow) {
         // Operator, switch, help and settings.
         (true, _) => {
-            let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
+            let bell = if quiet { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
-        (_, true) => 140.0,
+        (_, true) if quiet => 150.0,
+        (_, true) => (row.width() - 812.0).clamp(116.0, 146.0),
         _ => 200.0,
     };
     let batch = Rect::from_min_size(pos2(left, row.top()), vec2(width, row.height()));
@@ -355,16 +363,14 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     right = auto.left() - 12.0;
     if !seen.desk.alarms.is_empty() {
         let text = shell::told(seen.desk.alarms.len());
-        let width = widgets::width(ui, &text, strong(14.0)) + 50.0;
-        // Without room F3 still leads there, and the Units view counts them.
-        if right - width >= left - 2.0 {
-            bell(
-                ui,
-                Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0)),
-                &text,
-                view,
-                p,
-            );
+        let count = seen.desk.alarms.len().to_string();
+        // The words, or the number alone; without room for that F3 still leads there, and the Units view counts them.
+        let wide = |shown: &str| widgets::width(ui, shown, strong(14.0)) + 50.0;
+        let fits = |shown: &&str| right - wide(shown) >= left - 2.0;
+        if let Some(shown) = [text.as_str(), &count].into_iter().find(fits) {
+            let width = wide(shown);
+            let place = Rect::from_min_size(pos2(right - width, row.center().y - 19.0), vec2(width, 38.0));
+            bell(ui, place, &text, shown, view, p);
             right -= width + 12.0;
         }
     }
@@ -478,7 +484,7 @@ fn pick(
         picker.at = picker.at.saturating_sub(1);
     }
     picker.at = picker.at.min(found.len().saturating_sub(1));
-    let mut chosen = if enter { found.get(picker.at).map(|b| b.name.clone()) } else { None };
+    let mut chosen = None;
     let area = popup(ui, "batch picker", pos2(opener.left(), opener.bottom() + 6.0), 380.0, p, |ui| {
         let edit = egui::TextEdit::singleline(&mut picker.query)
             .hint_text(tr!("picker-search"))
@@ -547,6 +553,11 @@ fn pick(
         ui.add_space(2.0);
         ui.label(egui::RichText::new(tr!("picker-keys")).font(regular(12.5)).color(p.muted));
     });
+    if enter {
+        // A scanner's characters and its Enter come at once: what they name is known now, and is that and nothing longer.
+        let exact = found.iter().find(|b| b.name.eq_ignore_ascii_case(picker.query.trim()));
+        chosen = exact.or_else(|| found.get(picker.at)).map(|b| b.name.clone());
+    }
     if let Some(name) = chosen {
         out.push(Command::SelectBatch(name));
     } else if !pressed_outside(ui, area, opener) {

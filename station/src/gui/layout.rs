@@ -9,6 +9,8 @@ pub enum Density {
     Full,
     /// State, serial, progress; the rest is in the strip of the fixture in focus.
     Compact,
+    /// The same without its clock, closer together: many fixtures in a small window.
+    Small,
 }
 
 /// The places of all tiles.
@@ -30,18 +32,24 @@ pub struct Grid {
 pub const FULL: Vec2 = vec2(288.0, 240.0);
 /// The least size at which a compact tile can be read.
 pub const COMPACT: Vec2 = vec2(144.0, 92.0);
+/// The least size at which a small tile can be read: its name, its word, one line.
+pub const SMALL: Vec2 = vec2(112.0, 76.0);
+/// The same without its line, which the strip says: better than a fixture out of sight.
+const SMALLEST: Vec2 = vec2(112.0, 60.0);
 /// A tile larger than this only moves its words apart.
 const LARGEST: Vec2 = vec2(720.0, 560.0);
 /// A tile taller than this share of its width is mostly empty.
 const TALLEST: f32 = 1.05;
 
 impl Grid {
-    /// Lays `count` tiles into `room`: full ones as large as they can be, else compact ones, else compact ones that
-    /// scroll.
+    /// Lays `count` tiles into `room`: full ones as large as they can be, else compact ones, else small ones, else compact ones
+    /// that scroll.
     pub fn new(count: usize, room: Vec2) -> Self {
         let count = count.max(1);
         Self::fit(count, room, FULL, 12.0, Density::Full)
             .or_else(|| Self::fit(count, room, COMPACT, 8.0, Density::Compact))
+            .or_else(|| Self::fit(count, room, SMALL, 6.0, Density::Small))
+            .or_else(|| Self::fit(count, room, SMALLEST, 6.0, Density::Small))
             .unwrap_or_else(|| {
                 let gap = 8.0;
                 let columns = (((room.x + gap) / (COMPACT.x + gap)) as usize).clamp(1, count);
@@ -99,7 +107,11 @@ impl Grid {
     /// Scale of a tile's words against its least size.
     pub fn scale(&self) -> f32 {
         // Compact tiles rather say more than say it larger.
-        let (least, largest) = if self.density == Density::Full { (FULL, 1.7) } else { (COMPACT, 1.35) };
+        let (least, largest) = match self.density {
+            Density::Full => (FULL, 1.7),
+            Density::Compact => (COMPACT, 1.35),
+            Density::Small => (SMALL, 1.15),
+        };
         (self.tile.x / least.x).min(self.tile.y / least.y).clamp(1.0, largest)
     }
 }
@@ -132,6 +144,20 @@ mod tests {
             assert_eq!(Grid::new(count, vec2(1248.0, 460.0)).density, Density::Full, "{count}");
         }
         assert_eq!(Grid::new(8, vec2(1248.0, 520.0)).density, Density::Full);
+    }
+
+    #[test]
+    fn thirty_two_fixtures_are_all_in_sight_in_the_smallest_window() {
+        // 1024×640 without header, footer and the strip of the fixture in focus.
+        let room = vec2(992.0, 355.0);
+        let grid = Grid::new(32, room);
+        assert_eq!(grid.density, Density::Small);
+        assert!(grid.height(32) <= room.y && grid.rect(7, egui::Pos2::ZERO).right() <= room.x, "{grid:?}");
+        assert!(grid.tile.x >= SMALL.x && grid.tile.y >= SMALL.y);
+        // A bar above them takes their line, and none of them.
+        let room = vec2(992.0, 287.0);
+        let grid = Grid::new(32, room);
+        assert!(grid.density == Density::Small && grid.height(32) <= room.y, "{grid:?}");
     }
 
     #[test]

@@ -10,12 +10,15 @@ use super::export_view::ExportsState;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
 use super::people_view::PeopleState;
+use super::preflight_view::PreflightState;
 use super::settings_view::SettingsState;
 use super::shift_view::ShiftState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
 use super::tile::{Act, Tile};
+use super::trust_view::TrustState;
 use super::units_view::UnitsState;
+use super::wedge::Wedge;
 use super::widgets;
 use crate::failure::Failure;
 use crate::i18n::{self, Language, tr};
@@ -52,6 +55,8 @@ pub enum Tab {
     Exports,
     /// The line's figures and the end of a shift.
     Shift,
+    /// Root, regions, and what rotates when.
+    Trust,
 }
 
 /// What the window itself remembers; nothing of it is a fact about units.
@@ -89,10 +94,18 @@ pub struct ViewState {
     pub batches: BatchesState,
     /// What a scanner has typed of a label so far.
     pub scan: String,
+    /// What was typed on the line and is not yet told apart: a code that is scanned, or a person's keys.
+    pub wedge: Wedge,
+    /// What was scanned while no label was waited for: its history is offered.
+    pub offered: Option<String>,
+    /// Whether the station is ready.
+    pub preflight: PreflightState,
     /// The Exports view.
     pub exports: ExportsState,
     /// The Shift view.
     pub shift: ShiftState,
+    /// The Trust view.
+    pub trust: TrustState,
     /// What the window speaks.
     pub language: Language,
     /// The settings, while they are shown.
@@ -122,8 +135,12 @@ impl Default for ViewState {
             people: PeopleState::default(),
             batches: BatchesState::default(),
             scan: String::new(),
+            wedge: Wedge::default(),
+            offered: None,
+            preflight: PreflightState::default(),
             exports: ExportsState::default(),
             shift: ShiftState::default(),
+            trust: TrustState::default(),
             language: Language::English,
             settings: None,
             has_settings: false,
@@ -173,12 +190,11 @@ pub(super) fn plan(ui: &mut Ui, mut room: Rect, snapshot: &Snapshot) -> Plan {
     batch_notices(ui, &mut room, snapshot, palette(ui.ctx()));
     let mut grid = Grid::new(snapshot.fixtures.len(), room.size());
     let mut strip = None;
-    if grid.density == Density::Compact {
+    if grid.density != Density::Full {
         let rect = Rect::from_min_max(pos2(room.left(), room.bottom() - 92.0), room.max);
         room.max.y = rect.top() - 9.0;
         strip = Some(rect);
         grid = Grid::new(snapshot.fixtures.len(), room.size());
-        grid.density = Density::Compact;
     }
     Plan { room, grid, strip, focused: focused_tile(ui, snapshot) }
 }
@@ -251,6 +267,8 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
         labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
+        stopped: !snapshot.preflight.checking && snapshot.preflight.stops(index).is_some(),
+        auto: snapshot.auto_start && !view.closing,
         density: grid.density,
         scale: grid.scale(),
         now: view.now,
@@ -275,7 +293,11 @@ fn tiles(
     let mut acts = Vec::new();
     ui.scope_builder(UiBuilder::new().max_rect(room), |ui| {
         ui.set_clip_rect(room.expand(7.0).intersect(ui.clip_rect()));
-        egui::ScrollArea::vertical().id_salt("fixtures").auto_shrink(false).show(ui, |ui| {
+        use egui::scroll_area::ScrollBarVisibility::{AlwaysVisible, VisibleWhenNeeded};
+        // Nobody looks for fixtures that are out of sight.
+        let bar = if grid.height(count) > room.height() { AlwaysVisible } else { VisibleWhenNeeded };
+        let area = egui::ScrollArea::vertical().id_salt("fixtures").auto_shrink(false);
+        area.scroll_bar_visibility(bar).show(ui, |ui| {
             ui.set_clip_rect(room.expand(7.0));
             let (area, _) =
                 ui.allocate_exact_size(vec2(room.width(), grid.height(count)), egui::Sense::hover());
@@ -328,7 +350,7 @@ fn carry_out(ui: &Ui, snapshot: &Snapshot, view: &mut ViewState, i: usize, act: 
     }
 }
 
-fn start(snapshot: &Snapshot, view: &mut ViewState, i: usize, out: &mut Vec<Command>) {
+pub(super) fn start(snapshot: &Snapshot, view: &mut ViewState, i: usize, out: &mut Vec<Command>) {
     if view.closing {
         view.notice = Some(tr!("start-closing").into());
         return;
@@ -364,9 +386,6 @@ fn start_all(snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) 
     }
 }
 
-const DIGITS: [Key; 9] =
-    [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9];
-
 /// The line's own keys.
 pub(super) fn keys(
     ui: &mut Ui,
@@ -386,11 +405,6 @@ pub(super) fn keys(
     let plain = ui.input(|i| !i.modifiers.command && !i.modifiers.alt);
     if plain && ui.input(|i| i.events.iter().any(|e| matches!(e, egui::Event::Key { pressed: true, .. }))) {
         view.notice = None;
-    }
-    for (i, key) in DIGITS.into_iter().enumerate() {
-        if plain && pressed(key) {
-            start(snapshot, view, i, out);
-        }
     }
     let nothing_focused = ui.ctx().memory(|m| m.focused().is_none());
     if plain && nothing_focused && pressed(Key::Space) {
@@ -586,6 +600,26 @@ pub(crate) mod tests {
     }
 
     impl World {
+        pub(crate) fn new(snapshot: Snapshot) -> Self {
+            Self {
+                snapshot,
+                desk: desk::Snapshot::default(),
+                people: office::Snapshot::default(),
+                view: ViewState::default(),
+                asked: Asked::default(),
+            }
+        }
+
+        /// One frame.
+        pub(crate) fn ui(&mut self, ui: &mut Ui) {
+            let seen = Seen { line: &self.snapshot, desk: &self.desk, people: &self.people };
+            let asked = window_view(ui, seen, &mut self.view);
+            self.asked.line.extend(asked.line);
+            self.asked.desk.extend(asked.desk);
+            self.asked.people.extend(asked.people);
+            self.asked.touched |= asked.touched;
+        }
+
         pub(crate) fn take(&mut self) -> Vec<Command> {
             std::mem::take(&mut self.asked.line)
         }
@@ -596,30 +630,13 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn sized(snapshot: Snapshot, size: egui::Vec2, theme: egui::Theme) -> Harness<'static, World> {
-        let world = World {
-            snapshot,
-            desk: desk::Snapshot::default(),
-            people: office::Snapshot::default(),
-            view: ViewState::default(),
-            asked: Asked::default(),
-        };
         let mut harness = Harness::builder()
             .with_size(size)
             .with_theme(theme)
             .with_step_dt(1.0 / 60.0)
             .with_max_steps(200)
             .with_context_setup(theme::install)
-            .build_ui_state(
-                |ui, world: &mut World| {
-                    let seen = Seen { line: &world.snapshot, desk: &world.desk, people: &world.people };
-                    let asked = window_view(ui, seen, &mut world.view);
-                    world.asked.line.extend(asked.line);
-                    world.asked.desk.extend(asked.desk);
-                    world.asked.people.extend(asked.people);
-                    world.asked.touched |= asked.touched;
-                },
-                world,
-            );
+            .build_ui_state(|ui, world: &mut World| world.ui(ui), World::new(snapshot));
         harness.run();
         harness
     }
@@ -871,6 +888,25 @@ pub(crate) mod tests {
                     assert!(screen.contains_rect(node.rect()), "{n} at {size:?}: {:?}", node.rect());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn in_the_smallest_window_all_thirty_two_are_in_sight_with_their_words() {
+        for (language, word) in [(i18n::Language::English, "PASS"), (i18n::Language::Chinese, "通过")] {
+            let size = vec2(1024.0, 640.0);
+            let mut h = sized(scene(Scene::Busy(32), Instant::now()), size, egui::Theme::Light);
+            h.state_mut().view.language = language;
+            h.run();
+            let strip = h.get_by_label_contains(if word == "PASS" { "in full" } else { "详情" }).rect();
+            let mut last = Rect::NOTHING;
+            for i in 1..=32 {
+                let rect = h.get_by_label(&format!("Fixture {i}")).rect();
+                assert!(rect.width() > 50.0 && rect.bottom() < strip.top(), "{i}: {rect:?} above {strip:?}");
+                assert!(!rect.intersects(last), "{i}: {rect:?} on {last:?}");
+                last = rect;
+            }
+            assert_eq!(h.get_all_by_label(word).count(), 6, "{language:?}");
         }
     }
 

@@ -80,6 +80,7 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
         lock.pin = Typed::default();
         view.people.form = None;
         view.people.menu = false;
+        view.trust.put_away();
     }
     if !locked && let Some(who) = seen.people.who() {
         lock.was_locked = false;
@@ -514,12 +515,12 @@ pub(crate) mod tests {
         ]
     }
 
-    fn who(role: Role) -> Who {
+    pub(crate) fn who(role: Role) -> Who {
         let person = persons().into_iter().find(|p| p.role == role).expect("one of each");
         Who { id: person.id, name: person.name, role }
     }
 
-    fn gate(who: Option<Who>, locked: bool) -> Snapshot {
+    pub(crate) fn gate(who: Option<Who>, locked: bool) -> Snapshot {
         let names = persons().into_iter().map(|p| (p.name, p.role)).collect();
         Snapshot { gate: Gate::People { who, locked }, names, ..Snapshot::default() }
     }

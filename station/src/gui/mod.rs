@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -19,22 +19,30 @@ mod export_view;
 mod header;
 mod icons;
 mod layout;
+mod line_settings;
 mod line_view;
 mod lock_screen;
 mod people_view;
+#[cfg(test)]
+mod pictures;
 mod plots;
+mod preflight_view;
 mod said;
 mod scan_view;
 pub mod scripted;
+mod search_view;
 mod settings_view;
 mod shell;
 mod shift_view;
 mod state;
 mod theme;
 mod tile;
+mod traveler_view;
+mod trust_view;
 mod units_view;
 #[cfg(test)]
 mod walk;
+mod wedge;
 mod widgets;
 
 pub use crate::config::Theme;
@@ -44,12 +52,15 @@ pub use decision::Form;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
+pub use preflight_view::PreflightState;
 pub use settings_view::{Came, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use shift_view::ShiftState;
 pub use state::Seat;
 pub use theme::{fonts, install};
+pub use trust_view::TrustState;
 pub use units_view::UnitsState;
+pub use wedge::Wedge;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
@@ -59,6 +70,8 @@ use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
 use crate::settings::{Draft, NotWritten, StationFile};
+use crate::sound::Sound;
+use crate::trust::clerk::TrustHandle;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -189,6 +202,7 @@ pub fn run(
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
     foreman: Option<Box<dyn ForemanHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
@@ -216,7 +230,7 @@ pub fn run(
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
             let ctx = &creation.egui_ctx;
             let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
-            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman)))
+            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman).with_trust(ctx, trust)))
         }),
     )
     .map_err(|error| match error {
@@ -241,6 +255,7 @@ pub struct Window {
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
     foreman: Option<Box<dyn ForemanHandle>>,
+    trust: Option<Box<dyn TrustHandle>>,
     snapshot: Arc<Snapshot>,
     file: Arc<desk::Snapshot>,
     office: Arc<office::Snapshot>,
@@ -257,7 +272,12 @@ pub struct Window {
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
+    /// What became of trying the sounds.
+    heard: (Sender<Heard>, Receiver<Heard>),
 }
+
+/// Whether the sounds could be heard, or why not.
+type Heard = Result<(), String>;
 
 /// When the last frame began, so that a storm of changes is painted at a steady rate.
 struct FrameClock {
@@ -312,6 +332,7 @@ impl Window {
             office: Arc::default(),
             exports: None,
             foreman: None,
+            trust: None,
             view: ViewState {
                 language: options.language,
                 has_settings: options.file.is_some(),
@@ -334,6 +355,7 @@ impl Window {
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
+            heard: channel(),
         }
     }
 
@@ -367,6 +389,16 @@ impl Window {
         self
     }
 
+    /// Joins the clerk behind the Trust view.
+    pub fn with_trust(mut self, ctx: &Context, trust: Option<Box<dyn TrustHandle>>) -> Self {
+        if let Some(trust) = &trust {
+            trust.on_change(waker(ctx, &self.clock, self.rhythm));
+            self.view.trust.seen = trust.snapshot();
+        }
+        self.trust = trust;
+        self
+    }
+
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
@@ -382,6 +414,9 @@ impl Window {
         if let Some(foreman) = &self.foreman {
             self.view.shift.seen = foreman.snapshot();
         }
+        if let Some(trust) = &self.trust {
+            self.view.trust.seen = trust.snapshot();
+        }
         self.view.observe(&self.snapshot);
         for (path, result, close) in self.written.try_iter().collect::<Vec<_>>() {
             self.view.notice = Some(match result {
@@ -392,6 +427,12 @@ impl Window {
                 ctx.send_viewport_cmd(ViewportCommand::Close);
                 self.closes = 2;
             }
+        }
+        for heard in self.heard.1.try_iter() {
+            self.view.notice = Some(match heard {
+                Ok(()) => tr!("sounds-played").into(),
+                Err(error) => tr!("sounds-not-played", error = error),
+            });
         }
         self.closing(ctx);
         if self.view.settings.is_some() {
@@ -462,7 +503,22 @@ impl Window {
                 Err(NotWritten::ChangedOutside) => state.outside = true,
                 Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
             },
-            (Wish::Save, None) => {}
+            (Wish::TestSounds, Some(state)) => {
+                let (told, again) = (self.heard.0.clone(), ctx.clone());
+                let command = crate::sound::command(&state.read.config.line);
+                let none = tr!("sounds-no-player");
+                self.view.notice = Some(tr!("sounds-playing").into());
+                // Nobody waits for a sound.
+                std::thread::spawn(move || {
+                    let played = command.ok_or_else(|| none.to_owned());
+                    let played = played.and_then(|words| {
+                        Sound::ALL.into_iter().try_for_each(|sound| crate::sound::play(&words, sound))
+                    });
+                    drop(told.send(played));
+                    again.request_repaint();
+                });
+            }
+            (Wish::Save | Wish::TestSounds, None) => {}
         }
         ctx.request_repaint();
     }
@@ -524,6 +580,9 @@ impl Window {
         }
         if let Some(foreman) = &self.foreman {
             self.view.shift.take().into_iter().for_each(|command| foreman.send(command));
+        }
+        if let Some(trust) = &self.trust {
+            self.view.trust.take().into_iter().for_each(|command| trust.send(command));
         }
         asked.settings.into_iter().for_each(|wish| self.grant(wish, &ctx));
         if ctx.input(|i| i.key_pressed(Key::F12)) {

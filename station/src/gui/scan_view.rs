@@ -1,15 +1,19 @@
 //! What the line waits for a person to do: scan a label, check a sample.
 //!
-//! Invariant: while a label is to be scanned, what a scanner types is that scan, wherever the keyboard is; it starts no fixture.
+//! Invariant: what a scanner types is a scan, wherever the keyboard is, and starts no fixture: while a label is to be scanned it is that
+//! label's, else it chooses the batch it names or has a unit's history offered.
 
 use super::icons::{self, Icon};
-use super::line_view::ViewState;
-use super::shell::Seen;
+use super::line_view::{self, Tab, ViewState};
+use super::shell::{self, Asked, Seen};
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
+use crate::desk;
 use crate::i18n::{self, tr};
+use crate::label::LabelCode;
 use crate::line::{Command, ScanView, Snapshot};
 use crate::people::Right;
+use crate::records::serial;
 use egui::{Align2, Key, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// What was typed of a scan; longer is no label.
@@ -21,11 +25,14 @@ fn wanted(snapshot: &Snapshot) -> Option<(&str, &ScanView)> {
 }
 
 /// Takes what a scanner types; true if the line's own keys must not see it.
-pub fn keys(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState, out: &mut Vec<Command>) -> bool {
+pub fn keys(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>) -> bool {
+    let snapshot = seen.line;
     if wanted(snapshot).is_none() {
         view.scan.clear();
+        plain(ui, seen, view, out);
         return false;
     }
+    view.wedge.clear();
     if ui.ctx().text_edit_focused() || ui.input(|i| i.key_pressed(Key::Escape) || i.modifiers.command) {
         return false;
     }
@@ -52,6 +59,83 @@ pub fn keys(ui: &mut Ui, snapshot: &Snapshot, view: &mut ViewState, out: &mut Ve
     let scans = entered.into_iter().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
     out.extend(scans.map(Command::Scan));
     true
+}
+
+/// What is typed while no label is waited for: a person's digits start fixtures, a scanned code chooses the batch it names or has its
+/// history offered, and starts nothing.
+fn plain(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>) {
+    if ui.ctx().text_edit_focused() {
+        return view.wedge.clear();
+    }
+    let typed = view.wedge.take(ui);
+    for fixture in typed.digits {
+        view.notice = None;
+        line_view::start(seen.line, view, fixture, out);
+    }
+    let Some(code) = typed.scan else { return };
+    view.notice = None;
+    view.offered = None;
+    let batch = seen.line.batches.iter().find(|b| b.name.eq_ignore_ascii_case(&code));
+    if let Some(batch) = batch {
+        if seen.line.batch.as_ref().is_some_and(|(chosen, _)| chosen.id == batch.id) {
+            view.notice = Some(tr!("scan-batch-already", batch = batch.name.as_str()));
+        } else if let Some(why) = seen.people.refusal(Right::RunLine) {
+            view.notice = Some(super::people_view::reason(why).to_owned());
+        } else {
+            view.notice = Some(tr!("scan-batch", batch = batch.name.as_str()));
+            out.push(Command::SelectBatch(batch.name.clone()));
+        }
+    } else if !may_be_a_unit(&code) {
+        view.notice = Some(tr!("scan-nothing", code = code));
+    } else if let Some(why) = seen.people.refusal(Right::SeeUnits) {
+        let why = super::people_view::reason(why);
+        view.notice = Some(tr!("scan-unit-not-for", code = shown(&code), why = why));
+    } else {
+        view.offered = Some(code);
+    }
+}
+
+/// Whether a code can be that of a unit: a label's, a hardware id, or a serial.
+fn may_be_a_unit(code: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    code.parse::<LabelCode>().is_ok() || (code.len() <= serial::LONGEST && code.chars().all(fits))
+}
+
+/// A code as it is named to people: the serial of a label's.
+fn shown(code: &str) -> String {
+    code.parse::<LabelCode>().map_or_else(|_| code.to_owned(), |label| label.serial().to_owned())
+}
+
+/// Turns to the units with what was scanned on the line, if something was.
+pub(super) fn take_offer(view: &mut ViewState, out: &mut Asked) {
+    if let Some(code) = view.offered.take() {
+        out.desk.push(desk::Command::Find(code));
+    }
+}
+
+/// The history of what was scanned, offered.
+pub(super) fn offer(ui: &mut Ui, room: &mut Rect, view: &mut ViewState, out: &mut Asked) {
+    let p = palette(ui.ctx());
+    let Some(code) = view.offered.as_deref().map(shown) else { return };
+    let title = tr!("scan-unit", code = code.as_str());
+    let open = button(tr!("scan-unit-open"), tr!("scan-unit-open-name"), Loud::Primary, true);
+    let away = button(tr!("scan-unit-away"), tr!("scan-unit-away-name"), Loud::Quiet, true);
+    match bar(
+        ui,
+        room,
+        p.ready,
+        Icon::Search,
+        (&title, tr!("scan-unit-text")),
+        &[(away, None), (open, None)],
+        p,
+    ) {
+        Some(0) => view.offered = None,
+        Some(_) => {
+            take_offer(view, out);
+            shell::turn_to(Tab::Units, view);
+        }
+        None => {}
+    }
 }
 
 /// Bars above the tiles for what waits.
@@ -108,12 +192,12 @@ pub fn bars(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState, 
     }
 }
 
-const fn button<'a>(text: &'a str, name: &'a str, loud: Loud, enabled: bool) -> Button<'a> {
+pub(super) const fn button<'a>(text: &'a str, name: &'a str, loud: Loud, enabled: bool) -> Button<'a> {
     Button { text, name, icon: None, loud, enabled, size: 14.0 }
 }
 
 /// One bar: icon, words, buttons from the right; which button was pressed.
-fn bar(
+pub(super) fn bar(
     ui: &mut Ui,
     room: &mut Rect,
     tone: Tone,
@@ -207,6 +291,102 @@ mod tests {
         assert_eq!(h.state_mut().take(), [], "nothing was scanned");
         press(&mut h, &[Key::Escape]);
         assert_eq!(h.state_mut().take(), [Command::Cancel(1)], "it can still be cancelled");
+    }
+
+    /// As a scanner types: keys and characters at once, then Enter.
+    fn scan(h: &mut Harness<'static, World>, code: &str) {
+        for c in code.chars() {
+            if let Some(key) = Key::from_name(&c.to_string()) {
+                for pressed in [true, false] {
+                    let modifiers = egui::Modifiers::NONE;
+                    h.event(egui::Event::Key { key, physical_key: None, pressed, repeat: false, modifiers });
+                }
+            }
+            h.event(egui::Event::Text(c.to_string()));
+        }
+        h.key_press(Key::Enter);
+        h.run();
+    }
+
+    fn on_the_line(focused: bool) -> Harness<'static, World> {
+        let mut h = harness(scene(Scene::Ready(4), Instant::now()));
+        if focused {
+            press(&mut h, &[Key::ArrowRight]);
+        }
+        h
+    }
+
+    #[test]
+    fn a_scan_on_the_line_starts_nothing_and_chooses_the_batch_it_names() {
+        for focused in [false, true] {
+            let mut h = on_the_line(focused);
+            scan(&mut h, "b-2042");
+            assert_eq!(h.state_mut().take(), [Command::SelectBatch("B-2042".into())]);
+            h.get_by_label("Batch B-2042 was scanned and chosen");
+            scan(&mut h, "B-2041");
+            assert_eq!(h.state_mut().take(), []);
+            h.get_by_label("Batch B-2041 is chosen already");
+            scan(&mut h, "123456789");
+            scan(&mut h, "12");
+            assert_eq!(h.state_mut().take(), [], "digits of a code start nothing");
+            scan(&mut h, "https://4.example/?1 2 3");
+            assert_eq!(h.state_mut().take(), []);
+        }
+    }
+
+    #[test]
+    fn a_persons_digits_still_start_fixtures_one_after_the_other() {
+        let mut h = on_the_line(false);
+        for key in [Key::Num2, Key::Num3] {
+            h.key_press(key);
+        }
+        h.run();
+        assert_eq!(h.state_mut().take(), [Command::Start(1), Command::Start(2)]);
+        // A code without an end is nothing.
+        type_in(&mut h, "1234");
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(h.state_mut().take(), []);
+    }
+
+    #[test]
+    fn a_units_code_on_the_line_has_its_history_offered_to_who_may_see_it() {
+        let code = LabelCode::new("KW429-01042", &"a1".repeat(32)).expect("a code").to_string();
+        for by_key in [true, false] {
+            let mut h = on_the_line(false);
+            scan(&mut h, &code);
+            assert_eq!(h.state_mut().take(), []);
+            h.get_by_label("KW429-01042 was scanned");
+            if by_key {
+                press(&mut h, &[Key::F2]);
+            } else {
+                h.get_by_label("Show the history of what was scanned").click();
+                h.run();
+            }
+            assert_eq!(h.state_mut().take_desk(), [desk::Command::Find(code.clone())]);
+            assert_eq!(h.state().view.tab, Tab::Units);
+        }
+        let mut h = on_the_line(false);
+        let who = crate::people::Who { id: 1, name: "Tom".into(), role: crate::people::Role::Technician };
+        h.state_mut().people.gate = crate::people::office::Gate::People { who: Some(who), locked: false };
+        h.run();
+        scan(&mut h, &code);
+        h.get_by_label_contains("KW429-01042 is not a batch");
+        press(&mut h, &[Key::F2]);
+        assert_eq!(h.state_mut().take_desk(), []);
+    }
+
+    #[test]
+    fn a_scan_into_the_batch_list_takes_the_batch_it_names_whatever_else_matches() {
+        let mut s = scene(Scene::Ready(1), Instant::now());
+        let mut longer = s.batches[0].clone();
+        longer.name = "B-20421".into();
+        s.batches.insert(0, longer);
+        let mut h = harness(s);
+        h.key_press_modifiers(egui::Modifiers::COMMAND, Key::B);
+        h.run();
+        h.run();
+        scan(&mut h, "B-2042");
+        assert_eq!(h.state_mut().take(), [Command::SelectBatch("B-2042".into())]);
     }
 
     #[test]

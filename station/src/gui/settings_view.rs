@@ -6,7 +6,7 @@
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{Button, Loud};
-use super::{Theme, ViewState, line_view};
+use super::{Theme, ViewState, line_settings, line_view};
 use crate::config::{CloudKind, TEXT_SIZES};
 use crate::failure::Failure;
 use crate::i18n::{Language, LanguageChoice, tr};
@@ -22,6 +22,8 @@ pub enum Wish {
     Save,
     /// Read the file again and drop what was changed.
     Reload,
+    /// Play every sound once.
+    TestSounds,
 }
 
 /// What came of the newest wish.
@@ -114,6 +116,7 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Name => tr!("settings-fault-name"),
         Fault::Number => tr!("settings-fault-number"),
         Fault::Seconds => tr!("settings-fault-seconds"),
+        Fault::Milliseconds => tr!("settings-fault-milliseconds"),
         Fault::Probe => tr!("settings-fault-probe"),
         Fault::Port => tr!("settings-fault-port"),
         Fault::Twice => tr!("settings-fault-twice"),
@@ -157,6 +160,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
             }
             window(ui, &mut state.draft, p);
             station(ui, &mut state.draft, &faults, p);
+            out.settings.extend(line_settings::show(ui, &mut state.draft, &faults, p));
             fixtures(ui, &mut state.draft, &faults, p);
             clouds(ui, &state.read, p);
             paths(ui, view, p);
@@ -196,7 +200,7 @@ fn said(ui: &mut Ui, room: &mut Rect, state: &SettingsState, refused: Option<&st
     }
 }
 
-fn heading(ui: &mut Ui, text: &str, p: &Palette) {
+pub(super) fn heading(ui: &mut Ui, text: &str, p: &Palette) {
     ui.add_space(8.0);
     ui.label(RichText::new(text).font(strong(17.0)).color(p.text));
 }
@@ -207,7 +211,7 @@ fn names(ui: &Ui) -> f32 {
 }
 
 /// A row: what it is, the control, and beside it what is wrong or what it means.
-fn row(ui: &mut Ui, name: &str, p: &Palette, add: impl FnOnce(&mut Ui, egui::Id)) {
+pub(super) fn row(ui: &mut Ui, name: &str, p: &Palette, add: impl FnOnce(&mut Ui, egui::Id)) {
     let width = names(ui);
     ui.horizontal(|ui| {
         let left = egui::Layout::left_to_right(egui::Align::Center);
@@ -221,7 +225,7 @@ fn row(ui: &mut Ui, name: &str, p: &Palette, add: impl FnOnce(&mut Ui, egui::Id)
     });
 }
 
-fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette) {
+pub(super) fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette) {
     let (text, ink) = match fault {
         Some(fault) => (fault_text(fault), p.fail.ink),
         None => (hint, p.muted),
@@ -234,7 +238,7 @@ fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette) {
     }
 }
 
-fn text_row(
+pub(super) fn text_row(
     ui: &mut Ui,
     name: &str,
     text: &mut String,
@@ -522,6 +526,29 @@ mod tests {
             bench.click(save);
             assert_eq!(bench.file(), text);
         }
+    }
+
+    /// A player of one's own: the test hears what it was given.
+    #[cfg(unix)]
+    #[test]
+    fn sounds_are_tried_and_how_the_line_starts_is_saved() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let heard = folder.path().join("heard");
+        let command = format!("head -c 4 \"$1\" >> {}", heard.display());
+        let text = format!("[line]\nsound_command = [\"sh\", \"-c\", {command:?}, \"sh\", \"$file\"]\n");
+        let mut bench = Bench::open(&text);
+        bench.click("Test sounds");
+        let until = Instant::now() + std::time::Duration::from_secs(30);
+        while bench.h.query_by_label_contains("The sounds were played").is_none() {
+            assert!(Instant::now() < until, "{:?}", std::fs::read(&heard));
+            bench.steps();
+        }
+        assert_eq!(std::fs::read(&heard).expect("heard"), b"RIFFRIFFRIFF");
+        bench.click("Begin with auto-start on");
+        bench.replace("Lies still for", "1500");
+        bench.click("Save");
+        let read = StationFile::new(bench.folder.path().join("station.toml")).read().expect("a good file");
+        assert!(read.config.line.auto_start && read.config.line.debounce.as_millis() == 1500);
     }
 
     #[test]

@@ -12,12 +12,14 @@ use super::icons::{self, Icon};
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
+use super::preflight_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
 use super::shift_view;
 use super::state::State;
 use super::theme::{Palette, palette, regular, strong};
+use super::trust_view;
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
@@ -78,6 +80,7 @@ fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     framed(ui, seen, view, free, out);
     batches_view::watch(view, out);
     shift_view::watch(view, false);
+    trust_view::watch(view);
     let p = palette(ui.ctx());
     if view.alarms {
         alarms(ui, seen, view, out, p);
@@ -89,6 +92,7 @@ fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
         help(ui, view, p);
     }
     people_view::form(ui, seen, view, out, p);
+    trust_view::form(ui, view, p);
 }
 
 /// Header, view and footer; `free`: the view may have the keys.
@@ -122,7 +126,10 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Line => {
             scan_view::bars(ui, &mut room, seen, view, &mut out.line);
-            let scans = free && scan_view::keys(ui, seen.line, view, &mut out.line);
+            scan_view::offer(ui, &mut room, view, out);
+            preflight_view::show(ui, &mut room, seen, view, &mut out.line);
+            let free = free && !preflight_view::keys(ui, seen, view, &mut out.line);
+            let scans = free && scan_view::keys(ui, seen, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
             if free && !scans {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
@@ -168,6 +175,16 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             batches_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-batches"), p);
         }
+        Tab::Trust if let Some(why) = seen.people.refusal(Right::SeeTrust) => {
+            header::show(ui, head, seen, view, out);
+            people_view::not_for(ui, room, tr!("trust-title"), why, p);
+            footer(ui, foot, view, "", tr!("foot-keys-people"), p);
+        }
+        Tab::Trust => {
+            header::show(ui, head, seen, view, out);
+            trust_view::body(ui, room, seen, view);
+            footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
+        }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
             header::show(ui, head, seen, view, out);
             people_view::not_for(ui, room, tr!("header-tab-exports-hint"), why, p);
@@ -209,7 +226,8 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     let asks = view.batches.is_asking()
         || view.people.form.is_some()
         || view.people.menu
-        || view.shift.form.is_some();
+        || view.shift.form.is_some()
+        || view.trust.is_asking();
     if view.units.form.is_some() || asks {
         // A decision is made or left before anything else.
         return false;
@@ -238,10 +256,16 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::Num5) {
         to = Some(Tab::Shift);
     }
+    if command(Key::Num6) {
+        to = Some(Tab::Trust);
+    }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
     }
     if let Some(tab) = to {
+        if tab == Tab::Units && view.tab == Tab::Line {
+            scan_view::take_offer(view, out);
+        }
         turn_to(tab, view);
         // The other view's keys are its own from the next frame on.
         return false;
@@ -264,9 +288,11 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
         view.help = !view.help;
         return false;
     }
-    if view.matrix || view.help || view.picker.is_some() || view.operator.is_some() || view.alarms {
+    let open = view.matrix || view.help || view.alarms || view.preflight.open;
+    if open || view.picker.is_some() || view.operator.is_some() {
         if pressed(Key::Escape) {
             (view.help, view.alarms, view.matrix) = (false, false, false);
+            view.preflight.open = false;
             (view.picker, view.operator) = (None, None);
         }
         return false;
@@ -408,8 +434,8 @@ pub fn told(alarms: usize) -> String {
     tr!("alarms-count", count = alarms)
 }
 
-fn key_help() -> [(&'static str, &'static str); 22] {
-    [
+fn key_help() -> Vec<(&'static str, &'static str)> {
+    vec![
         (tr!("help-space-key"), tr!("help-space")),
         ("1 … 9", tr!("help-number")),
         ("Enter", tr!("help-enter")),
@@ -419,6 +445,8 @@ fn key_help() -> [(&'static str, &'static str); 22] {
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
+        ("F5  F6", tr!("help-checks")),
+        ("Ctrl+6", tr!("help-trust")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),

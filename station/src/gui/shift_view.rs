@@ -169,11 +169,12 @@ pub(super) fn body(ui: &mut Ui, mut room: Rect, seen: Seen<'_>, view: &mut ViewS
             ui.scope_builder(UiBuilder::new().max_rect(room), |ui| {
                 ui.set_clip_rect(room.expand(2.0).intersect(ui.clip_rect()));
                 egui::ScrollArea::vertical().id_salt("figures").auto_shrink(false).show(ui, |ui| {
+                    all(ui, room.height(), seen, figures, &snapshot, view.shift.tables, p);
+                    // After the tables, which have scrolls of their own and would take it.
                     let by = std::mem::take(&mut view.shift.scroll);
                     if by != 0.0 {
                         ui.scroll_with_delta(vec2(0.0, -by));
                     }
-                    all(ui, room.height(), seen, figures, &snapshot, view.shift.tables, p);
                 });
             });
         }
@@ -734,7 +735,7 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::tests::{World, press as press_keys, sized};
     use super::super::lock_screen::tests::logged_in;
     use super::super::scripted::{Scene, scene};
@@ -789,7 +790,8 @@ mod tests {
         }
     }
 
-    fn snapshot() -> Snapshot {
+    /// The records of an open shift.
+    pub(crate) fn snapshot() -> Snapshot {
         Snapshot {
             batches: vec!["B-2041".into(), "B-2040".into()],
             figures: Some(Arc::new(work())),

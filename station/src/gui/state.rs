@@ -1,6 +1,7 @@
 //! What a fixture's state is called, and when a unit may start: one place for tiles, keys and header.
 
 use super::icons::Icon;
+use super::preflight_view;
 use super::theme::{Palette, Tone};
 use crate::failure::Failure;
 use crate::i18n::{self, tr};
@@ -132,7 +133,7 @@ pub fn batch_refusal(snapshot: &Snapshot) -> Option<String> {
     match &snapshot.batch {
         None => Some(tr!("start-no-batch").into()),
         Some((batch, _)) => match batch.state {
-            BatchState::Open => None,
+            BatchState::Open => preflight_view::refusal(snapshot),
             BatchState::Paused => Some(tr!("start-batch-paused", name = &batch.name)),
             BatchState::Closed => Some(tr!("start-batch-closed", name = &batch.name)),
         },
@@ -145,8 +146,18 @@ pub fn may_start(snapshot: &Snapshot, fixture: &FixtureView) -> Result<(), Strin
     if fixture.running.is_some() {
         return Err(tr!("start-running", name = name));
     }
+    if fixture.held {
+        return Err(tr!("start-held", name = name));
+    }
     if let Some(refusal) = batch_refusal(snapshot) {
         return Err(refusal);
+    }
+    let index = snapshot.fixtures.iter().position(|f| f.name == fixture.name);
+    if !snapshot.preflight.checking
+        && let Some(check) = index.and_then(|i| snapshot.preflight.stops(i))
+    {
+        let (sentence, remedy) = preflight_view::words(check);
+        return Err(tr!("start-check", sentence = sentence, remedy = remedy));
     }
     if let Some(trouble) = &fixture.trouble {
         return Err(tr!("start-trouble", name = name, remedy = i18n::failure(trouble).1));

@@ -44,6 +44,10 @@ pub struct Tile<'a> {
     pub locks: bool,
     /// Whether they get labels.
     pub labels: bool,
+    /// A check of the station keeps it from starting.
+    pub stopped: bool,
+    /// Boards that are put in start by themselves.
+    pub auto: bool,
     /// How much room there is.
     pub density: Density,
     /// Scale of its words.
@@ -125,6 +129,11 @@ impl<'a> Tile<'a> {
         } else {
             tr!("tile-spoken", name = &f.name, state = state)
         };
+        let soon = match f {
+            _ if f.held => Some(tr!("tile-held")),
+            _ if f.starts.is_some() => Some(tr!("tile-starts")),
+            _ => None,
+        };
         let mut add = |part: String| said = tr!("tile-list", first = said.as_str(), second = part);
         if let (Some(serial), _) = self.unit() {
             add(tr!("tile-spoken-serial", serial = serial));
@@ -133,6 +142,9 @@ impl<'a> Tile<'a> {
             add(step_name(r.step).to_lowercase());
             add(said::label(&r.label).into_owned());
             add(tr!("tile-percent", value = percent(r.fraction)));
+        }
+        if let Some(soon) = soon {
+            add(soon.to_lowercase());
         }
         if let Some(failure) = self.failure() {
             let (sentence, remedy) = i18n::failure(failure);
@@ -165,7 +177,7 @@ impl<'a> Tile<'a> {
         }
         let act = match self.density {
             Density::Full => self.full(ui, rect, p),
-            Density::Compact => {
+            Density::Compact | Density::Small => {
                 self.compact(ui, rect, p);
                 None
             }
@@ -198,7 +210,7 @@ impl<'a> Tile<'a> {
             x = cap.right() + size * 0.5;
         }
         let mut right = rect.right();
-        if let Some(elapsed) = self.elapsed() {
+        if let Some(elapsed) = self.elapsed().filter(|_| self.density != Density::Small) {
             let clock = state::clock(elapsed);
             let font = strong(size * 0.95);
             right -= widgets::width(ui, &clock, font.clone()) + 1.0;
@@ -236,19 +248,23 @@ impl<'a> Tile<'a> {
         let (fill, ink) = if state.is_loud() { (tone.solid, tone.on_solid) } else { (tone.soft, tone.ink) };
         ui.painter().rect_filled(rect, (size * 0.4).min(10.0), fill);
         let side = size * 1.12;
+        let small = self.density == Density::Small;
+        let (edge, gap) = if small { (0.25, 0.25) } else { (0.5, 0.42) };
         let icon = Rect::from_min_size(
-            pos2(rect.left() + size * 0.5, rect.center().y - side / 2.0),
+            pos2(rect.left() + size * edge, rect.center().y - side / 2.0),
             vec2(side, side),
         );
         let turn = self.elapsed().map_or(0.0, |e| (e.as_secs_f32() * 0.5).fract());
         icons::paint(ui.painter(), icon, state.icon(), ink, fill, turn);
-        let mut right = rect.right() - size * 0.4;
-        let left = icon.right() + size * 0.42;
+        let mut right = rect.right() - size * if small { 0.2 } else { 0.4 };
+        let left = icon.right() + size * gap;
         let word_width = widgets::width(ui, state.word(), strong(size));
         if let Some(r) = &self.fixture.running
             && self.density == Density::Full
         {
-            let at = tr!("tile-step-of", at = r.step as usize + 1);
+            let steps = self.steps_taken();
+            let at = steps.iter().position(|s| *s == r.step).unwrap_or(0) + 1;
+            let at = tr!("tile-step-of", at = at, of = steps.len());
             let font = regular(size * 0.58);
             let width = widgets::width(ui, &at, font.clone());
             if right - width - 8.0 >= left + word_width {
@@ -315,16 +331,25 @@ impl<'a> Tile<'a> {
                 self.explain(ui, body(top), p);
             }
             State::NoBoard => {
-                self.hint(ui, body(84.0), tr!("tile-seat"), tr!("tile-seat-then"), p);
+                let then = if self.auto { tr!("tile-seat-auto") } else { tr!("tile-seat-then") };
+                self.hint(ui, body(84.0), tr!("tile-seat"), then, p);
             }
             State::Ready | State::Unknown => {
                 let key = match self.index {
+                    _ if self.fixture.held => tr!("tile-held").into(),
+                    _ if self.fixture.starts.is_some() => tr!("tile-starts").into(),
+                    _ if self.stopped => tr!("tile-stopped-check").into(),
                     i @ 0..9 if self.startable => tr!("tile-press-number", number = i + 1),
                     _ if self.startable => tr!("tile-press-space").into(),
                     _ => tr!("tile-waits").into(),
                 };
-                let found =
-                    if self.fixture.present.is_some() { tr!("tile-detected") } else { tr!("tile-blind") };
+                let found = if self.fixture.starts.is_some() {
+                    tr!("tile-starts-still")
+                } else if self.fixture.present.is_some() {
+                    tr!("tile-detected")
+                } else {
+                    tr!("tile-blind")
+                };
                 self.hint(ui, body(84.0), &key, found, p);
             }
         }
@@ -372,20 +397,22 @@ impl<'a> Tile<'a> {
         widgets::block(ui, rest, Align2::LEFT_TOP, &remedy, strong(14.2 * s), p.text, left);
     }
 
+    /// The steps of this order: one that it does not take would look done.
+    fn steps_taken(&self) -> Vec<Step> {
+        let taken = |step: &Step| match step {
+            Step::Lock => self.locks,
+            Step::Label => self.labels,
+            _ => true,
+        };
+        Step::ALL.into_iter().filter(taken).collect()
+    }
+
     /// The steps with their marks.
     fn steps(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
         let s = self.scale;
         let passed = State::of(self.fixture) == State::Done(Outcome::Pass);
         let at = self.fixture.running.as_ref().map(|r| r.step).or(self.seat.step);
-        // A step that this order does not take is not shown: it would look done.
-        let steps: Vec<Step> = Step::ALL
-            .into_iter()
-            .filter(|s| match s {
-                Step::Lock => self.locks,
-                Step::Label => self.labels,
-                _ => true,
-            })
-            .collect();
+        let steps = self.steps_taken();
         let cell = rect.width() / steps.len() as f32;
         let y = rect.top() + 11.0 * s;
         let mark_of = |step: Step| match at {
@@ -543,6 +570,8 @@ impl<'a> Tile<'a> {
     /// What follows from the result, in two or three words.
     pub fn verdict(&self) -> Option<(&'static str, Icon)> {
         match State::of(self.fixture) {
+            State::Done(_) if self.fixture.held => Some((tr!("tile-held"), Icon::Play)),
+            State::Done(_) if self.fixture.starts.is_some() => Some((tr!("tile-starts"), Icon::Play)),
             State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => {
                 Some((tr!("verdict-take-out"), Icon::Arrow))
             }
@@ -581,18 +610,29 @@ impl<'a> Tile<'a> {
 
     fn compact(&self, ui: &mut Ui, rect: Rect, p: &Palette) {
         let s = self.scale;
-        let inner = rect.shrink(8.0 * s);
+        let small = self.density == Density::Small;
+        let (edge, gap, high, word) = if small { (6.0, 3.0, 27.0, 15.5) } else { (8.0, 5.0, 32.0, 16.5) };
+        let inner = rect.shrink(edge * s);
         let title = Rect::from_min_size(inner.min, vec2(inner.width(), 17.0 * s));
         self.title(ui, title, 13.0 * s, p);
         let band =
-            Rect::from_min_size(pos2(inner.left(), title.bottom() + 5.0 * s), vec2(inner.width(), 32.0 * s));
-        self.band(ui, band, 16.5 * s, p);
-        let mut rest = Rect::from_min_max(pos2(inner.left(), band.bottom() + 4.0 * s), inner.max);
+            Rect::from_min_size(pos2(inner.left(), title.bottom() + gap * s), vec2(inner.width(), high * s));
+        self.band(ui, band, word * s, p);
+        let mut rest = Rect::from_min_max(pos2(inner.left(), band.bottom() + (gap - 1.0) * s), inner.max);
         let row = 16.0 * s;
         let (serial, _) = self.unit();
         let font = strong(12.5 * s);
         let state = State::of(self.fixture);
-        let explains = self.failure().is_some() || self.fixture.running.is_some();
+        if rest.height() < 10.0 * s {
+            // No room for a line: the strip says it.
+            if let Some(r) = &self.fixture.running {
+                let bar = Rect::from_min_max(pos2(rest.left(), rest.bottom() - 4.0), rest.max);
+                widgets::progress(ui, bar, r.fraction, state.tone(p), step_name(r.step));
+            }
+            return;
+        }
+        let soon = self.fixture.held || self.fixture.starts.is_some();
+        let explains = self.failure().is_some() || self.fixture.running.is_some() || soon;
         if let Some(serial) = serial
             && state != State::Trouble
             && (!explains || rest.height() >= 2.0 * row)
@@ -611,7 +651,8 @@ impl<'a> Tile<'a> {
         } else if let Some(failure) = self.failure() {
             let (sentence, remedy) = i18n::failure(failure);
             let text = format!("{} {sentence}", failure.code);
-            let rows = ((rest.height() / (14.5 * s)) as usize).max(1);
+            // A line may reach a little into the edge: half a sentence more is worth it.
+            let rows = (((rest.height() + 3.0 * s) / (14.5 * s)) as usize).max(1);
             let rows = if rows > 2 { rows - 1 } else { rows };
             let ink = state.tone(p).ink;
             let used = widgets::block(ui, rest, Align2::LEFT_TOP, &text, regular(12.0 * s), ink, rows);
@@ -624,12 +665,15 @@ impl<'a> Tile<'a> {
         } else {
             let text = match state {
                 State::NoBoard => tr!("compact-seat"),
+                State::Ready | State::Unknown if self.fixture.held => tr!("compact-held"),
+                State::Ready | State::Unknown if self.fixture.starts.is_some() => tr!("compact-starts"),
+                State::Ready | State::Unknown if self.stopped => tr!("compact-stopped"),
                 State::Ready | State::Unknown if self.startable && self.index < 9 => tr!("compact-number"),
                 State::Ready | State::Unknown if self.startable => tr!("compact-space"),
                 State::Ready | State::Unknown => tr!("compact-waits"),
                 _ => self.verdict().map_or("", |(word, _)| word),
             };
-            if !text.is_empty() && rest.height() >= 13.0 * s {
+            if !text.is_empty() && rest.height() >= 10.0 * s {
                 let place = Rect::from_min_size(rest.min, vec2(rest.width(), row));
                 widgets::line(ui, place, Align2::LEFT_CENTER, text, regular(12.0 * s), p.muted);
             }
@@ -717,6 +761,8 @@ mod tests {
                     startable: true,
                     locks: true,
                     labels: false,
+                    stopped: false,
+                    auto: false,
                     density,
                     scale: 1.0,
                     now,
@@ -773,6 +819,31 @@ mod tests {
     }
 
     #[test]
+    fn a_board_that_starts_by_itself_says_so_before_it_does() {
+        for density in [Density::Full, Density::Compact] {
+            for (mut fixture, words) in [
+                (
+                    scripted::idle(3, Some(true)),
+                    ["Starts by itself", "Starts after the checks", "After the checks"],
+                ),
+                (
+                    scripted::done(3, Outcome::Pass, None),
+                    ["Starts by itself", "Starts after the checks", "Starts after the checks"],
+                ),
+            ] {
+                fixture.starts = Some(Instant::now());
+                shown(fixture.clone(), density).0.get_by_label(words[0]);
+                let (harness, _) = shown(fixture.clone(), density);
+                harness.get_by_label_contains("Fixture 3: ");
+                harness.get_by_label_contains(", starts by itself");
+                (fixture.starts, fixture.held) = (None, true);
+                let word = if density == Density::Full { words[1] } else { words[2] };
+                shown(fixture, density).0.get_by_label(word);
+            }
+        }
+    }
+
+    #[test]
     fn a_unit_that_may_be_tried_again_says_so_after_it_was_taken_out() {
         let mut fixture = scripted::done(3, Outcome::Timeout, Some(FailureCode::DeviceSilent));
         fixture.present = Some(false);
@@ -794,7 +865,7 @@ mod tests {
             "message 2 of 3",
             "66 %",
             "KW429-01043",
-            "3 of 5",
+            "3 of 6",
         ] {
             harness.get_by_label(label);
         }

@@ -22,6 +22,7 @@ use crate::orders::Known;
 use crate::people::office::{Gate, Snapshot};
 use crate::people::{Right, Role, allows};
 use crate::records::{AuditEntry, ExportRecord, ExposedUnit, OrderEvent};
+use crate::trust;
 use egui::accesskit::Role as Node;
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -38,7 +39,8 @@ const fn next(tab: Tab) -> Option<Tab> {
         Tab::Units => Some(Tab::Batches),
         Tab::Batches => Some(Tab::Exports),
         Tab::Exports => Some(Tab::Shift),
-        Tab::Shift => Some(Tab::People),
+        Tab::Shift => Some(Tab::Trust),
+        Tab::Trust => Some(Tab::People),
         Tab::People => Some(Tab::Audit),
         Tab::Audit => None,
     }
@@ -55,6 +57,7 @@ const fn right_of(tab: Tab) -> Option<Right> {
         Tab::Units => Some(Right::SeeUnits),
         Tab::Batches => Some(Right::PauseBatch),
         Tab::Exports => Some(Right::Export),
+        Tab::Trust => Some(Right::SeeTrust),
         Tab::People => Some(Right::ManagePeople),
         Tab::Audit => Some(Right::ReadAudit),
     }
@@ -88,6 +91,7 @@ fn acts(tab: Tab) -> Vec<(String, Right)> {
         Tab::Shift => {
             vec![act(tr!("shift-begin"), Right::EndShift), act(tr!("shift-tables"), Right::EndShift)]
         }
+        Tab::Trust => vec![act(tr!("trust-new-region"), Right::Anchors)],
         Tab::People => vec![act(tr!("people-add"), Right::ManagePeople)],
         Tab::Audit => vec![
             act(tr!("audit-verify"), Right::ReadAudit),
@@ -453,6 +457,7 @@ fn a_view_without_data_says_what_will_be_there() {
         h.state_mut().people = Snapshot { gate: Gate::Open, ..Snapshot::default() };
         h.state_mut().view.language = language;
         h.state_mut().view.shift.seen = Arc::new(foreman::Snapshot { read: true, ..Default::default() });
+        h.state_mut().view.trust.seen = Arc::new(trust::clerk::Snapshot { read: true, ..Default::default() });
         for tab in tabs() {
             h.state_mut().view.tab = tab;
             steps(&mut h);
@@ -463,6 +468,7 @@ fn a_view_without_data_says_what_will_be_there() {
                 Tab::Batches => [tr!("batches-no-orders"), tr!("batches-empty")],
                 Tab::Exports => [tr!("exports-nothing"), tr!("exports-nothing-how")],
                 Tab::Shift => [tr!("shift-none-open"), tr!("shift-none-open-how")],
+                Tab::Trust => [tr!("trust-empty"), tr!("trust-empty-text")],
                 Tab::People => [tr!("people-none"), tr!("people-none-how")],
                 Tab::Audit => [tr!("audit-empty"), tr!("audit-empty-how")],
             };

@@ -35,7 +35,7 @@ struct State {
 
 #[derive(Debug)]
 struct Shared {
-    printer: Result<Printer, Failure>,
+    printer: Mutex<Result<Printer, Failure>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -53,6 +53,7 @@ impl Default for LabelDesk {
 impl LabelDesk {
     /// A desk with this printer, or with the reason why there is none.
     pub fn new(printer: Result<Printer, Failure>) -> Self {
+        let printer = Mutex::new(printer);
         Self(Arc::new(Shared { printer, state: Mutex::default(), changed: Condvar::new() }))
     }
 
@@ -64,8 +65,13 @@ impl LabelDesk {
     ///
     /// # Errors
     /// `PrinterMissing`, `LabelTemplate`.
-    pub fn printer(&self) -> Result<&Printer, Failure> {
-        self.0.printer.as_ref().map_err(Clone::clone)
+    pub fn printer(&self) -> Result<Printer, Failure> {
+        self.0.printer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another printer from now on, or the reason why there is none: a template that was corrected needs no new start.
+    pub fn take_printer(&self, printer: Result<Printer, Failure>) {
+        *self.0.printer.lock().unwrap_or_else(PoisonError::into_inner) = printer;
     }
 
     /// Waits until it is this fixture's turn.

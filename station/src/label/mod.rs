@@ -74,6 +74,16 @@ impl Printer {
         self.sink.to_string()
     }
 
+    /// Whether the printer can be reached; nothing is printed.
+    ///
+    /// # Errors
+    /// `PrintFailed` with why not.
+    pub fn reach(&self, limit: Duration) -> Result<(), Failure> {
+        self.sink
+            .reach(limit)
+            .map_err(|e| Failure::new(FailureCode::PrintFailed, format!("{}: {e}", self.sink)))
+    }
+
     /// Whether its labels have the square code that can be read back.
     pub fn has_code(&self) -> bool {
         self.template.has_code()
@@ -124,6 +134,12 @@ fn values(facts: &LabelFacts, operator: &str, now_ms: i64) -> Result<template::V
         time: at.strftime("%H:%M").to_string(),
         code: code.to_string(),
     })
+}
+
+/// Whether a reason in somebody's words asks for a label: it names one.
+pub fn is_named_in(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    reason.contains("label") || reason.contains("标签")
 }
 
 /// What a test label shows: clearly no unit's.

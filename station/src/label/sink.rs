@@ -86,19 +86,66 @@ impl Sink {
     /// See [`SinkError`]; whatever it is, nobody may count on the label.
     pub fn send(&self, label: &[u8], limit: Duration) -> Result<(), SinkError> {
         match self {
-            Self::Command(words) => command(words, label, limit),
+            Self::Command(words) => command(words, ("keywright-label-", ".txt"), label, limit),
             Self::Tcp(address) => tcp(address, label, limit),
         }
     }
 }
 
-fn command(words: &[String], label: &[u8], limit: Duration) -> Result<(), SinkError> {
-    let mut file = tempfile::Builder::new()
-        .prefix("keywright-label-")
-        .suffix(".txt")
-        .tempfile()
-        .map_err(SinkError::File)?;
-    file.write_all(label).and_then(|()| file.flush()).map_err(SinkError::File)?;
+impl Sink {
+    /// Whether labels could go there: the program is there, the printer's port answers. Nothing is sent.
+    ///
+    /// # Errors
+    /// As [`Sink::send`].
+    pub fn reach(&self, limit: Duration) -> Result<(), SinkError> {
+        match self {
+            Self::Command(words) => {
+                let name = words.first().map(String::as_str).unwrap_or_default();
+                let missing = || SinkError::Start(std::io::ErrorKind::NotFound.into());
+                find_program(name).map(drop).ok_or_else(missing)
+            }
+            Self::Tcp(address) => dial(address, limit).map(drop),
+        }
+    }
+}
+
+/// Where the program of a command is, as the system would find it.
+pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::path::Path::new(name);
+    if path.components().count() > 1 {
+        return is_program(path).then(|| path.to_path_buf());
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?).find_map(|folder| {
+        let here = folder.join(name);
+        let with_ending = here.with_extension("exe");
+        if is_program(&here) {
+            Some(here)
+        } else {
+            (cfg!(windows) && is_program(&with_ending)).then_some(with_ending)
+        }
+    })
+}
+
+fn is_program(path: &std::path::Path) -> bool {
+    let Ok(meta) = std::fs::metadata(path) else { return false };
+    #[cfg(unix)]
+    let runs = std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 != 0;
+    #[cfg(not(unix))]
+    let runs = true;
+    meta.is_file() && runs
+}
+
+/// Runs a program on a file that holds these bytes, readable by this user only and gone afterwards, within a time limit. The file's
+/// name begins with `prefix` and ends with `suffix`.
+pub(crate) fn command(
+    words: &[String],
+    (prefix, suffix): (&str, &str),
+    bytes: &[u8],
+    limit: Duration,
+) -> Result<(), SinkError> {
+    let mut file =
+        tempfile::Builder::new().prefix(prefix).suffix(suffix).tempfile().map_err(SinkError::File)?;
+    file.write_all(bytes).and_then(|()| file.flush()).map_err(SinkError::File)?;
     let path = file.path().display().to_string();
     let mut words = words.iter().map(|w| w.replace(FILE, &path));
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -152,6 +199,13 @@ fn stop(child: &mut std::process::Child) {
 
 fn tcp(address: &str, label: &[u8], limit: Duration) -> Result<(), SinkError> {
     let until = Instant::now() + limit;
+    write_all(dial(address, limit)?, label, until, limit)
+}
+
+/// Connects to the first of a printer's addresses that answers; half a label may not go to one and half to another, so nothing is
+/// tried once one has answered.
+fn dial(address: &str, limit: Duration) -> Result<TcpStream, SinkError> {
+    let until = Instant::now() + limit;
     let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let (told, heard) = mpsc::channel();
     let name = address.to_owned();
@@ -166,14 +220,9 @@ fn tcp(address: &str, label: &[u8], limit: Duration) -> Result<(), SinkError> {
     };
     let mut last = SinkError::Name("it has no address".into());
     for address in addresses {
-        let sent = TcpStream::connect_timeout(&address, left())
-            .map_err(|error| SinkError::Network { what: "it can't be reached", error })
-            .and_then(|stream| write_all(stream, label, until, limit));
-        match sent {
-            Ok(()) => return Ok(()),
-            // Half a label may have gone out there: no second printer gets the other half.
-            Err(error @ SinkError::Network { what: "it can't be reached", .. }) => last = error,
-            Err(error) => return Err(error),
+        match TcpStream::connect_timeout(&address, left()) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = SinkError::Network { what: "it can't be reached", error },
         }
     }
     Err(last)

@@ -7,18 +7,17 @@ use super::bench::{Bench, Cancel};
 use super::presence::{Presence, Seen};
 use super::worker::{Order, Timing, Worker, records_failure};
 use super::{
-    Command, Event, FixtureView, LineHandle, ResultView, RunningView, SampleView, ScanView, Snapshot, Step,
-    Work,
+    Command, Event, FixtureView, LineHandle, PreflightView, ResultView, RunningView, SampleView, ScanView,
+    Snapshot, Step, Work,
 };
 use crate::agent::Agent;
 use crate::config::Config;
 use crate::failure::{Failure, FailureCode};
-use crate::image::CommonImage;
 use crate::label::desk::Said;
 use crate::label::{LabelDesk, Printer};
-use crate::model::{AttemptId, BatchId, BatchState, LabelPolicy, Outcome, UnitId};
+use crate::model::{AttemptId, BatchId, BatchState, Outcome, UnitId};
+use crate::preflight::{BareInspector, Check, Inspect, Name, Question};
 use crate::records::{Records, RecordsError};
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +30,11 @@ const LOOK_AT_TROUBLE: Duration = Duration::from_secs(3);
 /// How often the header's numbers are read again when nothing happens: another program may have made a batch.
 const REFRESH: Duration = Duration::from_secs(2);
 
+/// How often the station is looked at again by itself while a check fails: somebody may have seen to it.
+const CHECK_AGAIN: Duration = Duration::from_secs(15);
+/// Two looks at a board that is to start by itself are at least so far apart.
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+
 /// Units of a sample that are named.
 const SAMPLE: u32 = 3;
 /// Finish times kept for units per hour, which looks at the newest 20: every snapshot carries them.
@@ -41,6 +45,8 @@ enum Message {
     Event(usize, Event),
     Presence(usize, Seen, Option<bool>),
     Trouble(usize, Option<Failure>),
+    /// What a look at the station came to.
+    Looked(u64, Vec<Check>),
     Subscribe(Sender<Event>),
     OnChange(Box<dyn Fn() + Send + Sync>),
     Stop,
@@ -65,22 +71,28 @@ impl std::fmt::Debug for Line {
 }
 
 impl Line {
-    /// The line on this station's real fixtures.
+    /// The line on real fixtures. Before the first board of a batch it asks `inspector`.
     ///
     /// # Errors
-    /// Those of pairing probes and ports ([`crate::hardware::fixtures`]); `StationFault` if threads can't be started.
+    /// `StationFault` if threads can't be started.
     #[cfg(feature = "hardware")]
-    pub fn new(records: Arc<dyn Records>, agent: Arc<dyn Agent>, config: &Config) -> Result<Self, Failure> {
-        let fixtures = crate::hardware::fixtures(config)?;
+    pub fn new(
+        records: Arc<dyn Records>,
+        agent: Arc<dyn Agent>,
+        config: &Config,
+        fixtures: &[crate::config::Fixture],
+        labels: LabelDesk,
+        inspector: Arc<dyn Inspect>,
+    ) -> Result<Self, Failure> {
         let benches = fixtures
             .iter()
             .map(|f| (f.name.clone(), Box::new(crate::hardware::HardwareBench::new(f)) as Box<dyn Bench>))
             .collect();
         let timing = Timing { exchange: config.exchange_timeout, ..Timing::default() };
-        Self::with_benches(records, agent, config, benches, timing)
+        Self::with_inspector(records, agent, config, benches, timing, (labels, inspector))
     }
 
-    /// The line on any benches, by fixture name.
+    /// The line on any benches, by fixture name. Before the first board of a batch it looks at the image and the printer.
     ///
     /// # Errors
     /// `StationFault` if threads can't be started.
@@ -91,20 +103,38 @@ impl Line {
         benches: Vec<(String, Box<dyn Bench>)>,
         timing: Timing,
     ) -> Result<Self, Failure> {
+        // A template that can't be used is said when a label is wanted, and by the preflight: orders without labels go on.
+        let labels = LabelDesk::new(Printer::open(config));
+        let inspector = Arc::new(BareInspector { image: config.image.clone(), labels: labels.clone() });
+        Self::with_inspector(records, agent, config, benches, timing, (labels, inspector))
+    }
+
+    /// The line on any benches, with its label desk and who looks at the station before the first board of a batch.
+    ///
+    /// # Errors
+    /// `StationFault` if threads can't be started.
+    pub fn with_inspector(
+        records: Arc<dyn Records>,
+        agent: Arc<dyn Agent>,
+        config: &Config,
+        benches: Vec<(String, Box<dyn Bench>)>,
+        timing: Timing,
+        (labels, inspector): (LabelDesk, Arc<dyn Inspect>),
+    ) -> Result<Self, Failure> {
         let no_thread =
             |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
         let (messages, inbox) = mpsc::channel();
         let first = Snapshot {
             station: config.name.clone(),
             demo: config.demo,
+            auto_start: config.line.auto_start,
             fixtures: benches
                 .iter()
                 .map(|(name, _)| FixtureView { name: name.clone(), ..FixtureView::default() })
                 .collect(),
             ..Snapshot::default()
         };
-        // A template that can't be used is said when a label is wanted, and by the preflight: orders without labels go on.
-        let labels = LabelDesk::new(Printer::open(config));
+        let debounce = config.line.debounce;
         let mut places = Vec::new();
         for (index, (fixture, bench)) in benches.into_iter().enumerate() {
             let (tasks, queue) = mpsc::channel();
@@ -122,9 +152,16 @@ impl Line {
             let told = messages.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("fixture {fixture}"))
-                .spawn(move || serve(worker, index, &queue, &told))
+                .spawn(move || serve(worker, index, debounce, &queue, &told))
                 .map_err(no_thread)?;
-            places.push(Place { fixture, tasks, thread: Some(thread), running: None });
+            places.push(Place {
+                fixture,
+                tasks,
+                thread: Some(thread),
+                running: None,
+                held: false,
+                sweep: false,
+            });
         }
         let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
         let mut hub = Hub {
@@ -135,7 +172,11 @@ impl Line {
             subscribers: Vec::new(),
             wakers: Vec::new(),
             gray_release: config.gray_release,
-            image: config.image.clone(),
+            inspector,
+            messages: messages.clone(),
+            round: 0,
+            checked: Instant::now(),
+            looking: Vec::new(),
             labels,
             work: Work::default(),
             stopping: false,
@@ -185,15 +226,24 @@ impl Drop for Line {
 }
 
 /// A fixture's thread: runs what it is told to, looks for boards in between.
-fn serve(mut worker: Worker, index: usize, queue: &Receiver<Task>, told: &Sender<Message>) {
-    let mut presence = Presence::default();
+fn serve(
+    mut worker: Worker,
+    index: usize,
+    debounce: Duration,
+    queue: &Receiver<Task>,
+    told: &Sender<Message>,
+) {
+    let mut presence = Presence::new(debounce);
+    let began = Instant::now();
+    let mut waits = false;
     let mut wait = Duration::ZERO;
     let mut trouble: Option<FailureCode> = None;
     loop {
         match queue.recv_timeout(wait) {
             Ok(Task::Run(order, cancel)) => {
                 let ended = worker.run(&order, &cancel);
-                presence.worked_on(ended.unit);
+                presence.worked_on(ended.unit, began.elapsed());
+                waits = false;
                 let gone = matches!(
                     ended.failure.as_ref().map(|f| f.code),
                     Some(FailureCode::NoTarget | FailureCode::BoardUnplugged | FailureCode::NoProbe)
@@ -209,8 +259,9 @@ fn serve(mut worker: Worker, index: usize, queue: &Receiver<Task>, told: &Sender
                     if trouble.take().is_some() {
                         drop(told.send(Message::Trouble(index, None)));
                     }
-                    let seen = presence.look(unit);
-                    if seen != Seen::default() {
+                    let seen = presence.look(unit, began.elapsed());
+                    // A board that no longer waits is told as well.
+                    if seen != Seen::default() || waits {
                         let present = if seen.came {
                             Some(true)
                         } else if seen.left {
@@ -220,7 +271,11 @@ fn serve(mut worker: Worker, index: usize, queue: &Receiver<Task>, told: &Sender
                         };
                         drop(told.send(Message::Presence(index, seen, present)));
                     }
-                    wait = LOOK_EVERY;
+                    waits = seen.waiting.is_some();
+                    wait = match seen.waiting {
+                        Some(left) if !left.is_zero() => left.clamp(SHORTEST_LOOK, LOOK_EVERY),
+                        _ => LOOK_EVERY,
+                    };
                 }
                 Err(failure) => {
                     if trouble != Some(failure.code) {
@@ -239,6 +294,10 @@ struct Place {
     tasks: Sender<Task>,
     thread: Option<JoinHandle<()>>,
     running: Option<Running>,
+    /// It was started and waits for the look at the station.
+    held: bool,
+    /// Auto-start takes the board that lies there, though nobody saw it put in.
+    sweep: bool,
 }
 
 struct Running {
@@ -254,7 +313,12 @@ struct Hub {
     subscribers: Vec<Sender<Event>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     gray_release: u32,
-    image: Option<PathBuf>,
+    inspector: Arc<dyn Inspect>,
+    messages: Sender<Message>,
+    /// The newest look at the station; what an older one says is void.
+    round: u64,
+    checked: Instant,
+    looking: Vec<JoinHandle<()>>,
     labels: LabelDesk,
     work: Work,
     stopping: bool,
@@ -280,9 +344,17 @@ impl Hub {
                 refreshed = Instant::now();
                 changed |= self.refresh();
             }
+            let fails = !self.view.preflight.checking && self.view.preflight.checks.iter().any(Check::fails);
+            if fails && self.checked.elapsed() >= CHECK_AGAIN && !self.stopping {
+                self.check();
+                changed = true;
+            }
             if changed {
                 self.publish();
             }
+        }
+        for look in self.looking.drain(..) {
+            drop(look.join());
         }
         for place in &mut self.places {
             drop(place.tasks.send(Task::Stop));
@@ -398,11 +470,26 @@ impl Hub {
                     }
                     self.tell(&Event::Presence { fixture, present });
                 }
-                if seen.waiting && self.view.auto_start && self.view.batch.is_some() {
-                    self.start(index);
+                if seen.left {
+                    self.places[index].sweep = false;
                 }
-                present.is_some()
+                let before = self.view.fixtures[index].starts;
+                let counts = seen.inserted || self.places[index].sweep;
+                match seen.waiting.filter(|_| counts && self.starts_by_itself(index)) {
+                    Some(left) if left.is_zero() => {
+                        self.start(index);
+                        return true;
+                    }
+                    // The time does not move with every look at it.
+                    Some(left) => {
+                        self.view.fixtures[index].starts =
+                            before.or_else(|| Instant::now().checked_add(left));
+                    }
+                    None => self.view.fixtures[index].starts = None,
+                }
+                present.is_some() || before != self.view.fixtures[index].starts
             }
+            Message::Looked(round, checks) => self.looked(round, checks),
             Message::Trouble(index, failure) => {
                 if let Some(failure) = &failure {
                     self.tell(&Event::Station { failure: failure.clone() });
@@ -413,6 +500,7 @@ impl Hub {
             }
             Message::Stop => {
                 self.stopping = true;
+                self.let_go();
                 for place in &self.places {
                     if let Some(running) = &place.running {
                         running.cancel.cancel();
@@ -432,11 +520,16 @@ impl Hub {
                 });
                 match found {
                     Ok(found) => {
+                        // Who started a unit meant the batch before.
+                        self.let_go();
+                        if self.view.batch.as_ref().is_none_or(|(batch, _)| batch.id != found.0.id) {
+                            self.view.preflight = PreflightView::default();
+                        }
                         self.view.batch = Some(found);
                         self.view.trouble = None;
                         self.view.finished.clear();
                         self.refresh();
-                        self.preflight();
+                        self.check();
                     }
                     Err(error) => self.trouble(records_failure(error)),
                 }
@@ -446,6 +539,12 @@ impl Hub {
             Command::Start(index) => self.start(index),
             Command::StartFor { fixture, batch, work } => self.start_for(fixture, &batch, work),
             Command::StartAll => (0..self.places.len()).for_each(|index| self.start(index)),
+            Command::CheckAgain if self.view.preflight.checking => return false,
+            Command::CheckAgain => self.check(),
+            Command::Cancel(index) if self.places.get(index).is_some_and(|p| p.held) => {
+                self.release(index);
+                self.refuse(index, None, Failure::new(FailureCode::Cancelled, ""));
+            }
             Command::Cancel(index) => {
                 if let Some(running) = self.places.get(index).and_then(|p| p.running.as_ref()) {
                     running.cancel.cancel();
@@ -454,7 +553,13 @@ impl Hub {
                     }
                 }
             }
-            Command::AutoStart(on) => self.view.auto_start = on,
+            Command::AutoStart(on) => {
+                self.view.auto_start = on;
+                for (place, view) in self.places.iter_mut().zip(&mut self.view.fixtures) {
+                    place.sweep = on;
+                    view.starts = None;
+                }
+            }
             Command::Scan(text) => return self.labels.say(Said::Scan(text)),
             Command::PrintAgain => return self.labels.say(Said::PrintAgain),
             Command::ApproveSample { operator, note } => {
@@ -465,7 +570,10 @@ impl Hub {
                     records.set_batch_state(batch, BatchState::Paused, &operator, &reason)
                 });
             }
-            Command::Shutdown => self.stopping = true,
+            Command::Shutdown => {
+                self.stopping = true;
+                self.let_go();
+            }
         }
         true
     }
@@ -485,6 +593,22 @@ impl Hub {
             let failure = sample_due(&self.view, &batch.name);
             self.refuse(index, None, failure);
             return;
+        }
+        if self.work == Work::Make {
+            if self.view.preflight.checking {
+                self.places[index].held = true;
+                self.view.fixtures[index].held = true;
+                return;
+            }
+            if let Some(check) = self.view.preflight.stops(index) {
+                let failure = check.failure.clone();
+                self.refuse(
+                    index,
+                    None,
+                    failure.unwrap_or_else(|| Failure::new(FailureCode::NotChecked, "")),
+                );
+                return;
+            }
         }
         let order =
             Order { batch: batch.clone(), operator: self.view.operator.clone(), work: self.work.clone() };
@@ -531,7 +655,9 @@ impl Hub {
             return;
         }
         place.running = Some(Running { cancel, work });
+        self.release(index);
         let view = &mut self.view.fixtures[index];
+        view.starts = None;
         view.last = None;
         view.trouble = None;
         view.running = Some(RunningView {
@@ -602,24 +728,83 @@ impl Hub {
                 }
             }
             Event::Station { failure } => self.view.trouble = Some(failure.clone()),
-            Event::Presence { .. } => {}
+            Event::Presence { .. } | Event::Preflight { .. } => {}
         }
     }
 
-    /// What can be wrong with the chosen batch is said before its first board: the image that its order is bound to, its printer.
-    fn preflight(&mut self) {
-        let Some((_, order)) = &self.view.batch else { return };
-        let image = match &self.image {
-            Some(path) => CommonImage::load(path, order).map(drop),
-            None => Ok(()),
+    /// Looks at the station for the chosen batch, on a thread of its own.
+    fn check(&mut self) {
+        let Some((batch, order)) = self.view.batch.clone() else { return };
+        self.round += 1;
+        self.checked = Instant::now();
+        self.view.preflight.checking = true;
+        let idle = (0..self.places.len()).filter(|i| self.places[*i].running.is_none()).collect();
+        let question = Question { batch, order, idle };
+        let (inspector, told, round) = (self.inspector.clone(), self.messages.clone(), self.round);
+        let look = move || {
+            // A defect in a check must not leave the line waiting for ever.
+            let found =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| inspector.inspect(&question)));
+            let found = found.unwrap_or_else(|_| vec![not_checked("a check broke off; the log has more")]);
+            drop(told.send(Message::Looked(round, found)));
         };
-        let printer = match order.label {
-            LabelPolicy::None => Ok(()),
-            _ => self.labels.printer().map(drop),
-        };
-        if let Err(failure) = image.and(printer) {
-            self.trouble(failure);
+        self.looking.retain(|look| !look.is_finished());
+        match std::thread::Builder::new().name("preflight".into()).spawn(look) {
+            Ok(thread) => self.looking.push(thread),
+            Err(error) => {
+                self.looked(round, vec![not_checked(&format!("no thread: {error}"))]);
+            }
         }
+    }
+
+    /// What the station looks like; those who wait start, or hear why not.
+    fn looked(&mut self, round: u64, mut checks: Vec<Check>) -> bool {
+        if round != self.round {
+            return false;
+        }
+        // A port that came into use meanwhile says that it is in use.
+        checks.retain(|c| c.fixture.is_none_or(|f| self.places.get(f).is_some_and(|p| p.running.is_none())));
+        self.checked = Instant::now();
+        let batch = self.view.batch.as_ref().map(|(b, _)| b.name.clone()).unwrap_or_default();
+        let ready = !checks.iter().any(Check::fails);
+        self.tell(&Event::Preflight { batch, ready, checks: checks.clone() });
+        self.view.preflight = PreflightView { checking: false, checks: Arc::new(checks) };
+        for index in 0..self.places.len() {
+            if self.places[index].held {
+                self.release(index);
+                self.start(index);
+            }
+        }
+        true
+    }
+
+    fn release(&mut self, index: usize) {
+        self.places[index].held = false;
+        self.view.fixtures[index].held = false;
+    }
+
+    /// Those who wait for the look at the station are not started any more.
+    fn let_go(&mut self) {
+        for index in 0..self.places.len() {
+            if self.places[index].held {
+                self.release(index);
+                self.refuse(index, None, Failure::new(FailureCode::Cancelled, ""));
+            }
+        }
+    }
+
+    /// Whether a board in this fixture may start without anybody's word: as if somebody started it, and nothing is asked first.
+    fn starts_by_itself(&self, index: usize) -> bool {
+        let view = &self.view;
+        view.auto_start
+            && !self.stopping
+            && self.work == Work::Make
+            && self.places[index].running.is_none()
+            && view.fixtures[index].trouble.is_none()
+            && view.batch.as_ref().is_some_and(|(batch, _)| batch.state == BatchState::Open)
+            && view.sample.is_none()
+            && !view.preflight.checking
+            && view.preflight.stops(index).is_none()
     }
 
     /// The gate has just shut: said once, and shown until somebody has checked a sample.
@@ -647,4 +832,8 @@ impl Hub {
 fn sample_due(view: &Snapshot, batch: &str) -> Failure {
     let waiting = view.sample.as_ref().map_or(0, |s| s.waiting);
     Failure::new(FailureCode::SampleDue, format!("{waiting} units of batch {batch} passed"))
+}
+
+fn not_checked(facts: &str) -> Check {
+    Check::failed(Name::Fixtures, &Failure::new(FailureCode::NotChecked, facts))
 }

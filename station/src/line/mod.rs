@@ -1,5 +1,8 @@
 //! The line: one worker per fixture takes a bare board and gives back a unit.
 //!
+//! Nothing is made before the station was looked at ([`crate::preflight`]): a start waits for the look at its batch, and is refused with
+//! the failure and its remedy while a check fails that concerns its fixture.
+//!
 //! Order of events of one attempt: `Started`, then for each step of
 //! arrive → flash → agent key → cloud key → prove → lock → label one `Step` followed by any number of `Progress`, then exactly
 //! one `Finished`. Steps that the unit has already behind it are skipped, never repeated.
@@ -16,6 +19,7 @@ pub use hub::Line;
 
 use crate::failure::Failure;
 use crate::model::*;
+use crate::preflight::{Check, Status};
 use crate::records::ReprovisionKind;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +47,7 @@ impl Work {
     /// The unit that QA ordered it for.
     pub fn qa(&self) -> Option<UnitId> {
         match self {
-            Self::Reprovision { unit, .. } => Some(*unit),
+            Self::Reprovision { unit, .. } | Self::Retest(unit) | Self::Compare(unit) => Some(*unit),
             Self::Make | Self::Update(_) => None,
         }
     }
@@ -86,6 +90,10 @@ pub enum Work {
         /// New keys, asked for under those it has; `None`: it starts anew.
         update: Option<Update>,
     },
+    /// Proves the keys of this unit once more, with its login at its cloud; no key and no lock changes.
+    Retest(UnitId),
+    /// Asks this unit what it says of itself, over its serial port alone. No attempt: it proves nothing and changes nothing.
+    Compare(UnitId),
 }
 
 impl Work {
@@ -144,8 +152,10 @@ pub enum Command {
         /// Why.
         reason: String,
     },
-    /// Start by itself when a board is detected.
+    /// Start by itself when a board was put in and lies still. Switched on, it takes what lies there already as well.
     AutoStart(bool),
+    /// Look at the station again: something was done about what failed.
+    CheckAgain,
     /// Finish what runs, then stop the workers.
     Shutdown,
 }
@@ -207,6 +217,15 @@ pub enum Event {
         /// Of how many.
         total: u64,
     },
+    /// The station was looked at for a batch. While something fails, what it concerns is not started.
+    Preflight {
+        /// Batch name.
+        batch: String,
+        /// Whether every fixture may start.
+        ready: bool,
+        /// What was looked at.
+        checks: Vec<Check>,
+    },
     /// The unit waits for the scan of its label. Comes again with what was wrong when something else was scanned.
     ScanWanted {
         /// Fixture name.
@@ -264,6 +283,10 @@ pub struct FixtureView {
     pub last: Option<ResultView>,
     /// The fixture can't be used now.
     pub trouble: Option<Failure>,
+    /// It was started and waits until the station was looked at.
+    pub held: bool,
+    /// A board lies in it that starts by itself, at this time at the earliest.
+    pub starts: Option<std::time::Instant>,
 }
 
 /// An attempt in work.
@@ -328,6 +351,27 @@ pub struct ResultView {
     pub qa: Option<UnitId>,
 }
 
+/// What was found before the first board of the chosen batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PreflightView {
+    /// It is being looked at; what stands here is from before.
+    pub checking: bool,
+    /// Every check, of the chosen batch.
+    pub checks: std::sync::Arc<Vec<Check>>,
+}
+
+impl PreflightView {
+    /// What keeps this fixture (index) from starting.
+    pub fn stops(&self, fixture: usize) -> Option<&Check> {
+        self.checks.iter().find(|c| c.stops(fixture))
+    }
+
+    /// The checks that ended so.
+    pub fn with(&self, status: Status) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(move |c| c.status == status)
+    }
+}
+
 /// Everything the Line view needs, replaced as a whole; the window only reads it.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -349,6 +393,8 @@ pub struct Snapshot {
     pub finished: Vec<std::time::Instant>,
     /// The chosen batch waits for the check of a sample.
     pub sample: Option<SampleView>,
+    /// Whether the station is ready for the chosen batch.
+    pub preflight: PreflightView,
     /// A station problem to show in the header.
     pub trouble: Option<Failure>,
     /// The station runs on the public demo passphrase.

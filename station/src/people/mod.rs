@@ -113,12 +113,16 @@ rights! {
     Release = Qa, "release units from quarantine";
     /// Take back a unit from a customer.
     Rma = Qa, "take units back";
+    /// Prove a unit's keys once more, or compare it with its record.
+    Retest = Qa, "retest units";
     /// Take a unit out for ever.
     Scrap = Qa, "scrap units";
     /// Let a batch go on after the check of a sample.
     ApproveGate = Qa, "let a paused batch go on";
     /// Stop a batch for a while.
     PauseBatch = Qa, "pause batches";
+    /// The Trust view: root, regions, what rotates when.
+    SeeTrust = Qa, "look at the chain of trust";
     /// Enter product orders and change what is expected of them.
     ManageOrders = Vendor, "enter product orders";
     /// Create, close and reopen batches.

@@ -400,6 +400,7 @@ impl LineHandle for Guarded {
             | C::Cancel(_)
             | C::Scan(_)
             | C::PrintAgain
+            | C::CheckAgain
             | C::AutoStart(true) => Some(Right::RunLine),
         };
         if let Some(right) = right

@@ -20,6 +20,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0007_labels.sql"),
     include_str!("../../../db/migrations/0008_exports.sql"),
     include_str!("../../../db/migrations/0009_shift.sql"),
+    include_str!("../../../db/migrations/0010_units.sql"),
+    include_str!("../../../db/migrations/0011_trust.sql"),
     include_str!("../../../db/migrations/0012_counts.sql"),
 ];
 

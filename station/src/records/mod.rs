@@ -15,15 +15,19 @@ use serde::{Deserialize, Serialize};
 mod agent_store;
 mod export_store;
 mod label_store;
+mod look;
 mod migrate;
 mod order_store;
 mod people_store;
 mod qa_store;
 mod readers;
+mod search_store;
 pub mod serial;
 mod shift_store;
 mod snapshot;
 mod sqlite;
+mod trust_store;
+mod unit_store;
 mod vault;
 mod writer;
 
@@ -40,10 +44,13 @@ pub use order_store::{NewBatch, OrderEvent};
 pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub use search_store::{FoundUnit, MOST_HITS, UnitQuery, UnitsFound};
 pub use shift_store::{AttemptRange, EndShift};
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
+pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
+pub use unit_store::{IssuedKey, NewRma, Rma, RmaEnd, UnitExport, UnitRecord};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
@@ -121,6 +128,32 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     /// What was proved.
     pub proof: Option<ProofRecord>,
+    /// What it was for.
+    pub work: AttemptWork,
+}
+
+/// What an attempt was for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttemptWork {
+    /// A unit in the making.
+    #[default]
+    Make,
+    /// New keys for a unit that passed.
+    Update,
+    /// The proof of the keys that are there, once more.
+    Retest,
+}
+
+impl AttemptWork {
+    /// The word in files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Make => "make",
+            Self::Update => "update",
+            Self::Retest => "retest",
+        }
+    }
 }
 
 /// The records as line, agent, export and UI use them. All calls block until durable; none may be
@@ -197,6 +230,11 @@ pub trait Records: Send + Sync {
     /// Opens an attempt that gives a unit new keys. A batch that is closed or paused does not stand in its way: its units are out
     /// there, and their keys must be replaceable.
     fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError>;
+    /// Opens an attempt that proves a unit's keys once more and changes none. Records that do not tell the two apart keep it as an
+    /// update, which is all that it may touch.
+    fn begin_retest(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+        self.begin_update(batch, fixture, operator)
+    }
     /// Ties the attempt to the unit whose id was read over SWD, creating the unit (with its serial) if it is
     /// new. Blank ids, units of another batch, quarantined and scrapped units and a full quota are refused.
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError>;
@@ -240,6 +278,8 @@ pub trait Records: Send + Sync {
     ) -> Result<(), RecordsError>;
     /// Attempts of a batch, oldest first.
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError>;
+    /// What the newest attempt on a unit before `before` proved, if it proved anything: also one that did not pass.
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError>;
     /// Attempts without an end from an earlier process of this station; called once at start, marks them
     /// interrupted (outcome ABORTED, failure `STATION_STOPPED`) and returns them.
     fn close_interrupted(&self) -> Result<Vec<Attempt>, RecordsError>;
@@ -250,6 +290,21 @@ pub trait Records: Send + Sync {
     fn record_export(&self, export: NewExport) -> Result<i64, RecordsError>;
     /// Exports of a batch, oldest first.
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError>;
+}
+
+/// What QA reads and writes about units; the line needs none of it.
+pub trait UnitBook: Records {
+    /// Units that a query names: a page of at most `limit` of them, `from` hits into the list.
+    fn find_units(&self, query: &UnitQuery, from: u32, limit: u32) -> Result<UnitsFound, RecordsError>;
+    /// Everything about a unit, as of one moment; `None` if it was never here.
+    fn unit_record(&self, unit: UnitId) -> Result<Option<UnitRecord>, RecordsError>;
+    /// Somebody wants a unit retested, and why: it stands in its history before the board is started.
+    fn order_retest(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError>;
+    /// A unit came back from a customer.
+    fn open_rma(&self, unit: UnitId, new: NewRma) -> Result<Rma, RecordsError>;
+    /// What was found of the unit that came back. It says so in its history, and the RMA is closed.
+    fn close_rma(&self, unit: UnitId, finding: &str, note: &str, operator: &str)
+    -> Result<Rma, RecordsError>;
 }
 
 /// Why the records refused.

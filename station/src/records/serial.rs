@@ -7,8 +7,9 @@
 //! A pattern is text, digits and those letters, with placeholders: `{n:5}` the counter in five digits, `{c}` the check character,
 //! `{batch}` the batch's name, `{yy}` `{ww}` `{mm}` year, ISO week and month in which the batch was made. Dates and batch are filled in
 //! once, when the batch is made; batches with the same result share one counter, and two patterns that could ever give the
-//! same serial are refused. The usual form `<batch>-<counter><check>` has at least five digits and no upper end.
+//! same serial are refused. What is wrong with a pattern is said in the language of the thread that asks. The usual form `<batch>-<counter><check>` has at least five digits and no upper end.
 
+use crate::i18n::tr;
 use std::fmt::Write as _;
 
 /// Letters of the check character.
@@ -192,11 +193,11 @@ impl Pattern {
                     || (c.is_ascii() && CHECK_ALPHABET.contains(&(c as u8)));
                 if !fits {
                     let why = if c.is_ascii_uppercase() {
-                        format!("{c} looks like a digit or like another letter; use {}", alphabet())
+                        tr!("pattern-look-alike", letter = c.to_string(), letters = alphabet())
                     } else if c == '}' {
-                        "a } without its {".into()
+                        tr!("pattern-no-opening").into()
                     } else {
-                        format!("{c:?} does not stand in serials; use digits, '-', '.' and {}", alphabet())
+                        tr!("pattern-no-place", sign = format!("{c:?}"), letters = alphabet())
                     };
                     return Err(error(at + 1, why));
                 }
@@ -205,14 +206,14 @@ impl Pattern {
                 continue;
             }
             let Some(len) = chars[at..].iter().position(|c| *c == '}') else {
-                return Err(error(at + 1, "a { without its }".into()));
+                return Err(error(at + 1, tr!("pattern-no-closing").into()));
             };
             let name: String = chars[at + 1..at + len].iter().collect();
             match (name.as_str(), fill) {
                 ("c", _) => {
                     checks += 1;
                     if checks > 1 {
-                        return Err(error(at + 1, "a second {c}; one check character is enough".into()));
+                        return Err(error(at + 1, tr!("pattern-second-check").into()));
                     }
                     parts.push(Part::Check);
                 }
@@ -229,20 +230,15 @@ impl Pattern {
                         Some(width @ 3..=9) => {
                             counters += 1;
                             if counters > 1 {
-                                return Err(error(at + 1, "a second counter; a serial has one".into()));
+                                return Err(error(at + 1, tr!("pattern-second-counter").into()));
                             }
                             parts.push(Part::Counter(width, width));
                         }
                         _ if name.starts_with('n') => {
-                            return Err(error(at + 1, "a counter is {n:3} to {n:9}".into()));
+                            return Err(error(at + 1, tr!("pattern-counter-size").into()));
                         }
                         _ => {
-                            return Err(error(
-                                at + 1,
-                                format!(
-                                    "{{{name}}} is not known; there are {{n:5}} {{c}} {{batch}} {{yy}} {{ww}} {{mm}}"
-                                ),
-                            ));
+                            return Err(error(at + 1, tr!("pattern-unknown", name = name.as_str())));
                         }
                     }
                 }
@@ -251,17 +247,17 @@ impl Pattern {
         }
         let end = chars.len() + 1;
         if counters == 0 {
-            return Err(error(end, "it has no counter: write {n:5}".into()));
+            return Err(error(end, tr!("pattern-no-counter").into()));
         }
         if checks == 0 {
-            return Err(error(end, "it has no check character: write {c}".into()));
+            return Err(error(end, tr!("pattern-no-check").into()));
         }
         let pattern = Self(parts);
         let long = pattern.places(pattern.widths().1).len();
         if long > LONGEST && fill.is_some() {
             return Err(error(
                 end,
-                format!("serials would have {long} characters, {LONGEST} fit on a label"),
+                tr!("pattern-long", long = long.to_string(), longest = LONGEST.to_string()),
             ));
         }
         Ok(pattern)

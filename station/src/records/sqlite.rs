@@ -784,7 +784,7 @@ pub(super) fn unit_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Unit> {
     })
 }
 
-fn attempt_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
+pub(super) fn attempt_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
     Ok(Attempt {
         id: AttemptId(r.get(0)?),
         batch: BatchId(r.get(1)?),
@@ -797,12 +797,17 @@ fn attempt_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
         outcome: r.get::<_, Option<String>>(8)?.map(|t| parse_word(&t, 8)).transpose()?,
         failure: json(r, 9)?,
         proof: json(r, 10)?,
+        work: match (r.get_ref(11)?.as_str()?, r.get(12)?) {
+            (_, true) => AttemptWork::Retest,
+            ("update", false) => AttemptWork::Update,
+            _ => AttemptWork::Make,
+        },
     })
 }
 
-const ATTEMPT_COLUMNS: &str = "
+pub(super) const ATTEMPT_COLUMNS: &str = "
     SELECT a.id, a.batch, u.uid, a.fixture, a.operator, a.station, a.started_at_ms, a.ended_at_ms, a.outcome,
-           a.failure, a.proof
+           a.failure, a.proof, a.kind, a.retest
     FROM attempt a LEFT JOIN unit u ON u.id = a.unit";
 
 /// Names end up in file names and on labels.
@@ -1092,19 +1097,11 @@ impl Records for SqliteRecords {
     }
 
     fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
-        self.batch(batch)?;
-        let (fixture, operator) = (fixture.to_string(), operator.to_string());
-        let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
-        self.0.write(move |tx| {
-            tx.connection
-                .prepare_cached(
-                    "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms, kind)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'update')",
-                )
-                .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock))))
-                .map_err(|e| tx.map(e))?;
-            Ok(AttemptId(tx.connection.last_insert_rowid()))
-        })
+        self.begin_again(batch, fixture, operator, false)
+    }
+
+    fn begin_retest(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+        self.begin_again(batch, fixture, operator, true)
     }
 
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError> {
@@ -1333,21 +1330,9 @@ impl Records for SqliteRecords {
 
     fn unit_events(&self, unit: UnitId) -> Result<Vec<UnitEvent>, RecordsError> {
         self.0.read(|c| {
-            c.prepare_cached(
-                "SELECT e.seq, e.attempt, e.at_ms, e.kind, e.detail FROM unit_event e JOIN unit u ON u.id = e.unit
-                 WHERE u.uid = ?1 ORDER BY e.seq",
-            )?
-            .query_map([unit.0], |r| {
-                Ok(UnitEvent {
-                    seq: r.get(0)?,
-                    unit,
-                    attempt: r.get::<_, Option<i64>>(1)?.map(AttemptId),
-                    at_ms: r.get(2)?,
-                    kind: r.get(3)?,
-                    detail: json(r, 4)?.unwrap_or_default(),
-                })
-            })?
-            .collect()
+            let mut events = events_of(c, unit)?;
+            events.reverse();
+            Ok(events)
         })
     }
 
@@ -1365,16 +1350,17 @@ impl Records for SqliteRecords {
                 if pass { "a PASS has no failure" } else { "an attempt that does not pass has a failure" },
             ));
         }
-        let (unit, locks, label, kind) = self
+        let (unit, locks, label, kind, retest) = self
             .0
             .read(|c| {
                 c.query_row(
-                    "SELECT u.uid, p.locks, p.label, a.kind FROM attempt a LEFT JOIN unit u ON u.id = a.unit
+                    "SELECT u.uid, p.locks, p.label, a.kind, a.retest FROM attempt a LEFT JOIN unit u ON u.id = a.unit
                      JOIN batch b ON b.id = a.batch JOIN product_order p ON p.id = b.po WHERE a.id = ?1",
                     [attempt.0],
                     |r| {
                         let unit = r.get::<_, Option<[u8; 12]>>(0)?.map(UnitId);
-                        Ok((unit, r.get::<_, bool>(1)?, word::<LabelPolicy>(r, 2)?, r.get::<_, String>(3)?))
+                        let (kind, retest) = (r.get::<_, String>(3)?, r.get::<_, bool>(4)?);
+                        Ok((unit, r.get::<_, bool>(1)?, word::<LabelPolicy>(r, 2)?, kind, retest))
                     },
                 )
                 .optional()
@@ -1463,14 +1449,12 @@ impl Records for SqliteRecords {
                 }),
                 (None, None) => serde_json::json!({ "outcome": outcome.as_str() }),
             };
-            append_event(
-                tx,
-                row,
-                Some(attempt.0),
-                at,
-                if pass { "passed" } else { "attempt-ended" },
-                &detail,
-            )?;
+            let kind = match (pass, retest) {
+                (true, true) => "retested",
+                (true, false) => "passed",
+                (false, _) => "attempt-ended",
+            };
+            append_event(tx, row, Some(attempt.0), at, kind, &detail)?;
             match &proof {
                 Some(proof) if pass => {
                     super::qa_store::close_reprovision(tx, row, attempt, (proof.ak_gen, proof.ck_gen), at)
@@ -1478,6 +1462,10 @@ impl Records for SqliteRecords {
                 _ => Ok(()),
             }
         })
+    }
+
+    fn last_proof(&self, unit: UnitId, before: AttemptId) -> Result<Option<ProofRecord>, RecordsError> {
+        self.0.last_proof(unit, before)
     }
 
     fn list_attempts(&self, batch: BatchId) -> Result<Vec<Attempt>, RecordsError> {
@@ -1542,6 +1530,50 @@ impl Records for SqliteRecords {
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {
         self.0.list_exports(&ExportLogFilter { batch: Some(batch), ..ExportLogFilter::default() })
     }
+}
+
+impl SqliteRecords {
+    /// Opens an attempt for a unit that passed before.
+    fn begin_again(
+        &self,
+        batch: BatchId,
+        fixture: &str,
+        operator: &str,
+        retest: bool,
+    ) -> Result<AttemptId, RecordsError> {
+        self.batch(batch)?;
+        let (fixture, operator) = (fixture.to_string(), operator.to_string());
+        let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
+        self.0.write(move |tx| {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms, kind, retest)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'update', ?7)",
+                )
+                .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock), retest)))
+                .map_err(|e| tx.map(e))?;
+            Ok(AttemptId(tx.connection.last_insert_rowid()))
+        })
+    }
+}
+
+/// A unit's history, newest first.
+pub(super) fn events_of(c: &Connection, unit: UnitId) -> rusqlite::Result<Vec<UnitEvent>> {
+    c.prepare_cached(
+        "SELECT e.seq, e.attempt, e.at_ms, e.kind, e.detail FROM unit_event e JOIN unit u ON u.id = e.unit
+         WHERE u.uid = ?1 ORDER BY e.seq DESC",
+    )?
+    .query_map([unit.0], |r| {
+        Ok(UnitEvent {
+            seq: r.get(0)?,
+            unit,
+            attempt: r.get::<_, Option<i64>>(1)?.map(AttemptId),
+            at_ms: r.get(2)?,
+            kind: r.get(3)?,
+            detail: json(r, 4)?.unwrap_or_default(),
+        })
+    })?
+    .collect()
 }
 
 /// Where the units of a batch stand.

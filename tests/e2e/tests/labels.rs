@@ -50,7 +50,8 @@ fn a_board_passes_with_its_own_label_and_with_no_other() {
         for stream in printer.incoming() {
             let mut label = String::new();
             stream.expect("a connection").read_to_string(&mut label).expect("a label");
-            if out.send(label).is_err() {
+            // The preflight knocks; a printer prints nothing for nothing.
+            if !label.is_empty() && out.send(label).is_err() {
                 return;
             }
         }
@@ -98,4 +99,35 @@ fn a_board_passes_with_its_own_label_and_with_no_other() {
     let unit: String = factory.ok(&["label", "check", &read(&label), "--json"]);
     let told: Value = serde_json::from_str(unit.lines().next().expect("a line")).expect("JSON");
     assert_eq!((told["uid"].as_str(), &told["newest"]), (Some(factory.uid(1).as_str()), &true.into()));
+}
+
+/// A printer that failed costs a locked board nothing: it is printed for, and nobody takes its power away.
+#[test]
+fn a_locked_board_that_lacks_its_label_only_is_asked_nothing() {
+    let factory = Factory::new(1, 1, 2, 92);
+    let (config, printed) = (factory.home().join("station.toml"), factory.home().join("printed"));
+    let mut text = std::fs::read_to_string(&config).expect("station.toml");
+    text += "\n[label]\ntemplate = \"label.zpl\"\ncommand = ['sh', '-c', 'exit 1', 'sh', '$file']\n";
+    std::fs::write(&config, &text).expect("written");
+    std::fs::write(factory.home().join("label.zpl"), "^XA^FH^FD$serial^FS^XZ").expect("written");
+    let order = ["po", "new", "PO-L", "--model", "KW-GATEWAY-429", "--region", "7", "--quantity", "1"];
+    factory.ok(&[&order[..], &["--label", "print"]].concat());
+    factory.ok(&["batch", "new", "B-L", "--po", "PO-L", "--quantity", "1"]);
+    let events = run(&factory, |_| panic!("nothing is to be scanned"));
+    assert_eq!(finished(&events), ("ERROR", "PrintFailed"), "{events:#?}");
+    let keys = "SELECT count(*) FROM key_assignment";
+    let count = |sql: &str| -> i64 { factory.database().query_row(sql, [], |r| r.get(0)).expect(sql) };
+    let issued = count(keys);
+
+    let prints = format!("cat \"$1\" >> {}", printed.display());
+    std::fs::write(&config, text.replace("exit 1", &prints)).expect("written");
+    let events = run(&factory, |_| panic!("nothing is to be scanned"));
+    assert_eq!(finished(&events), ("PASS", "none"), "{events:#?}");
+    assert!(!events.iter().any(|e| e["label"].as_str().is_some_and(|l| l.starts_with("locked:"))));
+    let steps: Vec<_> = events.iter().filter(|e| e["event"] == "step").map(|e| &e["step"]).collect();
+    assert_eq!(steps, ["arrive", "label"]);
+    assert_eq!(std::fs::read_to_string(printed).expect("a label").matches("^XA").count(), 1);
+    assert_eq!(count(keys), issued, "printing touches no key");
+    let ready = events.iter().find(|e| e["event"] == "preflight").expect("the station was looked at");
+    assert_eq!((&ready["ready"], ready["checks"].as_array().map(Vec::len)), (&true.into(), Some(11)));
 }
