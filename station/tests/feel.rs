@@ -1,28 +1,15 @@
-//! How the window feels, as far as a test can hold it without a clock: what happens on the line is on the screen with the next frame,
-//! and the export clerk says what it does, can be stopped, and does one thing at a time.
-#![cfg(feature = "gui")]
+//! What keeps the window quick and honest: counts that cost one look, a database that is looked at later, and an export clerk that says
+//! what it does, can be stopped, and does one thing at a time.
 
-#[path = "../examples/support/flashing.rs"]
-mod flashing;
 #[path = "../examples/support/million.rs"]
 mod million;
 mod support;
 
-use egui_kittest::Harness;
-use egui_kittest::kittest::Queryable;
-use flashing::Flashing;
 use keywright::backup;
-use keywright::config::Config;
 use keywright::desk::Told;
 use keywright::export::clerk::{self, Clerk, Command, ExportHandle, Order, Wanted};
 use keywright::export::{ExportSigner, Format, RecordsSource, Selection};
 use keywright::failure::FailureCode;
-use keywright::gui::scripted::ScriptedDesk;
-use keywright::gui::{Options, Rhythm, Window};
-use keywright::image::synthetic;
-use keywright::line::bench::Bench;
-use keywright::line::worker::Timing;
-use keywright::line::{Command as LineCommand, Line, LineHandle};
 use keywright::model::BatchCounts;
 use keywright::records::{ExportLogFilter, Records};
 use std::ops::ControlFlow;
@@ -34,72 +21,6 @@ use support::{Station, unit_id};
 
 /// Long enough that it only ends a test that hangs.
 const HANGS: Duration = Duration::from_secs(60);
-
-/// Event → snapshot → a frame is asked for → that frame shows it. Nothing in between waits for a tick: every label is given only
-/// after the one before it was seen, and the only thing that is waited for is the window's own wish for a frame.
-#[test]
-fn what_a_fixture_reports_is_on_the_screen_with_the_next_frame() {
-    let station = Station::new(10, 2);
-    let folder = tempfile::tempdir().unwrap();
-    let image = synthetic::write(folder.path(), &station.po.model).unwrap();
-    let config = Config { image: Some(image), name: "bench-1".into(), ..Config::default() };
-    let (say, labels) = channel::<String>();
-    let labels = Box::new(move || labels.recv().ok());
-    let bench: Box<dyn Bench> = Box::new(Flashing { unit: unit_id(1), labels });
-    let benches = vec![("left".to_owned(), bench)];
-    let records = Arc::new(station.records.clone());
-    let line =
-        Line::with_benches(records, station.agent.clone(), &config, benches, Timing::default()).unwrap();
-    line.send(LineCommand::SetOperator("Ada".into()));
-    line.send(LineCommand::SelectBatch(station.batch.name.clone()));
-    let command = line.commands();
-    let (wishes, wished) = channel();
-    let mut line = Some(Box::new(line) as Box<dyn LineHandle>);
-    let mut h = Harness::builder()
-        .with_size([1280.0, 720.0])
-        .with_step_dt(1.0 / 60.0)
-        .with_context_setup(keywright::gui::install)
-        .build_ui_state(
-            move |ui, window: &mut Option<Window>| {
-                let ctx = ui.ctx().clone();
-                let window = window.get_or_insert_with(|| {
-                    let line = line.take().expect("once");
-                    let desk = Box::new(ScriptedDesk::default());
-                    Window::new(&ctx, (line, desk), Options::default(), Rhythm::CARD)
-                });
-                window.logic(&ctx);
-                window.ui(ui);
-            },
-            None,
-        );
-    h.ctx.set_request_repaint_callback(move |info| {
-        let _ = wishes.send(info.delay);
-    });
-    // A frame of the rhythm, or at once; the clocks of running units tick more slowly, and don't count here.
-    let soon = |wished: &Receiver<Duration>| loop {
-        if wished.recv_timeout(HANGS).expect("a frame is asked for") <= Duration::from_millis(33) {
-            return;
-        }
-    };
-    command(LineCommand::StartAll);
-    say.send("erasing app".into()).unwrap();
-    // The window opens, the unit arrives, its attempt is written down: as many frames as that takes.
-    while h.query_by_label("erasing app").is_none() {
-        let _ = wished.recv_timeout(Duration::from_millis(20));
-        h.step();
-    }
-    for n in 0..30 {
-        let label = format!("step {n} of a fixture");
-        // Nothing is on its way: a wish that is already known is not told twice.
-        h.run();
-        while wished.try_recv().is_ok() {}
-        say.send(label.clone()).unwrap();
-        soon(&wished);
-        h.step();
-        assert!(h.query_by_label(&label).is_some(), "the frame that was asked for does not show {label:?}");
-    }
-    drop(say);
-}
 
 /// The header's counts are kept by triggers, so that they cost one look however large the batch. Here every unit is looked at after each
 /// of many random acts, and the two agree.
