@@ -281,10 +281,10 @@ pub fn midnight(at_ms: i64) -> i64 {
 }
 
 fn local(at_ms: i64, pattern: &str) -> String {
-    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
-        |_| "–".into(),
-        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime(pattern).to_string(),
-    )
+    // Tests see the same clock on every machine.
+    let zone = if cfg!(test) { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    jiff::Timestamp::from_millisecond(at_ms)
+        .map_or_else(|_| "–".into(), |at| at.to_zoned(zone).strftime(pattern).to_string())
 }
 
 #[cfg(test)]

@@ -690,6 +690,81 @@ fn the_demo_recipient_exists_in_the_demo_only() {
 }
 
 #[test]
+fn init_sets_a_station_up_once_and_says_what_it_wrote() {
+    let home = Home::new();
+    let image = home.at("image");
+    std::fs::create_dir(&image).unwrap();
+    let index = r#"{"format":1,"model":"KW-GATEWAY-429","version":"0.1.0","parts":[]}"#;
+    std::fs::write(image.join("common-image.json"), index).unwrap();
+    std::fs::write(home.at("plant.password"), "the broker's own word\n").unwrap();
+    let password = home.at("plant.password").display().to_string();
+    let args = [
+        "init",
+        "--name",
+        "line-1",
+        "--language",
+        "zh-CN",
+        "--region",
+        "7",
+        "--fixture",
+        "left,1d50:6018:127.0.0.1:9,/dev/ttyX0",
+        "--cloud",
+        "plant",
+        "--cloud-url",
+        "mqtt://127.0.0.1:1",
+        "--cloud-password-file",
+        &password,
+        "--image",
+        image.to_str().unwrap(),
+    ];
+    let said = home.with_passphrase(PASSPHRASE, &args).ok();
+    let wrote: Vec<_> = said.of("wrote").iter().map(|o| o["what"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(wrote, ["name", "records", "fixtures", "anchors", "cloud", "image"]);
+    assert_eq!(said.one("summary")["wrote"], 6);
+    let toml = std::fs::read_to_string(home.at("station.toml")).unwrap();
+    assert!(!toml.contains("own word") && !said.out.contains("own word"), "{toml}");
+    let config = keywright::config::Config::parse(&toml, &home.at("station.toml")).unwrap();
+    assert_eq!((config.name.as_str(), config.fixtures.len(), config.clouds.len()), ("line-1", 1, 2));
+    // Nothing twice; what is new is added to what is there.
+    assert_eq!(home.with_passphrase(PASSPHRASE, &args).ok().one("summary")["wrote"], 0);
+    let more = ["init", "--fixture", "right,1d50:6018:127.0.0.1:10,/dev/ttyX1", "--region", "8"];
+    assert_eq!(home.with_passphrase(PASSPHRASE, &more).ok().one("summary")["wrote"], 2);
+    let toml = std::fs::read_to_string(home.at("station.toml")).unwrap();
+    let config = keywright::config::Config::parse(&toml, &home.at("station.toml")).unwrap();
+    assert_eq!(config.fixtures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["left", "right"]);
+    // Every step stands in the audit log.
+    let audit = home.with_passphrase(PASSPHRASE, &["audit", "list"]).ok();
+    let actions: Vec<_> =
+        audit.of("audit").iter().map(|o| o["action"].as_str().unwrap().to_owned()).collect();
+    for action in ["settings-changed", "anchors-made", "cloud-set"] {
+        assert!(actions.iter().any(|a| a == action), "{actions:?}");
+    }
+    home.with_passphrase("another one entirely", &["init"]).error(5, "K612");
+}
+
+#[test]
+fn init_refuses_what_can_not_be_used_and_leaves_the_rest() {
+    let home = Home::new();
+    home.with_passphrase("short", &["init"]).error(2, "K608");
+    home.demo(&["init", "--fixture", "left"]).error(2, "K608");
+    home.demo(&["init", "--image", "nowhere/common-image.json"]).error(4, "K201");
+    // The image was wrong, the rest is there.
+    let said = home.demo(&["anchors", "show"]).ok();
+    assert_eq!(said.of("anchor").len(), 2);
+    home.demo(&["init", "--cloud", "plant", "--cloud-url", "nonsense"]).error(4, "K701");
+    home.demo(&["init", "--rehearse"]).error(4, "K682");
+    std::fs::write(home.at("pin"), "q7t5-amber\n").unwrap();
+    let pin = home.at("pin").display().to_string();
+    let said = home.demo(&["init", "--admin", "Ana", "--new-pin-file", &pin]).ok();
+    assert_eq!(said.one("wrote")["what"], "admin");
+    // From now on it wants a person.
+    home.demo(&["init", "--region", "9"]).error(5, "K811");
+    let said =
+        home.demo(&["--person", "Ana", "--pin-file", &pin, "init", "--region", "9", "--admin", "ana"]).ok();
+    assert_eq!(said.one("wrote")["what"], "anchors");
+}
+
+#[test]
 fn units_are_found_taken_back_and_their_travelers_saved() {
     let home = Home::set_up();
     let (unit, other) = (UnitId([0xA1; 12]), UnitId([0xB2; 12]));

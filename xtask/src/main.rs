@@ -1,12 +1,14 @@
 //! `cargo xtask`: what CI runs is what you run.
 //!
 //! `demo` shows the whole product on virtual boards, `test` passes everything, `firmware` builds the common image,
-//! `bench` prints the figures, `torture` cuts the power everywhere, `ci` is `test` behind the lints.
+//! `bench` prints the figures, `torture` cuts the power everywhere, `guide` writes the
+//! user guide, `ci` is `test` behind the lints.
 
 mod bench;
 mod demo;
 mod firmware;
 mod fuzz;
+mod guide;
 mod panics;
 mod setup;
 mod test;
@@ -18,7 +20,10 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "One button for Keywright: demo, test, firmware, bench, fuzz, ci")]
+#[command(
+    name = "cargo xtask",
+    about = "One button for Keywright: demo, test, firmware, bench, fuzz, guide, ci"
+)]
 struct Args {
     #[command(subcommand)]
     task: Task,
@@ -38,6 +43,8 @@ enum Task {
     Fuzz(fuzz::FuzzArgs),
     /// Cut the power of virtual boards at every flash operation of every key change; see docs/reliability.md
     Torture(torture::TortureArgs),
+    /// Write the user guide in docs/guide from a session in the real window
+    Guide(guide::GuideArgs),
     /// What CI runs: lints, then test
     Ci,
 }
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Torture(args) => torture::run(&args),
+        Task::Guide(args) => guide::run(&args),
         Task::Ci => test::lints().and_then(|()| test::run(&test::TestArgs::default())),
     };
     done.unwrap_or_else(|error| {

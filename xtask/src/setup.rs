@@ -41,6 +41,7 @@ fn requirements(need: Need) -> &'static [Requirement] {
             Requirement { present: || program("Xvfb"), package: "xvfb" },
             Requirement { present: || program("xdotool"), package: "xdotool" },
             Requirement { present: || program("import"), package: "imagemagick" },
+            Requirement { present: || program("dbus-daemon"), package: "dbus-daemon" },
             Requirement { present: || program("openssl"), package: "openssl" },
             Requirement { present: || program("age"), package: "age" },
             Requirement { present: || program("gpg"), package: "gnupg" },

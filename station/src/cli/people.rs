@@ -171,6 +171,8 @@ fn need(command: &Command) -> Need {
         Command::Backup(args) if args.list => Need::Look(Right::Backup),
         Command::Backup(_) => act(Right::Backup, "backup-made", "", json!({})),
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),
+        // Each of its steps is through the gate by itself.
+        Command::Init(_) => Need::Person,
         Command::People(_) | Command::Audit(Audit::List { .. } | Audit::Export { .. }) => Need::Person,
         _ => Need::Nobody,
     }
@@ -264,7 +266,7 @@ fn prompt(text: &str) -> Result<Pin, CliError> {
     Ok(Pin::new(typed))
 }
 
-fn new_pin(name: &str, role: Option<Role>, file: Option<&Path>) -> Result<Pin, CliError> {
+pub(super) fn new_pin(name: &str, role: Option<Role>, file: Option<&Path>) -> Result<Pin, CliError> {
     if let Some(file) = file {
         return first_line(file);
     }

@@ -296,7 +296,46 @@ pub(super) fn told(told: &str) -> String {
     {
         return tr!("told-traveler", serial = serial, file = file);
     }
-    told.to_owned()
+    office(told).unwrap_or_else(|| told.to_owned())
+}
+
+/// What the office and the export clerk tell.
+fn office(told: &str) -> Option<String> {
+    match told {
+        "Reading the records" => return Some(tr!("told-reading").into()),
+        "Handing out" => return Some(tr!("told-handing-out").into()),
+        _ => {}
+    }
+    if let Some(numbers) = between(told, "Export ", " is written") {
+        return Some(tr!("told-export-written", numbers = numbers));
+    }
+    if let Some(number) = between(told, "Export ", " is revoked") {
+        return Some(tr!("told-export-revoked", number = number));
+    }
+    if let Some(rest) = between(told, "Order ", "") {
+        if let Some((order, batch)) =
+            between(rest, "", " are entered").and_then(|r| r.split_once(" and its batch "))
+        {
+            return Some(tr!("told-order-and-batch", order = order, batch = batch));
+        }
+        return Some(tr!("told-order-entered", order = between(rest, "", " is entered")?));
+    }
+    if let Some((batch, units)) = between(told, "Batch ", " units").and_then(|r| r.split_once(" is open: ")) {
+        return Some(tr!("told-batch-made", batch = batch, units = units));
+    }
+    if let Some((batch, state)) = between(told, "Batch ", "").and_then(|r| r.rsplit_once(" is ")) {
+        let state = match state {
+            "open" => tr!("batch-open"),
+            "paused" => tr!("batch-paused"),
+            "closed" => tr!("batch-closed"),
+            _ => return None,
+        };
+        return Some(tr!("told-batch-state", batch = batch, state = state));
+    }
+    if let Some(count) = between(told, "", " orders were taken") {
+        return Some(tr!("told-orders-taken", count = count));
+    }
+    between(told, "A test label went to ", "").map(|place| tr!("told-test-label", place = place))
 }
 
 /// An alarm as a sentence.
@@ -370,7 +409,7 @@ mod tests {
             "agent key 2 issued",
             "cloud key 3 active",
         ];
-        let tales: [&str; 13] = [
+        let tales: [&str; 25] = [
             "Setting it aside: B1-1…",
             "Ordering for B1-1…",
             "B1-1 is out of quarantine; its cloud lets it in again",
@@ -384,6 +423,18 @@ mod tests {
             "B1-1 proved its keys again; nothing of it was changed",
             "B1-1 reports what its record says",
             "The traveler of B1-1 is saved: 1",
+            "Reading the records",
+            "Handing out",
+            "Export 12, 13 is written",
+            "Export 12 is revoked",
+            "Order 1 and its batch 2 are entered",
+            "Order 1 is entered",
+            "Batch 1 is open: 500 units",
+            "Batch 1 is open",
+            "Batch 1 is paused",
+            "Batch 1 is closed",
+            "12 orders were taken",
+            "A test label went to 1:9100",
         ];
         for language in Language::ALL {
             let _spoken = crate::i18n::using(language);

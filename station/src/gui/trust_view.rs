@@ -768,7 +768,7 @@ fn homes(ui: &mut Ui, name: &str, home: &mut NewHome, token: Option<&str>, p: &P
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::line_view::tests::{World, press, sized};
     use super::super::lock_screen::tests::logged_in;
     use super::super::scripted::{Scene, scene};
@@ -800,7 +800,8 @@ mod tests {
         }
     }
 
-    fn snapshot() -> Snapshot {
+    /// A root, two regions and a token.
+    pub(crate) fn snapshot() -> Snapshot {
         let sealed = |file: &str| KeyHome::Sealed { file: file.into() };
         let token = KeyHome::Token { token: "kw-factory".into(), serial: "a3c1".into() };
         let region = |region, name: &str, certs| RegionFacts {

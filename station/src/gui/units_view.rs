@@ -4,6 +4,7 @@
 //! - Whatever a scanner types while no text is being edited goes into the search field; its Enter never decides anything.
 //! - A control that is off says why.
 
+use super::copy;
 use super::decision::{self, Form, act_name, purpose, refusal};
 use super::icons::{self, Icon};
 use super::line_view::{self, ViewState};
@@ -222,6 +223,10 @@ pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
     icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, turn);
     let words = Rect::from_min_max(pos2(square.right() + 12.0, rect.top() + 8.0), rect.max - vec2(14.0, 8.0));
+    let words = match told {
+        Told::Failed(failure) => copy::button(ui, words, &copy::told(failure)),
+        _ => words,
+    };
     let upper =
         if text.is_empty() { words } else { Rect::from_min_size(words.min, vec2(words.width(), 22.0)) };
     let used = widgets::line(ui, upper, Align2::LEFT_CENTER, &title, strong(15.0), tone.ink);
@@ -366,7 +371,7 @@ fn facts(ui: &mut Ui, file: &UnitFile, view: &mut ViewState, p: &Palette) {
             let place = Rect::from_min_size(pos2(r.right() - 28.0, r.top() - 2.0), vec2(28.0, 24.0));
             if copy.show(ui, place).on_hover_text(tr!("unit-copy")).clicked() {
                 ui.ctx().copy_text(uid.clone());
-                view.notice = Some(tr!("copied").into());
+                view.say_copied(tr!("copied").into());
             }
         }
     }
@@ -783,12 +788,12 @@ fn overview(ui: &mut Ui, head: Rect, body: Rect, file: &UnitFile, view: &mut Vie
     let place = Rect::from_min_size(pos2(inner.right() - w, inner.top()), vec2(w, 30.0));
     if copy.show(ui, place).on_hover_text(tr!("story-copy-hint")).clicked() {
         ui.ctx().copy_text(report(file, p));
-        view.notice = Some(tr!("story-copied", serial = &file.unit.serial));
+        view.say_copied(tr!("story-copied", serial = &file.unit.serial));
     }
     let all = lines(file, date_time, p);
     if let Some(text) = rows(ui, body, inner.width(), ("story", file.unit.id.0), &all, p) {
         ui.ctx().copy_text(text);
-        view.notice = Some(tr!("story-row-copied").into());
+        view.say_copied(tr!("story-row-copied").into());
     }
 }
 

@@ -397,6 +397,8 @@ pub struct Snapshot {
     pub preflight: PreflightView,
     /// A station problem to show in the header.
     pub trouble: Option<Failure>,
+    /// Why the line has no fixtures; it is looked for them again and again.
+    pub no_fixtures: Option<Failure>,
     /// The station runs on the public demo passphrase.
     pub demo: bool,
 }

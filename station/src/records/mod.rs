@@ -35,8 +35,8 @@ pub(crate) use agent_store::{
     AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, StageCloudKey,
 };
 pub use export_store::{
-    EXPORT_SCHEMA_VERSION, ExportFilter, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit, HandedUnit,
-    NewExport, Revoked,
+    EXPORT_SCHEMA_VERSION, ExportFilter, ExportKey, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit,
+    HandedUnit, NewExport, Revoked,
 };
 pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
@@ -218,6 +218,10 @@ pub trait Records: Send + Sync {
         code: &str,
         operator: &str,
     ) -> Result<(), RecordsError>;
+    /// What a look at the whole database found wrong, if anything; nothing is written then.
+    fn damage(&self) -> Option<RecordsError> {
+        None
+    }
     /// Counts for the header.
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError>;
     /// Opens an attempt before anything touches the board.

@@ -6,6 +6,9 @@
 
 #[cfg(unix)]
 pub mod fleet;
+pub mod guide;
+pub mod screen;
+pub mod session;
 
 use keywright_protocol::map;
 use keywright_virtual_board::{Bench, BenchConfig};
