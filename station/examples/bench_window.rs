@@ -151,7 +151,7 @@ fn main() {
     line.send(Command::SelectBatch(station.batch.name.clone()));
     let names = (0..fixtures).map(|n| format!("Fixture {}", n + 1)).collect();
     let read_key: office::ReadKey = Arc::new(|_| Err(stopped()));
-    let orders = office::Office::new(records.clone(), config.clone(), vec![7], read_key);
+    let orders = office::Office::new(records.clone(), config.clone(), Box::new(|| vec![7]), read_key);
     let (start, events) = (line.commands(), line.subscribe());
     let told = line.subscribe();
     let desk = Desk::with_office(records.clone(), station.agent.clone(), names, start, events, Some(orders))
