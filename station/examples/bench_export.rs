@@ -8,66 +8,17 @@
 //! written in a hundred thousand attempts, here by one transaction, with keys sealed under the station key as the agent seals
 //! them. The database and the lists lie in the system's temporary folder (`TMPDIR` for another disk).
 
+#[path = "support/million.rs"]
+mod million;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use keywright::export::{
     self, Delimiter, Destination, ExportRequest, ExportSigner, Format, Protection, RecordsSource, Selection,
 };
-use keywright::model::UnitId;
-use keywright::secrets::SealFor;
-use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 use std::time::Instant;
-use support::{Station, unit_id};
-
-/// The line's and the agent's rows of units that passed.
-fn fill(station: &Station, units: u32) {
-    let key = station.records.station_key();
-    let sealed = |unit: UnitId, kind: &str, secret: &[u8; 32]| {
-        let row = [&unit.0[..], &1u32.to_be_bytes()].concat();
-        let purpose = if kind == "agent" { "agent key" } else { "cloud key" };
-        let what = SealFor { table: "key_assignment", row: &row, purpose };
-        let id = hex::encode(&Sha256::digest([b"keywright/key-id/v1", &secret[..]].concat())[..8]);
-        (id, key.seal(what, secret).expect("seals"))
-    };
-    let mut sql = station.sql();
-    let tx = sql.transaction().expect("a transaction");
-    let proof = r#"{"cloud_mac_ok":true,"agent_mac_ok":true}"#;
-    for n in 1..=units {
-        let unit = unit_id(n);
-        let row = i64::from(n);
-        tx.execute(
-            "INSERT INTO unit (id, uid, batch, serial, state, generation, created_at_ms) VALUES (?1, ?2, ?3, ?4, 'passed', 2, 1)",
-            (row, unit.0, station.batch.id.0, format!("B1-{n:06}")),
-        )
-        .expect("a unit");
-        tx.execute(
-            "INSERT INTO attempt (batch, unit, session, fixture, operator, station, started_at_ms, ended_at_ms, outcome, proof)
-             VALUES (?1, ?2, 1, 'left', 'Ada', 'bench-1', 1000, 2000, 'PASS', ?3)",
-            (station.batch.id.0, row, proof),
-        )
-        .expect("an attempt");
-        tx.execute(
-            "INSERT INTO enrolment (unit, po, state, ak_cur, ak_highest, ck_active, ck_highest, firmware_version,
-                                    anchor_fingerprint)
-             VALUES (?1, ?2, 'active', 1, 1, 1, 1, '1.2.3', ?3)",
-            (row, station.po.id.0, "ab".repeat(32)),
-        )
-        .expect("an enrolment");
-        for kind in ["agent", "cloud"] {
-            let secret: [u8; 32] = Sha256::digest(format!("{kind} {n}").as_bytes()).into();
-            let (id, sealed) = sealed(unit, kind, &secret);
-            tx.execute(
-                "INSERT INTO key_assignment (unit, purpose, generation, state, key_id, key_sealed, reserved_at_ms, settled_at_ms)
-                 VALUES (?1, ?2, 1, 'posted', ?3, ?4, 1, 2)",
-                (row, kind, id, sealed),
-            )
-            .expect("a key");
-        }
-    }
-    tx.commit().expect("commits");
-}
+use support::Station;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -75,7 +26,7 @@ fn main() {
     let at = arguments.iter().position(|a| a == "--units");
     let units = at.and_then(|at| arguments.get(at + 1)).and_then(|v| v.parse().ok()).unwrap_or(100_000);
     let station = Station::new(units, 2);
-    fill(&station, units);
+    million::fill(&station, units, million::Keys::Sealed);
     let source = RecordsSource { records: station.records.clone(), vault: station.records.key_vault() };
     let signer = ExportSigner::from_seed(&[7; 32]);
     let folder = tempfile::tempdir().expect("a temporary folder");

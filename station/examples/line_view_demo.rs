@@ -5,7 +5,7 @@
 //! number of fixtures, `units` (the Units view) with `unit`, `order`, `scrapped`, `notfound` or `working`, `alarms`, `light`,
 //! `dark` or `contrast`, `failed`, `warned`, `checking` or `fine` (the checks), `auto` (boards that start by themselves), `chinese`, `150%`, `FILE.toml` with `settings`, `demo` (the banner), `WIDTHxHEIGHT`, and `FILE.png` to take a picture and close.
 
-use keywright::desk::{Job, Told};
+use keywright::desk::{Act, Job, Told};
 use keywright::failure::{Failure, FailureCode};
 use keywright::gui::scripted::{self, Scene, ScriptedDesk, ScriptedLine, scene};
 use keywright::gui::{GuiError, Options, Screenshot, Tab, Theme, run};
@@ -62,9 +62,16 @@ fn main() -> Result<(), GuiError> {
                 works = word == "working";
                 if works {
                     let (unit, serial) = (file.unit.id, file.unit.serial.clone());
-                    desk.job = Some(Job { unit, serial, fixture: 0, order: 2 });
+                    let (act, operator) = (Act::NewStart, String::new());
+                    desk.job = Some(Job { unit, serial, fixture: 0, act, order: 2, operator });
                     desk.told = Told::Working(format!("The order stands; {} is in work", file.unit.serial));
                 }
+                desk.file = Some(Arc::new(file));
+            }
+            "compared" => desk.file = Some(Arc::new(scripted::compared(true))),
+            "rma" => {
+                let mut file = scripted::unit_file(UnitState::Passed);
+                file.rmas = vec![scripted::rma(true)];
                 desk.file = Some(Arc::new(file));
             }
             "notfound" => {
@@ -129,5 +136,12 @@ fn main() -> Result<(), GuiError> {
             *first = fixture;
         }
     }
-    run((Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk))), None, None, None, options)
+    run(
+        (Box::new(ScriptedLine::new(snapshot)), Box::new(ScriptedDesk::new(desk))),
+        None,
+        None,
+        None,
+        None,
+        options,
+    )
 }

@@ -156,6 +156,8 @@ pub fn make(
     let Some(database) = database else {
         return Err(Failure::new(FailureCode::Cancelled, "no backup was made"));
     };
+    // The copy was looked at page by page, and it is what the database is.
+    records.note_whole(at_ms).map_err(records_failure)?;
     files.push(DATABASE.into());
     let mut hashes = BTreeMap::new();
     for name in &files {
@@ -459,7 +461,22 @@ pub fn keep(
     Ok(Some(made))
 }
 
-/// Backups by the clock for as long as the value lives.
+/// How often every page of the database is looked at.
+const LOOK_AT_DATABASE_HOURS: u32 = 24;
+
+/// Looks at every page of the database if nobody has for a day; a backup counts as a look. Whether it looked.
+///
+/// # Errors
+/// `RecordsFailed` if the database is damaged: the records write nothing from then on, and the line says so.
+pub fn look_after(records: &SqliteRecords, now_ms: i64) -> Result<bool, Failure> {
+    if !is_due(records.found_whole_at().map_err(records_failure)?, now_ms, LOOK_AT_DATABASE_HOURS) {
+        return Ok(false);
+    }
+    records.check_whole().and_then(|()| records.note_whole(now_ms)).map_err(records_failure)?;
+    Ok(true)
+}
+
+/// Backups, and a look at the database, by the clock for as long as the value lives.
 #[derive(Debug)]
 pub struct Keeper {
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -492,9 +509,15 @@ impl Keeper {
                         Err(failure) => tracing::warn!(code = %failure.code, "{}", failure.sentence),
                     }
                     let guard = flag.lock().unwrap_or_else(PoisonError::into_inner);
-                    let _ = bell
+                    let rung = bell
                         .wait_timeout_while(guard, Self::LOOK_EVERY, |stopped| !*stopped)
-                        .map_err(PoisonError::into_inner);
+                        .unwrap_or_else(PoisonError::into_inner);
+                    let stop = *rung.0;
+                    drop(rung);
+                    // Not at the start: the window and the first boards have the disk.
+                    if !stop && let Err(failure) = look_after(&records, now_ms()) {
+                        tracing::error!(code = %failure.code, "{}", failure.sentence);
+                    }
                 }
             })
             .map_err(|e| Failure::new(FailureCode::StationFault, e))?;

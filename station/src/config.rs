@@ -23,6 +23,15 @@ pub(crate) const DEBOUNCE_MS: RangeInclusive<u64> = 0..=60_000;
 /// How long an exchange may stand still, in seconds.
 pub(crate) const EXCHANGE_SECONDS: RangeInclusive<u64> = 5..=3600;
 
+/// Minutes of idleness until the window locks itself; 0 = never.
+pub(crate) const AUTO_LOCK_MINUTES: RangeInclusive<u64> = 0..=24 * 60;
+
+/// Hours between two backups; 0 = never by the clock.
+pub(crate) const BACKUP_HOURS: RangeInclusive<u32> = 0..=24 * 366;
+
+/// Backups that stay.
+pub(crate) const BACKUPS_KEPT: RangeInclusive<u32> = 1..=10_000;
+
 /// Colours of the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -86,6 +95,8 @@ pub struct Config {
     pub theme: Theme,
     /// Text size of the window in percent.
     pub text_size: u32,
+    /// The program that plays a board in rehearsals; absent: the one beside this program.
+    pub virtual_board: Option<PathBuf>,
     /// The station runs on the public demo passphrase (set by the command line, never by the file).
     pub demo: bool,
 }
@@ -216,6 +227,7 @@ impl Default for Config {
             token: None,
             theme: Theme::System,
             text_size: 100,
+            virtual_board: None,
             demo: false,
         }
     }
@@ -299,6 +311,7 @@ enum CloudTable {
 struct StationTable {
     name: Option<Spanned<String>>,
     image: Option<Spanned<PathBuf>>,
+    virtual_board: Option<Spanned<PathBuf>>,
     gray_release: Option<u32>,
     exchange_timeout_seconds: Option<Spanned<u64>>,
 }
@@ -381,6 +394,16 @@ impl Config {
                 }
                 config.image = Some(path.parent().unwrap_or(Path::new(".")).join(image.into_inner()));
             }
+            if let Some(program) = station.virtual_board {
+                if program.get_ref().as_os_str().is_empty() {
+                    return Err(at(
+                        program.span().start,
+                        "found an empty path, expected that of virtual-board",
+                    ));
+                }
+                config.virtual_board =
+                    Some(path.parent().unwrap_or(Path::new(".")).join(program.into_inner()));
+            }
             config.gray_release = station.gray_release.unwrap_or(0);
             if let Some(seconds) = station.exchange_timeout_seconds {
                 if !EXCHANGE_SECONDS.contains(seconds.get_ref()) {
@@ -393,7 +416,7 @@ impl Config {
             }
         }
         if let Some(minutes) = file.people.and_then(|people| people.auto_lock_minutes) {
-            if *minutes.get_ref() > 24 * 60 {
+            if !AUTO_LOCK_MINUTES.contains(minutes.get_ref()) {
                 return Err(at(
                     minutes.span().start,
                     "found a time out of range, expected 1 to 1440 minutes, or 0 for never",
@@ -410,7 +433,7 @@ impl Config {
                     Some(path.parent().unwrap_or(Path::new(".")).join(folder.into_inner()));
             }
             if let Some(hours) = backup.every_hours {
-                if *hours.get_ref() > 24 * 366 {
+                if !BACKUP_HOURS.contains(hours.get_ref()) {
                     return Err(at(
                         hours.span().start,
                         "found more than a year, expected 1 to 8784 hours, or 0 for never",
@@ -419,7 +442,7 @@ impl Config {
                 config.backup.every_hours = hours.into_inner();
             }
             if let Some(keep) = backup.keep {
-                if !(1..=10_000).contains(keep.get_ref()) {
+                if !BACKUPS_KEPT.contains(keep.get_ref()) {
                     return Err(at(
                         keep.span().start,
                         "found a number out of range, expected 1 to 10000 backups",
@@ -596,9 +619,14 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
     Ok(LabelConfig { template: folder.join(table.template.into_inner()), sink, timeout })
 }
 
-fn cloud_of(name: &str, table: &CloudTable, folder: &Path) -> Result<CloudConfig, String> {
+/// Whether this may be the name of a cloud.
+pub(crate) fn fits_cloud_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) {
+    !name.is_empty() && name.len() <= 32 && name.chars().all(fits)
+}
+
+fn cloud_of(name: &str, table: &CloudTable, folder: &Path) -> Result<CloudConfig, String> {
+    if !fits_cloud_name(name) {
         return Err("expected a name of 1 to 32 small letters, digits and hyphens".into());
     }
     match table {

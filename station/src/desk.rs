@@ -9,6 +9,7 @@
 //! - No key and no sealed content is in a snapshot: generations and ids only.
 
 use crate::agent::{EmbeddedAgent, Standing};
+use crate::compare;
 use crate::failure::{Failure, FailureCode};
 use crate::label::LabelCode;
 use crate::line::{self, Event, Work};
@@ -16,11 +17,14 @@ use crate::model::*;
 use crate::office::{self, Office};
 use crate::people::{People, Right};
 use crate::records::{
-    Alarm, AlarmOf, Attempt, NewReprovision, Records, RecordsError, Reprovision, ReprovisionKind, UnitEvent,
-    serial,
+    Alarm, AlarmOf, NewReprovision, NewRma, Records, RecordsError, Reprovision, ReprovisionKind, UnitBook,
+    UnitQuery, UnitRecord, UnitsFound, serial,
 };
-use crate::station::records_failure;
+use crate::station::{now_ms, records_failure};
+use crate::traveler::{self, Form, Group};
 use serde_json::json;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// How often alarms and the open unit are read again when nothing happens: another program may have changed them.
 const REFRESH: Duration = Duration::from_secs(2);
+/// Hits of a search on one page.
+pub const PAGE: u32 = 50;
 
 /// What QA does to a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +52,14 @@ pub enum Act {
     Scrap,
     /// Takes its open order back.
     Withdraw,
+    /// Proves its keys once more.
+    Retest,
+    /// Asks it what it says of itself, and compares that with its record.
+    Compare,
+    /// It came back from a customer.
+    OpenRma,
+    /// What was found of it.
+    CloseRma,
 }
 
 impl Act {
@@ -56,6 +70,8 @@ impl Act {
             Self::Quarantine => Right::Quarantine,
             Self::Release => Right::Release,
             Self::Scrap => Right::Scrap,
+            Self::Retest | Self::Compare => Right::Retest,
+            Self::OpenRma | Self::CloseRma => Right::Rma,
         }
     }
 
@@ -67,6 +83,10 @@ impl Act {
             Self::Quarantine => "unit-quarantine",
             Self::Release => "unit-release",
             Self::Scrap => "unit-scrap",
+            Self::Retest => "unit-retest",
+            Self::Compare => "unit-compared",
+            Self::OpenRma => "unit-rma-opened",
+            Self::CloseRma => "unit-rma-closed",
         }
     }
 
@@ -76,8 +96,18 @@ impl Act {
             Self::NewKeys => Some((ReprovisionKind::NewKeys, 0)),
             Self::NewStart => Some((ReprovisionKind::NewStart, 0)),
             Self::MoveRegion(region) => Some((ReprovisionKind::MoveRegion, region)),
-            Self::Quarantine | Self::Release | Self::Scrap | Self::Withdraw => None,
+            _ => None,
         }
+    }
+
+    /// The board must lie in a fixture.
+    pub const fn needs_board(self) -> bool {
+        self.kind().is_some() || matches!(self, Self::Retest | Self::Compare)
+    }
+
+    /// A person says why.
+    pub const fn needs_reason(self) -> bool {
+        !matches!(self, Self::Compare)
     }
 
     /// The act that carries an open order out.
@@ -103,6 +133,35 @@ pub struct Decision {
     pub operator: String,
     /// Fixture (index) in which the board lies; only for what needs it.
     pub fixture: Option<usize>,
+    /// Number of the RMA that is opened.
+    pub number: String,
+    /// What else is to be known of an RMA.
+    pub note: String,
+}
+
+/// A search, as the field stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Counts up with every search; an answer to an older one is not shown.
+    pub number: u64,
+    /// What was typed.
+    pub text: String,
+    /// Only in these states; empty: in any.
+    pub states: Vec<UnitState>,
+    /// Only with an open RMA.
+    pub rma_open: bool,
+    /// Hits before the page.
+    pub from: u32,
+}
+
+impl Search {
+    /// What the records are asked.
+    pub fn query(&self) -> UnitQuery {
+        let mut query = UnitQuery::parse(&self.text);
+        query.states.extend(&self.states);
+        query.rma_open |= self.rma_open;
+        query
+    }
 }
 
 /// Commands that go down to the desk.
@@ -110,6 +169,15 @@ pub struct Decision {
 pub enum Command {
     /// Open the unit with this hardware id or serial, as typed or scanned.
     Find(String),
+    /// Search all units; the answer stands in [`Snapshot::search`].
+    Search(Search),
+    /// Save the traveler of the open unit as a file of the station's.
+    SaveTraveler {
+        /// Which lines; empty: all.
+        groups: Vec<Group>,
+        /// As what.
+        form: Form,
+    },
     /// Put the unit away.
     Leave,
     /// Carry out a decision.
@@ -128,26 +196,22 @@ pub enum Command {
 /// Everything that is known of a unit.
 #[derive(Clone, Debug)]
 pub struct UnitFile {
-    /// The unit.
-    pub unit: Unit,
-    /// Its batch.
-    pub batch: Batch,
-    /// Its product order.
-    pub order: ProductOrder,
+    /// What the records have of it.
+    pub record: UnitRecord,
     /// Its keys as the agent has them.
     pub keys: Standing,
-    /// Orders of QA, newest first.
-    pub orders: Vec<Reprovision>,
-    /// Attempts, newest first.
-    pub attempts: Vec<Attempt>,
-    /// History, newest first.
-    pub events: Vec<UnitEvent>,
 }
 
-impl UnitFile {
-    /// The order of QA that waits to be carried out.
-    pub fn open_order(&self) -> Option<&Reprovision> {
-        self.orders.iter().find(|o| o.ended_at_ms.is_none())
+impl std::ops::Deref for UnitFile {
+    type Target = UnitRecord;
+    fn deref(&self) -> &UnitRecord {
+        &self.record
+    }
+}
+
+impl std::ops::DerefMut for UnitFile {
+    fn deref_mut(&mut self) -> &mut UnitRecord {
+        &mut self.record
     }
 }
 
@@ -183,8 +247,21 @@ pub struct Job {
     pub serial: String,
     /// Fixture (index).
     pub fixture: usize,
-    /// The order that it carries out.
+    /// What for.
+    pub act: Act,
+    /// The order that it carries out; 0: it needs none.
     pub order: i64,
+    /// Who started it.
+    pub operator: String,
+}
+
+/// The answer to a search.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub search: Search,
+    /// What was found.
+    pub found: UnitsFound,
 }
 
 /// Everything the window shows of the desk, replaced as a whole.
@@ -192,6 +269,8 @@ pub struct Job {
 pub struct Snapshot {
     /// The open unit.
     pub file: Option<Arc<UnitFile>>,
+    /// The answer to the newest search.
+    pub search: Option<Arc<Answer>>,
     /// The newest word.
     pub told: Told,
     /// Alarms that nobody has looked at, newest first.
@@ -263,6 +342,8 @@ enum Message {
 /// The desk of a station; dropping it waits for the act in work.
 pub struct Desk {
     messages: Sender<Message>,
+    /// Number of the newest search: older ones that still wait are passed over.
+    newest: Arc<AtomicU64>,
     snapshot: Arc<Mutex<Arc<Snapshot>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -280,7 +361,7 @@ impl Desk {
     /// # Errors
     /// `StationFault` if threads can't be started.
     pub fn new(
-        records: Arc<dyn Records>,
+        records: Arc<dyn UnitBook>,
         agent: Arc<EmbeddedAgent>,
         fixtures: Vec<String>,
         start: impl Fn(line::Command) + Send + 'static,
@@ -294,7 +375,7 @@ impl Desk {
     /// # Errors
     /// `StationFault` if threads can't be started.
     pub fn with_office(
-        records: Arc<dyn Records>,
+        records: Arc<dyn UnitBook>,
         agent: Arc<EmbeddedAgent>,
         fixtures: Vec<String>,
         start: impl Fn(line::Command) + Send + 'static,
@@ -309,13 +390,31 @@ impl Desk {
     /// # Errors
     /// As [`Desk::new`].
     pub fn behind(
-        records: Arc<dyn Records>,
+        records: Arc<dyn UnitBook>,
         agent: Arc<EmbeddedAgent>,
         fixtures: Vec<String>,
         start: impl Fn(line::Command) + Send + 'static,
         events: Receiver<Event>,
         office: Option<Office>,
         people: Option<Arc<People>>,
+    ) -> Result<Self, Failure> {
+        Self::with_folder(records, agent, fixtures, start, events, office, people, None)
+    }
+
+    /// The same with a folder for travelers that are saved.
+    ///
+    /// # Errors
+    /// As [`Desk::new`].
+    #[allow(clippy::too_many_arguments, reason = "the parts of a station; each has its own type")]
+    pub fn with_folder(
+        records: Arc<dyn UnitBook>,
+        agent: Arc<EmbeddedAgent>,
+        fixtures: Vec<String>,
+        start: impl Fn(line::Command) + Send + 'static,
+        events: Receiver<Event>,
+        office: Option<Office>,
+        people: Option<Arc<People>>,
+        folder: Option<PathBuf>,
     ) -> Result<Self, Failure> {
         let no_thread =
             |e: std::io::Error| Failure::new(FailureCode::StationFault, format!("no thread: {e}"));
@@ -336,6 +435,7 @@ impl Desk {
             .map_err(no_thread)?;
         let first = Snapshot { regions: agent.regions(), ..Snapshot::default() };
         let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
+        let newest = Arc::new(AtomicU64::new(0));
         let mut clerk = Clerk {
             records,
             agent,
@@ -343,6 +443,8 @@ impl Desk {
             fixtures,
             start: Box::new(start),
             office,
+            folder,
+            newest: newest.clone(),
             view: first,
             shown: snapshot.clone(),
             wakers: Vec::new(),
@@ -351,12 +453,15 @@ impl Desk {
             .name("desk".into())
             .spawn(move || clerk.run(&inbox))
             .map_err(no_thread)?;
-        Ok(Self { messages, snapshot, thread: Some(thread) })
+        Ok(Self { messages, newest, snapshot, thread: Some(thread) })
     }
 }
 
 impl DeskHandle for Desk {
     fn send(&self, command: Command) {
+        if let Command::Search(search) = &command {
+            self.newest.fetch_max(search.number, Ordering::Relaxed);
+        }
         drop(self.messages.send(Message::Command(command)));
     }
 
@@ -380,12 +485,14 @@ impl Drop for Desk {
 
 /// The desk's thread.
 struct Clerk {
-    records: Arc<dyn Records>,
+    records: Arc<dyn UnitBook>,
     agent: Arc<EmbeddedAgent>,
     people: Option<Arc<People>>,
     fixtures: Vec<String>,
     start: Box<dyn Fn(line::Command) + Send>,
     office: Option<Office>,
+    folder: Option<PathBuf>,
+    newest: Arc<AtomicU64>,
     view: Snapshot,
     shown: Arc<Mutex<Arc<Snapshot>>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
@@ -492,19 +599,45 @@ impl Clerk {
     }
 
     fn read(&self, unit: UnitId) -> Result<Option<UnitFile>, Failure> {
-        let records = &self.records;
-        let Some(unit) = records.unit(unit).map_err(records_failure)? else { return Ok(None) };
-        let batch = records.batch(unit.batch).map_err(records_failure)?;
-        let order = records.product_order(batch.po).map_err(records_failure)?;
-        let keys = self.agent.standing(unit.id)?;
-        let mut orders = records.reprovisions(unit.id).map_err(records_failure)?;
-        let mut attempts = records.list_attempts(unit.batch).map_err(records_failure)?;
-        attempts.retain(|a| a.unit == Some(unit.id));
-        let mut events = records.unit_events(unit.id).map_err(records_failure)?;
-        orders.reverse();
-        attempts.reverse();
-        events.reverse();
-        Ok(Some(UnitFile { unit, batch, order, keys, orders, attempts, events }))
+        let Some(record) = self.records.unit_record(unit).map_err(records_failure)? else { return Ok(None) };
+        let keys = self.agent.standing(unit)?;
+        Ok(Some(UnitFile { record, keys }))
+    }
+
+    /// Answers a search, unless a newer one waits already.
+    fn search(&mut self, search: Search) {
+        if search.number < self.newest.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(Err(failure)) =
+            self.people.as_ref().map(|p| p.demand(Right::SeeUnits, "units-searched", search.text.trim()))
+        {
+            self.view.search = None;
+            self.view.told = Told::Failed(failure);
+            return;
+        }
+        match self.records.find_units(&search.query(), search.from, PAGE) {
+            Ok(found) => self.view.search = Some(Arc::new(Answer { search, found })),
+            Err(error) => self.view.told = Told::Failed(records_failure(error)),
+        }
+    }
+
+    /// Writes the traveler of the open unit into the station's folder.
+    fn save_traveler(&self, groups: &[Group], form: Form) -> Result<Told, Failure> {
+        let no_unit = || Failure::new(FailureCode::InvalidInput, "no unit is open");
+        let file = self.view.file.as_ref().ok_or_else(no_unit)?;
+        let folder = self
+            .folder
+            .as_ref()
+            .ok_or_else(|| Failure::new(FailureCode::ExportIo, "this station has no folder for travelers"))?;
+        // As it stands now, not as it was shown.
+        let record = self.records.unit_record(file.unit.id).map_err(records_failure)?.ok_or_else(no_unit)?;
+        let path = folder.join(traveler::file_name(&record, now_ms(), form));
+        let detail = json!({ "file": path.display().to_string() });
+        self.gate(Right::SeeUnits, ("traveler-saved", &record.unit.serial), detail, || {
+            traveler::save(&record, groups, form, &path)
+        })?;
+        Ok(Told::Done(format!("The traveler of {} is saved: {}", record.unit.serial, path.display())))
     }
 
     /// Reads the unit into the snapshot; what is not to be read is told and leaves what was there.
@@ -540,6 +673,10 @@ impl Clerk {
                     }
                     Err(failure) => self.view.told = Told::Failed(failure),
                 }
+            }
+            Command::Search(search) => self.search(search),
+            Command::SaveTraveler { groups, form } => {
+                self.view.told = self.save_traveler(&groups, form).unwrap_or_else(Told::Failed);
             }
             Command::Leave => {
                 self.view.file = None;
@@ -621,12 +758,30 @@ impl Clerk {
     }
 
     fn decide(&mut self, decision: &Decision) -> Result<Told, Failure> {
-        let Decision { unit, act, reason, operator, fixture } = decision;
+        let Decision { unit, act, reason, operator, fixture, number, note } = decision;
         let operator = &self.operator(operator);
         let row = self.records.unit(*unit).map_err(records_failure)?;
         let Some(row) = row else { return Err(not_found(&unit.to_string())) };
         let serial = &row.serial;
         let agent = self.agent.clone();
+        if matches!(act, Act::OpenRma | Act::CloseRma) {
+            let records = self.records.clone();
+            let detail = json!({ "number": number, "reason": reason });
+            let rma = self.gate(act.right(), (act.audit(), serial), detail, || {
+                let done = if *act == Act::OpenRma {
+                    let (number, reason, note) = (number.clone(), reason.clone(), note.clone());
+                    records.open_rma(*unit, NewRma { number, reason, note, operator: operator.clone() })
+                } else {
+                    records.close_rma(*unit, reason, note, operator)
+                };
+                done.map_err(records_failure)
+            })?;
+            let words = if *act == Act::OpenRma { "came back under" } else { "is closed under" };
+            return Ok(Told::Done(format!("{serial} {words} {}", rma.number)));
+        }
+        if act.needs_board() && act.kind().is_none() {
+            return self.put_to_test(decision, &row, operator);
+        }
         let Some((kind, region)) = act.kind() else {
             let (working, done) = match act {
                 Act::Quarantine => ("Setting it aside", "is set aside; its cloud lets it in no more"),
@@ -643,6 +798,28 @@ impl Clerk {
             })?;
             return Ok(Told::Done(format!("{serial} {done}")));
         };
+        let (fixture, name) = self.free_fixture(*fixture)?;
+        self.tell(Told::Working(format!("Ordering for {serial}…")));
+        let new = NewReprovision { kind, reason: reason.clone(), operator: operator.clone(), region };
+        let detail = json!({ "kind": kind, "region": region, "reason": reason, "fixture": name });
+        let order =
+            self.gate(act.right(), (act.audit(), serial), detail, || agent.reprovision(*unit, new))?;
+        let batch = self.records.batch(row.batch).map_err(records_failure)?.name;
+        self.view.job = Some(Job {
+            unit: *unit,
+            serial: serial.clone(),
+            fixture,
+            act: *act,
+            order: order.id,
+            operator: operator.clone(),
+        });
+        let work = Work::reprovision(*unit, kind);
+        (self.start)(line::Command::StartFor { fixture, batch, work });
+        Ok(Told::Working(format!("The order stands; {serial} is in work in fixture {name}")))
+    }
+
+    /// The fixture that was named, if nothing runs for QA.
+    fn free_fixture(&self, fixture: Option<usize>) -> Result<(usize, String), Failure> {
         let wanted = |text: &str| Failure {
             code: FailureCode::InvalidInput,
             sentence: text.into(),
@@ -658,16 +835,53 @@ impl Clerk {
                 remedy: "Wait until it is done, or cancel it".into(),
             });
         }
-        self.tell(Told::Working(format!("Ordering for {serial}…")));
-        let new = NewReprovision { kind, reason: reason.clone(), operator: operator.clone(), region };
-        let detail = json!({ "kind": kind, "region": region, "reason": reason, "fixture": name });
-        let order =
-            self.gate(act.right(), (act.audit(), serial), detail, || agent.reprovision(*unit, new))?;
+        Ok((fixture, name))
+    }
+
+    /// A retest, or a comparison with the record: nothing is ordered that would have to be withdrawn.
+    fn put_to_test(&mut self, decision: &Decision, row: &Unit, operator: &str) -> Result<Told, Failure> {
+        let (unit, act, serial) = (decision.unit, decision.act, &row.serial);
+        let (fixture, name) = self.free_fixture(decision.fixture)?;
+        let records = self.records.clone();
+        let detail = json!({ "reason": decision.reason, "fixture": name });
+        self.gate(act.right(), (act.audit(), serial), detail, || match act {
+            Act::Retest => records.order_retest(unit, &decision.reason, operator).map_err(records_failure),
+            _ => Ok(()),
+        })?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;
-        self.view.job = Some(Job { unit: *unit, serial: serial.clone(), fixture, order: order.id });
-        let work = Work::reprovision(*unit, kind);
+        let work = if act == Act::Retest { Work::Retest(unit) } else { Work::Compare(unit) };
+        self.view.job =
+            Some(Job { unit, serial: serial.clone(), fixture, act, order: 0, operator: operator.to_owned() });
         (self.start)(line::Command::StartFor { fixture, batch, work });
-        Ok(Told::Working(format!("The order stands; {serial} is in work in fixture {name}")))
+        let what = if act == Act::Retest { "is retested" } else { "is asked" };
+        Ok(Told::Working(format!("{serial} {what} in fixture {name}")))
+    }
+
+    /// A retest or a comparison ended.
+    fn tested(&self, job: &Job, failure: Option<Failure>) -> Told {
+        match (failure, job.act) {
+            (Some(failure), Act::Retest) => Told::Failed(Failure {
+                sentence: format!("{} did not pass its retest: {}", job.serial, failure.sentence),
+                ..failure
+            }),
+            (Some(failure), _) => Told::Failed(Failure {
+                sentence: format!("{} was not compared: {}", job.serial, failure.sentence),
+                ..failure
+            }),
+            (None, act) => match compare::settle(&*self.records, job.unit, &job.operator) {
+                Err(failure) => Told::Failed(failure),
+                Ok(comparison) => match comparison.differing().count() {
+                    0 if act == Act::Retest => {
+                        Told::Done(format!("{} proved its keys again; nothing of it was changed", job.serial))
+                    }
+                    0 => Told::Done(format!("{} reports what its record says", job.serial)),
+                    n => Told::Failed(Failure::new(
+                        FailureCode::UnitDiffers,
+                        format!("{}, {n} fields", job.serial),
+                    )),
+                },
+            },
+        }
     }
 
     /// A unit ended on the line.
@@ -686,6 +900,13 @@ impl Clerk {
             }
             return;
         };
+        if job.order == 0 {
+            self.view.told = self.tested(&job, failure);
+            if self.view.file.as_ref().is_some_and(|f| f.unit.id == job.unit) {
+                self.open(job.unit);
+            }
+            return;
+        }
         let orders = self.records.reprovisions(job.unit).map_err(records_failure);
         let order = orders.map(|all| all.into_iter().find(|o| o.id == job.order));
         self.view.told = match (failure, order) {

@@ -155,6 +155,9 @@ failure_codes! {
     BackupFailed = 640, Error, retry, "The backup can't be made", "Do what the message says, then run keywright backup again; the station's own files are as they were";
     RestoreRefused = 641, Error, permanent, "That backup can't be restored", "Take another backup; nothing of this station was changed";
 
+    PracticeBoardMissing = 680, Error, retry, "There is no virtual board to rehearse with", "Put the program virtual-board beside keywright, or name it in the settings; docs/virtual-board.md says how it is made";
+    RehearsalFailed = 681, Error, retry, "The rehearsal can't be run", "Do what the message says, then rehearse again; the station's own records are not touched by it";
+    NotSetUp = 682, Error, retry, "The station is not set up so far", "Do the earlier steps first: open the window, or run keywright init";
     ShiftBusy = 651, Error, retry, "Units are still in work", "Wait until the fixtures that the message names are done, or cancel them, then end the shift";
     NoShift = 652, Error, permanent, "That shift is not open", "Look at the open one again; if there is none, the next start opens it";
     ShiftDiffers = 653, Error, permanent, "The shift does not balance", "Look for what the message names; what can't be found needs a reason";
@@ -168,6 +171,10 @@ failure_codes! {
     TokenFailed = 677, Error, retry, "The token does not do what it should", "Unplug it and plug it in again; if it happens again ask its maker with this message";
     TokenNotConfigured = 678, Error, permanent, "This station does not know the token with the signing keys", "Name module and token under [pkcs11] in station.toml; docs/trust.md shows how";
     RegionExpired = 679, Error, permanent, "The region's certificate has ended", "Give the region a new epoch: keywright anchors rotate --region R";
+    RmaOpen = 660, Error, permanent, "The unit is open under an RMA number already", "Close that one with what was found, then take the unit back again";
+    NoRma = 661, Error, permanent, "No RMA is open for the unit", "Open one with keywright unit rma open, or in the Units view";
+    RetestRefused = 662, Fail, permanent, "The unit can't be retested as it is", "Do what the message says first, then retest it";
+    UnitDiffers = 663, Fail, permanent, "The unit does not report what its record says", "Look at the fields that differ; retest it, and if it fails hand it to QA";
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";

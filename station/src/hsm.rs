@@ -186,6 +186,7 @@ impl PinSource {
 }
 
 /// Whether a PIN may be tried: the last try is a person's.
+#[cfg(any(test, feature = "pkcs11"))]
 const fn may_try(tries: Tries, typed: bool) -> bool {
     typed || !matches!(tries, Tries::Last)
 }

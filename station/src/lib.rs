@@ -2,7 +2,7 @@
 //!
 //! Code map: [`line`] runs units through fixtures, [`hardware`] reaches probes and serial ports,
 //! [`agent`] issues keys, `cloud` lets units in with them, [`records`] keeps everything that happened, [`export`]
-//! hands protected key lists out, [`preflight`] looks at everything before the first board, [`sound`] can be heard, [`desk`] is where QA works on units that come back, [`people`] who may do what, [`anchors`] holds the root and regional keys, [`i18n`] the window's words in every language. The window and the command line
+//! hands protected key lists out, [`preflight`] looks at everything before the first board, [`sound`] can be heard, [`desk`] is where QA works on units that come back, [`people`] who may do what, [`first_run`] sets a station up and [`host`] keeps it open for the window, [`anchors`] holds the root and regional keys, [`i18n`] the window's words in every language. The window and the command line
 //! are thin over these.
 //!
 //! Architecture invariants:
@@ -17,17 +17,20 @@ pub mod anchors;
 pub mod backup;
 pub mod cli;
 pub mod cloud;
+pub mod compare;
 pub mod config;
 pub mod crash;
 pub mod desk;
 pub mod export;
 pub mod failure;
 pub mod figures;
+pub mod first_run;
 pub mod foreman;
 #[cfg(feature = "gui")]
 pub mod gui;
 #[cfg(feature = "hardware")]
 pub mod hardware;
+pub mod host;
 pub mod hsm;
 pub mod i18n;
 pub mod image;
@@ -40,9 +43,12 @@ pub mod orders;
 pub mod people;
 pub mod preflight;
 pub mod records;
+#[cfg(feature = "hardware")]
+pub mod rehearsal;
 pub mod secrets;
 pub mod settings;
 pub mod shift;
 pub mod sound;
 pub mod station;
+pub mod traveler;
 pub mod trust;

@@ -179,6 +179,11 @@ impl Check {
 
 /// Looks at all of a station as it lies on the disk.
 pub fn station(options: &Options) -> Vec<Check> {
+    station_with(options, || station::preflight(options))
+}
+
+/// The same of a station that may be open here; `preflight` looks at what its passphrase protects.
+pub fn station_with(options: &Options, preflight: impl FnOnce() -> Preflight) -> Vec<Check> {
     let home = &options.home;
     let mut checks = vec![writable(home), space(home)];
     let config = options.load_config();
@@ -200,11 +205,11 @@ pub fn station(options: &Options) -> Vec<Check> {
                 "{} is not there; probes and ports are paired by themselves",
                 options.config_path().display()
             ),
-            "Copy assets/station.example.toml there and name the image and the fixtures",
+            "Run keywright init, or open the window: both write it",
         ),
         Err(failure) => Check::failed(Name::Config, failure),
     });
-    let preflight = station::preflight(options);
+    let preflight = preflight();
     checks.extend(records(options, &preflight));
     let orders = preflight.orders.as_deref().unwrap_or_default();
     if let Ok(config) = &config {

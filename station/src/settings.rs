@@ -24,6 +24,23 @@ pub struct FixtureDraft {
     pub serial: String,
 }
 
+/// A Mosquitto broker as it is being edited. The broker inside the station needs no table and is not edited here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudDraft {
+    /// Its name in the file; `None`: it is new.
+    pub was: Option<String>,
+    /// Name.
+    pub name: String,
+    /// `mqtts://HOST:PORT`, as it stands in the units' records.
+    pub url: String,
+    /// Certificates of the broker's CA; empty for one on this machine.
+    pub ca: String,
+    /// The agent's user name.
+    pub username: String,
+    /// File with the agent's password; the password itself is never in station.toml.
+    pub password_file: String,
+}
+
 /// What the window may change, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -49,6 +66,20 @@ pub struct Draft {
     pub theme: Theme,
     /// Text size of the window in percent.
     pub text_size: u32,
+    /// Minutes of idleness until the window locks itself; 0 = never.
+    pub auto_lock: String,
+    /// Lists with keys are handed out by two people only.
+    pub second_person: bool,
+    /// Folder of the backups as the file names it; empty = in the home.
+    pub backup_folder: String,
+    /// Hours between two backups; 0 = never by the clock.
+    pub backup_hours: String,
+    /// Backups that stay.
+    pub backup_keep: String,
+    /// Mosquitto brokers.
+    pub clouds: Vec<CloudDraft>,
+    /// The program that plays a board in rehearsals; empty = the one beside this program.
+    pub virtual_board: String,
 }
 
 /// A field of the draft.
@@ -68,6 +99,22 @@ pub enum Field {
     Probe(usize),
     /// Serial port of a fixture.
     Serial(usize),
+    /// Minutes until the lock.
+    AutoLock,
+    /// Hours between backups.
+    BackupHours,
+    /// Backups that stay.
+    BackupKeep,
+    /// Name of a cloud (index).
+    CloudName(usize),
+    /// Its address.
+    CloudUrl(usize),
+    /// Its CA certificate.
+    CloudCa(usize),
+    /// The agent's user name there.
+    CloudUser(usize),
+    /// The file with its password.
+    CloudPassword(usize),
 }
 
 /// What is wrong with a field.
@@ -85,8 +132,22 @@ pub enum Fault {
     Probe,
     /// Empty.
     Port,
-    /// Another fixture has it.
+    /// Another fixture, or another cloud, has it.
     Twice,
+    /// Not 0 to 1440 minutes.
+    Minutes,
+    /// Not 0 to 8784 hours.
+    Hours,
+    /// Not 1 to 10000.
+    Keep,
+    /// Not 1 to 32 small letters, digits and hyphens.
+    CloudName,
+    /// Not `mqtts://HOST:PORT`.
+    Url,
+    /// An `mqtts` address without a CA, or an `mqtt` address with one.
+    Ca,
+    /// Nothing is there.
+    Empty,
 }
 
 impl Draft {
@@ -98,10 +159,27 @@ impl Draft {
             serial: f.serial.clone(),
         };
         // As the file names it: made absolute it would no longer move with its folder.
-        let image = document.get("station").and_then(|s| s.get("image")).and_then(Item::as_str);
+        let named = |table: &str, key: &str| {
+            let item = document.get(table).and_then(|s| s.get(key)).and_then(Item::as_str);
+            item.unwrap_or_default().to_owned()
+        };
+        let cloud = |cloud: &config::CloudConfig| {
+            let table = document.get("cloud").and_then(|c| c.get(&cloud.name));
+            let text = |key: &str| {
+                table.and_then(|t| t.get(key)).and_then(Item::as_str).unwrap_or_default().to_owned()
+            };
+            matches!(cloud.kind, config::CloudKind::Mosquitto { .. }).then(|| CloudDraft {
+                was: Some(cloud.name.clone()),
+                name: cloud.name.clone(),
+                url: text("url"),
+                ca: text("ca"),
+                username: text("username"),
+                password_file: text("password_file"),
+            })
+        };
         Self {
             name: config.name.clone(),
-            image: image.unwrap_or_default().to_owned(),
+            image: named("station", "image"),
             gray_release: config.gray_release.to_string(),
             exchange_timeout: config.exchange_timeout.as_secs().to_string(),
             auto_start: config.line.auto_start,
@@ -111,6 +189,13 @@ impl Draft {
             language: config.language,
             theme: config.theme,
             text_size: config.text_size,
+            auto_lock: (config.auto_lock.as_secs() / 60).to_string(),
+            second_person: config.second_person,
+            backup_folder: named("backup", "folder"),
+            backup_hours: config.backup.every_hours.to_string(),
+            backup_keep: config.backup.keep.to_string(),
+            clouds: config.clouds.iter().filter_map(cloud).collect(),
+            virtual_board: named("station", "virtual_board"),
         }
     }
 
@@ -150,6 +235,50 @@ impl Draft {
                 all.push((Field::Serial(i), Fault::Twice));
             }
         }
+        if !self.auto_lock.trim().parse().is_ok_and(|n| config::AUTO_LOCK_MINUTES.contains(&n)) {
+            all.push((Field::AutoLock, Fault::Minutes));
+        }
+        if !self.backup_hours.trim().parse().is_ok_and(|n| config::BACKUP_HOURS.contains(&n)) {
+            all.push((Field::BackupHours, Fault::Hours));
+        }
+        if !self.backup_keep.trim().parse().is_ok_and(|n| config::BACKUPS_KEPT.contains(&n)) {
+            all.push((Field::BackupKeep, Fault::Keep));
+        }
+        for (i, cloud) in self.clouds.iter().enumerate() {
+            let before = &self.clouds[..i];
+            if before.iter().any(|b| b.name.trim() == cloud.name.trim()) {
+                all.push((Field::CloudName(i), Fault::Twice));
+            }
+            if before.iter().any(|b| b.url.trim() == cloud.url.trim()) {
+                all.push((Field::CloudUrl(i), Fault::Twice));
+            }
+            all.extend(cloud.faults().into_iter().map(|(field, fault)| (field(i), fault)));
+        }
+        all
+    }
+}
+
+impl CloudDraft {
+    /// Every fault of a field; each field takes the cloud's place in the list.
+    pub fn faults(&self) -> Vec<(fn(usize) -> Field, Fault)> {
+        let mut all: Vec<(fn(usize) -> Field, Fault)> = Vec::new();
+        let (name, url, ca) = (self.name.trim(), self.url.trim(), self.ca.trim());
+        if !config::fits_cloud_name(name) || name == "local" {
+            all.push((Field::CloudName, Fault::CloudName));
+        }
+        let fits = crate::cloud::address(url)
+            .is_some_and(|(host, port)| !host.is_empty() && port > 0 && !host.contains(['/', ' ', '[']));
+        if !fits || url.len() > 255 {
+            all.push((Field::CloudUrl, Fault::Url));
+        } else if url.starts_with("mqtts://") == ca.is_empty() {
+            all.push((Field::CloudCa, Fault::Ca));
+        }
+        if self.username.trim().is_empty() {
+            all.push((Field::CloudUser, Fault::Empty));
+        }
+        if self.password_file.trim().is_empty() {
+            all.push((Field::CloudPassword, Fault::Empty));
+        }
         all
     }
 }
@@ -160,8 +289,17 @@ pub struct Read {
     text: String,
     /// What it says.
     pub draft: Draft,
-    /// The same, checked; clouds are shown and not edited here.
+    /// The same, checked.
     pub config: Config,
+}
+
+/// What [`StationFile::change`] came to.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The file as it is now.
+    pub read: Read,
+    /// Whether anything was written.
+    pub changed: bool,
 }
 
 /// Why nothing was written.
@@ -238,6 +376,24 @@ impl StationFile {
         Config::parse(&text, &self.path)?;
         self.replace(&text).map_err(|e| self.invalid(e))?;
         Ok(self.read()?)
+    }
+
+    /// Changes the file as it is now, whoever wrote it last: for steps that know nothing of what stood there before.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`; the file is as it was.
+    pub fn change(&self, change: impl FnOnce(&mut Draft)) -> Result<Changed, Failure> {
+        let read = self.read()?;
+        let mut draft = read.draft.clone();
+        change(&mut draft);
+        if draft == read.draft && self.path.exists() {
+            return Ok(Changed { read, changed: false });
+        }
+        match self.write(&read, &draft) {
+            Ok(read) => Ok(Changed { read, changed: true }),
+            Err(NotWritten::Failed(failure)) => Err(failure),
+            Err(NotWritten::ChangedOutside) => Err(self.invalid("it was changed at this very moment")),
+        }
     }
 
     /// As a whole or not at all; rights stay as they were, and a link stays one.
@@ -331,6 +487,79 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
     }
     if old.fixtures != new.fixtures {
         fixtures(document, &old.fixtures, &new.fixtures);
+    }
+    if old.virtual_board != new.virtual_board
+        && let Some(station) = section(document, "station")
+    {
+        set_path(station, "virtual_board", &new.virtual_board);
+    }
+    let number = |text: &str| text.trim().parse::<i64>().ok();
+    if old.auto_lock != new.auto_lock
+        && let (Some(minutes), Some(people)) = (number(&new.auto_lock), section(document, "people"))
+    {
+        set(people, "auto_lock_minutes", minutes);
+    }
+    if old.second_person != new.second_person
+        && let Some(export) = section(document, "export")
+    {
+        set(export, "second_person", new.second_person);
+    }
+    if (&old.backup_folder, &old.backup_hours, &old.backup_keep)
+        != (&new.backup_folder, &new.backup_hours, &new.backup_keep)
+        && let Some(backup) = section(document, "backup")
+    {
+        if old.backup_folder != new.backup_folder {
+            set_path(backup, "folder", &new.backup_folder);
+        }
+        for (key, old, new) in [
+            ("every_hours", &old.backup_hours, &new.backup_hours),
+            ("keep", &old.backup_keep, &new.backup_keep),
+        ] {
+            if old != new
+                && let Some(number) = number(new)
+            {
+                set(backup, key, number);
+            }
+        }
+    }
+    if old.clouds != new.clouds {
+        clouds(document, &old.clouds, &new.clouds);
+    }
+}
+
+/// An empty path is none at all.
+fn set_path(table: &mut Table, key: &str, path: &str) {
+    if path.trim().is_empty() {
+        table.remove(key);
+    } else {
+        set(table, key, path.trim());
+    }
+}
+
+fn clouds(document: &mut DocumentMut, old: &[CloudDraft], new: &[CloudDraft]) {
+    let all = document.entry("cloud").or_insert_with(|| {
+        let mut table = Table::new();
+        // Only its members have a header.
+        table.set_implicit(true);
+        Item::Table(table)
+    });
+    let Some(all) = all.as_table_mut() else { return };
+    for gone in old.iter().filter(|o| !new.iter().any(|n| n.was == o.was)) {
+        all.remove(gone.was.as_deref().unwrap_or(&gone.name));
+    }
+    for cloud in new {
+        let was = old.iter().find(|o| cloud.was.is_some() && o.was == cloud.was);
+        if was == Some(cloud) {
+            continue;
+        }
+        let kept = cloud.was.as_deref().and_then(|name| all.remove(name));
+        let mut table = kept.and_then(|item| item.into_table().ok()).unwrap_or_default();
+        set(&mut table, "kind", "mosquitto");
+        set(&mut table, "url", cloud.url.trim());
+        set_path(&mut table, "ca", &cloud.ca);
+        set(&mut table, "username", cloud.username.trim());
+        set(&mut table, "password_file", cloud.password_file.trim());
+        all.insert(cloud.name.trim(), Item::Table(table));
     }
 }
 
@@ -478,6 +707,86 @@ mod tests {
         let mut draft = read.draft.clone();
         draft.fixtures[0].serial = "COM2".into();
         assert_eq!(file.write(&read, &draft).expect("written").config.fixtures[0].serial, "COM2");
+    }
+
+    #[test]
+    fn the_rest_of_the_file_goes_round_too() {
+        let (_folder, file) = file(&format!("{EXAMPLE}\n[backup]\n# a disk of its own\nkeep = 3\n"));
+        let read = file.read().expect("the example");
+        assert_eq!((read.draft.backup_keep.as_str(), read.draft.auto_lock.as_str()), ("3", "10"));
+        let mut draft = read.draft.clone();
+        draft.auto_lock = "0".into();
+        draft.second_person = true;
+        draft.backup_folder = "/media/other".into();
+        draft.backup_hours = "6".into();
+        draft.backup_keep = "30".into();
+        draft.virtual_board = "tools/virtual-board".into();
+        draft.clouds.push(CloudDraft {
+            was: None,
+            name: "plant".into(),
+            url: "mqtts://broker.example:8883".into(),
+            ca: "plant-ca.pem".into(),
+            username: "keywright-agent".into(),
+            password_file: "plant.password".into(),
+        });
+        assert_eq!(draft.faults(), []);
+        let after = file.write(&read, &draft).expect("written");
+        assert_eq!(after.draft.clouds[0].was.as_deref(), Some("plant"));
+        let same = Draft { clouds: after.draft.clouds.clone(), ..draft };
+        assert_eq!(after.draft, same, "as it was written, so it is read");
+        let backup = &after.config.backup;
+        assert_eq!((backup.every_hours, backup.keep), (6, 30));
+        assert!(after.config.auto_lock.is_zero() && after.config.second_person);
+        assert!(text(&file).contains("# a disk of its own") && text(&file).contains("# In every record."));
+        assert!(text(&file).contains("\n[cloud.plant]"), "{}", text(&file));
+        // Another name, and then none.
+        let mut draft = after.draft.clone();
+        draft.clouds[0].name = "plant-2".into();
+        draft.backup_folder.clear();
+        let renamed = file.write(&after, &draft).expect("written");
+        assert!(
+            renamed.config.cloud_named("plant-2").is_ok() && renamed.config.cloud_named("plant").is_err()
+        );
+        assert_eq!(renamed.config.backup.folder, None);
+        let none =
+            file.write(&renamed, &Draft { clouds: Vec::new(), ..renamed.draft.clone() }).expect("written");
+        assert_eq!(none.config.clouds.len(), 1, "the station's own");
+    }
+
+    #[test]
+    fn a_broker_that_can_not_be_used_is_found_at_its_field() {
+        let (_folder, file) = file(EXAMPLE);
+        let mut draft = file.read().expect("the example").draft;
+        let cloud = |name: &str, url: &str, ca: &str| CloudDraft {
+            was: None,
+            name: name.into(),
+            url: url.into(),
+            ca: ca.into(),
+            username: "agent".into(),
+            password_file: "p".into(),
+        };
+        draft.clouds = vec![
+            cloud("local", "mqtts://a:8883", "ca.pem"),
+            cloud("plant", "mqtts://b:8883", ""),
+            cloud("plant", "http://c", ""),
+            CloudDraft { username: String::new(), ..cloud("two", "mqtt://127.0.0.1:1883", "ca.pem") },
+        ];
+        draft.auto_lock = "1441".into();
+        (draft.backup_hours, draft.backup_keep) = ("-1".into(), "0".into());
+        assert_eq!(
+            draft.faults(),
+            [
+                (Field::AutoLock, Fault::Minutes),
+                (Field::BackupHours, Fault::Hours),
+                (Field::BackupKeep, Fault::Keep),
+                (Field::CloudName(0), Fault::CloudName),
+                (Field::CloudCa(1), Fault::Ca),
+                (Field::CloudName(2), Fault::Twice),
+                (Field::CloudUrl(2), Fault::Url),
+                (Field::CloudCa(3), Fault::Ca),
+                (Field::CloudUser(3), Fault::Empty),
+            ]
+        );
     }
 
     #[test]

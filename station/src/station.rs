@@ -45,11 +45,18 @@ use crate::trust;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The PC's clock, Unix milliseconds.
 pub fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// How long this program has run; asked first where it begins.
+pub fn uptime() -> Duration {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    BEGAN.get_or_init(Instant::now).elapsed()
 }
 
 /// The user's own data folder, `keywright` in it: XDG on Linux, the usual ones on macOS and Windows.
@@ -265,6 +272,17 @@ impl Options {
         Ok(config)
     }
 
+    /// The passphrase, if nobody has to be asked for it.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the descriptor that was named gives none.
+    pub fn passphrase_at_hand(&self) -> Result<Option<Passphrase>, Failure> {
+        if self.passphrase_fd.is_some() || self.demo {
+            return self.passphrase().map(Some);
+        }
+        Ok(Passphrase::read(&PassphraseSource::Keyring { station: self.keyring_entry() }).ok())
+    }
+
     /// The passphrase: from the descriptor, the demo, the keyring or the terminal, in this order.
     ///
     /// # Errors
@@ -305,14 +323,31 @@ impl Options {
 
     fn open_records(&self, config: &Config) -> Result<SqliteRecords, Failure> {
         let passphrase = self.passphrase()?;
+        self.open_records_with(config, &passphrase)
+    }
+
+    fn open_records_with(&self, config: &Config, passphrase: &Passphrase) -> Result<SqliteRecords, Failure> {
         self.prepare_home()?;
         if passphrase.is_public_demo() && !self.demo {
             tracing::warn!(
                 "this station runs on the PUBLIC demo passphrase; its keys are protected from nobody"
             );
         }
-        SqliteRecords::open(&self.records_path(), &config.name, &passphrase).map_err(records_failure)
+        SqliteRecords::open(&self.records_path(), &config.name, passphrase).map_err(records_failure)
     }
+}
+
+/// What a session that did not end well left half done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// When that session began, Unix milliseconds.
+    pub started_at_ms: i64,
+    /// The batch that it worked on.
+    pub batch: Option<String>,
+    /// Units that were in work: the fixture, and the serial once it was known.
+    pub units: Vec<(String, Option<String>)>,
+    /// What it wrote about its end; absent if it was killed or the power failed.
+    pub report: Option<PathBuf>,
 }
 
 /// An open station.
@@ -332,7 +367,7 @@ pub struct Station {
     /// How the session before this one ended, if not as it should.
     pub last_end: Option<LastEnd>,
     /// This session's mark in the home.
-    pub mark: Mark,
+    pub mark: Arc<Mark>,
     /// The way to the token with signing keys.
     pub door: Arc<Door>,
     agent: OnceLock<Arc<EmbeddedAgent>>,
@@ -353,8 +388,17 @@ impl Station {
     /// # Errors
     /// `ConfigInvalid`, `InvalidInput` (no passphrase), `WrongPassphrase`, `RecordsFailed`, `SecretsFailed`.
     pub fn open(options: &Options) -> Result<Self, Failure> {
+        let passphrase = options.passphrase()?;
+        Self::open_with(options, &passphrase)
+    }
+
+    /// The same with a passphrase that was already given.
+    ///
+    /// # Errors
+    /// As [`Station::open`].
+    pub fn open_with(options: &Options, passphrase: &Passphrase) -> Result<Self, Failure> {
         let config = options.load_config()?;
-        let records = options.open_records(&config)?;
+        let records = options.open_records_with(&config, passphrase)?;
         let interrupted = records.close_interrupted().map_err(records_failure)?;
         for attempt in &interrupted {
             tracing::warn!(attempt = attempt.id.0, fixture = %attempt.fixture, "interrupted when the station last stopped");
@@ -380,9 +424,52 @@ impl Station {
             people: Arc::new(people),
             interrupted,
             last_end,
-            mark,
+            mark: Arc::new(mark),
             agent: OnceLock::new(),
         })
+    }
+
+    /// From now on it works as this configuration says; what was started under another one must have ended. The station's name in the
+    /// records stays until the next start.
+    pub fn configure(&mut self, options: &Options, config: Config) {
+        let other_token = self.config.token != config.token;
+        if other_token {
+            self.door = options.door(&config);
+        }
+        if other_token || (&self.config.clouds, &self.config.name) != (&config.clouds, &config.name) {
+            // The platforms are the agent's, so another agent brings others.
+            self.agent = OnceLock::new();
+        }
+        self.people.set_auto_lock(config.auto_lock);
+        self.config = config;
+    }
+
+    /// What the session before this one left half done; `None` if it ended as it should.
+    ///
+    /// # Errors
+    /// Those of the records.
+    pub fn left_behind(&self) -> Result<Option<LeftBehind>, Failure> {
+        if self.last_end.is_none() && self.interrupted.is_empty() {
+            return Ok(None);
+        }
+        let mut units = Vec::new();
+        for attempt in &self.interrupted {
+            let unit = attempt.unit.map(|id| self.records.unit(id)).transpose().map_err(records_failure)?;
+            units.push((attempt.fixture.clone(), unit.flatten().map(|unit| unit.serial)));
+        }
+        // A mark that was lost with the power is made up for by the attempts.
+        let batch = match (&self.last_end, self.interrupted.last()) {
+            (Some(LastEnd { batch: Some(batch), .. }), _) => Some(batch.clone()),
+            (_, Some(attempt)) => Some(self.records.batch(attempt.batch).map_err(records_failure)?.name),
+            _ => None,
+        };
+        let began = self.last_end.as_ref().map(|end| end.started_at_ms);
+        Ok(Some(LeftBehind {
+            started_at_ms: began.or(self.interrupted.first().map(|a| a.started_at_ms)).unwrap_or_default(),
+            batch,
+            units,
+            report: self.last_end.as_ref().and_then(|end| end.report.clone()),
+        }))
     }
 
     /// Makes what is missing of root, region and agent.
@@ -454,7 +541,12 @@ impl Station {
     /// The line on this station's real fixtures, which starts nothing before the station was looked at.
     #[cfg(feature = "hardware")]
     fn line(&self, agent: &Arc<EmbeddedAgent>) -> Result<line::Line, Failure> {
-        let fixtures = fixtures(&self.config)?;
+        self.line_on(agent, &fixtures(&self.config)?)
+    }
+
+    /// The same on these fixtures, none perhaps: batches are looked after and lists are handed out without a probe too.
+    #[cfg(feature = "hardware")]
+    fn line_on(&self, agent: &Arc<EmbeddedAgent>, fixtures: &[Fixture]) -> Result<line::Line, Failure> {
         let labels = LabelDesk::new(Printer::open(&self.config));
         let inspector = StationInspector {
             home: self.home.clone(),
@@ -462,10 +554,10 @@ impl Station {
             records: self.records.clone(),
             agent: agent.clone(),
             labels: labels.clone(),
-            fixtures: fixtures.clone(),
+            fixtures: fixtures.to_vec(),
         };
         let (records, inspector) = (self.records.clone(), Arc::new(inspector));
-        line::Line::new(records, agent.clone(), &self.config, &fixtures, labels, inspector)
+        line::Line::new(records, agent.clone(), &self.config, fixtures, labels, inspector)
     }
 
     /// Starts the line's workers on this station's fixtures: a handle for commands, and every event.
@@ -494,11 +586,27 @@ impl Station {
     /// The line, QA's desk and the office, as the window holds them; in front of line and desk is the gate.
     ///
     /// # Errors
-    /// As [`Station::start_line`].
-    #[cfg(feature = "hardware")]
+    /// As [`Station::agent`]; `StationFault` if threads can't be started. A station without fixtures opens too.
     pub fn start_window(&self) -> Result<(Handles, Office), Failure> {
+        self.start_window_on(None)
+    }
+
+    /// The same with this batch chosen, if it is still there.
+    ///
+    /// # Errors
+    /// As [`Station::start_window`].
+    #[cfg(feature = "hardware")]
+    pub fn start_window_on(&self, batch: Option<&str>) -> Result<(Handles, Office), Failure> {
         let agent = self.agent()?;
-        let line = self.line(&agent)?;
+        let (found, why) = match fixtures(&self.config) {
+            Ok(found) => (found, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let line = self.line_on(&agent, &found)?;
+        if let Some(why) = why {
+            line.say_no_fixtures(why);
+        }
+        self.mark_batches(line.subscribe());
         crate::sound::follow(&self.config.line, line.subscribe());
         let fixtures = line.snapshot().fixtures.iter().map(|f| f.name.clone()).collect();
         let (home, records) = (self.home.clone(), self.records.clone());
@@ -508,7 +616,9 @@ impl Station {
         let orders = OrderOffice::new(self.records.clone(), self.config.clone(), regions, read_key);
         let (start, events) = (line.commands(), line.subscribe());
         let gate = Some(self.people.clone());
-        let desk = Desk::behind(self.records.clone(), agent, fixtures, start, events, Some(orders), gate)?;
+        let folder = Some(self.home.join("travelers"));
+        let records = self.records.clone();
+        let desk = Desk::with_folder(records, agent, fixtures, start, events, Some(orders), gate, folder)?;
         let (home, key) = (self.home.clone(), self.records.station_key());
         let tools = Tools {
             line: Box::new(line.commands()),
@@ -519,9 +629,10 @@ impl Station {
         // In front of the gate: who comes finds the station ready.
         line.send(line::Command::SetOperator(self.operator.clone()));
         // The batch that is open alone needs no picking.
-        let open: Vec<_> = self.records.list_batches().map_err(records_failure)?;
-        let open: Vec<_> = open.into_iter().filter(|b| b.state == BatchState::Open).collect();
-        if let [batch] = &open[..] {
+        let all: Vec<_> = self.records.list_batches().map_err(records_failure)?;
+        let open: Vec<_> = all.iter().filter(|b| b.state == BatchState::Open).collect();
+        let before = batch.and_then(|name| all.iter().find(|b| b.name == name));
+        if let Some(batch) = before.or(if let [batch] = open[..] { Some(batch) } else { None }) {
             line.send(line::Command::SelectBatch(batch.name.clone()));
         }
         Ok(((office.guard(Box::new(line)), Box::new(desk)), office))
@@ -532,8 +643,27 @@ impl Station {
     /// # Errors
     /// Always.
     #[cfg(not(feature = "hardware"))]
-    pub fn start_window(&self) -> Result<(Handles, Office), Failure> {
+    pub fn start_window_on(&self, _batch: Option<&str>) -> Result<(Handles, Office), Failure> {
         Err(no_hardware())
+    }
+
+    /// Whatever a unit is started under is what the next start offers to go on with, should this session end badly.
+    #[cfg(feature = "hardware")]
+    fn mark_batches(&self, events: mpsc::Receiver<Event>) {
+        // The mark goes with the session, not with its last event.
+        let mark = Arc::downgrade(&self.mark);
+        let listener = std::thread::Builder::new().name("mark".into());
+        let listens = listener.spawn(move || {
+            for event in events {
+                let Some(mark) = mark.upgrade() else { return };
+                if let Event::Started { batch, .. } = event {
+                    mark.set_batch(Some(&batch));
+                }
+            }
+        });
+        if let Err(error) = listens {
+            tracing::warn!(%error, "no thread for the session's mark");
+        }
     }
 
     /// What exports read.
@@ -765,6 +895,11 @@ pub fn preflight(options: &Options) -> Preflight {
         }
     };
     let name = options.load_config().map_or_else(|_| "station".into(), |c| c.name);
+    let words = if passphrase.is_public_demo() {
+        "opens this station; it is the PUBLIC demo passphrase"
+    } else {
+        "opens this station"
+    };
     let records = match SqliteRecords::open(&options.records_path(), &name, &passphrase) {
         Ok(records) => records,
         Err(error @ RecordsError::WrongPassphrase { .. }) => {
@@ -776,6 +911,16 @@ pub fn preflight(options: &Options) -> Preflight {
         }
         Err(error) => return unopened(records_failure(error), None, unknown("the database does not open")),
     };
+    let whole = records.check_whole().and_then(|()| records.note_whole(now_ms())).map_err(records_failure);
+    let mut preflight = preflight_of(options, &records, words);
+    if let Err(failure) = whole {
+        preflight.database = Err(failure);
+    }
+    preflight
+}
+
+/// The same of a station that is open.
+pub fn preflight_of(options: &Options, records: &SqliteRecords, words: &str) -> Preflight {
     let database =
         records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
             Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
@@ -794,7 +939,7 @@ pub fn preflight(options: &Options) -> Preflight {
     let stage_one = match Anchors::open(options.home.as_path(), &records.station_key()) {
         Ok(anchors) => {
             // No cloud: nothing is asked of one, and none is started.
-            let cloud = PlatformCloud::new(&options.home, &name, &[], records.clone());
+            let cloud = PlatformCloud::new(&options.home, "preflight", &[], records.clone());
             let agent = EmbeddedAgent::new(records.clone(), anchors, Arc::new(cloud));
             in_work().map(|order| crate::preflight::stage_one(&agent, order)).collect()
         }
@@ -803,14 +948,10 @@ pub fn preflight(options: &Options) -> Preflight {
     };
     Preflight {
         database,
-        passphrase: Some(Ok(if passphrase.is_public_demo() {
-            "opens this station; it is the PUBLIC demo passphrase".into()
-        } else {
-            "opens this station".into()
-        })),
-        anchors: check_anchors(options, &records, orders.as_deref().unwrap_or_default()),
+        passphrase: Some(Ok(words.into())),
+        anchors: check_anchors(options, records, orders.as_deref().unwrap_or_default()),
         signing: options.load_config().ok().and_then(|config| {
-            check_signing(&options.door(&config), options, &records, orders.as_deref().unwrap_or_default())
+            check_signing(&options.door(&config), options, records, orders.as_deref().unwrap_or_default())
         }),
         orders,
         running,

@@ -688,3 +688,145 @@ fn the_demo_recipient_exists_in_the_demo_only() {
     let home = Home::new();
     run(&["--home", home.home(), "--json", "demo-recipient"]).error(2, "K608");
 }
+
+#[test]
+fn init_sets_a_station_up_once_and_says_what_it_wrote() {
+    let home = Home::new();
+    let image = home.at("image");
+    std::fs::create_dir(&image).unwrap();
+    let index = r#"{"format":1,"model":"KW-GATEWAY-429","version":"0.1.0","parts":[]}"#;
+    std::fs::write(image.join("common-image.json"), index).unwrap();
+    std::fs::write(home.at("plant.password"), "the broker's own word\n").unwrap();
+    let password = home.at("plant.password").display().to_string();
+    let args = [
+        "init",
+        "--name",
+        "line-1",
+        "--language",
+        "zh-CN",
+        "--region",
+        "7",
+        "--fixture",
+        "left,1d50:6018:127.0.0.1:9,/dev/ttyX0",
+        "--cloud",
+        "plant",
+        "--cloud-url",
+        "mqtt://127.0.0.1:1",
+        "--cloud-password-file",
+        &password,
+        "--image",
+        image.to_str().unwrap(),
+    ];
+    let said = home.with_passphrase(PASSPHRASE, &args).ok();
+    let wrote: Vec<_> = said.of("wrote").iter().map(|o| o["what"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(wrote, ["name", "records", "fixtures", "anchors", "cloud", "image"]);
+    assert_eq!(said.one("summary")["wrote"], 6);
+    let toml = std::fs::read_to_string(home.at("station.toml")).unwrap();
+    assert!(!toml.contains("own word") && !said.out.contains("own word"), "{toml}");
+    let config = keywright::config::Config::parse(&toml, &home.at("station.toml")).unwrap();
+    assert_eq!((config.name.as_str(), config.fixtures.len(), config.clouds.len()), ("line-1", 1, 2));
+    // Nothing twice; what is new is added to what is there.
+    assert_eq!(home.with_passphrase(PASSPHRASE, &args).ok().one("summary")["wrote"], 0);
+    let more = ["init", "--fixture", "right,1d50:6018:127.0.0.1:10,/dev/ttyX1", "--region", "8"];
+    assert_eq!(home.with_passphrase(PASSPHRASE, &more).ok().one("summary")["wrote"], 2);
+    let toml = std::fs::read_to_string(home.at("station.toml")).unwrap();
+    let config = keywright::config::Config::parse(&toml, &home.at("station.toml")).unwrap();
+    assert_eq!(config.fixtures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["left", "right"]);
+    // Every step stands in the audit log.
+    let audit = home.with_passphrase(PASSPHRASE, &["audit", "list"]).ok();
+    let actions: Vec<_> =
+        audit.of("audit").iter().map(|o| o["action"].as_str().unwrap().to_owned()).collect();
+    for action in ["settings-changed", "anchors-made", "cloud-set"] {
+        assert!(actions.iter().any(|a| a == action), "{actions:?}");
+    }
+    home.with_passphrase("another one entirely", &["init"]).error(5, "K612");
+}
+
+#[test]
+fn init_refuses_what_can_not_be_used_and_leaves_the_rest() {
+    let home = Home::new();
+    home.with_passphrase("short", &["init"]).error(2, "K608");
+    home.demo(&["init", "--fixture", "left"]).error(2, "K608");
+    home.demo(&["init", "--image", "nowhere/common-image.json"]).error(4, "K201");
+    // The image was wrong, the rest is there.
+    let said = home.demo(&["anchors", "show"]).ok();
+    assert_eq!(said.of("anchor").len(), 2);
+    home.demo(&["init", "--cloud", "plant", "--cloud-url", "nonsense"]).error(4, "K701");
+    home.demo(&["init", "--rehearse"]).error(4, "K682");
+    std::fs::write(home.at("pin"), "q7t5-amber\n").unwrap();
+    let pin = home.at("pin").display().to_string();
+    let said = home.demo(&["init", "--admin", "Ana", "--new-pin-file", &pin]).ok();
+    assert_eq!(said.one("wrote")["what"], "admin");
+    // From now on it wants a person.
+    home.demo(&["init", "--region", "9"]).error(5, "K811");
+    let said =
+        home.demo(&["--person", "Ana", "--pin-file", &pin, "init", "--region", "9", "--admin", "ana"]).ok();
+    assert_eq!(said.one("wrote")["what"], "anchors");
+}
+
+#[test]
+fn units_are_found_taken_back_and_their_travelers_saved() {
+    let home = Home::set_up();
+    let (unit, other) = (UnitId([0xA1; 12]), UnitId([0xB2; 12]));
+    {
+        let records = home.records();
+        let batch = records.batch_by_name("B-1").unwrap().id;
+        for id in [unit, other] {
+            let attempt = records.begin_attempt(batch, "left", "Ada").unwrap();
+            records.bind_unit(attempt, id).unwrap();
+            let code = if id == unit { FailureCode::DeviceSilent } else { FailureCode::FlashFailed };
+            records.finish_attempt(attempt, code.outcome(), Some(&Failure::new(code, "")), None).unwrap();
+        }
+    }
+    let found = |args: &[&str]| {
+        let said = home.demo(&[&["unit", "find"], args].concat()).ok();
+        let count = said.one("found-count");
+        let units: Vec<_> =
+            said.of("found").into_iter().map(|u| u["uid"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((&count["shown"], &count["of"]), (&units.len().into(), &2.into()));
+        units
+    };
+    let (a, b) = (unit.to_string(), other.to_string());
+    assert_eq!(found(&["B-1", "--batch", "B-1"]).len(), 2);
+    assert_eq!(found(&["-1-00001"].map(|t| t.trim_start_matches('-'))), [a.as_str()]);
+    for args in [
+        &["K304"][..],
+        &["--failure", "k304"],
+        &["a1a1"],
+        &["arrived", "0001"],
+        &["--state", "arrived", "--failure", "K304"],
+    ] {
+        assert_eq!(found(args), [a.as_str()], "{args:?}");
+    }
+    assert_eq!(found(&["--failure", "K206"]), [b.as_str()]);
+    assert_eq!(found(&["--limit", "1"]).len(), 1);
+    assert!(found(&["K304", "K206", "nothing"]).is_empty() && found(&["--rma"]).is_empty());
+    home.demo(&["unit", "find", "--failure", "K999"]).error(2, "K608");
+    home.demo(&["unit", "find", "--batch", "B-9"]).error(2, "K608");
+
+    let open = ["unit", "rma", "open", &a, "--number", "RMA-7", "--reason", "does not start"];
+    assert_eq!(home.demo(&open).ok().one("rma")["number"], "RMA-7");
+    home.demo(&open).error(5, "K660");
+    assert_eq!((found(&["--rma"]), found(&["rma-7"])), (vec![a.clone()], vec![a.clone()]));
+    let close = ["unit", "rma", "close", &a, "--finding", "a fuse"];
+    assert_eq!(home.demo(&close).ok().one("rma")["finding"], "a fuse");
+    home.demo(&close).error(5, "K661");
+    assert_eq!(home.demo(&["unit", "show", &a]).ok().one("rma")["closed_by"], "Ada");
+    home.demo(&["unit", "retest", &a, "--reason", "back"]).error(5, "K662");
+
+    let traveler = home.demo(&["unit", "show", &a, "--traveler", "--only", "attempt,rma"]).ok();
+    assert_eq!(traveler.one("traveler")["unit"]["hardware_id"], a.as_str());
+    let lines: Vec<_> = traveler.of("traveler-line").into_iter().map(|l| l["what"].clone()).collect();
+    assert_eq!(lines, ["attempt", "rma-opened", "rma-closed"]);
+    let file = home.at("traveler.csv");
+    let save = ["unit", "show", &a, "--traveler", "--as", "csv", "--save", file.to_str().unwrap()];
+    home.demo(&save).ok();
+    assert!(std::fs::read_to_string(&file).unwrap().contains("K304"));
+    home.demo(&save).error(4, "K609");
+    let logged = home.demo(&["audit", "list"]).ok();
+    let actions: Vec<_> =
+        logged.of("audit").into_iter().map(|e| e["action"].as_str().unwrap().to_owned()).collect();
+    for action in ["unit-rma-opened", "unit-rma-closed", "unit-retest", "traveler-saved"] {
+        assert!(actions.iter().any(|a| a == action), "{action} in {actions:?}");
+    }
+}

@@ -3,11 +3,12 @@
 mod support;
 
 use keywright::agent::Agent;
-use keywright::desk::{Act, Command, Decision, Desk, DeskHandle, Snapshot, Told};
+use keywright::desk::{Act, Command, Decision, Desk, DeskHandle, Search, Snapshot, Told};
 use keywright::failure::{Failure, FailureCode};
 use keywright::line::{self, Event, Step, Update, Work};
 use keywright::model::*;
-use keywright::records::Records;
+use keywright::records::{Records, UnitBook};
+use keywright::traveler::{Form, Group};
 use keywright_protocol::{Purpose, Suite};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -40,7 +41,10 @@ impl World {
         };
         let fixtures = vec!["left".to_owned(), "right".to_owned()];
         let records = Arc::new(station.records.clone());
-        let desk = Desk::new(records, station.agent.clone(), fixtures, start, events).unwrap();
+        let folder = Some(station.home.path().join("travelers"));
+        let desk =
+            Desk::with_folder(records, station.agent.clone(), fixtures, start, events, None, None, folder)
+                .unwrap();
         Self { station, device, desk, told_line, line }
     }
 
@@ -69,7 +73,16 @@ impl World {
 
     fn decide(&self, act: Act, reason: &str, fixture: Option<usize>) {
         let (reason, operator) = (reason.to_owned(), "ana".to_owned());
-        self.desk.send(Command::Decide(Decision { unit: self.id(), act, reason, operator, fixture }));
+        let (number, note) = ("RMA-7".to_owned(), String::new());
+        self.desk.send(Command::Decide(Decision {
+            unit: self.id(),
+            act,
+            reason,
+            operator,
+            fixture,
+            number,
+            note,
+        }));
     }
 
     fn done(&self, words: &str) -> Arc<Snapshot> {
@@ -278,7 +291,7 @@ fn the_office_enters_orders_decides_about_batches_and_takes_lists() {
     use keywright::office::{Command as Ask, Office};
     use keywright::orders::{Draft, Field};
     let station = Station::new(2, 2);
-    let records: Arc<dyn Records> = Arc::new(station.records.clone());
+    let records: Arc<dyn UnitBook> = Arc::new(station.records.clone());
     let read_key = Arc::new(|_: &std::path::Path| Ok(keywright::secrets::Secret::from_bytes([0x5a; 32])));
     let office = Office::new(records.clone(), Config::default(), Box::new(|| vec![7]), read_key);
     let (_line, events) = mpsc::channel();
@@ -369,4 +382,112 @@ fn a_unit_is_found_by_the_code_on_its_label() {
         assert_eq!(found.map(|u| u.id), Some(unit_id(1)), "{text}");
     }
     assert!(keywright::desk::find(&station.records, &code.replace("KW1", "KW2")).unwrap().is_none());
+}
+
+fn search(number: u64, text: &str) -> Command {
+    Command::Search(Search { number, text: text.into(), ..Search::default() })
+}
+
+#[test]
+fn a_search_is_answered_by_its_number_and_an_overtaken_one_is_passed_over() {
+    let world = World::new();
+    let serial = world.station.records.unit(world.id()).unwrap().unwrap().serial;
+    // Nobody waits for the first hundred: each is overtaken by the next.
+    for number in 1..=100 {
+        world.desk.send(search(number, "nothing like it"));
+    }
+    world.desk.send(search(101, &serial[2..6]));
+    let snapshot = world.until("an answer", |s| s.search.as_ref().is_some_and(|a| a.search.number == 101));
+    let answer = snapshot.search.as_ref().unwrap();
+    assert_eq!((answer.found.count, answer.found.units[0].id), (1, world.id()));
+    // An older one that comes late changes nothing.
+    world.desk.send(search(7, "late"));
+    world.desk.send(search(102, "nothing"));
+    let snapshot = world.until("an answer", |s| s.search.as_ref().is_some_and(|a| a.search.number == 102));
+    assert_eq!(snapshot.search.as_ref().unwrap().found.count, 0);
+    let only = Search { number: 103, states: vec![UnitState::Passed], ..Search::default() };
+    world.desk.send(Command::Search(only));
+    let snapshot = world.until("an answer", |s| s.search.as_ref().is_some_and(|a| a.search.number == 103));
+    assert_eq!(snapshot.search.as_ref().unwrap().found.count, 1);
+}
+
+#[test]
+fn a_unit_is_taken_back_and_closed_without_a_board() {
+    let world = World::new();
+    world.find(&world.id().to_string());
+    world.decide(Act::CloseRma, "a fuse", None);
+    world.failed(FailureCode::NoRma);
+    world.decide(Act::OpenRma, "does not start", None);
+    let snapshot = world.done("came back under RMA-7");
+    assert_eq!(snapshot.file.as_ref().unwrap().open_rma().unwrap().reason, "does not start");
+    world.decide(Act::OpenRma, "does not start", None);
+    world.failed(FailureCode::RmaOpen);
+    world.decide(Act::CloseRma, "a fuse", None);
+    let snapshot = world.done("is closed under RMA-7");
+    let file = snapshot.file.as_ref().unwrap();
+    assert!(file.open_rma().is_none() && file.rmas[0].closed.as_ref().is_some_and(|c| c.finding == "a fuse"));
+    assert!(world.told_line.lock().unwrap().is_empty(), "no board was started");
+}
+
+/// What the unit says of itself, as the worker writes it down.
+fn reports(world: &World, region: u32) {
+    let record = world.station.records.unit_record(world.id()).unwrap().unwrap();
+    let said = serde_json::json!({
+        "unit": world.id(), "firmware": record.firmware, "protocol": 1, "stage": 5, "suite": 2, "area_a": 2, "area_b": 0,
+        "generation": record.unit.generation, "agent_key": 1, "cloud_key": 1, "region": region,
+        "order": hex::encode(world.station.po.po16()), "last_failure": 0, "reset_cause": 4, "uptime_ms": 9, "ram_high_water": 9,
+        "cloud": 2,
+    });
+    world.station.records.unit_event(world.id(), None, "reported", said, None).unwrap();
+}
+
+#[test]
+fn a_retest_and_a_comparison_start_the_board_and_tell_what_came_of_it() {
+    let world = World::new();
+    let id = world.id();
+    world.find(&id.to_string());
+    world.decide(Act::Retest, "", Some(0));
+    world.failed(FailureCode::InvalidInput);
+    assert!(world.told_line.lock().unwrap().is_empty(), "without a reason nothing starts");
+    world.decide(Act::Retest, "came back", Some(1));
+    let snapshot = world.until("a job", |s| s.job.is_some());
+    assert_eq!(snapshot.job.as_ref().unwrap().act, Act::Retest);
+    assert_eq!(snapshot.file.as_ref().unwrap().events[0].kind, "retest-ordered", "before the board");
+    let start = line::Command::StartFor { fixture: 1, batch: "B1".into(), work: Work::Retest(id) };
+    assert_eq!(*world.told_line.lock().unwrap(), [(start, 0)]);
+    world.ends(8, Some(Failure::new(FailureCode::ProofFailed, "")), Some(id));
+    assert!(world.failed(FailureCode::ProofFailed).sentence.contains("did not pass its retest"));
+    world.decide(Act::Retest, "came back", Some(1));
+    world.until("a job", |s| s.job.is_some());
+    reports(&world, 7);
+    world.ends(9, None, Some(id));
+    let snapshot = world.done("proved its keys again");
+    assert_eq!(snapshot.file.as_ref().unwrap().events[0].kind, "compared");
+    // A comparison needs no reason, and says which fields differ.
+    world.decide(Act::Compare, "", Some(0));
+    world.until("a job", |s| s.job.is_some());
+    reports(&world, 8);
+    world.ends(0, None, Some(id));
+    assert!(world.failed(FailureCode::UnitDiffers).sentence.contains("1 fields"));
+    let snapshot = world.until("no job", |s| s.job.is_none());
+    let (_, comparison) = keywright::compare::newest(snapshot.file.as_ref().unwrap()).unwrap();
+    assert_eq!(comparison.differing().count(), 1);
+    assert!(matches!(
+        world.told_line.lock().unwrap().last(),
+        Some((line::Command::StartFor { work: Work::Compare(_), .. }, 0))
+    ));
+}
+
+#[test]
+fn a_traveler_is_saved_where_the_station_keeps_them() {
+    let world = World::new();
+    world.desk.send(Command::SaveTraveler { groups: Vec::new(), form: Form::Csv });
+    world.failed(FailureCode::InvalidInput);
+    world.find(&world.id().to_string());
+    world.desk.send(Command::SaveTraveler { groups: vec![Group::Attempt], form: Form::Json });
+    let snapshot = world.done("The traveler of");
+    let Told::Done(words) = &snapshot.told else { panic!() };
+    let path = words.split_once(": ").unwrap().1;
+    let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(saved["lines"].as_array().unwrap().iter().all(|l| l["group"] == "attempt"));
 }

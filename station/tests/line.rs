@@ -700,6 +700,7 @@ impl Records for Fakes {
             outcome: None,
             failure: None,
             proof: None,
+            work: AttemptWork::Make,
         });
         Ok(id)
     }
@@ -1111,6 +1112,67 @@ fn a_reopened_unit_is_erased_and_made_again() {
     assert_eq!(world.called("flash"), 1);
     assert_eq!(world.called("set_option_bytes"), 3, "opened, made writable, locked");
     assert_eq!(world.fakes.kinds().iter().filter(|k| k.starts_with("erase-")).count(), 2);
+}
+
+/// A retest proves what is there and changes nothing: a chip that was opened since, and a unit in the middle of a key change, are
+/// told and left as they are.
+#[test]
+fn a_retest_changes_nothing() {
+    let mut world = World::new();
+    world.work = Work::Retest(UID);
+    world.fails(FailureCode::RetestRefused);
+    assert_eq!(world.called("flash"), 0, "a board that is no unit is not made one");
+    world.work = Work::Make;
+    world.passes();
+    let frames = world.fakes.kinds().len();
+    world.work = Work::Retest(OTHER);
+    world.fails(FailureCode::OtherUnit);
+    world.work = Work::Retest(UID);
+    assert_eq!(world.passes(), [Step::Arrive, Step::Prove, Step::Lock]);
+    assert_eq!(world.called("flash") + world.called("set_option_bytes"), 0);
+    assert_eq!(world.fakes.kinds()[frames..], ["reported", "reset", "lock-end"]);
+    let before = {
+        let mut board = world.board.lock().unwrap();
+        board.shut = false;
+        std::mem::replace(&mut board.options, OPEN)
+    };
+    world.fails(FailureCode::LockFailed);
+    assert_eq!(world.called("set_option_bytes"), 0, "it is not locked again");
+    {
+        let mut board = world.board.lock().unwrap();
+        (board.options, board.stage) = (before, Stage::CLOUD_KEY_PENDING);
+    }
+    world.fails(FailureCode::RetestRefused);
+    assert_eq!(world.board.lock().unwrap().stage, Stage::CLOUD_KEY_PENDING, "what it owes stays owed");
+}
+
+/// A look asks the serial port and nothing else: no attempt, no debugger.
+#[test]
+fn a_look_at_a_unit_touches_no_debugger_and_is_no_attempt() {
+    let mut world = World::new();
+    world.passes();
+    let attempts = world.fakes.0.lock().unwrap().attempts.len();
+    world.work = Work::Compare(UID);
+    let (events, outcome, code) = world.run();
+    assert_eq!((outcome, code), (Outcome::Pass, None));
+    assert_eq!(steps(&events), [Step::Arrive]);
+    for call in [
+        "attach",
+        "inspect",
+        "unit_now",
+        "option_bytes",
+        "flash_is_closed",
+        "restart",
+        "set_option_bytes",
+        "flash",
+    ] {
+        assert_eq!(world.called(call), 0, "{call}");
+    }
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), attempts);
+    assert_eq!(world.fakes.kinds().last().map(String::as_str), Some("reported"));
+    // In quarantine and scrapped as well: it is only asked.
+    world.fakes.set_state(UID, UnitState::Scrapped);
+    assert_eq!(world.run().1, Outcome::Pass);
 }
 
 #[test]

@@ -632,6 +632,8 @@ fn the_desk_asks_the_gate_and_names_who_is_logged_in() {
             reason: "smells burnt".into(),
             operator: operator.into(),
             fixture: None,
+            number: String::new(),
+            note: String::new(),
         }));
     };
     people.login(&pin("Tom", "2580")).unwrap();

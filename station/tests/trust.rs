@@ -116,7 +116,9 @@ fn the_clerk_shows_what_somebody_may_see_and_makes_what_an_admin_may_make() {
     };
     let clerk = Clerk::new(office(&station, Door::nowhere()), people.clone()).unwrap();
     let (wake, woken) = mpsc::channel();
-    clerk.on_change(Box::new(move || drop(wake.send(()))));
+    clerk.on_change(Box::new(move || {
+        let _ = wake.send(());
+    }));
     login("Tom", "2580");
     clerk.send(Command::Watch(true));
     clerk.send(Command::Try { region: 7, pin: None });

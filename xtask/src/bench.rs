@@ -26,12 +26,31 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
             "name": format!("{}_bytes", part.name), "value": part.length, "unit": "B", "goal": format!("<= {goal}"),
         }));
     }
-    for (what, example) in [("the agent", "bench_enrol"), ("an export", "bench_export")] {
+    for (what, example) in
+        [("the agent", "bench_enrol"), ("an export", "bench_export"), ("a search", "bench_search")]
+    {
         say(format!("measuring {what} (release build)"));
         let run =
             ["run", "--quiet", "--release", "--package", "keywright", "--no-default-features", "--example"];
         figures.extend(figures_of(cargo().args(run).args([example, "--", "--json"]))?);
     }
+    say("measuring frames of the window (release build)");
+    let run = [
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "keywright",
+        "--no-default-features",
+        "--features",
+        "gui",
+    ];
+    figures.extend(figures_of(cargo().args(run).args(["--example", "bench_window", "--", "--json"]))?);
+    say("measuring the start of the window, and its idling (release build)");
+    // The whole program, as it is installed; the units below are measured without the window.
+    crate::run(cargo().args(["build", "--quiet", "--release", "--package", "keywright", "--bins"]))?;
+    let run = ["run", "--quiet", "--release", "--package", "keywright", "--no-default-features"];
+    figures.extend(figures_of(cargo().args(run).args(["--example", "bench_start", "--", "--json"]))?);
     say("measuring units on virtual boards (release build)");
     // Without the window: it is not measured, and these features are the ones that the benchmarks' own library has.
     let features = ["--no-default-features", "--features", "hardware"];

@@ -3,7 +3,7 @@
 
 use crate::anchors::MAX_DAYS;
 use crate::export::{Delimiter, Format};
-use crate::model::LabelPolicy;
+use crate::model::{LabelPolicy, UnitState};
 use crate::people::Role;
 use crate::shift::Counted;
 use clap::{Args, Parser, Subcommand};
@@ -12,7 +12,8 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   keywright                                        open the window
-  keywright anchors init --region 7                make the root, the region and the agent's certificate
+  keywright init --name line-1 --region 7 --image firmware/common-image.json
+                                                   set the station up: passphrase, anchors, image
   keywright po new PO-2026-1 --model KW-GATEWAY-429 --quantity 500 --region 7
   keywright batch new B-0001 --po PO-2026-1 --quantity 100
   keywright doctor                                 what is missing, and what to do
@@ -117,6 +118,8 @@ pub enum Command {
     Backup(Backup),
     /// Put a backup in the place of a station, or into an empty home
     Restore(Restore),
+    /// Set a station up, or complete one: what the guide in the window does, for scripts
+    Init(Init),
     /// Check everything that a shift needs, and say what to do
     Doctor,
     /// Open the window with other than its usual settings
@@ -474,11 +477,55 @@ pub struct PoInvalidate {
 /// `keywright unit …`
 #[derive(Debug, Subcommand)]
 pub enum Unit {
+    /// Search all units: by any part of a serial, by the beginning of a hardware id, batch or RMA number, by failure code and state
+    #[command(after_help = "\
+What is typed is words, and all of them must fit. A word like K304 is a failure code (of any attempt), one like quarantined a state;
+the square code of a label stands for its serial.
+
+Examples:
+  keywright unit find 00042
+  keywright unit find K304 --batch B-0001
+  keywright unit find --state quarantined --limit 500 --json")]
+    Find(UnitFind),
     /// What the records know of a unit
     Show {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
+        /// Its traveler: attempts, steps, keys by fingerprint, labels, decisions, RMAs and exports, in the order of time
+        #[arg(long)]
+        traveler: bool,
+        /// Only these lines of the traveler (attempt, step, key, label, decision, rma, export)
+        #[arg(long, value_name = "GROUP", value_delimiter = ',', requires = "traveler")]
+        only: Vec<crate::traveler::Group>,
+        /// The form of a traveler that is saved
+        #[arg(long = "as", value_enum, value_name = "FORM", requires = "save")]
+        form: Option<crate::traveler::Form>,
+        /// Save the traveler as a new file
+        #[arg(long, value_name = "FILE", requires = "traveler")]
+        save: Option<PathBuf>,
     },
+    /// Prove a unit's keys once more, with its login at its cloud; nothing of it is changed
+    Retest {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// Why; stands in its history
+        #[arg(long)]
+        reason: String,
+        /// The fixture that it lies in
+        #[arg(long, value_name = "NAME")]
+        fixture: Option<String>,
+    },
+    /// Ask a unit over its serial port what it says of itself, and compare that with its record
+    Compare {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// The fixture whose serial port it is connected to
+        #[arg(long, value_name = "NAME")]
+        fixture: Option<String>,
+    },
+    /// Units that come back from customers, by number
+    #[command(subcommand)]
+    Rma(UnitRma),
     /// A unit came back: new keys, a new start, or another region
     Reprovision(Reprovision),
     /// Set a unit aside: no key is issued to it, its cloud lets it in no more
@@ -525,6 +572,61 @@ Example:
         /// Over how many units, and with what care
         #[command(flatten)]
         campaign: Campaign,
+    },
+}
+
+/// `keywright unit find`
+#[derive(Debug, Args)]
+pub struct UnitFind {
+    /// Words that must all fit
+    pub text: Vec<String>,
+    /// Only of this batch
+    #[arg(long, value_name = "NAME")]
+    pub batch: Option<String>,
+    /// Only units that ever failed with this code
+    #[arg(long, value_name = "K304")]
+    pub failure: Option<String>,
+    /// Only in this state; may be given several times
+    #[arg(long, value_name = "STATE")]
+    pub state: Vec<UnitState>,
+    /// Only with an open RMA
+    #[arg(long)]
+    pub rma: bool,
+    /// So many hits at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    pub limit: u32,
+    /// Leave out so many before them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u32,
+}
+
+/// `keywright unit rma`
+#[derive(Debug, Subcommand)]
+pub enum UnitRma {
+    /// A unit came back
+    Open {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// The number under which it came back
+        #[arg(long)]
+        number: String,
+        /// What the customer says of it
+        #[arg(long)]
+        reason: String,
+        /// What else is to be known
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// What was found of a unit that came back
+    Close {
+        /// Its hardware id (24 hex digits) or its serial
+        unit: String,
+        /// What was found
+        #[arg(long)]
+        finding: String,
+        /// What else is to be known
+        #[arg(long, default_value = "")]
+        note: String,
     },
 }
 
@@ -956,6 +1058,75 @@ pub struct Restore {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+/// `keywright init`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It does what is missing and leaves the rest as it is: run it again with more options at any time. A new station asks for a
+passphrase twice, or takes it from --passphrase-fd. Every line of output is something that was written.
+
+Examples:
+  keywright init --name line-1 --region 7
+  keywright init --fixture left,0483:374b:066DFF3,/dev/ttyACM0 --fixture right,0483:374b:0669FF5,/dev/ttyACM1
+  keywright init --cloud plant --cloud-url mqtts://broker.example:8883 --cloud-ca plant-ca.pem --cloud-password-file plant.password
+  keywright init --image firmware/common-image.json --rehearse")]
+pub struct Init {
+    /// The station's name, in every record
+    #[arg(long)]
+    pub name: Option<String>,
+    /// What the window speaks
+    #[arg(long, value_parser = ["system", "en", "zh-CN"])]
+    pub language: Option<String>,
+    /// Keep the passphrase in the system's keyring
+    #[arg(long)]
+    pub keyring: bool,
+    /// The first admin; their PIN is asked for, or comes from --new-pin-file or KEYWRIGHT_NEW_PIN
+    #[arg(long, value_name = "NAME")]
+    pub admin: Option<String>,
+    /// The admin's PIN, the first line of this file
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub new_pin_file: Option<PathBuf>,
+    /// A fixture: its name, its probe and its serial port; those that are there stay
+    #[arg(long, value_name = "NAME,PROBE,PORT", value_parser = parse_fixture)]
+    pub fixture: Vec<crate::config::Fixture>,
+    /// The region to make keys for [default: 1, if there is none]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: Option<u32>,
+    /// A Mosquitto broker: its name in station.toml
+    #[arg(long, value_name = "NAME", requires = "cloud_url")]
+    pub cloud: Option<String>,
+    /// Its address, as it stands in the units' records: mqtts://HOST:PORT
+    #[arg(long, value_name = "URL", requires = "cloud")]
+    pub cloud_url: Option<String>,
+    /// Certificates of its CA, PEM
+    #[arg(long, value_name = "FILE", requires = "cloud")]
+    pub cloud_ca: Option<PathBuf>,
+    /// The agent's user name there
+    #[arg(long, value_name = "NAME", default_value = "keywright-agent", requires = "cloud")]
+    pub cloud_user: String,
+    /// The file whose first line is the agent's password there
+    #[arg(long, value_name = "FILE", requires = "cloud")]
+    pub cloud_password_file: Option<PathBuf>,
+    /// Log in at the broker and ask what a start would ask
+    #[arg(long, requires = "cloud")]
+    pub try_cloud: bool,
+    /// The common image: common-image.json or its folder
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Make one unit for trial on a virtual board, in a home of its own
+    #[arg(long)]
+    pub rehearse: bool,
+}
+
+fn parse_fixture(text: &str) -> Result<crate::config::Fixture, String> {
+    let mut parts = text.splitn(3, ',').map(|part| part.trim().to_owned());
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(name), Some(probe), Some(serial)) if !serial.is_empty() => {
+            Ok(crate::config::Fixture { name, probe, serial })
+        }
+        _ => Err("expected NAME,PROBE,PORT, such as left,0483:374b:066DFF3,/dev/ttyACM0".into()),
+    }
 }
 
 /// `keywright passphrase …`

@@ -449,6 +449,8 @@ impl People {
             self.shown = 0;
         }
         match event {
+            // A look at a unit is no attempt.
+            Event::Started { attempt, .. } if attempt.0 == 0 => {}
             Event::Started { fixture, attempt, .. } => {
                 out.text(format_args!("{fixture}: attempt {} began", attempt.0))
             }

@@ -11,6 +11,7 @@ pub mod args;
 mod backup;
 pub mod doctor;
 mod export;
+mod init;
 mod label;
 pub mod line;
 pub mod logging;
@@ -20,25 +21,28 @@ mod people;
 mod qa;
 mod shift;
 mod trust;
+mod units;
 
 use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::people::Right;
-use crate::records::{NewBatch, NewProductOrder, Records};
+use crate::records::{NewBatch, NewProductOrder, Records, UnitBook};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
 use clap::Parser;
 use output::{CliError, Done, Exit, Out};
 use serde_json::json;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Runs the program; the exit code is 0 all pass, 2 usage, 3 some units failed, 4 station fault, 5 refused.
 pub fn main() -> ExitCode {
+    // It counts from its first answer on.
+    let _ = station::uptime();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -126,6 +130,7 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::Audit(args::Audit::Verify)) => people::verify(&options, out),
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
+        Some(Command::Init(args)) => init::run(&options, global, args, out),
         Some(Command::DemoRecipient) => demo_recipient(&options, out),
         Some(Command::Verify(_)) => Ok(Exit::Pass),
         Some(command) => people::through_gate(&options, global, command, out),
@@ -140,7 +145,18 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         Command::Shift(command) => shift::run(station, command, out),
         Command::Batch(command) => batch(station, command, out),
         Command::Po(command) => po(station, command, out),
-        Command::Unit(args::Unit::Show { unit }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Show { unit, traveler: true, only, form, save }) => {
+            units::traveler(station, unit, only, *form, save.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Show { unit, .. }) => unit_show(station, unit, out),
+        Command::Unit(args::Unit::Find(args)) => units::find(station, args, out),
+        Command::Unit(args::Unit::Retest { unit, reason, fixture }) => {
+            units::retest(station, unit, reason, fixture.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Compare { unit, fixture }) => {
+            units::compare(station, unit, fixture.as_deref(), out)
+        }
+        Command::Unit(args::Unit::Rma(command)) => units::rma(station, command, out),
         Command::Unit(args::Unit::Rekey { key, below, by_wake, campaign }) => {
             let update = Update {
                 agent_key: *key != args::WhichKey::Cloud,
@@ -215,39 +231,41 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
     if !gui::display_named(|name| std::env::var_os(name)) {
         return Err(CliError { failure: shown(gui::GuiError::NoDisplay), exit: Exit::Usage });
     }
-    let mut station = Station::open(options)?;
-    if global.person.is_some() {
+    let config = options.load_config()?;
+    let mut station = if options.has_records()
+        && (options.passphrase_at_hand()?.is_some() || std::io::stdin().is_terminal())
+    {
+        Some(Station::open(options)?)
+    } else {
+        // The window asks: what was never set up is set up there, and what is locked is opened there.
+        None
+    };
+    if let Some(station) = station.as_mut().filter(|_| global.person.is_some()) {
         // A window that is opened for somebody opens with them; any other opens locked.
-        people::log_in(&mut station, global)?;
+        people::log_in(station, global)?;
     }
-    let (handles, office) = station.start_window()?;
-    let clerk = station.start_clerk()?;
-    let trust = station.start_trust()?;
-    let _backups = station.keep_backups()?;
+    let host = crate::host::Host::start(options.clone(), station)?;
     let usual = gui::Options::default();
     let window = gui::Options {
-        title: format!("Keywright: {}{}", station.config.name, if options.demo { " (demo)" } else { "" }),
+        title: format!("Keywright: {}{}", config.name, if options.demo { " (demo)" } else { "" }),
         theme: match args.theme.as_deref() {
             Some("light") => gui::Theme::Light,
             Some("dark") => gui::Theme::Dark,
             Some("contrast") => gui::Theme::Contrast,
             Some(_) => gui::Theme::System,
-            None => station.config.theme,
+            None => config.theme,
         },
-        zoom: args.zoom.map_or(station.config.text_size as f32 / 100.0, |z| z.clamp(0.5, 3.0)),
+        zoom: args.zoom.map_or(config.text_size as f32 / 100.0, |z| z.clamp(0.5, 3.0)),
         size: args.size.unwrap_or(usual.size),
         fullscreen: args.fullscreen,
         screenshot: args.screenshot.clone().map(|path| gui::Screenshot { path, then_close: args.then_close }),
-        pictures: station.home.join("pictures"),
+        pictures: options.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
-        language: station.config.language.language(),
+        language: config.language.language(),
         file: Some(crate::settings::StationFile::new(options.config_path())),
         settings: false,
     };
-    let clerk = office.guard_exports(Box::new(clerk));
-    let foreman = Box::new(station.start_foreman()?);
-    let people: Option<Box<dyn crate::people::PeopleHandle>> = Some(Box::new(office));
-    gui::run(handles, people, Some(clerk), Some(foreman), Some(Box::new(trust)), window)
+    gui::run_hosted(Box::new(host), window)
         .map_err(|error| CliError { failure: shown(error), exit: Exit::Station })?;
     Ok(Exit::Pass)
 }
@@ -305,7 +323,20 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
         }
         records.set_batch_state(batch.id, state, &station.operator, reason)?;
         let row = show(&records.batch_by_name(name)?)?;
-        out.say(&row.1, format_args!("batch {name} is {}", state.as_str()));
+        // What it came to: closing ends the product key's right to enrol for what is open.
+        let counts = records.batch_counts(batch.id)?;
+        let numbers = match state {
+            BatchState::Closed => format!(
+                ": {} of {} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
+                counts.passed,
+                counts.planned,
+                counts.failed,
+                counts.scrapped,
+                counts.open()
+            ),
+            BatchState::Paused | BatchState::Open => String::new(),
+        };
+        out.say(&row.1, format_args!("batch {name} is {}{numbers}", state.as_str()));
         Ok(Exit::Pass)
     };
     let made = |new: NewBatch| -> Done {
@@ -496,8 +527,8 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             if unit.interrupted { ", interrupted: it goes on at its next start" } else { "" }
         ),
     );
-    let attempts: Vec<_> =
-        records.list_attempts(unit.batch)?.into_iter().filter(|a| a.unit == Some(unit.id)).collect();
+    let mut attempts = records.unit_record(unit.id)?.map(|r| r.attempts).unwrap_or_default();
+    attempts.reverse();
     let lock = attempts.iter().rev().find_map(|a| a.proof.as_ref().map(|p| p.lock));
     let attempts: Vec<_> = attempts
         .into_iter()
@@ -505,7 +536,7 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
             let object = json!({
                 "event": "attempt", "attempt": a.id.0, "fixture": a.fixture, "operator": a.operator, "station": a.station,
                 "started_at": Stamp(a.started_at_ms), "ended_at": a.ended_at_ms.map(Stamp),
-                "outcome": a.outcome, "failure": a.failure, "proof": a.proof,
+                "outcome": a.outcome, "failure": a.failure, "proof": a.proof, "for": a.work,
             });
             let code = a.failure.as_ref().map_or("-".into(), |f| f.code.to_string());
             let keys = ["attempt", "started_at", "fixture", "operator", "outcome"];
@@ -520,6 +551,11 @@ fn unit_show(station: &Station, name: &str, out: Out) -> Done {
     if !orders.is_empty() {
         out.text("");
         out.table(&qa::ORDER_HEAD, &orders);
+    }
+    let rmas: Vec<_> = records.unit_record(unit.id)?.map(|r| r.rmas).unwrap_or_default();
+    if !rmas.is_empty() {
+        out.text("");
+        out.table(&units::RMA_HEAD, &rmas.iter().map(|rma| units::rma_row(&unit, rma)).collect::<Vec<_>>());
     }
     out.text("");
     let history: Vec<_> = records

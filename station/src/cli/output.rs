@@ -67,6 +67,9 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::Quarantined
         | C::Scrapped
         | C::NameTaken
+        | C::RmaOpen
+        | C::NoRma
+        | C::RetestRefused
         | C::WrongPassphrase
         | C::NotAllowed
         | C::LoginNeeded

@@ -90,7 +90,24 @@ fn need(command: &Command) -> Need {
             &args.name,
             json!({ "since": args.since.to_string(), "reason": args.reason }),
         ),
-        Command::Unit(Unit::Show { .. }) => Need::Look(Right::SeeUnits),
+        Command::Unit(Unit::Show { unit, save: Some(file), .. }) => {
+            act(Right::SeeUnits, "traveler-saved", unit, json!({ "file": file.display().to_string() }))
+        }
+        Command::Unit(Unit::Show { .. } | Unit::Find(_)) => Need::Look(Right::SeeUnits),
+        Command::Unit(Unit::Retest { unit, reason, fixture }) => {
+            let how = Act::Retest;
+            act(how.right(), how.audit(), unit, json!({ "reason": reason, "fixture": fixture }))
+        }
+        Command::Unit(Unit::Compare { unit, fixture }) => {
+            act(Act::Compare.right(), Act::Compare.audit(), unit, json!({ "fixture": fixture }))
+        }
+        Command::Unit(Unit::Rma(args::UnitRma::Open { unit, number, reason, .. })) => {
+            let how = Act::OpenRma;
+            act(how.right(), how.audit(), unit, json!({ "number": number, "reason": reason }))
+        }
+        Command::Unit(Unit::Rma(args::UnitRma::Close { unit, finding, .. })) => {
+            act(Act::CloseRma.right(), Act::CloseRma.audit(), unit, json!({ "reason": finding }))
+        }
         Command::Unit(Unit::Rekey { campaign: c, .. }) => {
             act(Right::Reprovision, "units-rekeyed", &c.batch, campaign(c))
         }
@@ -154,6 +171,8 @@ fn need(command: &Command) -> Need {
         Command::Backup(args) if args.list => Need::Look(Right::Backup),
         Command::Backup(_) => act(Right::Backup, "backup-made", "", json!({})),
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),
+        // Each of its steps is through the gate by itself.
+        Command::Init(_) => Need::Person,
         Command::People(_) | Command::Audit(Audit::List { .. } | Audit::Export { .. }) => Need::Person,
         _ => Need::Nobody,
     }
@@ -247,7 +266,7 @@ fn prompt(text: &str) -> Result<Pin, CliError> {
     Ok(Pin::new(typed))
 }
 
-fn new_pin(name: &str, role: Option<Role>, file: Option<&Path>) -> Result<Pin, CliError> {
+pub(super) fn new_pin(name: &str, role: Option<Role>, file: Option<&Path>) -> Result<Pin, CliError> {
     if let Some(file) = file {
         return first_line(file);
     }

@@ -6,10 +6,8 @@ use super::{cell, qa, show_anchors};
 use crate::anchors::{AnchorsError, KeyHome, NewHome, NewRegion, RegionFacts};
 use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
-use crate::hsm::{HsmError, PinSource};
 use crate::records::UnderFilter;
-use crate::secrets::Passphrase;
-use crate::station::{self, Station, anchors_failure};
+use crate::station::{Station, anchors_failure};
 use crate::trust::{Tree, Validity, home_words};
 use serde_json::{Value, json};
 
@@ -217,7 +215,9 @@ fn show(tree: &Tree, out: Out) {
 
 /// Keeps the token's PIN in the keyring, after the token took it.
 #[cfg(feature = "keyring")]
-pub fn store_pin(options: &station::Options, out: Out) -> Done {
+pub fn store_pin(options: &crate::station::Options, out: Out) -> Done {
+    use crate::hsm::{HsmError, PinSource};
+    use crate::secrets::Passphrase;
     let config = options.load_config()?;
     let Some(token) = &config.token else {
         let error = HsmError::NotConfigured { label: "?".into(), why: "station.toml names none" };

@@ -132,11 +132,7 @@ impl Clouds {
                 Arc::new(LocalPlatform::start(&local).map_err(|e| cloud_failure(&e))?)
             }
             CloudKind::Mosquitto { host, port, ca, username, password_file } => {
-                let endpoint = match ca {
-                    Some(path) => Endpoint::tls(host, *port, &read(path, "the CA certificate")?),
-                    None => Endpoint::unprotected(host, *port),
-                };
-                let endpoint = endpoint.map_err(|e| cloud_failure(&e))?;
+                let endpoint = mosquitto_endpoint(host, *port, ca.as_deref())?;
                 let password = String::from_utf8(read(password_file, "the agent's broker password")?);
                 let password = password.unwrap_or_default().trim_end_matches(['\r', '\n']).to_owned();
                 let password = Credential::from_password(password);
@@ -147,6 +143,32 @@ impl Clouds {
         };
         Ok(platform)
     }
+}
+
+fn mosquitto_endpoint(host: &str, port: u16, ca: Option<&Path>) -> Result<Endpoint, Failure> {
+    match ca {
+        Some(path) => Endpoint::tls(host, port, &read(path, "the CA certificate")?),
+        None => Endpoint::unprotected(host, port),
+    }
+    .map_err(|e| cloud_failure(&e))
+}
+
+/// Whether a Mosquitto broker would do, see [`super::mosquitto::try_broker`]; how many units it knows.
+///
+/// # Errors
+/// What [`cloud_failure`] makes of why not; `ConfigInvalid` for a certificate that can't be read.
+pub fn try_mosquitto(
+    station: &str,
+    (host, port): (&str, u16),
+    ca: Option<&Path>,
+    username: &str,
+    password: String,
+) -> Result<usize, Failure> {
+    let endpoint = mosquitto_endpoint(host, port, ca)?;
+    let mut config =
+        MosquittoConfig::new(PathBuf::new(), endpoint, username, Credential::from_password(password));
+    config.station = station.to_owned();
+    super::mosquitto::try_broker(&config).map_err(|e| cloud_failure(&e))
 }
 
 impl Drop for Clouds {

@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 pub use credential::{Credential, Identity, Verifier, birth_topic, down_topic, may_publish, may_subscribe};
 pub use engine::Health;
 pub use error::CloudError;
-pub use hub::{Clouds, LOCAL_URL, address, cloud_failure};
+pub use hub::{Clouds, LOCAL_URL, address, cloud_failure, try_mosquitto};
 pub use ledger::{Ack, Act, Room, Standing};
 pub use local::{LocalConfig, LocalPlatform};
 pub use mosquitto::{Dialogue, MosquittoConfig, MosquittoPlatform, Talk, setup_message};

@@ -622,18 +622,36 @@ fn same_acls(answer: &Response, unit: UnitId) -> bool {
     have.len() == want.len() && want.iter().all(|acl| have.contains(acl))
 }
 
+/// Logs in as the agent and says the first words.
+fn open_dialogue(
+    config: &MosquittoConfig,
+    role: &str,
+) -> Result<(Dialogue<Link>, HashSet<Identity>), CloudError> {
+    let endpoint = config.endpoint.to_string();
+    let mut link = Link::open(&config.endpoint, &config.login(role, true), config.timeout)?;
+    let granted = link.subscribe(&[RESPONSE], config.timeout)?;
+    if granted != [true] {
+        return Err(CloudError::NotPermitted { endpoint, what: format!("read {RESPONSE}") });
+    }
+    let tag = correlation_tag()?;
+    let mut dialogue = Dialogue::new(link, &endpoint, config.timeout, config.commands_per_message, &tag);
+    let identities = dialogue.greet()?;
+    Ok((dialogue, identities))
+}
+
+/// Whether this broker would do: logs in as the agent and asks what every connection asks first. Nothing is changed there, and a
+/// station that works with it is not disturbed. Returns how many units it knows.
+///
+/// # Errors
+/// As every connection; what is wrong is in it.
+pub fn try_broker(config: &MosquittoConfig) -> Result<usize, CloudError> {
+    let (_dialogue, identities) = open_dialogue(config, "try")?;
+    Ok(identities.iter().map(|identity| identity.unit).collect::<HashSet<_>>().len())
+}
+
 impl Control {
     fn connect(&mut self) -> Result<HashSet<Identity>, CloudError> {
-        let config = &self.config;
-        let endpoint = config.endpoint.to_string();
-        let mut link = Link::open(&config.endpoint, &config.login("control", true), config.timeout)?;
-        let granted = link.subscribe(&[RESPONSE], config.timeout)?;
-        if granted != [true] {
-            return Err(CloudError::NotPermitted { endpoint, what: format!("read {RESPONSE}") });
-        }
-        let tag = correlation_tag()?;
-        let mut dialogue = Dialogue::new(link, &endpoint, config.timeout, config.commands_per_message, &tag);
-        let identities = dialogue.greet()?;
+        let (dialogue, identities) = open_dialogue(&self.config, "control")?;
         self.dialogue = Some(dialogue);
         Ok(identities)
     }

@@ -229,6 +229,7 @@ impl Clerk {
             shown: snapshot.clone(),
             cancel: cancel.clone(),
             wakers: Vec::new(),
+            mark: None,
         };
         let thread = std::thread::Builder::new()
             .name("export clerk".into())
@@ -272,6 +273,8 @@ struct Worker {
     shown: Arc<Mutex<Arc<Snapshot>>>,
     cancel: Arc<AtomicBool>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
+    /// That of the log as it was read.
+    mark: Option<(i64, i64)>,
 }
 
 impl Worker {
@@ -309,15 +312,26 @@ impl Worker {
     fn look_around(&mut self) -> bool {
         let records = &self.office.source.records;
         let read = records.list_batches().and_then(|batches| {
-            let mut log = records.export_log(&ExportLogFilter::default())?;
-            log.reverse();
-            Ok((batches.into_iter().map(|b| b.name).collect::<Vec<_>>(), log))
+            let mark = records.export_log_mark()?;
+            // The log grows for years and is looked at every few seconds: it is read again when there is something new.
+            let log = match self.mark == Some(mark) {
+                true => None,
+                false => {
+                    let mut log = records.export_log(&ExportLogFilter::default())?;
+                    log.reverse();
+                    Some(log)
+                }
+            };
+            Ok((batches.into_iter().map(|b| b.name).collect::<Vec<_>>(), mark, log))
         });
         match read {
-            Ok((batches, log)) => {
-                let changed = self.view.batches != batches || *self.view.log != log;
+            Ok((batches, mark, log)) => {
+                let changed = self.view.batches != batches || log.is_some();
                 self.view.batches = batches;
-                self.view.log = Arc::new(log);
+                self.mark = Some(mark);
+                if let Some(log) = log {
+                    self.view.log = Arc::new(log);
+                }
                 changed
             }
             Err(error) => {

@@ -44,13 +44,14 @@ pub use sign::{ExportSigner, parse_public_pem, public_pem, verify_file};
 use crate::failure::{Failure, FailureCode};
 use crate::model::{UnitId, UnitState};
 use crate::records::{
-    ExportFilter, HandedUnit, KeyVault, NewExport, Records, RecordsError, SqliteRecords, UnitKeys,
+    ExportFilter, ExportKey, HandedUnit, KeyVault, NewExport, Records, RecordsError, SqliteRecords, UnitKeys,
 };
 use formats::{Context, Passed, PskcCipher};
 use sha2::{Digest, Sha256};
 use std::io::{BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
 /// The keys of one passed unit. Redacted in `Debug`, wiped when dropped.
@@ -81,9 +82,11 @@ pub struct LiveKeys {
 
 /// What export needs of the records. Asked from several threads.
 pub trait ExportSource: Sync {
-    /// One row per selected unit in the order of first arrival; for a whole batch then one per attempt without a unit, oldest
-    /// first. `exported_in` and `record_signature` are left empty: [`export`] fills them.
-    fn export_rows(&self, selection: &Selection) -> Result<Vec<ListRow>, RecordsError>;
+    /// What has a row: the selected units in the order of first arrival; for a whole batch then the attempts without a unit, oldest
+    /// first. As of one moment.
+    fn keys(&self, selection: &Selection) -> Result<Vec<ExportKey>, RecordsError>;
+    /// Their rows, in this order. `exported_in` and `record_signature` are left empty: [`export`] fills them.
+    fn rows(&self, keys: &[ExportKey]) -> Result<Vec<ListRow>, RecordsError>;
     /// The rows of these units, in this order; `None` for a unit that was never here.
     fn rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ListRow>>, RecordsError>;
     /// The keys of these passed units, in this order. Refused if one of them has other keys than its row says.
@@ -118,13 +121,26 @@ impl RecordsSource {
     }
 }
 
+/// Somebody worked on a unit meanwhile.
+fn changed(unit: impl std::fmt::Display) -> RecordsError {
+    RecordsError::Refused(Box::new(Failure {
+        code: FailureCode::ExportIo,
+        sentence: format!("Unit {unit} changed while the list was being made"),
+        remedy: "Export again".into(),
+    }))
+}
+
 fn corrupt(detail: String) -> RecordsError {
     RecordsError::Corrupt { path: "station.db".into(), detail }
 }
 
 impl ExportSource for RecordsSource {
-    fn export_rows(&self, selection: &Selection) -> Result<Vec<ListRow>, RecordsError> {
-        let rows = self.records.export_selected(&self.filter(selection)?)?;
+    fn keys(&self, selection: &Selection) -> Result<Vec<ExportKey>, RecordsError> {
+        self.records.export_keys(&self.filter(selection)?)
+    }
+
+    fn rows(&self, keys: &[ExportKey]) -> Result<Vec<ListRow>, RecordsError> {
+        let rows = self.records.export_rows_at(keys)?;
         rows.into_iter().map(|row| ListRow::try_from(row).map_err(corrupt)).collect()
     }
 
@@ -136,13 +152,6 @@ impl ExportSource for RecordsSource {
     fn live_keys(&self, rows: &[&ListRow]) -> Result<Vec<LiveKeys>, RecordsError> {
         let units: Vec<UnitId> = rows.iter().filter_map(|r| r.mcu_uid).collect();
         let keys = self.vault.keys_of_many(&units)?;
-        let changed = |unit: UnitId| {
-            RecordsError::Refused(Box::new(Failure {
-                code: FailureCode::ExportIo,
-                sentence: format!("Unit {unit} changed while the list was being made"),
-                remedy: "Export again".into(),
-            }))
-        };
         let mut live = Vec::with_capacity(rows.len());
         for ((row, unit), keys) in rows.iter().zip(&units).zip(keys) {
             let Some((UnitState::Passed, UnitKeys { agent, cloud })) = keys else {
@@ -742,14 +751,12 @@ pub fn export(
 ) -> Result<ExportReport, ExportError> {
     check_request(request)?;
     let (folder, plans) = plans(request)?;
-    let mut rows = source.export_rows(&request.selection)?;
     // Named by the day, as the files are: the same units in two forms give the same rows and signatures.
     let name = format!("export-{}-{}", request.selection.label(), day(request.now_ms));
-    for row in &mut rows {
-        row.exported_in.clone_from(&name);
-    }
-    let passed: Vec<&ListRow> = rows.iter().filter(|r| r.has_passed()).collect();
-    let all: Vec<&ListRow> = rows.iter().collect();
+    let rows = Rows::new(source, name.clone(), source.keys(&request.selection)?, plans.len() > 1);
+    let has_passed = |key: &ExportKey| matches!(key, ExportKey::Unit { passed: true, .. });
+    let all: Vec<usize> = (0..rows.keys.len()).collect();
+    let passed: Vec<usize> = all.iter().copied().filter(|at| has_passed(&rows.keys[*at])).collect();
 
     // The public key comes first: it holds no secret, and a folder that has another station's must be refused early.
     let public_key = folder.join("export.pub.pem");
@@ -778,14 +785,14 @@ pub fn export(
     let mut pending = Vec::new();
     let mut files = Vec::new();
     for plan in &plans {
-        let rows = rows_of(plan);
+        let which = rows_of(plan);
         let mut list = Pending::create(&plan.path)?;
-        let mut units = Vec::with_capacity(rows.len());
+        let mut units = Vec::with_capacity(which.len());
         let unsealed = Protection::None;
         let protection = if plan.protected { &request.protection } else { &unsealed };
         let suffix = protection.suffix();
         protection.seal(&plan.path, list.temporary.as_file_mut(), &mut |out| {
-            write_file(source, signer, request, plan, rows, out, &mut units, &mut step)
+            write_file(&rows, signer, request, plan, which, out, &mut units, &mut step)
         })?;
         // Signing reads the finished file into memory once: Ed25519 passes over its message twice, and a file that
         // changed between two passes would give away the signing key.
@@ -793,7 +800,7 @@ pub fn export(
         files.push(ExportedFile {
             name: plan.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             sha256: hex::encode(Sha256::digest(&bytes)),
-            rows: rows.len() as u64,
+            rows: which.len() as u64,
             protected: plan.protected,
             format: format!("{}{suffix}", plan.format),
             units,
@@ -830,8 +837,12 @@ pub fn export(
     let mut receipts = Vec::new();
     for ((file, number), plan) in record.files.iter_mut().zip(numbers).zip(&plans) {
         file.number = number;
-        let serial = |row: Option<&&ListRow>| row.and_then(|r| r.unit_serial.clone());
-        let of: Vec<&ListRow> = rows_of(plan).iter().filter(|r| r.mcu_uid.is_some()).copied().collect();
+        let is_unit = |at: &&usize| matches!(rows.keys[**at], ExportKey::Unit { .. });
+        let serial = |at: Option<&usize>| -> Result<Option<String>, ExportError> {
+            let row = at.map(|at| source.rows(&rows.keys[*at..=*at])).transpose()?;
+            Ok(row.and_then(|row| row.into_iter().next()).and_then(|row| row.unit_serial))
+        };
+        let of = || rows_of(plan).iter().filter(is_unit);
         let receipt = Receipt {
             receipt_version: receipt::VERSION,
             export: number,
@@ -841,8 +852,8 @@ pub fn export(
             sha256: file.sha256.clone(),
             rows: file.rows,
             selection: record.selection.to_string(),
-            first_unit: serial(of.first()),
-            last_unit: serial(of.last()),
+            first_unit: serial(of().next())?,
+            last_unit: serial(of().next_back())?,
             keys_of: file.units.iter().filter(|u| u.agent > 0 || u.cloud > 0).count() as u64,
             protection: if file.protected { record.protection } else { "none" }.into(),
             recipients: if file.protected { record.recipients.clone() } else { Vec::new() },
@@ -861,8 +872,8 @@ pub fn export(
     }
     sync_folder(&folder)?;
 
-    let without_unit = rows.iter().filter(|r| r.mcu_uid.is_none()).count() as u64;
-    let not_passed = (rows.len() - passed.len()) as u64 - without_unit;
+    let without_unit = rows.keys.iter().filter(|k| matches!(k, ExportKey::Attempt(_))).count() as u64;
+    let not_passed = (all.len() - passed.len()) as u64 - without_unit;
     Ok(ExportReport { record, folder, public_key, passed: passed.len() as u64, not_passed, without_unit })
 }
 
@@ -891,32 +902,68 @@ type Made = (Zeroizing<Vec<u8>>, Option<HandedUnit>);
 /// Makes one row, of a unit's live keys if they are to be in it.
 type MakeRow<'a> = dyn Fn(&ListRow, Option<&LiveKeys>) -> Result<Made, ExportError> + Sync + 'a;
 
-/// Makes the rows, several threads at a time, and hands them to `take` in their order.
+/// The rows of an export: which, and how to come by them. They are read as they are written, a few hundred at a time, so that
+/// a list of a million units needs no more memory than its keys.
+struct Rows<'a> {
+    source: &'a dyn ExportSource,
+    /// Stands in every row.
+    name: String,
+    keys: Vec<ExportKey>,
+    /// What stood in each row when it was read first (0: not read yet): every file of one export says the same.
+    marks: Vec<AtomicU64>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(source: &'a dyn ExportSource, name: String, keys: Vec<ExportKey>, several_files: bool) -> Self {
+        let marks = if several_files { keys.len() } else { 0 };
+        Self { source, name, keys, marks: std::iter::repeat_with(AtomicU64::default).take(marks).collect() }
+    }
+
+    /// Reads rows by their places.
+    fn read(&self, places: &[usize]) -> Result<Vec<ListRow>, ExportError> {
+        let keys: Vec<ExportKey> = places.iter().map(|at| self.keys[*at]).collect();
+        let mut rows = self.source.rows(&keys)?;
+        for ((row, key), at) in rows.iter_mut().zip(keys).zip(places) {
+            row.exported_in.clone_from(&self.name);
+            let passed = matches!(key, ExportKey::Unit { passed: true, .. });
+            let mark = row.mark();
+            let before = self.marks.get(*at).map_or(0, |m| m.swap(mark, Ordering::Relaxed));
+            if row.has_passed() != passed || (before != 0 && before != mark) {
+                return Err(changed(row.unit_serial.as_deref().unwrap_or("?")).into());
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Reads and makes the rows at these places, several threads at a time, and hands them to `take` in their order.
 fn make_rows(
-    source: &dyn ExportSource,
-    rows: &[&ListRow],
+    rows: &Rows<'_>,
+    which: &[usize],
     with_keys: bool,
     make: &MakeRow<'_>,
     take: &mut dyn FnMut(Made) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
-    let some = |rows: &[&ListRow]| -> Result<Vec<Made>, ExportError> {
-        let passed: Vec<&ListRow> = rows.iter().filter(|r| with_keys && r.has_passed()).copied().collect();
-        let keys = if passed.is_empty() { Vec::new() } else { source.live_keys(&passed)? };
+    let some = |places: &[usize]| -> Result<Vec<Made>, ExportError> {
+        let rows_read = rows.read(places)?;
+        let passed: Vec<&ListRow> = rows_read.iter().filter(|r| with_keys && r.has_passed()).collect();
+        let keys = if passed.is_empty() { Vec::new() } else { rows.source.live_keys(&passed)? };
         let mut keys = keys.iter();
-        rows.iter()
+        rows_read
+            .iter()
             .map(|row| make(row, if with_keys && row.has_passed() { keys.next() } else { None }))
             .collect()
     };
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
-    for rows in rows.chunks(AT_ONCE * workers) {
-        if rows.len() <= AT_ONCE {
-            for made in some(rows)? {
+    for places in which.chunks(AT_ONCE * workers) {
+        if places.len() <= AT_ONCE {
+            for made in some(places)? {
                 take(made)?;
             }
             continue;
         }
         std::thread::scope(|scope| {
-            let threads: Vec<_> = rows.chunks(AT_ONCE).map(|rows| scope.spawn(|| some(rows))).collect();
+            let threads: Vec<_> = places.chunks(AT_ONCE).map(|places| scope.spawn(|| some(places))).collect();
             for thread in threads {
                 let made = thread
                     .join()
@@ -934,29 +981,29 @@ fn make_rows(
 /// Writes one file in clear to `out`, which seals it; what the file gives away is added to `units`.
 #[expect(clippy::too_many_arguments, reason = "one call, and every one of them is another thing")]
 fn write_file(
-    source: &dyn ExportSource,
+    from: &Rows<'_>,
     signer: &ExportSigner,
     request: &ExportRequest,
     plan: &Plan,
-    rows: &[&ListRow],
+    rows: &[usize],
     out: &mut dyn Write,
     units: &mut Vec<HandedUnit>,
     step: &mut dyn FnMut() -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     if plan.format.is_canonical() {
-        write_list(source, signer, request, plan, rows, out, units, step)
+        write_list(from, signer, request, plan, rows, out, units, step)
     } else {
-        write_vendor(source, signer, request, plan, rows, out, units, step)
+        write_vendor(from, signer, request, plan, rows, out, units, step)
     }
 }
 
 #[expect(clippy::too_many_arguments, reason = "as above")]
 fn write_list(
-    source: &dyn ExportSource,
+    from: &Rows<'_>,
     signer: &ExportSigner,
     request: &ExportRequest,
     plan: &Plan,
-    rows: &[&ListRow],
+    rows: &[usize],
     out: &mut dyn Write,
     units: &mut Vec<HandedUnit>,
     step: &mut dyn FnMut() -> Result<(), ExportError>,
@@ -976,7 +1023,7 @@ fn write_list(
         let (agent, cloud) = keys.map_or((0, 0), |k| (k.agent_generation, k.cloud_generation));
         Ok((line, row.mcu_uid.map(|unit| HandedUnit { unit, agent, cloud })))
     };
-    make_rows(source, rows, plan.protected, &make, &mut |(line, unit)| {
+    make_rows(from, rows, plan.protected, &make, &mut |(line, unit)| {
         out.write_all(&line).map_err(failed)?;
         units.extend(unit);
         step()
@@ -985,11 +1032,11 @@ fn write_list(
 
 #[expect(clippy::too_many_arguments, reason = "as above")]
 fn write_vendor(
-    source: &dyn ExportSource,
+    from: &Rows<'_>,
     signer: &ExportSigner,
     request: &ExportRequest,
     plan: &Plan,
-    rows: &[&ListRow],
+    rows: &[usize],
     out: &mut dyn Write,
     units: &mut Vec<HandedUnit>,
     step: &mut dyn FnMut() -> Result<(), ExportError>,
@@ -1016,15 +1063,15 @@ fn write_vendor(
         password,
         delimiter: request.delimiter,
     };
-    write_checked(source, &context, plan, rows, out, units, step)
+    write_checked(from, &context, plan, rows, out, units, step)
 }
 
 /// Writes a vendor's file and reads the very same bytes back on the way: what the records do not bear out is never handed out.
 fn write_checked(
-    source: &dyn ExportSource,
+    from: &Rows<'_>,
     context: &Context<'_>,
     plan: &Plan,
-    rows: &[&ListRow],
+    rows: &[usize],
     out: &mut dyn Write,
     units: &mut Vec<HandedUnit>,
     step: &mut dyn FnMut() -> Result<(), ExportError>,
@@ -1033,7 +1080,7 @@ fn write_checked(
     std::thread::scope(|scope| {
         let (mut pipe, feed) = protect::feed();
         let checking = scope.spawn(move || {
-            check::compare_all(format, &mut BufReader::new(feed), context, source, &plan.path)
+            check::compare_all(format, &mut BufReader::new(feed), context, from.source, &plan.path)
         });
         // If the check stopped reading, it knows why; writing to the file is over then too.
         let mut both = |bytes: &[u8]| -> Result<(), ExportError> {
@@ -1061,7 +1108,7 @@ fn write_checked(
         let mut at = 0;
         let written = both(formats::head(format, context, total).as_bytes())
             .and_then(|()| {
-                make_rows(source, rows, true, &make, &mut |(text, unit)| {
+                make_rows(from, rows, true, &make, &mut |(text, unit)| {
                     if at > 0 {
                         both(formats::between(format, at).as_bytes())?;
                     }

@@ -2,6 +2,7 @@
 
 use super::formats::{self, Passed, Value};
 use super::{ExportError, ExportSource, Format, ListRow, SECRET_COLUMNS, Selection};
+use crate::records::ExportKey;
 
 /// What stands where a secret will be.
 pub const HIDDEN: &str = "\u{2022}\u{2022}\u{2022}\u{2022}";
@@ -47,16 +48,20 @@ pub fn preview(
     format: Format,
     most: usize,
 ) -> Result<Preview, ExportError> {
-    let rows = source.export_rows(selection)?;
-    let passed = rows.iter().filter(|r| r.has_passed()).count() as u64;
+    let keys = source.keys(selection)?;
+    let has_passed = |key: &&ExportKey| matches!(key, ExportKey::Unit { passed: true, .. });
+    let passed = keys.iter().filter(has_passed).count() as u64;
     if format.is_canonical() {
-        let first = rows.iter().take(most).map(|row| PreviewRow {
+        let rows = source.rows(&keys[..most.min(keys.len())])?;
+        let first = rows.iter().map(|row| PreviewRow {
             serial: row.unit_serial.clone(),
             fields: row.named_fields().chain(hidden_keys(row)).collect(),
         });
-        return Ok(Preview { rows: rows.len() as u64, passed, first: first.collect() });
+        return Ok(Preview { rows: keys.len() as u64, passed, first: first.collect() });
     }
-    let some: Vec<&ListRow> = rows.iter().filter(|r| r.has_passed()).take(most).collect();
+    let some: Vec<ExportKey> = keys.iter().filter(has_passed).take(most).copied().collect();
+    let some = source.rows(&some)?;
+    let some: Vec<&ListRow> = some.iter().filter(|r| r.has_passed()).collect();
     let mut first = Vec::new();
     for (row, keys) in some.iter().zip(source.live_keys(&some)?) {
         let Some(unit) = row.mcu_uid else { continue };

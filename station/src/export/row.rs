@@ -251,6 +251,14 @@ impl ListRow {
         ]
     }
 
+    /// Tells two rows apart; never 0.
+    pub(super) fn mark(&self) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.fields().hash(&mut hasher);
+        hasher.finish() | 1
+    }
+
     /// The fields of [`COLUMNS`] by name, as a preview shows them.
     pub(super) fn named_fields(&self) -> impl Iterator<Item = super::PreviewField> {
         COLUMNS.into_iter().zip(self.fields()).map(|(name, value)| super::PreviewField {

@@ -15,13 +15,32 @@ pub(super) struct Source {
     watch: Option<PathBuf>,
 }
 
+impl Source {
+    /// All of its rows, as an export reads them.
+    pub(super) fn all(&self) -> Rows<'_> {
+        let batch = self.rows.first().map_or("", |r| &r.batch);
+        let name = self.rows.first().map_or(String::new(), |r| r.exported_in.clone());
+        Rows::new(self, name, self.keys(&Selection::batch(batch)).unwrap(), false)
+    }
+}
+
 impl ExportSource for Source {
-    fn export_rows(&self, selection: &Selection) -> Result<Vec<ListRow>, RecordsError> {
+    fn keys(&self, selection: &Selection) -> Result<Vec<ExportKey>, RecordsError> {
         let batch = selection.batch.clone().unwrap_or_default();
         if self.rows.iter().any(|r| r.batch != batch) {
             return Err(RecordsError::NotFound { what: "batch", name: batch, list: "batch list" });
         }
-        Ok(self.rows.clone())
+        let key = |(at, row): (usize, &ListRow)| match row.mcu_uid {
+            Some(_) => ExportKey::Unit { row: at as i64, passed: row.has_passed() },
+            None => ExportKey::Attempt(at as i64),
+        };
+        Ok(self.rows.iter().enumerate().map(key).collect())
+    }
+    fn rows(&self, keys: &[ExportKey]) -> Result<Vec<ListRow>, RecordsError> {
+        let row = |key: &ExportKey| match key {
+            ExportKey::Unit { row, .. } | ExportKey::Attempt(row) => self.rows[*row as usize].clone(),
+        };
+        Ok(keys.iter().map(row).collect())
     }
     fn rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ListRow>>, RecordsError> {
         Ok(units.iter().map(|u| self.rows.iter().find(|r| r.mcu_uid == Some(*u)).cloned()).collect())
@@ -577,8 +596,9 @@ fn the_published_samples_and_the_schema_are_true() {
             let name = format!("{what}.sample.{}", format.extension());
             let plan = Plan { format, protected, path: folder.join(&name) };
             let mut bytes = Vec::new();
-            let rows: Vec<&ListRow> = source.rows.iter().collect();
-            write_list(&source, &signer(), &request, &plan, &rows, &mut bytes, &mut Vec::new(), &mut || {
+            let rows = source.all();
+            let places: Vec<usize> = (0..rows.keys.len()).collect();
+            write_list(&rows, &signer(), &request, &plan, &places, &mut bytes, &mut Vec::new(), &mut || {
                 Ok(())
             })
             .unwrap();

@@ -84,10 +84,10 @@ pub(super) fn body(
         out.people.push(Command::Audit(state.filter.clone()));
     }
     room.min.y = fields.bottom() + 8.0;
-    rows(ui, room, seen, p);
+    rows(ui, room, &view.people.audit.filter, seen, p);
 }
 
-fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
+fn rows(ui: &mut Ui, room: Rect, filter: &AuditFilter, seen: Seen<'_>, p: &Palette) {
     let cells = |line: Rect| {
         let mut x = line.left();
         columns().map(|(_, share)| {
@@ -108,6 +108,10 @@ fn rows(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
         let text = tr!("audit-newest", count = AUDIT_ROWS);
         widgets::line(ui, foot, Align2::LEFT_CENTER, &text, regular(13.0), p.muted);
         below.max.y = foot.top() - 2.0;
+    }
+    if all.is_empty() && filter == &AuditFilter::default() {
+        widgets::empty(ui, below, (tr!("audit-empty"), tr!("audit-empty-how")), p);
+        return;
     }
     if all.is_empty() {
         widgets::line(ui, below, Align2::CENTER_TOP, tr!("audit-none"), regular(15.0), p.muted);

@@ -3,6 +3,8 @@
 //! Invariants: a field that is wrong says so beside itself, and a button that is off says why; what can't be taken back is asked about
 //! with numbers. What may be entered is decided in `orders`, not here.
 
+use super::copy;
+use super::files::Kind;
 use super::line_view::{Tab, ViewState};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, palette, regular, strong};
@@ -93,7 +95,10 @@ pub(super) fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
     let button = egui::Button::new(RichText::new(text).font(strong(14.0))).min_size(vec2(0.0, 32.0));
     let response = ui.add_enabled(off.is_none(), button);
     match off {
-        Some(why) => response.on_disabled_hover_text(why).clicked(),
+        Some(why) => {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+            response.on_disabled_hover_text(why).clicked()
+        }
         None => response.clicked(),
     }
 }
@@ -536,7 +541,11 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
                                 .hint_text(tr!("wizard-key-hint"))
                                 .desired_width(280.0);
                             ui.add(edit).labelled_by(label.id);
-                            ui.label(muted(tr!("wizard-key-how"), p));
+                            ui.horizontal(|ui| {
+                                let field = tr!("batches-fact-key");
+                                view.files.button(ui, field, &mut form.key_file, Kind::File(&[]));
+                                ui.label(muted(tr!("wizard-key-how"), p));
+                            });
                             ui.end_row();
                         }
                     });
@@ -558,6 +567,8 @@ fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
         let off = operator(seen).map(str::to_owned).or(wrong);
         ui.label(muted(off.clone().unwrap_or_else(|| tr!("wizard-right").to_owned()), p));
         ui.horizontal(|ui| {
+            let faults = errors.iter().map(|e| format!("{}: {}", field_name(e.field), e.what));
+            copy::faults(ui, &faults.collect::<Vec<_>>());
             let word =
                 if form.order.is_some() { tr!("wizard-create-batch") } else { tr!("wizard-create-order") };
             create = press(ui, word, off.as_deref());
@@ -703,7 +714,11 @@ fn import(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Pa
         ui.label(muted(tr!("import-how"), p));
         ui.horizontal(|ui| {
             let label = ui.label(muted(tr!("import-file"), p));
-            ui.add(egui::TextEdit::singleline(&mut path).desired_width(520.0)).labelled_by(label.id);
+            ui.add(egui::TextEdit::singleline(&mut path).desired_width(440.0)).labelled_by(label.id);
+            let list = Kind::File(&["csv", "json"]);
+            if view.files.button(ui, tr!("import-file"), &mut path, list) {
+                office(out, Command::ReadList(PathBuf::from(path.trim())));
+            }
             let off = path.trim().is_empty().then_some(tr!("import-name"));
             if press(ui, tr!("import-read"), off) {
                 office(out, Command::ReadList(PathBuf::from(path.trim())));
@@ -762,6 +777,7 @@ fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
             });
         } else {
             ui.label(title(tr!("import-faults", n = list.errors.len().to_string()), 15.0, p));
+            copy::faults(ui, &list.errors);
             for error in &list.errors {
                 ui.label(RichText::new(error).font(regular(13.5)).color(p.fail.ink));
             }

@@ -23,6 +23,10 @@ pub struct Form {
     pub reason: String,
     /// Where the board lies.
     pub fixture: Option<usize>,
+    /// Number of the RMA that is opened.
+    pub number: String,
+    /// What else is to be known of an RMA.
+    pub note: String,
     /// It was read what this destroys.
     pub sure: bool,
     focused: bool,
@@ -39,15 +43,21 @@ pub fn act_name(act: Act) -> String {
         Act::Release => tr!("act-release").into(),
         Act::Scrap => tr!("act-scrap").into(),
         Act::Withdraw => tr!("act-withdraw").into(),
+        Act::Retest => tr!("act-retest").into(),
+        Act::Compare => tr!("act-compare").into(),
+        Act::OpenRma => tr!("act-rma-open").into(),
+        Act::CloseRma => tr!("act-rma-close").into(),
     }
 }
 
 /// Why this can't be done with the unit now, and what to do about it.
 pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) -> Option<String> {
     let state = file.unit.state;
-    let board = act.kind().is_some();
+    let board = act.needs_board();
     let open = file.open_order();
-    if state == UnitState::Scrapped {
+    // What was scrapped can still come back from a customer, and be asked what it is.
+    let looks = matches!(act, Act::Compare | Act::OpenRma | Act::CloseRma);
+    if state == UnitState::Scrapped && !looks {
         return Some(tr!("refusal-scrapped").into());
     }
     if let Some(why) = seen.people.refusal(act.right()) {
@@ -64,6 +74,12 @@ pub(super) fn refusal(act: Act, file: &UnitFile, seen: Seen<'_>, closing: bool) 
         Act::Release => (state != UnitState::Quarantined).then(|| tr!("refusal-not-quarantined").into()),
         Act::Scrap => None,
         Act::Withdraw => open.is_none().then(|| tr!("refusal-no-order").into()),
+        Act::OpenRma => file.open_rma().map(|rma| tr!("refusal-rma-open", number = &rma.number)),
+        Act::CloseRma => file.open_rma().is_none().then(|| tr!("refusal-no-rma").into()),
+        Act::Retest if state == UnitState::Quarantined => Some(tr!("refusal-quarantined").into()),
+        Act::Retest if state != UnitState::Passed => Some(tr!("refusal-not-passed").into()),
+        Act::Retest | Act::Compare if closing => Some(tr!("start-closing").into()),
+        Act::Retest | Act::Compare => seen.line.fixtures.is_empty().then(|| tr!("refusal-no-fixture").into()),
         Act::NewKeys | Act::NewStart | Act::MoveRegion(_) => {
             if state == UnitState::Quarantined {
                 return Some(tr!("refusal-quarantined").into());
@@ -141,6 +157,10 @@ pub(super) fn purpose(act: Act) -> &'static str {
         Act::Release => tr!("purpose-release"),
         Act::Scrap => tr!("purpose-scrap"),
         Act::Withdraw => tr!("purpose-withdraw"),
+        Act::Retest => tr!("purpose-retest"),
+        Act::Compare => tr!("purpose-compare"),
+        Act::OpenRma => tr!("purpose-rma-open"),
+        Act::CloseRma => tr!("purpose-rma-close"),
     }
 }
 
@@ -153,6 +173,10 @@ fn verb(act: Act) -> &'static str {
         Act::Release => tr!("verb-release"),
         Act::Scrap => tr!("verb-scrap"),
         Act::Withdraw => tr!("verb-withdraw"),
+        Act::Retest => tr!("verb-retest"),
+        Act::Compare => tr!("verb-compare"),
+        Act::OpenRma => tr!("verb-rma-open"),
+        Act::CloseRma => tr!("verb-rma-close"),
     }
 }
 
@@ -167,7 +191,8 @@ impl Form {
             }
         }
         let fixture = (seen.line.fixtures.len() == 1).then_some(0);
-        Self { unit, act, reason: String::new(), fixture, sure: false, focused: false }
+        let (reason, number, note) = (String::new(), String::new(), String::new());
+        Self { unit, act, reason, fixture, number, note, sure: false, focused: false }
     }
 
     fn destroys(&self) -> bool {
@@ -179,7 +204,10 @@ impl Form {
         if self.act == Act::MoveRegion(0) {
             return Some(tr!("missing-region").into());
         }
-        if self.act.kind().is_some() {
+        if self.act == Act::OpenRma && self.number.trim().is_empty() {
+            return Some(tr!("missing-number").into());
+        }
+        if self.act.needs_board() {
             match self.fixture.and_then(|i| seen.line.fixtures.get(i)) {
                 None => return Some(tr!("missing-fixture").into()),
                 Some(f) if f.running.is_some() => return Some(tr!("missing-running", name = &f.name)),
@@ -187,11 +215,23 @@ impl Form {
                 Some(_) => {}
             }
         }
-        if self.reason.trim().is_empty() {
+        if self.act.needs_reason() && self.reason.trim().is_empty() {
             return Some(tr!("missing-reason").into());
         }
         (self.destroys() && !self.sure).then(|| tr!("missing-tick").into())
     }
+}
+
+/// A line of text that somebody fills in.
+fn field(ui: &mut Ui, id: &str, text: &mut String, hint: &str, most: usize, on: bool) -> egui::Response {
+    let edit = egui::TextEdit::singleline(text)
+        .id(Id::unique(id))
+        .hint_text(hint)
+        .char_limit(most)
+        .interactive(on)
+        .desired_width(f32::INFINITY)
+        .margin(vec2(10.0, 8.0));
+    ui.add(edit)
 }
 
 /// The dialog in which a decision is made.
@@ -255,7 +295,7 @@ pub(super) fn show(
                 form.act = Act::MoveRegion(others[i]);
             }
         }
-        if form.act.kind().is_some() {
+        if form.act.needs_board() {
             let r = row(ui, 20.0);
             let text = tr!("decision-which-fixture");
             widgets::line(ui, r, Align2::LEFT_CENTER, text, strong(14.5), p.text);
@@ -289,21 +329,37 @@ pub(super) fn show(
                 }
             });
         }
-        let r = row(ui, 20.0);
-        let text = tr!("decision-why", operator = &seen.line.operator);
-        widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
-        let edit = egui::TextEdit::singleline(&mut form.reason)
-            .id(Id::unique("reason"))
-            .hint_text(tr!("decision-why-hint"))
-            .char_limit(500)
-            .interactive(!carries)
-            .desired_width(f32::INFINITY)
-            .margin(vec2(10.0, 8.0));
-        let edit = ui.add(edit);
-        ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-why-name")));
-        if !form.focused && !carries {
-            edit.request_focus();
-            form.focused = true;
+        if form.act == Act::OpenRma {
+            let r = row(ui, 20.0);
+            widgets::line(ui, r, Align2::LEFT_CENTER, tr!("decision-number"), strong(14.5), p.text);
+            let edit = field(ui, "number", &mut form.number, tr!("decision-number-hint"), 32, true);
+            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-number-name")));
+            if !form.focused {
+                edit.request_focus();
+                form.focused = true;
+            }
+        }
+        if form.act.needs_reason() {
+            let r = row(ui, 20.0);
+            let operator = &seen.line.operator;
+            let (text, hint) = match form.act {
+                Act::OpenRma => (tr!("decision-symptom", operator = operator), tr!("decision-symptom-hint")),
+                Act::CloseRma => (tr!("decision-finding", operator = operator), tr!("decision-finding-hint")),
+                _ => (tr!("decision-why", operator = operator), tr!("decision-why-hint")),
+            };
+            widgets::line(ui, r, Align2::LEFT_CENTER, &text, strong(14.5), p.text);
+            let edit = field(ui, "reason", &mut form.reason, hint, 500, !carries);
+            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-why-name")));
+            if !form.focused && !carries {
+                edit.request_focus();
+                form.focused = true;
+            }
+        }
+        if matches!(form.act, Act::OpenRma | Act::CloseRma) {
+            let r = row(ui, 20.0);
+            widgets::line(ui, r, Align2::LEFT_CENTER, tr!("decision-note"), strong(14.5), p.text);
+            let edit = field(ui, "note", &mut form.note, tr!("decision-note-hint"), 500, true);
+            ui.ctx().accesskit_node_builder(edit.id, |node| node.set_label(tr!("decision-note-name")));
         }
         if form.destroys() {
             let text = tr!("decision-sure");
@@ -360,7 +416,9 @@ pub(super) fn show(
             act: form.act,
             reason: form.reason.trim().to_owned(),
             operator: seen.line.operator.clone(),
-            fixture: form.fixture.filter(|_| form.act.kind().is_some()),
+            fixture: form.fixture.filter(|_| form.act.needs_board()),
+            number: form.number.trim().to_owned(),
+            note: form.note.trim().to_owned(),
         }));
         view.units.wants_focus = true;
     } else if back || modal.should_close() {

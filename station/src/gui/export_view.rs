@@ -5,7 +5,9 @@
 //! - What is secret is never shown: previews arrive hidden, a typed password is wiped when it has been sent.
 //! - A step that can't be left says why.
 
+use super::copy;
 use super::line_view::ViewState;
+use super::said;
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use crate::desk::Told;
 use crate::export::clerk::{Command, Order, Snapshot, Wanted};
@@ -137,6 +139,12 @@ pub struct ExportsState {
 }
 
 impl ExportsState {
+    /// As it is at a step, or in the log: for whoever looks at all of them.
+    #[cfg(test)]
+    pub(super) fn at(step: Step, log: bool, format: Format, protect: Protect) -> Self {
+        Self { step, log, format: Some(format), protect, ..Self::default() }
+    }
+
     /// Begins with the batch that the line works on; what somebody chose since stays.
     pub fn offer(&mut self, batch: Option<&str>) {
         if let Some(batch) = batch.filter(|_| !self.offered) {
@@ -345,11 +353,21 @@ fn told(ui: &mut Ui, told: &Told, p: &Palette) {
     };
     match told {
         Told::Nothing => {}
-        Told::Working(what) => say(ui, p.running, what),
-        Told::Done(what) => say(ui, p.pass, what),
+        Told::Working(what) => say(ui, p.running, &said::told(what)),
+        Told::Done(what) => say(ui, p.pass, &said::told(what)),
         Told::Failed(failure) => {
-            let (sentence, remedy) = crate::i18n::failure(failure);
-            say(ui, p.fail, &format!("{} {sentence}. {remedy}", failure.code));
+            let text = copy::told(failure);
+            ui.horizontal(|ui| {
+                let room = ui.available_rect_before_wrap();
+                let place = Rect::from_min_size(room.min, vec2(room.width(), 34.0));
+                let left = copy::button(ui, place, &text);
+                ui.scope_builder(
+                    UiBuilder::new().max_rect(Rect::from_min_max(left.min, left.right_bottom())),
+                    |ui| {
+                        say(ui, p.fail, &text);
+                    },
+                );
+            });
         }
     }
 }
@@ -634,6 +652,17 @@ fn file(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
         if state.seen.needs_second_person { tr!("exports-second-demanded") } else { tr!("exports-second") };
     text(ui, asked, "", &mut state.second, 360.0);
     recipients(ui, state, p);
+    if let (Some(preview), None) = (&state.seen.preview, state.seen.progress) {
+        // What can't be taken back is said in numbers where it is decided.
+        let (now, rows) = (tr!("exports-now"), number(preview.rows));
+        let keys = state.needs_protection() && state.protect != Protect::Without;
+        let words = match keys {
+            true => tr!("exports-will", now = now, rows = rows, units = number(preview.passed)),
+            false => tr!("exports-will-no-keys", now = now, rows = rows),
+        };
+        ui.add_space(8.0);
+        ui.label(RichText::new(words).font(strong(14.5)).color(if keys { p.fail.ink } else { p.text }));
+    }
     if let Some(progress) = state.seen.progress {
         ui.add_space(10.0);
         let share = if progress.total == 0 { 0.0 } else { progress.done as f32 / progress.total as f32 };
@@ -668,11 +697,11 @@ fn done(ui: &mut Ui, state: &ExportsState, p: &Palette) {
             ui.horizontal(|ui| {
                 ui.add_sized([80.0, 20.0], egui::Label::new(name));
                 ui.add(egui::Label::new(RichText::new(&value).font(mono(13.0)).color(p.text)).truncate());
-                if ui
-                    .button(tr!("exports-copy"))
-                    .on_hover_text(tr!("exports-copy-what", name = name))
-                    .clicked()
-                {
+                let copy = ui.button(tr!("exports-copy"));
+                // Several of them stand below one another.
+                let what = tr!("exports-copy-what", name = format!("{name} {}", file.number));
+                ui.ctx().accesskit_node_builder(copy.id, |node| node.set_label(what.clone()));
+                if copy.on_hover_text(what).clicked() {
                     ui.ctx().copy_text(value.clone());
                 }
             });
@@ -712,6 +741,16 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
             reason,
             520.0,
         );
+        if let Some(record) = log.iter().find(|e| e.id == export) {
+            let to = if record.handed_to.is_empty() { tr!("exports-nobody") } else { &record.handed_to };
+            let words = tr!(
+                "exports-revoke-numbers",
+                to = to,
+                units = number(record.keys_of),
+                rows = number(record.rows)
+            );
+            ui.label(RichText::new(words).font(regular(14.5)).color(p.text));
+        }
         let ready = !reason.trim().is_empty() && !operator.is_empty();
         let mut end = false;
         ui.horizontal(|ui| {

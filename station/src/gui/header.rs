@@ -168,6 +168,9 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         let response = ui.interact(place, ui.scope_id().with(("tab", name)), sense);
         let shown = view.tab == tab;
         response.widget_info(|| WidgetInfo::selected(Role::Tab, off.is_none(), shown, name));
+        if let Some(why) = off {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+        }
         let knob = place.shrink(3.0);
         let ink = if shown {
             ui.painter().rect_filled(knob, 7.0, p.running.solid);
@@ -218,6 +221,7 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let narrow = row.width() < 1150.0;
     // Large text in a small window: what can be told by a sign alone is.
     let tight = row.width() < 860.0;
+    let quiet = seen.desk.alarms.is_empty();
     let sign = Rect::from_min_size(pos2(row.left(), row.center().y - 15.0), vec2(30.0, 30.0));
     let mut left = sign.right() + 10.0;
     if tight {
@@ -239,6 +243,8 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
                 144.0
             } else if tight {
                 208.0
+            } else if narrow && quiet {
+                312.0
             } else if narrow {
                 // What the bell needs in the smallest windows is left to it.
                 (row.width() - 688.0).clamp(240.0, 312.0)
@@ -254,9 +260,10 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
     let width = match (tight, narrow) {
         // Operator, switch, help and settings.
         (true, _) => {
-            let bell = if seen.desk.alarms.is_empty() { 0.0 } else { 130.0 };
+            let bell = if quiet { 0.0 } else { 130.0 };
             (row.right() - left - 228.0 - bell).clamp(64.0, 190.0)
         }
+        (_, true) if quiet => 150.0,
         (_, true) => (row.width() - 812.0).clamp(116.0, 146.0),
         _ => 200.0,
     };
@@ -308,7 +315,11 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             size: 14.0,
         };
         let hint = off.unwrap_or(tr!("header-settings-hint"));
-        if settings.show(ui, place(42.0, 36.0)).on_hover_text(hint).clicked() {
+        let response = settings.show(ui, place(42.0, 36.0));
+        if let Some(why) = off {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+        }
+        if response.on_hover_text(hint).clicked() {
             super::settings_view::toggle(view, out);
         }
     }
@@ -480,6 +491,7 @@ fn pick(
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0));
         let search = ui.add(edit);
+        ui.ctx().accesskit_node_builder(search.id, |node| node.set_label(tr!("picker-search")));
         if !picker.focused {
             search.request_focus();
             picker.focused = true;

@@ -5,12 +5,15 @@
 
 use super::Theme;
 use super::batches_view::BatchesState;
+use super::copy;
 use super::export_view::ExportsState;
+use super::files::Files;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::no_fixtures;
 use super::people_view::PeopleState;
 use super::preflight_view::PreflightState;
-use super::settings_view::SettingsState;
+use super::settings_view::{SettingsState, Wish};
 use super::shift_view::ShiftState;
 use super::state::{self, Seat, State};
 use super::theme::{self, Palette, Tone, palette, regular, strong};
@@ -19,10 +22,13 @@ use super::trust_view::TrustState;
 use super::units_view::UnitsState;
 use super::wedge::Wedge;
 use super::widgets;
+use crate::failure::Failure;
+use crate::host;
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, Snapshot};
 use crate::model::{BatchState, LabelPolicy};
 use egui::{Align2, EventFilter, Key, Modifiers, Rect, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The open list of batches.
@@ -74,6 +80,8 @@ pub struct ViewState {
     pub matrix: bool,
     /// The newest word to the operator; stays until the next key or press.
     pub notice: Option<String>,
+    /// That word, if it says that something was copied: it needs no copying itself.
+    pub copied: Option<String>,
     /// The window waits for running units before it closes.
     pub closing: bool,
     /// The fixture that the strip below compact tiles shows.
@@ -110,6 +118,16 @@ pub struct ViewState {
     pub has_settings: bool,
     /// Where it lies.
     pub settings_path: String,
+    /// Files that were chosen in the system's dialogs.
+    pub files: Files,
+    /// There is a host: the station can be set up and opened again from here.
+    pub has_host: bool,
+    /// What it says.
+    pub host: Arc<host::Snapshot>,
+    /// What an empty line asks of it.
+    pub(super) host_asks: Vec<host::Command>,
+    /// What an empty line asks of the settings.
+    pub(super) settings_asks: Vec<Wish>,
 }
 
 impl Default for ViewState {
@@ -122,6 +140,7 @@ impl Default for ViewState {
             help: false,
             matrix: false,
             notice: None,
+            copied: None,
             closing: false,
             shown: None,
             tab: Tab::Line,
@@ -140,6 +159,11 @@ impl Default for ViewState {
             settings: None,
             has_settings: false,
             settings_path: String::new(),
+            files: Files::default(),
+            has_host: false,
+            host: Arc::default(),
+            host_asks: Vec::new(),
+            settings_asks: Vec::new(),
         }
     }
 }
@@ -157,6 +181,12 @@ impl ViewState {
         for (seat, fixture) in self.seats.iter_mut().zip(&snapshot.fixtures) {
             seat.observe(fixture);
         }
+    }
+
+    /// Says that something was copied.
+    pub(super) fn say_copied(&mut self, what: String) {
+        self.copied = Some(what.clone());
+        self.notice = Some(what);
     }
 
     /// Light becomes dark and dark light.
@@ -199,10 +229,11 @@ pub(super) fn body(
     let p = palette(ui.ctx());
     let grid = &plan.grid;
     if snapshot.fixtures.is_empty() {
-        no_fixtures(ui, plan.room, p);
+        no_fixtures::show(ui, plan.room, snapshot, view, p);
     } else {
         tiles(ui, plan.room, snapshot, view, grid, out);
     }
+    offer_failures(ui, snapshot, plan.focused);
     let Some(rect) = plan.strip else { return };
     let hovered = ui.input(|i| i.pointer.hover_pos()).and_then(|at| {
         (0..snapshot.fixtures.len())
@@ -216,6 +247,17 @@ pub(super) fn body(
             let text = tr!("line-strip-empty");
             ui.painter().rect(rect, 12.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
             widgets::line(ui, rect, Align2::CENTER_CENTER, text, regular(15.0), p.muted);
+        }
+    }
+}
+
+/// Ctrl+C takes the failure of the tile in focus, or of all; each tile has a button of its own.
+fn offer_failures(ui: &Ui, snapshot: &Snapshot, focused: Option<usize>) {
+    for (i, fixture) in snapshot.fixtures.iter().enumerate() {
+        if focused.is_none_or(|f| f == i)
+            && let Some(failure) = state::failure(fixture)
+        {
+            copy::offer(ui, &state::copy_text(fixture, failure));
         }
     }
 }
@@ -322,7 +364,7 @@ fn carry_out(ui: &Ui, snapshot: &Snapshot, view: &mut ViewState, i: usize, act: 
         Act::Cancel => out.push(Command::Cancel(i)),
         Act::Copy(text) => {
             ui.ctx().copy_text(text);
-            view.notice = Some(tr!("copied").into());
+            view.say_copied(tr!("copied").into());
         }
     }
 }
@@ -421,6 +463,24 @@ pub(super) fn keys(
 }
 
 pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title: &str, text: &str) {
+    strip_of(ui, room, tone, icon, (title, text), None);
+}
+
+/// An error, with a button that copies it.
+pub(super) fn failed(ui: &mut Ui, room: &mut Rect, tone: Tone, failure: &Failure) {
+    let (sentence, remedy) = i18n::failure(failure);
+    let title = format!("{} {sentence}", failure.code);
+    strip_of(ui, room, tone, Icon::Warning, (&title, &remedy), Some(&copy::told(failure)));
+}
+
+fn strip_of(
+    ui: &mut Ui,
+    room: &mut Rect,
+    tone: Tone,
+    icon: Icon,
+    (title, text): (&str, &str),
+    error: Option<&str>,
+) {
     let p = palette(ui.ctx());
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 46.0));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
@@ -428,6 +488,10 @@ pub(super) fn notice(ui: &mut Ui, room: &mut Rect, tone: Tone, icon: Icon, title
     icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
     let words =
         Rect::from_min_max(pos2(square.right() + 12.0, rect.top()), pos2(rect.right() - 14.0, rect.bottom()));
+    let words = match error {
+        Some(error) => copy::button(ui, words, error),
+        None => words,
+    };
     let used = widgets::line(ui, words, Align2::LEFT_CENTER, title, strong(15.5), tone.ink);
     let rest = Rect::from_min_max(pos2(used.right() + 12.0, words.top()), words.max);
     if rest.width() > 40.0 {
@@ -444,8 +508,7 @@ pub(super) fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &
         notice(ui, room, p.running, Icon::Turning, tr!("line-closing"), text);
     }
     if let Some(failure) = &snapshot.trouble {
-        let (sentence, remedy) = i18n::failure(failure);
-        notice(ui, room, p.error, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy);
+        failed(ui, room, p.error, failure);
     }
 }
 
@@ -478,31 +541,6 @@ fn batch_notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, p: &Palette)
             notice(ui, room, p.error, Icon::Stop, &title, text);
         }
     }
-}
-
-fn no_fixtures(ui: &mut Ui, room: Rect, p: &Palette) {
-    let card = Rect::from_center_size(
-        room.center(),
-        vec2(620.0_f32.min(room.width()), 236.0_f32.min(room.height())),
-    );
-    ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
-    let icon = Rect::from_center_size(pos2(card.center().x, card.top() + 52.0), vec2(44.0, 44.0));
-    icons::paint(ui.painter(), icon, Icon::Empty, p.muted, p.surface, 0.0);
-    let slice = |top: f32, height: f32| {
-        Rect::from_min_size(pos2(card.left() + 24.0, card.top() + top), vec2(card.width() - 48.0, height))
-    };
-    widgets::line(
-        ui,
-        slice(86.0, 34.0),
-        Align2::CENTER_CENTER,
-        tr!("line-no-fixtures"),
-        strong(23.0),
-        p.text,
-    );
-    let text = tr!("line-no-fixtures-text");
-    widgets::block(ui, slice(124.0, 48.0), Align2::CENTER_TOP, text, regular(15.5), p.text, 2);
-    let text = tr!("line-no-fixtures-doctor");
-    widgets::block(ui, slice(180.0, 40.0), Align2::CENTER_TOP, text, regular(14.5), p.muted, 2);
 }
 
 /// What the keys do now, for the line.
@@ -573,11 +611,16 @@ pub(crate) mod tests {
             self.asked.line.extend(asked.line);
             self.asked.desk.extend(asked.desk);
             self.asked.people.extend(asked.people);
+            self.asked.host.extend(asked.host);
             self.asked.touched |= asked.touched;
         }
 
         pub(crate) fn take(&mut self) -> Vec<Command> {
             std::mem::take(&mut self.asked.line)
+        }
+
+        pub(crate) fn asked_host(&mut self) -> Vec<crate::host::Command> {
+            std::mem::take(&mut self.asked.host)
         }
 
         pub(crate) fn take_desk(&mut self) -> Vec<desk::Command> {

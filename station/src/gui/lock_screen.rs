@@ -5,6 +5,7 @@
 //! A scanner types a badge and Enter wherever the keyboard is: what comes faster than anybody types is a badge, whichever field it
 //! falls into.
 
+use super::copy;
 use super::header;
 use super::line_view::{Tab, ViewState};
 use super::people_view::{self, Form, Typed};
@@ -276,7 +277,8 @@ fn refusal(ui: &mut Ui, width: f32, seen: Seen<'_>, view: &ViewState, p: &Palett
     };
     let (card, _) = ui.allocate_exact_size(vec2(width, 78.0), Sense::hover());
     ui.painter().rect(card, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
-    let inner = card.shrink2(vec2(12.0, 8.0));
+    let inner =
+        copy::button(ui, card.shrink2(vec2(12.0, 8.0)), &format!("{} {first}. {second}", failure.code));
     let upper = Rect::from_min_size(inner.min, vec2(inner.width(), 22.0));
     let lower = Rect::from_min_max(pos2(inner.left(), upper.bottom() + 2.0), inner.max);
     let used = widgets::line(ui, upper, Align2::LEFT_CENTER, &first, strong(15.0), p.fail.ink);

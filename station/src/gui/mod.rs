@@ -1,7 +1,7 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
 //! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
+//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `first_view` sets a station up, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
 //! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
 //! that only shows, for tests and for the design gallery.
 //!
@@ -13,30 +13,40 @@
 
 mod audit_view;
 mod batches_view;
+mod copy;
 mod decision;
 mod export_view;
+mod files;
+mod first_view;
 mod header;
 mod icons;
 mod layout;
 mod line_settings;
 mod line_view;
 mod lock_screen;
+mod no_fixtures;
+mod parked;
 mod people_view;
 #[cfg(test)]
 mod pictures;
 mod plots;
 mod preflight_view;
+mod resume_view;
 mod said;
 mod scan_view;
 pub mod scripted;
+mod search_view;
 mod settings_view;
 mod shell;
 mod shift_view;
 mod state;
 mod theme;
 mod tile;
+mod traveler_view;
 mod trust_view;
 mod units_view;
+#[cfg(test)]
+mod walk;
 mod wedge;
 mod widgets;
 
@@ -44,11 +54,13 @@ pub use crate::config::Theme;
 pub use audit_view::AuditState;
 pub use batches_view::BatchesState;
 pub use decision::Form;
+pub use files::Files;
+pub use first_view::FirstState;
 pub use line_view::{Picker, Tab, ViewState};
 pub use lock_screen::LockState;
 pub use people_view::{Change as PersonChange, Form as PersonForm, PeopleState, Typed};
 pub use preflight_view::PreflightState;
-pub use settings_view::{Came, SettingsState, Wish};
+pub use settings_view::{Came, Later, SettingsState, Wish};
 pub use shell::{Asked, Seen, window_view};
 pub use shift_view::ShiftState;
 pub use state::Seat;
@@ -60,6 +72,7 @@ pub use wedge::Wedge;
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
 use crate::foreman::ForemanHandle;
+use crate::host::{self, HostHandle};
 use crate::i18n::{self, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
@@ -200,6 +213,27 @@ pub fn run(
     trust: Option<Box<dyn TrustHandle>>,
     options: Options,
 ) -> Result<(), GuiError> {
+    open(options, move |ctx, options, rhythm| {
+        let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
+        window.with_exports(ctx, exports).with_foreman(ctx, foreman).with_trust(ctx, trust)
+    })
+}
+
+/// The same on a host, which gives the window its line when there is one and another when its settings change.
+///
+/// # Errors
+/// See [`GuiError`].
+pub fn run_hosted(host: Box<dyn HostHandle>, options: Options) -> Result<(), GuiError> {
+    open(options, move |ctx, options, rhythm| {
+        Window::new(ctx, parked::handles(Arc::default(), Arc::default()), options, rhythm)
+            .with_host(ctx, host)
+    })
+}
+
+fn open(
+    options: Options,
+    make: impl FnOnce(&Context, Options, Rhythm) -> Window + 'static,
+) -> Result<(), GuiError> {
     if !display_named(|name| std::env::var_os(name)) {
         return Err(GuiError::NoDisplay);
     }
@@ -223,9 +257,7 @@ pub fn run(
                 .as_ref()
                 .is_some_and(|state| state.adapter.get_info().device_type == eframe::wgpu::DeviceType::Cpu);
             let rhythm = if software { Rhythm::SOFTWARE } else { Rhythm::CARD };
-            let ctx = &creation.egui_ctx;
-            let window = Window::new(ctx, handles, options, rhythm).with_people(ctx, people);
-            Ok(Box::new(window.with_exports(ctx, exports).with_foreman(ctx, foreman).with_trust(ctx, trust)))
+            Ok(Box::new(make(&creation.egui_ctx, options, rhythm)))
         }),
     )
     .map_err(|error| match error {
@@ -249,6 +281,12 @@ pub struct Window {
     desk: Box<dyn DeskHandle>,
     people: Option<Box<dyn PeopleHandle>>,
     exports: Option<Box<dyn ExportHandle>>,
+    host: Option<Box<dyn HostHandle>>,
+    /// It shows a line that was taken from the host, and not a parked one.
+    has_line: bool,
+    /// Settings were saved that hold when the station is opened again.
+    reopen: bool,
+    first: FirstState,
     foreman: Option<Box<dyn ForemanHandle>>,
     trust: Option<Box<dyn TrustHandle>>,
     snapshot: Arc<Snapshot>,
@@ -326,6 +364,10 @@ impl Window {
             people: None,
             office: Arc::default(),
             exports: None,
+            host: None,
+            has_line: true,
+            reopen: false,
+            first: FirstState::default(),
             foreman: None,
             trust: None,
             view: ViewState {
@@ -374,6 +416,72 @@ impl Window {
         self
     }
 
+    /// Joins the host: the window begins without a line and takes the one that the host opens.
+    pub fn with_host(mut self, ctx: &Context, host: Box<dyn HostHandle>) -> Self {
+        host.on_change(waker(ctx, &self.clock, self.rhythm));
+        (self.host, self.has_line, self.view.has_host) = (Some(host), false, true);
+        // What is there already is in the first frame.
+        self.look_at_host(ctx);
+        self
+    }
+
+    /// Takes a station that the host opened, and gives the one that is there back when another is wanted and nothing runs.
+    fn look_at_host(&mut self, ctx: &Context) {
+        let Some(host) = &self.host else { return };
+        self.view.host = host.snapshot();
+        if let Some(opened) = host.take() {
+            let host::Opened { handles: (line, desk), people, exports, foreman, trust, config } = opened;
+            let wake = || waker(ctx, &self.clock, self.rhythm);
+            line.on_change(wake());
+            desk.on_change(wake());
+            people.on_change(wake());
+            exports.on_change(wake());
+            foreman.on_change(wake());
+            trust.on_change(wake());
+            (self.snapshot, self.file) = (line.snapshot(), desk.snapshot());
+            (self.office, self.view.exports.seen) = (people.snapshot(), exports.snapshot());
+            (self.line, self.desk) = (line, desk);
+            (self.people, self.exports) = (Some(people), Some(exports));
+            (self.view.shift.seen, self.view.trust.seen) = (foreman.snapshot(), trust.snapshot());
+            (self.foreman, self.trust) = (Some(foreman), Some(trust));
+            self.has_line = true;
+            self.view.language = config.language.language();
+            let demo = if config.demo { " (demo)" } else { "" };
+            ctx.send_viewport_cmd(ViewportCommand::Title(format!("Keywright: {}{demo}", config.name)));
+            ctx.request_repaint();
+        }
+        if let Some(failure) = self.view.host.failure.as_ref().filter(|_| self.view.notice.is_none()) {
+            let _spoken = i18n::using(self.view.language);
+            let (sentence, remedy) = i18n::failure(failure);
+            self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+        }
+        let wanted = self.reopen || self.view.host.wants_reopen;
+        let works =
+            matches!(self.file.told, desk::Told::Working(_)) || self.view.exports.seen.progress.is_some();
+        let runs = self.snapshot.fixtures.iter().any(|f| f.running.is_some());
+        if wanted && self.has_line && !works && !runs && !self.view.closing {
+            self.reopen = false;
+            self.retire();
+        }
+    }
+
+    /// Gives everything back to the host and shows what was last seen until there is something new.
+    fn retire(&mut self) {
+        let Some(host) = &self.host else { return };
+        let (line, desk) = parked::handles(self.snapshot.clone(), self.file.clone());
+        let handles = (std::mem::replace(&mut self.line, line), std::mem::replace(&mut self.desk, desk));
+        let batch = self.snapshot.batch.as_ref().map(|(batch, _)| batch.name.clone());
+        host.retire(host::Old {
+            handles,
+            people: self.people.take(),
+            exports: self.exports.take(),
+            foreman: self.foreman.take(),
+            trust: self.trust.take(),
+            batch,
+        });
+        self.has_line = false;
+    }
+
     /// Joins the foreman: figures and the end of a shift.
     pub fn with_foreman(mut self, ctx: &Context, foreman: Option<Box<dyn ForemanHandle>>) -> Self {
         if let Some(foreman) = &foreman {
@@ -398,6 +506,7 @@ impl Window {
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
         self.view.now = Instant::now();
+        self.look_at_host(ctx);
         self.snapshot = self.line.snapshot();
         self.file = self.desk.snapshot();
         if let Some(people) = &self.people {
@@ -486,14 +595,18 @@ impl Window {
                         text_size: new.text_size,
                         ..old.clone()
                     };
-                    let restart = same != *new;
+                    let later = match &self.host {
+                        _ if same == *new => None,
+                        Some(_) => Some(Later::WhenIdle),
+                        None => Some(Later::NextStart),
+                    };
+                    self.reopen |= later == Some(Later::WhenIdle);
                     if window(old) != window(new) {
                         self.view.language = new.language.language();
                         theme::choose(ctx, new.theme);
                         self.zoom = new.text_size as f32 / 100.0;
                     }
-                    *state =
-                        SettingsState { came: Some(Came::Saved { restart }), ..SettingsState::new(read) };
+                    *state = SettingsState { came: Some(Came::Saved { later }), ..SettingsState::new(read) };
                 }
                 Err(NotWritten::ChangedOutside) => state.outside = true,
                 Err(NotWritten::Failed(failure)) => state.came = Some(Came::Failed(failure)),
@@ -558,7 +671,23 @@ impl Window {
             self.grant(wish, &ctx);
         }
         let seen = Seen { line: &self.snapshot, desk: &self.file, people: &self.office };
-        let asked = window_view(ui, seen, &mut self.view);
+        let host = self.view.host.clone();
+        let asked = match &host.guide {
+            Some(guide) if !self.office.is_locked() => {
+                let asked = first_view::show(ui, guide, self.has_line, &mut self.first, &mut self.view);
+                if asked.close {
+                    ctx.send_viewport_cmd(ViewportCommand::Close);
+                }
+                Asked { touched: lock_screen::is_touched(ui), host: asked.host, ..Asked::default() }
+            }
+            _ => {
+                self.first = FirstState::default();
+                window_view(ui, seen, &mut self.view)
+            }
+        };
+        if let Some(host) = &self.host {
+            asked.host.into_iter().for_each(|command| host.send(command));
+        }
         asked.line.into_iter().for_each(|command| self.line.send(command));
         asked.desk.into_iter().for_each(|command| self.desk.send(command));
         if let Some(people) = &self.people {
@@ -585,6 +714,15 @@ impl Window {
             self.picture(&ctx, Screenshot { path: self.pictures.join(name), then_close: false });
         }
         self.frames += 1;
+        match self.frames {
+            // Once the second one begins, the first is on the screen.
+            1 => ctx.request_repaint(),
+            2 => {
+                let ms = crate::station::uptime().as_millis() as u64;
+                tracing::info!(ms, "the first frame is on the screen");
+            }
+            _ => {}
+        }
         // Fonts and zoom settle in the first frames.
         if self.pending.is_some() {
             if self.frames > 4 {

@@ -3,6 +3,7 @@
 //! Invariants: a PIN is never shown, and leaves the window's memory with the dialog; a control that is off says why.
 
 use super::audit_view::AuditState;
+use super::copy;
 use super::line_view::ViewState;
 use super::lock_screen::LockState;
 use super::shell::{Asked, Seen};
@@ -129,7 +130,7 @@ impl Form {
     }
 
     /// What is still missing.
-    fn missing(&self) -> Option<String> {
+    pub(super) fn missing(&self) -> Option<String> {
         if self.is_new() && self.name.trim().is_empty() {
             return Some(tr!("people-missing-name").into());
         }
@@ -156,7 +157,37 @@ impl Form {
         None
     }
 
-    fn command(&self) -> Command {
+    /// Its fields; the first gets the keyboard once.
+    pub(super) fn fields(&mut self, ui: &mut Ui, p: &Palette) {
+        let focus = !std::mem::replace(&mut self.focused, true);
+        if self.is_new() {
+            field(ui, tr!("people-name"), &mut self.name, false, focus, p);
+        }
+        if matches!(self.change, Change::Add | Change::Role) {
+            ui.label(RichText::new(tr!("people-role")).font(strong(14.0)).color(p.text));
+            ui.horizontal_wrapped(|ui| {
+                for role in Role::ALL {
+                    ui.radio_value(&mut self.role, role, RichText::new(role_name(role)).font(regular(15.0)));
+                }
+            });
+        }
+        if self.wants_pin() {
+            let first = focus && !self.is_new();
+            field(ui, tr!("people-pin"), &mut self.pin.0, true, first, p);
+            field(ui, tr!("people-pin-again"), &mut self.again.0, true, false, p);
+        }
+        if self.wants_badge() {
+            let name = if self.change == Change::Badge {
+                tr!("people-badge-scan")
+            } else {
+                tr!("people-badge-optional")
+            };
+            let first = focus && self.change == Change::Badge;
+            field(ui, name, &mut self.badge.0, true, first, p);
+        }
+    }
+
+    pub(super) fn command(&self) -> Command {
         let (name, badge) = (self.name.trim().to_owned(), self.badge.pin());
         let badge = (!badge.is_empty()).then_some(badge);
         match self.change {
@@ -226,6 +257,10 @@ pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let rect = Rect::from_min_size(room.min, vec2(room.width(), height));
     ui.painter().rect(rect, 10.0, tone.soft, Stroke::new(1.0, tone.solid), StrokeKind::Inside);
     let words = rect.shrink2(vec2(14.0, 8.0));
+    let words = match told {
+        Told::Failed(failure) => copy::button(ui, words, &copy::told(failure)),
+        _ => words,
+    };
     let upper = Rect::from_min_size(
         words.min,
         vec2(words.width(), if second.is_empty() { words.height() } else { 22.0 }),
@@ -308,6 +343,10 @@ pub(super) fn body(
     }
     if view.people.form.is_none() {
         told(ui, &mut room, &seen.people.told, p);
+    }
+    if seen.people.persons.is_empty() {
+        widgets::empty(ui, room, (tr!("people-none"), tr!("people-none-how")), p);
+        return;
     }
     let now = crate::station::now_ms();
     ui.scope_builder(egui::UiBuilder::new().max_rect(room), |ui| {
@@ -435,32 +474,7 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
             let text = tr!("people-no-way-back");
             ui.label(RichText::new(text).font(regular(14.5)).color(p.muted));
         }
-        let focus = !std::mem::replace(&mut form.focused, true);
-        if form.is_new() {
-            field(ui, tr!("people-name"), &mut form.name, false, focus, p);
-        }
-        if matches!(form.change, Change::Add | Change::Role) {
-            ui.label(RichText::new(tr!("people-role")).font(strong(14.0)).color(p.text));
-            ui.horizontal_wrapped(|ui| {
-                for role in Role::ALL {
-                    ui.radio_value(&mut form.role, role, RichText::new(role_name(role)).font(regular(15.0)));
-                }
-            });
-        }
-        if form.wants_pin() {
-            let first = focus && !form.is_new();
-            field(ui, tr!("people-pin"), &mut form.pin.0, true, first, p);
-            field(ui, tr!("people-pin-again"), &mut form.again.0, true, false, p);
-        }
-        if form.wants_badge() {
-            let name = if form.change == Change::Badge {
-                tr!("people-badge-scan")
-            } else {
-                tr!("people-badge-optional")
-            };
-            let first = focus && form.change == Change::Badge;
-            field(ui, name, &mut form.badge.0, true, first, p);
-        }
+        form.fields(ui, p);
         let mut hint = form.missing();
         if let (Told::Failed(failure), None) = (&seen.people.told, &hint)
             && !form.sent

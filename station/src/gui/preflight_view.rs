@@ -45,7 +45,7 @@ impl PreflightState {
 }
 
 /// What a check looks at, in words.
-fn name(name: Name) -> &'static str {
+pub(super) fn name(name: Name) -> &'static str {
     match name {
         Name::Home => tr!("check-home"),
         Name::Disk => tr!("check-disk"),
@@ -126,7 +126,7 @@ pub(super) fn show(
         } else if failed > 1 {
             text = tr!("check-more", remedy = text, more = failed - 1);
         }
-        match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[list, again], p) {
+        match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[(list, None), (again, None)], p) {
             Some(0) => view.preflight.open = true,
             Some(_) => out.push(Command::CheckAgain),
             None => {}
@@ -142,7 +142,7 @@ pub(super) fn show(
         let (sentence, remedy) = words(check);
         let title = tr!("check-warned", count = warned, name = name(check.name), sentence = sentence);
         let hide = button(tr!("check-hide"), tr!("check-hide-name"), Loud::Quiet, true);
-        match bar(ui, room, p.timeout, Icon::Warning, (&title, &remedy), &[list, hide], p) {
+        match bar(ui, room, p.timeout, Icon::Warning, (&title, &remedy), &[(list, None), (hide, None)], p) {
             Some(0) => view.preflight.open = true,
             Some(_) => view.preflight.hidden = true,
             None => {}

@@ -32,6 +32,25 @@ pub(super) fn event(kind: &str) -> Cow<'_, str> {
         "interrupted" => tr!("event-interrupted"),
         "attempt-ended" => tr!("event-attempt-ended"),
         "alarm" => tr!("event-alarm"),
+        "retest-ordered" => tr!("event-retest-ordered"),
+        "retested" => tr!("event-retested"),
+        "reported" => tr!("event-reported"),
+        "compared" => tr!("event-compared"),
+        "rma-opened" => tr!("event-rma-opened"),
+        "rma-closed" => tr!("event-rma-closed"),
+        "label-printed" => tr!("event-label-printed"),
+        "label-reprinted" => tr!("event-label-reprinted"),
+        "label-scanned" => tr!("event-label-scanned"),
+        "reset" => tr!("event-reset"),
+        "lock-begin" => tr!("event-lock-begin"),
+        "lock-end" => tr!("event-lock-end"),
+        "update-begin" => tr!("event-update-begin"),
+        "update-end" => tr!("event-update-end"),
+        "returned" => tr!("event-returned"),
+        "device-log" => tr!("event-device-log"),
+        "attempt" => tr!("story-attempt"),
+        "key-made" => tr!("story-key-made"),
+        "export" => tr!("story-export"),
         other => return Cow::Owned(other.replace('-', " ")),
     })
 }
@@ -54,6 +73,32 @@ pub(super) fn fact(name: &str) -> Cow<'_, str> {
         "kind" => tr!("fact-kind"),
         "outcome" => tr!("fact-outcome"),
         "supersedes" => tr!("fact-supersedes"),
+        "number" => tr!("fact-number"),
+        "finding" => tr!("fact-finding"),
+        "note" => tr!("fact-note"),
+        "key" => tr!("fact-key"),
+        "fingerprint" => tr!("fact-fingerprint"),
+        "attempt" => tr!("fact-attempt"),
+        "station" => tr!("fact-station"),
+        "for" => tr!("fact-for"),
+        "failure" => tr!("fact-failure"),
+        "format" => tr!("fact-format"),
+        "file" => tr!("fact-file"),
+        "protection" => tr!("fact-protection"),
+        "export" => tr!("fact-export"),
+        "handed_to" => tr!("fact-to"),
+        "confirmed_at" => tr!("fact-confirmed"),
+        "replaced_at" => tr!("fact-replaced"),
+        "old_keys_refused" => tr!("fact-refused"),
+        "code" => tr!("fact-code"),
+        "labels" => tr!("fact-labels"),
+        "fixture" => tr!("fact-fixture"),
+        "differs" => tr!("fact-differs"),
+        "why" => tr!("fact-why"),
+        "firmware" => tr!("fact-firmware"),
+        "unit" => tr!("fact-unit"),
+        "version" => tr!("fact-version"),
+        "ms" => tr!("fact-ms"),
         other => return Cow::Owned(other.replace('_', " ")),
     })
 }
@@ -64,6 +109,18 @@ pub(super) fn value(value: &str) -> &str {
         "new-keys" => tr!("value-new-keys"),
         "new-start" => tr!("value-new-start"),
         "move-region" => tr!("value-move-region"),
+        "agent" => tr!("value-agent"),
+        "cloud" => tr!("value-cloud"),
+        "make" => tr!("value-make"),
+        "none" => tr!("value-none"),
+        "plain" => tr!("value-plain"),
+        "password" => tr!("value-password"),
+        "update" => tr!("value-update"),
+        "retest" => tr!("value-retest"),
+        "live" => tr!("value-live"),
+        "replaced" => tr!("value-replaced"),
+        "given-up" => tr!("value-given-up"),
+        "on-its-way" => tr!("value-on-its-way"),
         other => other,
     }
 }
@@ -107,6 +164,7 @@ pub(super) fn label(label: &str) -> Cow<'_, str> {
         "waiting for its turn at the printer" => tr!("label-turn"),
         "printing the label" => tr!("label-print"),
         "stick the label on and scan it" => tr!("label-scan"),
+        "asking the unit what it says of itself" => tr!("label-ask"),
         "trying to read its flash" => tr!("label-trying-to-read-its-flash"),
         other => {
             return match numbered(other) {
@@ -142,6 +200,36 @@ fn numbered(label: &str) -> Option<String> {
         return Some(tr!("label-cloud-key-active", generation = n));
     }
     None
+}
+
+/// What a unit says of itself, in the words of the comparison; a word that is not known here as it came.
+pub(super) fn says(says: &str) -> String {
+    let one = |word: &str| match word {
+        "blank" => tr!("says-blank"),
+        "unconfirmed" => tr!("says-unconfirmed"),
+        "active" => tr!("says-active"),
+        "invalid" => tr!("says-invalid"),
+        "retired" => tr!("says-retired"),
+        "product key" => tr!("says-product-key"),
+        "no cloud key" => tr!("says-no-cloud"),
+        "logging in" => tr!("says-logging-in"),
+        "logged in" => tr!("says-logged-in"),
+        "login refused" => tr!("says-refused"),
+        "power on" => tr!("says-power-on"),
+        "reset pin" => tr!("says-reset-pin"),
+        "software" => tr!("says-software"),
+        "watchdog" | "window watchdog" => tr!("says-watchdog"),
+        "brown-out" => tr!("says-brown-out"),
+        "low power" => tr!("says-low-power"),
+        "not said" => tr!("says-not-said"),
+        _ => "",
+    };
+    let words: Vec<_> = says.split(", ").map(|word| (word, one(word))).collect();
+    if words.iter().any(|(_, told)| told.is_empty()) {
+        return says.to_owned();
+    }
+    let list = |first: String, second| tr!("tile-list", first = first, second = second);
+    words.into_iter().map(|(_, told)| told.to_owned()).reduce(list).unwrap_or_default()
 }
 
 /// What the desk tells; its own words if they are not known here.
@@ -185,7 +273,69 @@ pub(super) fn told(told: &str) -> String {
     {
         return tr!("told-passed", serial = serial, agent = agent, cloud = cloud, old = old);
     }
-    told.to_owned()
+    if let Some((serial, number)) = told.split_once(" came back under ") {
+        return tr!("told-rma-opened", serial = serial, number = number);
+    }
+    if let Some((serial, number)) = told.split_once(" is closed under ") {
+        return tr!("told-rma-closed", serial = serial, number = number);
+    }
+    if let Some((serial, fixture)) = told.split_once(" is retested in fixture ") {
+        return tr!("told-retesting", serial = serial, fixture = fixture);
+    }
+    if let Some((serial, fixture)) = told.split_once(" is asked in fixture ") {
+        return tr!("told-asking", serial = serial, fixture = fixture);
+    }
+    if let Some(serial) = between(told, "", " proved its keys again; nothing of it was changed") {
+        return tr!("told-retested", serial = serial);
+    }
+    if let Some(serial) = between(told, "", " reports what its record says") {
+        return tr!("told-compared", serial = serial);
+    }
+    if let Some((serial, file)) =
+        between(told, "The traveler of ", "").and_then(|t| t.split_once(" is saved: "))
+    {
+        return tr!("told-traveler", serial = serial, file = file);
+    }
+    office(told).unwrap_or_else(|| told.to_owned())
+}
+
+/// What the office and the export clerk tell.
+fn office(told: &str) -> Option<String> {
+    match told {
+        "Reading the records" => return Some(tr!("told-reading").into()),
+        "Handing out" => return Some(tr!("told-handing-out").into()),
+        _ => {}
+    }
+    if let Some(numbers) = between(told, "Export ", " is written") {
+        return Some(tr!("told-export-written", numbers = numbers));
+    }
+    if let Some(number) = between(told, "Export ", " is revoked") {
+        return Some(tr!("told-export-revoked", number = number));
+    }
+    if let Some(rest) = between(told, "Order ", "") {
+        if let Some((order, batch)) =
+            between(rest, "", " are entered").and_then(|r| r.split_once(" and its batch "))
+        {
+            return Some(tr!("told-order-and-batch", order = order, batch = batch));
+        }
+        return Some(tr!("told-order-entered", order = between(rest, "", " is entered")?));
+    }
+    if let Some((batch, units)) = between(told, "Batch ", " units").and_then(|r| r.split_once(" is open: ")) {
+        return Some(tr!("told-batch-made", batch = batch, units = units));
+    }
+    if let Some((batch, state)) = between(told, "Batch ", "").and_then(|r| r.rsplit_once(" is ")) {
+        let state = match state {
+            "open" => tr!("batch-open"),
+            "paused" => tr!("batch-paused"),
+            "closed" => tr!("batch-closed"),
+            _ => return None,
+        };
+        return Some(tr!("told-batch-state", batch = batch, state = state));
+    }
+    if let Some(count) = between(told, "", " orders were taken") {
+        return Some(tr!("told-orders-taken", count = count));
+    }
+    between(told, "A test label went to ", "").map(|place| tr!("told-test-label", place = place))
 }
 
 /// An alarm as a sentence.
@@ -228,6 +378,8 @@ mod tests {
         "KW-GATEWAY-429",
         "RMA 2291, SIM replaced",
         "PO-2026-0417",
+        "pskc",
+        "xml",
         "station.toml",
         "keywright",
         "Tab",
@@ -257,13 +409,32 @@ mod tests {
             "agent key 2 issued",
             "cloud key 3 active",
         ];
-        let tales = [
+        let tales: [&str; 25] = [
             "Setting it aside: B1-1…",
             "Ordering for B1-1…",
             "B1-1 is out of quarantine; its cloud lets it in again",
             "B1-1 has no open order; what the order did stays done",
             "The order stands; B1-1 is in work in fixture 2",
             "B1-1 passed with agent key 2 and cloud key 3; 0011.1 opens nothing any more",
+            "B1-1 came back under 2291",
+            "B1-1 is closed under 2291",
+            "B1-1 is retested in fixture 2",
+            "B1-1 is asked in fixture 2",
+            "B1-1 proved its keys again; nothing of it was changed",
+            "B1-1 reports what its record says",
+            "The traveler of B1-1 is saved: 1",
+            "Reading the records",
+            "Handing out",
+            "Export 12, 13 is written",
+            "Export 12 is revoked",
+            "Order 1 and its batch 2 are entered",
+            "Order 1 is entered",
+            "Batch 1 is open: 500 units",
+            "Batch 1 is open",
+            "Batch 1 is paused",
+            "Batch 1 is closed",
+            "12 orders were taken",
+            "A test label went to 1:9100",
         ];
         for language in Language::ALL {
             let _spoken = crate::i18n::using(language);

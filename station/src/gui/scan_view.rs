@@ -120,7 +120,15 @@ pub(super) fn offer(ui: &mut Ui, room: &mut Rect, view: &mut ViewState, out: &mu
     let title = tr!("scan-unit", code = code.as_str());
     let open = button(tr!("scan-unit-open"), tr!("scan-unit-open-name"), Loud::Primary, true);
     let away = button(tr!("scan-unit-away"), tr!("scan-unit-away-name"), Loud::Quiet, true);
-    match bar(ui, room, p.ready, Icon::Search, (&title, tr!("scan-unit-text")), &[away, open], p) {
+    match bar(
+        ui,
+        room,
+        p.ready,
+        Icon::Search,
+        (&title, tr!("scan-unit-text")),
+        &[(away, None), (open, None)],
+        p,
+    ) {
         Some(0) => view.offered = None,
         Some(_) => {
             take_offer(view, out);
@@ -146,7 +154,7 @@ pub fn bars(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState, 
             text = format!("{fixture}: {}", view.scan);
         }
         let name = tr!("scan-print-again-name", serial = scan.serial.as_str());
-        let again = button(tr!("scan-print-again"), &name, Loud::Quiet, true);
+        let again = (button(tr!("scan-print-again"), &name, Loud::Quiet, true), None);
         let pressed = bar(ui, room, p.running, Icon::Search, (&title, &text), &[again], p);
         if pressed == Some(0) {
             out.push(Command::PrintAgain);
@@ -161,10 +169,13 @@ pub fn bars(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState, 
         if let Some(why) = may(Right::ApproveGate) {
             title = format!("{title} ({why})");
         }
-        let stops = named && may(Right::PauseBatch).is_none();
-        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, stops);
-        let approves = named && may(Right::ApproveGate).is_none();
-        let approve = button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, approves);
+        let off = |right| may(right).or((!named).then_some(tr!("need-operator")));
+        let stops = off(Right::PauseBatch);
+        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, stops.is_none());
+        let approves = off(Right::ApproveGate);
+        let approve =
+            button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, approves.is_none());
+        let (stop, approve) = ((stop, stops), (approve, approves));
         match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[stop, approve], p) {
             Some(0) => out.push(Command::StopBatch {
                 operator: snapshot.operator.clone(),
@@ -192,7 +203,7 @@ pub(super) fn bar(
     tone: Tone,
     icon: Icon,
     (title, text): (&str, &str),
-    buttons: &[Button<'_>],
+    buttons: &[(Button<'_>, Option<&str>)],
     p: &Palette,
 ) -> Option<usize> {
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 58.0));
@@ -201,15 +212,16 @@ pub(super) fn bar(
     icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, 0.0);
     let mut right = rect.right() - 12.0;
     let mut pressed = None;
-    for (n, button) in buttons.iter().enumerate().rev() {
+    for (n, (button, off)) in buttons.iter().enumerate().rev() {
         let width = button.width(ui);
         let place = Rect::from_min_size(pos2(right - width, rect.center().y - 17.0), vec2(width, 34.0));
         let response = button.show(ui, place);
         if response.clicked() {
             pressed = Some(n);
         }
-        if !button.enabled {
-            response.on_hover_text(tr!("need-operator"));
+        if let Some(why) = *off {
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+            response.on_hover_text(why);
         }
         right = place.left() - 8.0;
     }

@@ -7,7 +7,10 @@ use crate::failure::{Failure, FailureCode};
 use crate::line::{Command, FixtureView, LineHandle, ResultView, RunningView, Snapshot, Step};
 use crate::model::*;
 use crate::preflight::{Check, Name, Status};
-use crate::records::{Alarm, AlarmOf, Attempt, Reprovision, ReprovisionKind, UnitEvent};
+use crate::records::{
+    Alarm, AlarmOf, Attempt, AttemptWork, FoundUnit, IssuedKey, Reprovision, ReprovisionKind, Rma, RmaEnd,
+    UnitEvent, UnitExport, UnitRecord, UnitsFound,
+};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -299,6 +302,14 @@ impl ScriptedDesk {
 
 impl DeskHandle for ScriptedDesk {
     fn send(&self, command: desk::Command) {
+        // Somebody who only looks at the window finds something, too.
+        if let desk::Command::Search(search) = &command {
+            let mut now = (*self.snapshot()).clone();
+            let mut answer = answer(search.number, &search.text, 120);
+            (answer.found.from, answer.search) = (search.from, search.clone());
+            now.search = Some(Arc::new(answer));
+            self.show(now);
+        }
         self.0.commands.lock().unwrap_or_else(|e| e.into_inner()).push(command);
     }
 
@@ -330,6 +341,7 @@ pub fn unit_file(state: UnitState) -> UnitFile {
         outcome: Some(outcome),
         failure: code.map(|c| Failure::new(c, "")),
         proof: None,
+        work: if n > 100 { AttemptWork::Update } else { AttemptWork::Make },
     };
     let event = |seq: i64, minutes: i64, kind: &str, detail: serde_json::Value| UnitEvent {
         seq,
@@ -361,7 +373,20 @@ pub fn unit_file(state: UnitState) -> UnitFile {
     events.reverse();
     let (batch, order) = (batch(1, "B-2041", 500, BatchState::Open), order());
     let enrolled = state >= UnitState::AgentKey;
-    UnitFile {
+    let key = |purpose: &str, generation: u32, minutes: i64, live: bool| IssuedKey {
+        purpose: purpose.into(),
+        generation,
+        state: "posted".into(),
+        key_id: format!(
+            "{:016x}",
+            0x9f3c_51aa_0b7e_2d40_u64.wrapping_mul(u64::from(generation)) ^ purpose.len() as u64
+        ),
+        reserved_at_ms: at(minutes),
+        settled_at_ms: Some(at(minutes) + 900),
+        void_reason: None,
+        retired_at_ms: (!live).then(|| at(-58)),
+    };
+    let record = UnitRecord {
         unit: Unit {
             id,
             batch: batch.id,
@@ -372,14 +397,6 @@ pub fn unit_file(state: UnitState) -> UnitFile {
             interrupted: false,
         },
         batch,
-        keys: Standing {
-            enrolled,
-            agent_key: 2 * u32::from(enrolled),
-            cloud_key: 2 * u32::from(enrolled),
-            region: order.region,
-            ..Standing::default()
-        },
-        order,
         orders: vec![reprovision(ReprovisionKind::NewKeys, false)],
         attempts: vec![
             attempt(812, -60, Outcome::Pass, None),
@@ -387,6 +404,123 @@ pub fn unit_file(state: UnitState) -> UnitFile {
             attempt(16, -43_000, Outcome::Timeout, Some(FailureCode::DeviceSilent)),
         ],
         events,
+        issued: vec![
+            key("cloud", 2, -59, true),
+            key("agent", 2, -59, true),
+            key("cloud", 1, -42_999, false),
+            key("agent", 1, -42_999, false),
+        ],
+        exports: vec![UnitExport {
+            id: 4,
+            at_ms: at(-40_000),
+            format: "pskc".into(),
+            file: "B-2041.pskc.xml".into(),
+            operator: "Ana Petrović".into(),
+            handed_to: "KW-GATEWAY-429".into(),
+            protection: "password".into(),
+            agent_key: 1,
+            cloud_key: 1,
+            revoked_at_ms: None,
+        }],
+        rmas: Vec::new(),
+        firmware: Some("0.1.0".into()),
+        anchor_fingerprint: Some("5d".repeat(32)),
+        region: order.region,
+        supersedes: Some(format!("{id}.1")),
+        label: None,
+        order,
+    };
+    let keys = Standing {
+        enrolled,
+        agent_key: 2 * u32::from(enrolled),
+        cloud_key: 2 * u32::from(enrolled),
+        region: record.region,
+        ..Standing::default()
+    };
+    UnitFile { record, keys }
+}
+
+/// An RMA of the unit of [`unit_file`].
+pub fn rma(open: bool) -> Rma {
+    Rma {
+        id: 1,
+        number: "RMA-2291".into(),
+        reason: "SIM".into(),
+        note: String::new(),
+        opened_by: "Ana Petrović".into(),
+        opened_at_ms: CAME_BACK_MS - 7_200_000,
+        closed: (!open).then(|| RmaEnd {
+            finding: "SIM".into(),
+            note: String::new(),
+            by: "Ana Petrović".into(),
+            at_ms: CAME_BACK_MS,
+        }),
+    }
+}
+
+/// The unit of [`unit_file`] after it was asked what it says of itself; it names another region than its record if it `differs`.
+pub fn compared(differs: bool) -> UnitFile {
+    let mut file = unit_file(UnitState::Passed);
+    let said = crate::compare::Report {
+        unit: file.unit.id,
+        firmware: "0.1.0".into(),
+        protocol: 1,
+        stage: 5,
+        suite: 2,
+        area_a: 2,
+        area_b: 0,
+        generation: file.unit.generation,
+        agent_key: 2,
+        cloud_key: 2,
+        region: file.region + u32::from(differs),
+        order: hex::encode(file.order.po16()),
+        last_failure: 0,
+        reset_cause: 0x0c,
+        uptime_ms: 12_300,
+        ram_high_water: 22_932,
+        cloud: 2,
+    };
+    let comparison = crate::compare::compare(&file, &said);
+    let event = UnitEvent {
+        seq: 13,
+        unit: file.unit.id,
+        attempt: None,
+        at_ms: CAME_BACK_MS,
+        kind: crate::compare::COMPARED.into(),
+        detail: json!({ "operator": "Ana Petrović", "comparison": comparison }),
+    };
+    file.events.insert(0, event);
+    file
+}
+
+/// The answer to a search for `text` with `count` hits, of which the first page is shown.
+pub fn answer(number: u64, text: &str, count: u32) -> desk::Answer {
+    let states = [
+        UnitState::Passed,
+        UnitState::Passed,
+        UnitState::Quarantined,
+        UnitState::Scrapped,
+        UnitState::CloudKey,
+    ];
+    let found = |n: u32| FoundUnit {
+        id: unit(n as usize),
+        serial: serial(n as usize),
+        batch: "B-2041".into(),
+        state: states[n as usize % states.len()],
+        attempts: 1 + n % 3,
+        last_at_ms: Some(CAME_BACK_MS - i64::from(n) * 3_600_000),
+        last_failure: (n % 3 == 1).then_some(304),
+        rma: (n % 5 == 3).then(|| "RMA-2291".into()),
+    };
+    desk::Answer {
+        search: desk::Search { number, text: text.into(), ..desk::Search::default() },
+        found: UnitsFound {
+            units: (0..count.min(desk::PAGE)).map(found).collect(),
+            from: 0,
+            count,
+            exact: true,
+            of: 3_401,
+        },
     }
 }
 

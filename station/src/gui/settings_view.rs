@@ -3,14 +3,15 @@
 //! Invariants: the file stays the source of truth, and nothing is written before somebody asks for it; a fault stands beside its
 //! field; changes that were not saved are never dropped without a question.
 
+use super::files::{Files, Kind};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{Button, Loud};
 use super::{Theme, ViewState, line_settings, line_view};
-use crate::config::{CloudKind, TEXT_SIZES};
+use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
-use crate::i18n::{self, Language, LanguageChoice, tr};
-use crate::settings::{Draft, Fault, Field, FixtureDraft, Read};
+use crate::i18n::{Language, LanguageChoice, tr};
+use crate::settings::{CloudDraft, Draft, Fault, Field, FixtureDraft, Read};
 use egui::{Align2, Key, Modifiers, Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 
 /// What the view asks of the window, which holds the file.
@@ -29,15 +30,24 @@ pub enum Wish {
 /// What came of the newest wish.
 #[derive(Clone, Debug)]
 pub enum Came {
-    /// It is written; some of it holds from the next start on.
+    /// It is written.
     Saved {
-        /// Whether something waits for the next start.
-        restart: bool,
+        /// Some of it does not hold yet: when, is said.
+        later: Option<Later>,
     },
     /// The file was changed by somebody else and read again.
     Reread,
     /// It was refused.
     Failed(Failure),
+}
+
+/// When something that was saved holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// As soon as no unit is in work: the line is opened again by itself.
+    WhenIdle,
+    /// From the next start on.
+    NextStart,
 }
 
 /// The settings while they are shown.
@@ -120,10 +130,17 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Probe => tr!("settings-fault-probe"),
         Fault::Port => tr!("settings-fault-port"),
         Fault::Twice => tr!("settings-fault-twice"),
+        Fault::Minutes => tr!("settings-fault-minutes"),
+        Fault::Hours => tr!("settings-fault-hours"),
+        Fault::Keep => tr!("settings-fault-keep"),
+        Fault::CloudName => tr!("settings-fault-cloud-name"),
+        Fault::Url => tr!("settings-fault-url"),
+        Fault::Ca => tr!("settings-fault-ca"),
+        Fault::Empty => tr!("settings-fault-empty"),
     }
 }
 
-fn language_name(choice: LanguageChoice) -> &'static str {
+pub(super) fn language_name(choice: LanguageChoice) -> &'static str {
     match choice {
         LanguageChoice::System => tr!("settings-language-system"),
         LanguageChoice::English => Language::English.name(),
@@ -159,11 +176,13 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
                 ui.disable();
             }
             window(ui, &mut state.draft, p);
-            station(ui, &mut state.draft, &faults, p);
+            station(ui, &mut state.draft, &faults, &view.files, p);
             out.settings.extend(line_settings::show(ui, &mut state.draft, &faults, p));
             fixtures(ui, &mut state.draft, &faults, p);
-            clouds(ui, &state.read, p);
-            paths(ui, view, p);
+            work(ui, &mut state.draft, &faults, p);
+            backup(ui, &mut state.draft, &faults, &view.files, p);
+            clouds(ui, &mut state.draft, &faults, &view.files, p);
+            paths(ui, view, out, p);
         });
     });
     view.settings = Some(state);
@@ -186,17 +205,19 @@ fn said(ui: &mut Ui, room: &mut Rect, state: &SettingsState, refused: Option<&st
         line_view::notice(ui, room, p.error, Icon::Warning, title, text);
     }
     match &state.came {
-        Some(Came::Saved { restart }) => {
-            let text = if *restart { tr!("settings-saved-restart") } else { "" };
+        Some(Came::Saved { later }) => {
+            let text = match later {
+                None => "",
+                Some(Later::WhenIdle) => tr!("settings-saved-idle"),
+                Some(Later::NextStart) => tr!("settings-saved-restart"),
+            };
             line_view::notice(ui, room, p.pass, Icon::Check, tr!("settings-saved"), text);
         }
         Some(Came::Reread) => {
             line_view::notice(ui, room, p.running, Icon::Retry, tr!("settings-reread"), "");
         }
         Some(Came::Failed(failure)) => {
-            let (sentence, remedy) = i18n::failure(failure);
-            let title = format!("{} {sentence}", failure.code);
-            line_view::notice(ui, room, p.fail, Icon::Warning, &title, &remedy);
+            line_view::failed(ui, room, p.fail, failure);
         }
         None => {}
     }
@@ -232,6 +253,9 @@ pub(super) fn beside(ui: &mut Ui, fault: Option<Fault>, hint: &str, p: &Palette)
         Some(fault) => (fault_text(fault), p.fail.ink),
         None => (hint, p.muted),
     };
+    if fault.is_some() {
+        super::copy::offer(ui, text);
+    }
     if !text.is_empty() {
         ui.add(egui::Label::new(RichText::new(text).font(regular(13.5)).color(ink)).wrap());
     }
@@ -271,6 +295,42 @@ pub(super) fn text_row(
     }
 }
 
+/// A text row whose text is a path: with a button that opens the system's dialog.
+pub(super) fn path_row(
+    ui: &mut Ui,
+    name: &str,
+    text: &mut String,
+    (files, kind): (&Files, Kind),
+    (fault, hint): (Option<Fault>, &str),
+    p: &Palette,
+) {
+    row(ui, name, p, |ui, label| {
+        let edit = egui::TextEdit::singleline(text)
+            .char_limit(1024)
+            .desired_width(360.0_f32.min(ui.available_width() - 140.0))
+            .margin(vec2(10.0, 8.0))
+            .show(ui)
+            .response
+            .response
+            .labelled_by(label);
+        if fault.is_some() {
+            ui.painter().rect_stroke(edit.rect, 8.0, Stroke::new(2.0, p.fail.solid), StrokeKind::Outside);
+            ui.ctx().accesskit_node_builder(edit.id, |node| {
+                node.set_invalid(egui::accesskit::Invalid::True);
+            });
+        }
+        files.button(ui, name, text, kind);
+    });
+    if fault.is_some() || !hint.is_empty() {
+        let width = names(ui) + ui.spacing().item_spacing.x;
+        ui.horizontal(|ui| {
+            ui.spacing_mut().interact_size.y = 18.0;
+            ui.add_space(width);
+            beside(ui, fault, hint, p);
+        });
+    }
+}
+
 fn window(ui: &mut Ui, draft: &mut Draft, p: &Palette) {
     heading(ui, tr!("settings-window"), p);
     row(ui, tr!("settings-language"), p, |ui, _| {
@@ -292,17 +352,42 @@ fn window(ui: &mut Ui, draft: &mut Draft, p: &Palette) {
     });
 }
 
-fn station(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], p: &Palette) {
+fn station(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], files: &Files, p: &Palette) {
     let fault = |field| faults.iter().find(|f| f.0 == field).map(|f| f.1);
     heading(ui, tr!("settings-station"), p);
     let said = (fault(Field::Name), tr!("settings-name-hint"));
     text_row(ui, tr!("settings-name"), &mut draft.name, 260.0, said, p);
     let said = (None, tr!("settings-image-hint"));
-    text_row(ui, tr!("settings-image"), &mut draft.image, 360.0, said, p);
+    path_row(ui, tr!("settings-image"), &mut draft.image, (files, Kind::File(&["json"])), said, p);
     let said = (fault(Field::GrayRelease), tr!("settings-gray-hint"));
     text_row(ui, tr!("settings-gray"), &mut draft.gray_release, 90.0, said, p);
     let said = (fault(Field::ExchangeTimeout), tr!("settings-timeout-hint"));
     text_row(ui, tr!("settings-timeout"), &mut draft.exchange_timeout, 90.0, said, p);
+    let said = (None, tr!("settings-virtual-board-hint"));
+    let board = (files, Kind::File(&[]));
+    path_row(ui, tr!("settings-virtual-board"), &mut draft.virtual_board, board, said, p);
+}
+
+/// What people may and what the window does by itself.
+fn work(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], p: &Palette) {
+    let fault = |field| faults.iter().find(|f| f.0 == field).map(|f| f.1);
+    heading(ui, tr!("settings-work"), p);
+    let said = (fault(Field::AutoLock), tr!("settings-auto-lock-hint"));
+    text_row(ui, tr!("settings-auto-lock"), &mut draft.auto_lock, 90.0, said, p);
+    row(ui, tr!("settings-second"), p, |ui, _| {
+        ui.checkbox(&mut draft.second_person, tr!("settings-second-text"));
+    });
+}
+
+fn backup(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], files: &Files, p: &Palette) {
+    let fault = |field| faults.iter().find(|f| f.0 == field).map(|f| f.1);
+    heading(ui, tr!("settings-backup"), p);
+    let said = (None, tr!("settings-backup-folder-hint"));
+    path_row(ui, tr!("settings-backup-folder"), &mut draft.backup_folder, (files, Kind::Folder), said, p);
+    let said = (fault(Field::BackupHours), tr!("settings-backup-hours-hint"));
+    text_row(ui, tr!("settings-backup-hours"), &mut draft.backup_hours, 90.0, said, p);
+    let said = (fault(Field::BackupKeep), tr!("settings-backup-keep-hint"));
+    text_row(ui, tr!("settings-backup-keep"), &mut draft.backup_keep, 90.0, said, p);
 }
 
 fn fixtures(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], p: &Palette) {
@@ -343,20 +428,54 @@ fn fixtures(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], p: &Palet
     });
 }
 
-fn clouds(ui: &mut Ui, read: &Read, p: &Palette) {
+fn clouds(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], files: &Files, p: &Palette) {
     heading(ui, tr!("settings-clouds"), p);
-    for cloud in &read.config.clouds {
-        let kind = match cloud.kind {
-            CloudKind::Local { .. } => tr!("settings-cloud-local"),
-            CloudKind::Mosquitto { .. } => tr!("settings-cloud-mosquitto"),
-        };
-        let text = tr!("settings-cloud", name = &cloud.name, url = &cloud.url, kind = kind);
-        ui.label(RichText::new(text).font(regular(14.5)).color(p.text));
-    }
     ui.label(RichText::new(tr!("settings-clouds-hint")).font(regular(13.5)).color(p.muted));
+    let mut gone = None;
+    for (i, cloud) in draft.clouds.iter_mut().enumerate() {
+        ui.push_id(("cloud", i), |ui| {
+            ui.add_space(4.0);
+            let fault = |field: fn(usize) -> Field| faults.iter().find(|f| f.0 == field(i)).map(|f| f.1);
+            broker(ui, i + 1, cloud, &fault, files, p);
+            row(ui, "", p, |ui, _| {
+                if ui.button(tr!("settings-cloud-remove", number = i + 1)).clicked() {
+                    gone = Some(i);
+                }
+            });
+        });
+    }
+    if let Some(i) = gone {
+        draft.clouds.remove(i);
+    }
+    if ui.button(tr!("settings-cloud-add")).clicked() {
+        draft.clouds.push(CloudDraft::default());
+    }
 }
 
-fn paths(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
+/// The fields of a Mosquitto broker.
+fn broker(
+    ui: &mut Ui,
+    number: usize,
+    cloud: &mut CloudDraft,
+    fault: &dyn Fn(fn(usize) -> Field) -> Option<Fault>,
+    files: &Files,
+    p: &Palette,
+) {
+    let said = (fault(Field::CloudName), tr!("settings-cloud-name-hint"));
+    text_row(ui, &tr!("settings-cloud-name", number = number), &mut cloud.name, 180.0, said, p);
+    let said = (fault(Field::CloudUrl), tr!("settings-cloud-url-hint"));
+    text_row(ui, &tr!("settings-cloud-url", number = number), &mut cloud.url, 360.0, said, p);
+    let said = (fault(Field::CloudCa), "");
+    let kind = (files, Kind::File(&["pem", "crt"]));
+    path_row(ui, &tr!("settings-cloud-ca", number = number), &mut cloud.ca, kind, said, p);
+    let said = (fault(Field::CloudUser), "");
+    text_row(ui, &tr!("settings-cloud-user", number = number), &mut cloud.username, 260.0, said, p);
+    let said = (fault(Field::CloudPassword), tr!("settings-cloud-password-hint"));
+    let kind = (files, Kind::File(&[]));
+    path_row(ui, &tr!("settings-cloud-password", number = number), &mut cloud.password_file, kind, said, p);
+}
+
+fn paths(ui: &mut Ui, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     heading(ui, tr!("settings-file"), p);
     ui.horizontal_wrapped(|ui| {
         ui.label(RichText::new(&view.settings_path).font(super::theme::mono(13.5)).color(p.text));
@@ -366,6 +485,15 @@ fn paths(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         }
     });
     ui.label(RichText::new(tr!("settings-file-hint")).font(regular(13.5)).color(p.muted));
+    if view.has_host {
+        heading(ui, tr!("settings-guide"), p);
+        ui.horizontal_wrapped(|ui| {
+            if ui.button(tr!("settings-guide-open")).clicked() {
+                out.host.push(crate::host::Command::Guide);
+            }
+            ui.label(RichText::new(tr!("settings-guide-hint")).font(regular(13.5)).color(p.muted));
+        });
+    }
 }
 
 fn buttons(ui: &mut Ui, foot: Rect, view: &mut ViewState, usable: bool, out: &mut Asked) {
@@ -563,6 +691,35 @@ mod tests {
         let names: Vec<_> = read.config.fixtures.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["left", "new"]);
         bench.h.get_by_label_contains("the rest from the next start on");
+    }
+
+    #[test]
+    fn backups_brokers_and_the_lock_are_changed_and_files_chosen() {
+        let mut bench = Bench::open(EXAMPLE);
+        bench.replace("Lock after", "5");
+        bench.replace("Every", "12");
+        bench.click("Add a Mosquitto broker");
+        bench.replace("Cloud 1: name", "plant");
+        bench.replace("Cloud 1: address", "mqtt://127.0.0.1:1883");
+        bench.replace("Cloud 1: user name", "keywright-agent");
+        bench.replace("Cloud 1: password file", "plant.password");
+        let window = bench.h.state_mut().as_mut().expect("a window");
+        window.view.files.put("Common image", std::path::Path::new("/release/common-image.json"));
+        window.view.files.put("Folder", std::path::Path::new("/media/other"));
+        bench.steps();
+        bench.click("Save");
+        let read = StationFile::new(bench.folder.path().join("station.toml")).read().expect("a good file");
+        let draft = &read.draft;
+        assert_eq!((draft.auto_lock.as_str(), draft.backup_hours.as_str()), ("5", "12"));
+        assert_eq!(
+            (draft.image.as_str(), draft.backup_folder.as_str()),
+            ("/release/common-image.json", "/media/other")
+        );
+        assert_eq!(read.config.clouds.len(), 2);
+        bench.click("Remove cloud 1");
+        bench.click("Save");
+        let read = StationFile::new(bench.folder.path().join("station.toml")).read().expect("a good file");
+        assert_eq!(read.config.clouds.len(), 1, "the station's own");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::audit_view;
 use super::batches_view;
+use super::copy;
 use super::export_view;
 use super::header;
 use super::icons::{self, Icon};
@@ -12,6 +13,7 @@ use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
 use super::preflight_view;
+use super::resume_view;
 use super::said;
 use super::scan_view;
 use super::settings_view::{self, Wish};
@@ -22,6 +24,7 @@ use super::trust_view;
 use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::desk;
+use crate::host;
 use crate::i18n::{self, tr};
 use crate::line;
 use crate::people::Right;
@@ -41,7 +44,7 @@ pub struct Seen<'a> {
 }
 
 /// What the operator asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// Of the line.
     pub line: Vec<line::Command>,
@@ -53,29 +56,38 @@ pub struct Asked {
     pub touched: bool,
     /// Of the window, which holds the settings.
     pub settings: Vec<Wish>,
+    /// Of the station as a whole.
+    pub host: Vec<host::Command>,
 }
 
 /// Draws the window into the whole of `ui`; returns what the operator asked for.
 pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     let _spoken = i18n::using(view.language);
     let mut out = Asked { touched: lock_screen::is_touched(ui), ..Asked::default() };
+    copy::begin(ui);
+    shown(ui, seen, view, &mut out);
+    copy::end(ui, view);
+    out
+}
+
+fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     view.observe(seen.line);
     lock_screen::observe(seen, view);
     if seen.people.is_locked() {
-        lock_screen::show(ui, seen, view, &mut out);
+        lock_screen::show(ui, seen, view, out);
         shift_view::watch(view, true);
-        return out;
+        return;
     }
     // Whatever is open: the station can be locked.
-    let leaves = lock_screen::keys(ui, seen, view, &mut out);
-    let free = keys(ui, view, &mut out) && !leaves;
-    framed(ui, seen, view, free, &mut out);
-    batches_view::watch(view, &mut out);
+    let leaves = lock_screen::keys(ui, seen, view, out);
+    let free = keys(ui, view, out) && !leaves;
+    framed(ui, seen, view, free, out);
+    batches_view::watch(view, out);
     shift_view::watch(view, false);
     trust_view::watch(view);
     let p = palette(ui.ctx());
     if view.alarms {
-        alarms(ui, seen, view, &mut out, p);
+        alarms(ui, seen, view, out, p);
     }
     if view.matrix {
         matrix(ui, view, p);
@@ -83,9 +95,8 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
     if view.help {
         help(ui, view, p);
     }
-    people_view::form(ui, seen, view, &mut out, p);
+    people_view::form(ui, seen, view, out, p);
     trust_view::form(ui, view, p);
-    out
 }
 
 /// Header, view and footer; `free`: the view may have the keys.
@@ -118,6 +129,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             footer(ui, foot, view, "", tr!("foot-keys-settings"), p);
         }
         Tab::Line => {
+            resume_view::show(ui, &mut room, seen.line, view, out);
             scan_view::bars(ui, &mut room, seen, view, &mut out.line);
             scan_view::offer(ui, &mut room, view, out);
             preflight_view::show(ui, &mut room, seen, view, &mut out.line);
@@ -129,6 +141,8 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
             }
             header::show(ui, head, seen, view, out);
             line_view::body(ui, &plan, seen.line, view, &mut out.line);
+            out.host.append(&mut view.host_asks);
+            out.settings.extend(std::mem::take(&mut view.settings_asks));
             let says = line_view::foot(seen.line, view, &plan);
             footer(ui, foot, view, &says, tr!("foot-keys-line"), p);
         }
@@ -308,6 +322,11 @@ fn footer(ui: &mut Ui, rect: Rect, view: &ViewState, says: &str, keys: &str, p: 
     widgets::line(ui, right, Align2::RIGHT_CENTER, keys, regular(13.5), p.muted);
     let left = Rect::from_min_max(inner.min, pos2(right.left() - 16.0, inner.bottom()));
     if let Some(notice) = &view.notice {
+        // Some are refusals; whoever is asked for help wants their very words.
+        let left = match view.copied.as_ref() == Some(notice) {
+            true => left,
+            false => copy::button(ui, left, notice),
+        };
         let used = widgets::line(ui, left, Align2::LEFT_CENTER, notice, strong(14.0), p.running.ink);
         let response = ui.interact(used, ui.scope_id().with("notice"), egui::Sense::hover());
         ui.ctx().accesskit_node_builder(response.id, |node| {
@@ -438,6 +457,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),
+        ("Ctrl+C", tr!("help-copy")),
         ("Ctrl+A", tr!("help-auto")),
         ("Ctrl+D", tr!("help-theme")),
         ("Ctrl+=  Ctrl+-  Ctrl+0", tr!("help-zoom")),

@@ -226,6 +226,10 @@ fn told(ui: &mut Ui, room: &mut Rect, told: &Told, view: &mut ViewState, p: &Pal
         pos2(square.right() + 12.0, rect.top() + 8.0),
         pos2(place.left() - 8.0, rect.bottom() - 8.0),
     );
+    let words = match told {
+        Told::Failed(failure) => super::copy::button(ui, words, &super::copy::told(failure)),
+        _ => words,
+    };
     let upper =
         if second.is_empty() { words } else { Rect::from_min_size(words.min, vec2(words.width(), 22.0)) };
     let used = widgets::line(ui, upper, Align2::LEFT_CENTER, &first, strong(15.0), tone.ink);

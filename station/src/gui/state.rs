@@ -205,6 +205,15 @@ pub fn short_id(unit: &crate::model::UnitId) -> String {
     format!("{}…{}", &all[..4], &all[all.len() - 6..])
 }
 
+/// The failure that a fixture's tile explains, if any.
+pub fn failure(fixture: &FixtureView) -> Option<&Failure> {
+    match State::of(fixture) {
+        State::Trouble => fixture.trouble.as_ref(),
+        State::Done(_) => fixture.last.as_ref().and_then(|l| l.failure.as_ref()),
+        _ => None,
+    }
+}
+
 /// A failure as it goes onto the clipboard: everything QA needs, nothing secret.
 pub fn copy_text(fixture: &FixtureView, failure: &Failure) -> String {
     let unit = fixture.last.as_ref().filter(|_| fixture.trouble.is_none());

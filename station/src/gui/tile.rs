@@ -96,11 +96,7 @@ impl<'a> Tile<'a> {
 
     /// The failure to explain, if any.
     pub fn failure(&self) -> Option<&'a Failure> {
-        match State::of(self.fixture) {
-            State::Trouble => self.fixture.trouble.as_ref(),
-            State::Done(_) => self.fixture.last.as_ref().and_then(|l| l.failure.as_ref()),
-            _ => None,
-        }
+        state::failure(self.fixture)
     }
 
     fn elapsed(&self) -> Option<Duration> {

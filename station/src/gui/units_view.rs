@@ -4,13 +4,16 @@
 //! - Whatever a scanner types while no text is being edited goes into the search field; its Enter never decides anything.
 //! - A control that is off says why.
 
+use super::copy;
 use super::decision::{self, Form, act_name, purpose, refusal};
 use super::icons::{self, Icon};
 use super::line_view::{self, ViewState};
 use super::said;
+use super::search_view;
 use super::shell::{Asked, Seen};
 use super::state;
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
+use super::traveler_view::{self, Panel};
 use super::widgets::{self, Button, Loud};
 use crate::desk::{self, Act, Told, UnitFile};
 use crate::export::Stamp;
@@ -31,6 +34,10 @@ pub struct UnitsState {
     pub form: Option<Form>,
     /// The search field is to get the keyboard.
     pub(super) wants_focus: bool,
+    /// What is searched for besides the text, and which hit is chosen.
+    pub search: search_view::SearchState,
+    /// What is shown of the open unit.
+    pub story: traveler_view::StoryState,
 }
 
 const fn search_id() -> &'static str {
@@ -50,7 +57,7 @@ pub(super) fn state_word(state: UnitState) -> &'static str {
     }
 }
 
-const fn state_look(state: UnitState, p: &Palette) -> (Icon, Tone) {
+pub(super) const fn state_look(state: UnitState, p: &Palette) -> (Icon, Tone) {
     match state {
         UnitState::Passed => (Icon::Check, p.pass),
         UnitState::Quarantined => (Icon::Stop, p.error),
@@ -59,7 +66,7 @@ const fn state_look(state: UnitState, p: &Palette) -> (Icon, Tone) {
     }
 }
 
-const fn outcome_look(outcome: Outcome, p: &Palette) -> Tone {
+pub(super) const fn outcome_look(outcome: Outcome, p: &Palette) -> Tone {
     match outcome {
         Outcome::Pass => p.pass,
         Outcome::Fail => p.fail,
@@ -76,12 +83,17 @@ pub fn keys(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) 
         view.notice = None;
     }
     if ui.input(|i| i.key_pressed(Key::Escape)) {
+        let searching = view.units.search.is_on(&view.units.query);
         view.units.query.clear();
+        view.units.search.only = None;
         view.units.wants_focus = true;
-        if seen.desk.file.is_some() || seen.desk.told != Told::Nothing {
+        if searching {
+            // The unit that was open before is there again.
+        } else if seen.desk.file.is_some() || seen.desk.told != Told::Nothing {
             out.desk.push(desk::Command::Leave);
         }
     }
+    search_view::keys(ui, view, seen);
     // A scanner does not know where the keyboard is: what it types is a search, unless a text is being edited.
     if !ui.ctx().text_edit_focused() {
         let typed: String = ui.input(|i| {
@@ -106,12 +118,16 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, free:
     let p = palette(ui.ctx());
     let mut room = room;
     let row = Rect::from_min_size(room.min, vec2(room.width(), 44.0));
-    search(ui, row, view, free, out, p);
+    search(ui, row, seen, view, free, out, p);
     room.min.y = row.bottom() + 10.0;
     told(ui, &mut room, &seen.desk.told, p);
+    let query = std::mem::take(&mut view.units.query);
+    view.units.search.ask(&query, ui, out);
+    view.units.query = query;
     match &seen.desk.file {
+        _ if view.units.search.is_on(&view.units.query) => search_view::show(ui, room, seen, view, out, p),
         Some(file) => unit(ui, room, file, seen, view, out, p),
-        None => empty(ui, room, seen, p),
+        None => empty(ui, room, seen, view, p),
     }
     if view.units.form.is_some() {
         match &seen.desk.file {
@@ -121,7 +137,15 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, free:
     }
 }
 
-fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut Asked, p: &Palette) {
+fn search(
+    ui: &mut Ui,
+    row: Rect,
+    seen: Seen<'_>,
+    view: &mut ViewState,
+    free: bool,
+    out: &mut Asked,
+    p: &Palette,
+) {
     let field = Rect::from_min_size(row.min, vec2(480.0_f32.min(row.width() - 130.0), row.height()));
     ui.painter().rect(field, 9.0, p.surface, Stroke::new(1.0, p.outline), StrokeKind::Inside);
     let icon = Rect::from_center_size(pos2(field.left() + 22.0, field.center().y), vec2(18.0, 18.0));
@@ -164,7 +188,16 @@ fn search(ui: &mut Ui, row: Rect, view: &mut ViewState, free: bool, out: &mut As
     };
     let place =
         Rect::from_min_size(pos2(field.right() + 10.0, row.top()), vec2(find.width(ui) + 12.0, row.height()));
-    if (find.show(ui, place).clicked() || entered) && !view.units.query.trim().is_empty() {
+    let go = find.show(ui, place).clicked() || entered;
+    if go
+        && view.units.search.is_on(&view.units.query)
+        && let Some(id) = search_view::entered(view, seen)
+    {
+        // A hit that was chosen, or the only one; several are chosen among first.
+        if !id.is_empty() {
+            search_view::open(id, view, out);
+        }
+    } else if go && !view.units.query.trim().is_empty() {
         // Empty again, so that the next scan does not hang on to this one.
         let query = std::mem::take(&mut view.units.query);
         out.desk.push(desk::Command::Find(query.trim().to_owned()));
@@ -190,6 +223,10 @@ pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let square = Rect::from_center_size(pos2(rect.left() + 26.0, rect.center().y), vec2(22.0, 22.0));
     icons::paint(ui.painter(), square, icon, tone.ink, tone.soft, turn);
     let words = Rect::from_min_max(pos2(square.right() + 12.0, rect.top() + 8.0), rect.max - vec2(14.0, 8.0));
+    let words = match told {
+        Told::Failed(failure) => copy::button(ui, words, &copy::told(failure)),
+        _ => words,
+    };
     let upper =
         if text.is_empty() { words } else { Rect::from_min_size(words.min, vec2(words.width(), 22.0)) };
     let used = widgets::line(ui, upper, Align2::LEFT_CENTER, &title, strong(15.0), tone.ink);
@@ -205,7 +242,9 @@ pub(super) fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     room.min.y = rect.bottom() + 10.0;
 }
 
-fn empty(ui: &mut Ui, room: Rect, seen: Seen<'_>, p: &Palette) {
+fn empty(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
+    let row = Rect::from_min_size(room.min, vec2(room.width(), 32.0));
+    search_view::only(ui, row, view, p);
     let card = Rect::from_center_size(
         pos2(room.center().x, room.top() + room.height() * 0.42),
         vec2(660.0_f32.min(room.width()), 250.0_f32.min(room.height())),
@@ -253,7 +292,7 @@ fn unit(
         line_view::strip(ui, strip, index, seen.line, view, &mut out.line);
         right.min.y = strip.bottom() + 10.0;
     }
-    story(ui, right, file, view, p);
+    story(ui, right, file, seen, view, out, p);
 }
 
 fn facts(ui: &mut Ui, file: &UnitFile, view: &mut ViewState, p: &Palette) {
@@ -332,7 +371,7 @@ fn facts(ui: &mut Ui, file: &UnitFile, view: &mut ViewState, p: &Palette) {
             let place = Rect::from_min_size(pos2(r.right() - 28.0, r.top() - 2.0), vec2(28.0, 24.0));
             if copy.show(ui, place).on_hover_text(tr!("unit-copy")).clicked() {
                 ui.ctx().copy_text(uid.clone());
-                view.notice = Some(tr!("copied").into());
+                view.say_copied(tr!("copied").into());
             }
         }
     }
@@ -371,11 +410,26 @@ fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p
         button(ui, place, Act::Withdraw, tr!("act-withdraw"), None, Loud::Quiet);
         ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
     }
+    if let Some(rma) = file.open_rma() {
+        let (card, _) = ui.allocate_exact_size(vec2(width, 92.0), Sense::hover());
+        ui.painter().rect(card, 10.0, p.error.soft, Stroke::new(1.0, p.error.solid), StrokeKind::Inside);
+        let inner = card.shrink2(vec2(12.0, 8.0));
+        let first = Rect::from_min_size(inner.min, vec2(inner.width(), 20.0));
+        let title = tr!("rma-open-card", number = &rma.number);
+        widgets::line(ui, first, Align2::LEFT_CENTER, &title, strong(14.5), p.error.ink);
+        let text = tr!("unit-order-by", operator = &rma.opened_by, reason = &rma.reason);
+        let second = Rect::from_min_size(first.left_bottom(), vec2(inner.width(), 19.0));
+        widgets::line(ui, second, Align2::LEFT_CENTER, &text, regular(13.5), p.text);
+        let place = Rect::from_min_size(pos2(inner.left(), inner.bottom() - 32.0), vec2(inner.width(), 32.0));
+        button(ui, place, Act::CloseRma, tr!("act-rma-close"), Some(Icon::Check), Loud::Quiet);
+        ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
+    }
     let quarantined = file.unit.state == UnitState::Quarantined;
     let mut grid: Vec<(Act, Option<Icon>)> = vec![
         (Act::NewKeys, Some(Icon::Key)),
         (Act::NewStart, Some(Icon::Retry)),
         (Act::MoveRegion(0), Some(Icon::Arrow)),
+        (Act::Retest, Some(Icon::Play)),
         if quarantined { (Act::Release, Some(Icon::Check)) } else { (Act::Quarantine, Some(Icon::Stop)) },
         (Act::Scrap, Some(Icon::Cross)),
     ];
@@ -386,18 +440,22 @@ fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p
         let kind = file.open_order().map(|o| o.kind);
         grid.retain(|(act, _)| act.kind().is_none_or(|(k, _)| Some(k) != kind));
     }
+    if file.open_rma().is_none() {
+        grid.push((Act::OpenRma, None));
+    }
     for pair in grid.chunks(2) {
-        let (r, _) = ui.allocate_exact_size(vec2(width, 36.0), Sense::hover());
+        let (r, _) = ui.allocate_exact_size(vec2(width, 34.0), Sense::hover());
         let half = (width - 8.0) / 2.0;
         for (i, (act, icon)) in pair.iter().enumerate() {
             let place =
-                Rect::from_min_size(pos2(r.left() + (half + 8.0) * i as f32, r.top()), vec2(half, 34.0));
+                Rect::from_min_size(pos2(r.left() + (half + 8.0) * i as f32, r.top()), vec2(half, 33.0));
             button(ui, place, *act, &act_name(*act), *icon, Loud::Quiet);
         }
-        ui.allocate_exact_size(vec2(width, 6.0), Sense::hover());
+        ui.allocate_exact_size(vec2(width, 4.0), Sense::hover());
     }
     // One reason for all of them is said where it can be read without a pointer.
-    let reasons: Vec<_> = grid.iter().map(|(act, _)| refusal(*act, file, seen, view.closing)).collect();
+    let on_line = grid.iter().filter(|(act, _)| *act != Act::OpenRma);
+    let reasons: Vec<_> = on_line.map(|(act, _)| refusal(*act, file, seen, view.closing)).collect();
     if let Some(Some(first)) = reasons.first()
         && reasons.iter().all(|r| r.as_ref() == Some(first))
     {
@@ -414,17 +472,22 @@ fn actions(ui: &mut Ui, file: &UnitFile, seen: Seen<'_>, view: &mut ViewState, p
 }
 
 /// One line of the story on the right.
-enum Line {
+pub(super) enum Line {
+    /// A heading.
     Title(String),
+    /// Names of columns.
     Head(&'static [Column]),
+    /// A row of a table.
     Cells(&'static [Column], Vec<String>, Option<Tone>),
+    /// Instead of a table.
     Words(&'static str),
+    /// An empty line.
     Gap,
 }
 
 /// A column of the story.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     When,
     Order,
     By,
@@ -435,10 +498,22 @@ enum Field {
     Why,
     What,
     Facts,
+    Key,
+    Generation,
+    Fingerprint,
+    Export,
+    To,
+    File,
+    Number,
+    Finding,
+    Named,
+    Record,
+    Unit,
+    Verdict,
 }
 
 impl Field {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::When => tr!("column-when"),
             Self::Order => tr!("column-order"),
@@ -450,15 +525,27 @@ impl Field {
             Self::Why => tr!("column-why"),
             Self::What => tr!("column-what"),
             Self::Facts => tr!("column-facts"),
+            Self::Key => tr!("column-key"),
+            Self::Generation => tr!("column-generation"),
+            Self::Fingerprint => tr!("column-fingerprint"),
+            Self::Export => tr!("column-export"),
+            Self::To => tr!("column-to"),
+            Self::File => tr!("column-file"),
+            Self::Number => tr!("column-number"),
+            Self::Finding => tr!("column-finding"),
+            Self::Named => tr!("column-field"),
+            Self::Record => tr!("column-record"),
+            Self::Unit => tr!("column-unit"),
+            Self::Verdict => tr!("column-verdict"),
         }
     }
 }
 
 /// A column, and its width; 0 takes what is left.
-type Column = (Field, f32);
+pub(super) type Column = (Field, f32);
 
 /// A time is never cut: without its end it is another one.
-const WHEN: f32 = 140.0;
+pub(super) const WHEN: f32 = 140.0;
 
 const ORDERS: &[Column] = &[
     (Field::When, WHEN),
@@ -473,6 +560,28 @@ const ATTEMPTS: &[Column] = &[
     (Field::By, 84.0),
     (Field::Outcome, 84.0),
     (Field::Why, 0.0),
+];
+const KEYS: &[Column] = &[
+    (Field::When, WHEN),
+    (Field::Key, 96.0),
+    (Field::Generation, 88.0),
+    (Field::Fingerprint, 158.0),
+    (Field::State, 0.0),
+];
+const EXPORTS: &[Column] = &[
+    (Field::When, WHEN),
+    (Field::Export, 70.0),
+    (Field::By, 84.0),
+    (Field::To, 130.0),
+    (Field::Facts, 170.0),
+    (Field::File, 0.0),
+];
+const RMAS: &[Column] = &[
+    (Field::When, WHEN),
+    (Field::Number, 110.0),
+    (Field::By, 84.0),
+    (Field::Reason, 200.0),
+    (Field::Finding, 0.0),
 ];
 const HISTORY: &[Column] = &[(Field::When, WHEN), (Field::What, 178.0), (Field::Facts, 0.0)];
 
@@ -494,9 +603,14 @@ fn order_kind(order: &Reprovision) -> String {
 }
 
 /// Facts of an event as people read them: `reason RMA 88, operator ana`.
-fn detail(value: &serde_json::Value) -> String {
+pub(super) fn detail(value: &serde_json::Value) -> String {
     let word = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => said::value(text).to_owned(),
+        serde_json::Value::Array(all) => {
+            let all: Vec<_> =
+                all.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+            all.join(" ")
+        }
         other => other.to_string(),
     };
     match value {
@@ -543,12 +657,59 @@ fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
         all.push(Line::Cells(ATTEMPTS, cells, a.outcome.map(|o| outcome_look(o, p))));
     }
     all.push(Line::Gap);
+    all.push(Line::Title(tr!("story-rmas", count = file.rmas.len())));
+    if file.rmas.is_empty() {
+        all.push(Line::Words(tr!("story-no-rmas")));
+    } else {
+        all.push(Line::Head(RMAS));
+    }
+    for r in &file.rmas {
+        let finding =
+            r.closed.as_ref().map_or_else(|| tr!("rma-open-state").to_owned(), |c| c.finding.clone());
+        let cells =
+            vec![time(r.opened_at_ms), r.number.clone(), r.opened_by.clone(), r.reason.clone(), finding];
+        all.push(Line::Cells(RMAS, cells, None));
+    }
+    if !file.issued.is_empty() {
+        all.push(Line::Gap);
+        all.push(Line::Title(tr!("story-keys", count = file.issued.len())));
+        all.push(Line::Head(KEYS));
+    }
+    for k in &file.issued {
+        let state = match (k.retired_at_ms, &k.void_reason, k.settled_at_ms) {
+            (Some(at), ..) => tr!("key-replaced", at = time(at)),
+            (_, Some(why), _) => tr!("key-given-up", why = why),
+            (.., Some(_)) => tr!("key-live").into(),
+            _ => tr!("key-on-its-way").into(),
+        };
+        let purpose = said::value(&k.purpose).to_owned();
+        let cells = vec![time(k.reserved_at_ms), purpose, k.generation.to_string(), k.key_id.clone(), state];
+        all.push(Line::Cells(KEYS, cells, None));
+    }
+    all.push(Line::Gap);
+    all.push(Line::Title(tr!("story-exports", count = file.exports.len())));
+    if file.exports.is_empty() {
+        all.push(Line::Words(tr!("story-no-exports")));
+    } else {
+        all.push(Line::Head(EXPORTS));
+    }
+    for x in &file.exports {
+        let protection = said::value(&x.protection);
+        let facts = match x.revoked_at_ms {
+            Some(_) => tr!("export-revoked", format = &x.format, protection = protection),
+            None => tr!("export-handed", format = &x.format, protection = protection),
+        };
+        let (number, to) = (x.id.to_string(), x.handed_to.clone());
+        let cells = vec![time(x.at_ms), number, x.operator.clone(), to, facts, x.file.clone()];
+        all.push(Line::Cells(EXPORTS, cells, None));
+    }
+    all.push(Line::Gap);
     all.push(Line::Title(tr!("story-history", count = file.events.len())));
     all.push(Line::Head(HISTORY));
     for e in &file.events {
         all.push(Line::Cells(
             HISTORY,
-            vec![time(e.at_ms), said::event(&e.kind).into_owned(), detail(&e.detail)],
+            vec![time(e.at_ms), said::event(&e.kind).into_owned(), detail(&traveler_view::plain(&e.detail))],
             None,
         ));
     }
@@ -582,10 +743,39 @@ fn report(file: &UnitFile, p: &Palette) -> String {
     text
 }
 
-fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Palette) {
-    const ROW: f32 = 25.0;
+/// What is known of the unit, in one of three ways.
+fn story(
+    ui: &mut Ui,
+    rect: Rect,
+    file: &UnitFile,
+    seen: Seen<'_>,
+    view: &mut ViewState,
+    out: &mut Asked,
+    p: &Palette,
+) {
     ui.painter().rect(rect, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let inner = rect.shrink2(vec2(16.0, 10.0));
+    let head = Rect::from_min_size(inner.min, vec2(inner.width(), 30.0));
+    let left = traveler_view::tabs(ui, head, view);
+    let head = Rect::from_min_max(pos2(left + 8.0, head.top()), head.max);
+    let body = Rect::from_min_max(
+        pos2(inner.left(), head.bottom() + 6.0),
+        // The scroll bar runs between the rows and the card's edge.
+        pos2(rect.right() - 4.0, inner.bottom()),
+    );
+    match view.units.story.panel {
+        Panel::Overview => overview(ui, head, body, file, view, p),
+        Panel::Traveler => traveler_view::show(ui, head, body, file, view, out, p),
+        Panel::Compare => {
+            if traveler_view::compare(ui, head, body, file, seen, view, p) {
+                view.units.form = Some(Form::new(file.unit.id, Act::Compare, seen));
+            }
+        }
+    }
+}
+
+fn overview(ui: &mut Ui, head: Rect, body: Rect, file: &UnitFile, view: &mut ViewState, p: &Palette) {
+    let inner = Rect::from_min_max(pos2(body.left(), head.top()), pos2(head.right(), body.bottom()));
     let copy = Button {
         text: tr!("story-copy"),
         name: tr!("story-copy-name"),
@@ -598,28 +788,37 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
     let place = Rect::from_min_size(pos2(inner.right() - w, inner.top()), vec2(w, 30.0));
     if copy.show(ui, place).on_hover_text(tr!("story-copy-hint")).clicked() {
         ui.ctx().copy_text(report(file, p));
-        view.notice = Some(tr!("story-copied", serial = &file.unit.serial));
+        view.say_copied(tr!("story-copied", serial = &file.unit.serial));
     }
-    let title = Rect::from_min_max(inner.min, pos2(place.left() - 10.0, place.bottom()));
-    widgets::line(ui, title, Align2::LEFT_CENTER, tr!("story-title"), strong(16.5), p.text);
     let all = lines(file, date_time, p);
-    // The scroll bar runs between the rows and the card's edge.
-    let body = Rect::from_min_max(
-        pos2(inner.left(), place.bottom() + 6.0),
-        pos2(rect.right() - 4.0, inner.bottom()),
-    );
+    if let Some(text) = rows(ui, body, inner.width(), ("story", file.unit.id.0), &all, p) {
+        ui.ctx().copy_text(text);
+        view.say_copied(tr!("story-row-copied").into());
+    }
+}
+
+/// A list of lines; the one that was clicked, for the clipboard.
+pub(super) fn rows(
+    ui: &mut Ui,
+    body: Rect,
+    width: f32,
+    salt: impl std::hash::Hash + std::fmt::Debug,
+    all: &[Line],
+    p: &Palette,
+) -> Option<String> {
+    const ROW: f32 = 25.0;
     let mut copied = None;
     ui.scope_builder(UiBuilder::new().max_rect(body), |ui| {
         ui.set_clip_rect(body.expand2(vec2(6.0, 0.0)).intersect(ui.clip_rect()));
         ui.spacing_mut().item_spacing.y = 0.0;
-        egui::ScrollArea::vertical().id_salt(("story", file.unit.id.0)).auto_shrink(false).show_rows(
+        egui::ScrollArea::vertical().id_salt(salt).auto_shrink(false).show_rows(
             ui,
             ROW,
             all.len(),
             |ui, range| {
                 for line in &all[range] {
                     let sense = if matches!(line, Line::Cells(..)) { Sense::click() } else { Sense::hover() };
-                    let (r, response) = ui.allocate_exact_size(vec2(inner.width(), ROW), sense);
+                    let (r, response) = ui.allocate_exact_size(vec2(width, ROW), sense);
                     match line {
                         Line::Gap => {}
                         Line::Title(title) => {
@@ -661,10 +860,7 @@ fn story(ui: &mut Ui, rect: Rect, file: &UnitFile, view: &mut ViewState, p: &Pal
             },
         );
     });
-    if let Some(text) = copied {
-        ui.ctx().copy_text(text);
-        view.notice = Some(tr!("story-row-copied").into());
-    }
+    copied
 }
 
 /// Places of a row's cells.
@@ -740,6 +936,18 @@ mod tests {
         h.get_by_label(label).accesskit_node().is_disabled()
     }
 
+    /// Commands of the desk without those that only look.
+    fn told_desk(h: &mut H) -> Vec<Command> {
+        let mut all = h.state_mut().take_desk();
+        all.retain(|c| !matches!(c, Command::Search(_)));
+        all
+    }
+
+    fn searches(h: &mut H) -> Vec<desk::Search> {
+        let all = h.state_mut().take_desk().into_iter();
+        all.filter_map(|c| if let Command::Search(search) = c { Some(search) } else { None }).collect()
+    }
+
     fn decided(h: &mut H) -> Decision {
         match h.state_mut().take_desk().as_slice() {
             [Command::Decide(decision)] => decision.clone(),
@@ -756,7 +964,7 @@ mod tests {
         for scan in ["KW429-01043", "003d001f313251093336006f"] {
             type_in(&mut h, scan);
             press(&mut h, &[Key::Enter]);
-            assert_eq!(h.state_mut().take_desk(), [Command::Find(scan.into())]);
+            assert_eq!(told_desk(&mut h), [Command::Find(scan.into())]);
             assert!(h.get_by_label(field).is_focused(), "ready for the next scan");
         }
         // The keyboard is anywhere else.
@@ -766,7 +974,7 @@ mod tests {
             type_in(&mut h, key);
         }
         press(&mut h, &[Key::Enter]);
-        assert_eq!(h.state_mut().take_desk(), [Command::Find("KW1".into())]);
+        assert_eq!(told_desk(&mut h), [Command::Find("KW1".into())]);
         assert_eq!(h.state_mut().take(), [], "digits of a scan start no fixture");
     }
 
@@ -791,7 +999,12 @@ mod tests {
 
     #[test]
     fn a_unit_shows_its_facts_its_orders_its_attempts_and_its_history_newest_first() {
-        let h = open(UnitState::Passed, 1);
+        // Tall enough for all of its tables.
+        let scene = scene(Scene::Ready(1), Instant::now());
+        let mut h = super::super::line_view::tests::sized(scene, vec2(1280.0, 1400.0), egui::Theme::Light);
+        h.state_mut().desk = scripted::desk(UnitState::Passed);
+        press(&mut h, &[Key::F2]);
+        h.run();
         for label in [
             "KW429-01043",
             "Passed",
@@ -804,6 +1017,9 @@ mod tests {
             "RMA 2291, SIM replaced",
             "Attempts (3)",
             "K304 The board does not answer on its serial port",
+            "Keys (4)",
+            "Exports (1)",
+            "It never came back from a customer",
             "History (12)",
         ] {
             h.get_by_label(label);
@@ -850,6 +1066,8 @@ mod tests {
             reason: "RMA 2300".into(),
             operator: "Ana Petrović".into(),
             fixture: Some(0),
+            number: String::new(),
+            note: String::new(),
         };
         assert_eq!(decided(&mut h), expected);
         assert!(h.query_by_label("Order new keys").is_none(), "the dialog is gone");
@@ -973,8 +1191,15 @@ mod tests {
         h.run();
         assert!(why(&h, "Scrap").contains("who works here"));
         let mut desk = scripted::desk(UnitState::Passed);
-        let unit = unit_file(UnitState::Passed).unit;
-        desk.job = Some(Job { unit: unit.id, serial: unit.serial, fixture: 0, order: 1 });
+        let unit = unit_file(UnitState::Passed).unit.clone();
+        desk.job = Some(Job {
+            unit: unit.id,
+            serial: unit.serial.clone(),
+            fixture: 0,
+            act: Act::NewKeys,
+            order: 1,
+            operator: String::new(),
+        });
         let h = units(desk, 2);
         assert!(why(&h, "Quarantine").contains("in work for QA"));
     }
@@ -1048,6 +1273,149 @@ mod tests {
         h.get_by_label(sentence);
         press(&mut h, &[Key::Escape]);
         assert!(h.query_by_label(sentence).is_none());
+    }
+
+    /// The newest search is answered with so many hits.
+    fn answered(h: &mut H, text: &str, count: u32) {
+        let asked = searches(h).pop().expect("a search");
+        assert_eq!(asked.text, text);
+        let mut answer = scripted::answer(asked.number, text, count);
+        answer.search = asked;
+        h.state_mut().desk.search = Some(Arc::new(answer));
+        h.run();
+    }
+
+    #[test]
+    fn what_is_typed_is_asked_when_it_stands_still_and_hits_are_chosen_by_key() {
+        let mut h = units(desk::Snapshot::default(), 1);
+        type_in(&mut h, "10");
+        type_in(&mut h, "4");
+        let asked = searches(&mut h);
+        assert_eq!(asked.last().map(|s| s.text.as_str()), Some("104"));
+        assert!(asked.windows(2).all(|w| w[0].number < w[1].number));
+        h.get_by_label("searching…");
+        type_in(&mut h, "0");
+        // The answer to what was typed before is not taken for the newest.
+        let old = scripted::answer(asked.last().unwrap().number, "104", 7);
+        h.state_mut().desk.search = Some(Arc::new(old));
+        h.run();
+        h.get_by_label("searching…");
+        answered(&mut h, "1040", 3);
+        h.get_by_label("3 of 3401 units");
+        h.get_by_label("KW429-01041, Passed, batch B-2041");
+        assert!(h.get_by_label("Hardware id or serial of a unit").is_focused());
+        // Several: Enter chooses first and opens then.
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(told_desk(&mut h), []);
+        press(&mut h, &[Key::ArrowDown, Key::ArrowDown, Key::ArrowUp, Key::Enter]);
+        let hit = scripted::answer(0, "", 3).found.units[1].id.to_string();
+        assert_eq!(told_desk(&mut h), [Command::Find(hit)]);
+        assert!(h.query_by_label("3 of 3401 units").is_none(), "the search is over");
+    }
+
+    #[test]
+    fn pages_are_turned_filters_narrow_and_nothing_says_what_can_be_searched() {
+        let mut h = units(desk::Snapshot::default(), 1);
+        click(&mut h, "Only: In quarantine");
+        let asked = searches(&mut h).pop().unwrap();
+        assert_eq!((asked.text.as_str(), asked.states.as_slice()), ("", &[UnitState::Quarantined][..]));
+        click(&mut h, "Only: Open RMA");
+        let asked = searches(&mut h).pop().unwrap();
+        assert!(asked.rma_open && asked.states.is_empty());
+        click(&mut h, "Only: Open RMA");
+        type_in(&mut h, "KW");
+        answered(&mut h, "KW", 120);
+        h.get_by_label("120 of 3401 units, 1 to 50");
+        press(&mut h, &[Key::PageDown]);
+        h.run();
+        assert_eq!(searches(&mut h).pop().unwrap().from, 50);
+        type_in(&mut h, "X");
+        let mut none = scripted::answer(searches(&mut h).pop().unwrap().number, "KWX", 0);
+        none.found.exact = true;
+        h.state_mut().desk.search = Some(Arc::new(none));
+        h.run();
+        h.get_by_label("Nothing fits");
+        h.get_by_label("0 of 3401 units");
+        press(&mut h, &[Key::Escape]);
+        h.get_by_label("Scan a unit that came back");
+    }
+
+    #[test]
+    fn the_traveler_is_filtered_copied_and_saved() {
+        let mut h = open(UnitState::Passed, 1);
+        click(&mut h, "Show: Traveler");
+        assert_eq!(h.query_all_by_label("key made").count(), 4);
+        assert!(h.query_all_by_label_contains("fingerprint").next().is_some());
+        click(&mut h, "Only: Attempts");
+        assert_eq!(h.query_all_by_label("key made").count(), 0);
+        assert!(h.query_all_by_label_contains("K304 The board does not answer").next().is_some());
+        click(&mut h, "Save the traveler as CSV");
+        let save = Command::SaveTraveler {
+            groups: vec![crate::traveler::Group::Attempt],
+            form: crate::traveler::Form::Csv,
+        };
+        assert_eq!(told_desk(&mut h), [save]);
+        click(&mut h, "Copy all of the unit's history");
+        h.get_by_label("Copied the history of KW429-01043");
+        h.get_by_label("Filter the traveler").focus();
+        h.run();
+        type_in(&mut h, "nothing like it");
+        h.get_by_label("No line fits the filter");
+        assert_eq!(searches(&mut h), [], "it is no search");
+    }
+
+    #[test]
+    fn a_unit_is_taken_back_under_a_number_and_closed_with_a_finding() {
+        let mut h = open(UnitState::Scrapped, 0);
+        click(&mut h, "Took back (RMA)");
+        assert!(h.get_by_label("Number of the RMA").is_focused());
+        type_in(&mut h, "RMA-7");
+        h.get_by_label("Say why; it stands in the unit's history");
+        h.get_by_label("Reason for this decision").focus();
+        h.run();
+        type_in(&mut h, "does not start");
+        click(&mut h, "Take it back");
+        let decision = decided(&mut h);
+        assert_eq!(
+            (decision.act, decision.number.as_str(), decision.reason.as_str()),
+            (Act::OpenRma, "RMA-7", "does not start")
+        );
+        let mut desk = scripted::desk(UnitState::Passed);
+        let mut file = unit_file(UnitState::Passed);
+        file.rmas = vec![scripted::rma(true)];
+        desk.file = Some(Arc::new(file));
+        let mut h = units(desk, 1);
+        h.get_by_label("Open RMA RMA-2291");
+        click(&mut h, "Close the RMA");
+        type_in(&mut h, "a fuse");
+        click(&mut h, "Close the RMA with this finding");
+        assert_eq!(decided(&mut h).act, Act::CloseRma);
+    }
+
+    #[test]
+    fn a_retest_needs_a_reason_and_a_comparison_shows_field_by_field() {
+        let mut h = open(UnitState::Passed, 1);
+        click(&mut h, "Retest");
+        type_in(&mut h, "came back");
+        click(&mut h, "Retest it");
+        let decision = decided(&mut h);
+        assert_eq!((decision.act, decision.fixture), (Act::Retest, Some(0)));
+        click(&mut h, "Show: Record and unit");
+        h.get_by_label("Nobody asked the unit yet");
+        click(&mut h, "Ask the unit");
+        click(&mut h, "Ask and compare");
+        assert_eq!(decided(&mut h).act, Act::Compare);
+        h.state_mut().desk.file = Some(Arc::new(scripted::compared(true)));
+        h.run();
+        h.get_by_label_contains("1 field differs");
+        assert_eq!(
+            h.query_all_by_label("not reported").count(),
+            6,
+            "the word and the verdict of three fields"
+        );
+        h.get_by_label("differs");
+        click(&mut h, "What a power cut can do (F4)");
+        h.get_by_label("What a power cut can do");
     }
 
     #[test]

@@ -170,6 +170,19 @@ pub fn switch(ui: &mut Ui, rect: Rect, on: bool, name: &str) -> Response {
     response
 }
 
+/// What stands where there is no data yet: what will be here, and what to do.
+pub fn empty(ui: &mut Ui, room: Rect, (title, text): (&str, &str), p: &Palette) {
+    let size = vec2(620.0_f32.min(room.width()), 130.0_f32.min(room.height()));
+    let card = Rect::from_center_size(pos2(room.center().x, room.top() + room.height() * 0.35), size);
+    let card = card.translate(vec2(0.0, (room.top() - card.top()).max(0.0)));
+    ui.painter().rect(card, 16.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
+    let inner = card.shrink2(vec2(24.0, 18.0));
+    let upper = Rect::from_min_size(inner.min, vec2(inner.width(), 30.0));
+    line(ui, upper, Align2::CENTER_CENTER, title, strong(20.0), p.text);
+    let lower = Rect::from_min_max(pos2(inner.left(), upper.bottom() + 6.0), inner.max);
+    block(ui, lower, Align2::CENTER_TOP, text, regular(15.0), p.muted, 3);
+}
+
 /// A small word in a tinted lozenge, left at `at`, centred on its y; returns what it covers.
 pub fn chip(ui: &mut Ui, at: egui::Pos2, text: &str, icon: Option<Icon>, tone: Tone, size: f32) -> Rect {
     let font = strong(size);

@@ -37,8 +37,8 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 
 /// Units of a sample that are named.
 const SAMPLE: u32 = 3;
-/// Finish times kept for units per hour.
-const FINISHED_KEPT: usize = 10_000;
+/// Finish times kept for units per hour, which looks at the newest 20: every snapshot carries them.
+const FINISHED_KEPT: usize = 100;
 
 enum Message {
     Command(Command),
@@ -49,6 +49,7 @@ enum Message {
     Looked(u64, Vec<Check>),
     Subscribe(Sender<Event>),
     OnChange(Box<dyn Fn() + Send + Sync>),
+    NoFixtures(Failure),
     Stop,
 }
 
@@ -90,6 +91,11 @@ impl Line {
             .collect();
         let timing = Timing { exchange: config.exchange_timeout, ..Timing::default() };
         Self::with_inspector(records, agent, config, benches, timing, (labels, inspector))
+    }
+
+    /// Why there are no fixtures, for whoever looks at the line.
+    pub fn say_no_fixtures(&self, why: Failure) {
+        drop(self.messages.send(Message::NoFixtures(why)));
     }
 
     /// The line on any benches, by fixture name. Before the first board of a batch it looks at the image and the printer.
@@ -407,7 +413,7 @@ impl Hub {
             };
             Ok((batches, chosen))
         });
-        match read {
+        match self.records.damage().map_or(read, Err) {
             Ok((batches, chosen)) => {
                 let counts = chosen.as_ref().map(|c| c.2).unwrap_or_default();
                 let sample = chosen.as_ref().and_then(|c| c.3.clone());
@@ -446,6 +452,10 @@ impl Hub {
             Message::OnChange(wake) => {
                 self.wakers.push(wake);
                 false
+            }
+            Message::NoFixtures(why) => {
+                self.view.no_fixtures = Some(why);
+                true
             }
             Message::Event(index, event) => {
                 self.show(index, &event);

@@ -47,7 +47,7 @@ impl Work {
     /// The unit that QA ordered it for.
     pub fn qa(&self) -> Option<UnitId> {
         match self {
-            Self::Reprovision { unit, .. } => Some(*unit),
+            Self::Reprovision { unit, .. } | Self::Retest(unit) | Self::Compare(unit) => Some(*unit),
             Self::Make | Self::Update(_) => None,
         }
     }
@@ -90,6 +90,10 @@ pub enum Work {
         /// New keys, asked for under those it has; `None`: it starts anew.
         update: Option<Update>,
     },
+    /// Proves the keys of this unit once more, with its login at its cloud; no key and no lock changes.
+    Retest(UnitId),
+    /// Asks this unit what it says of itself, over its serial port alone. No attempt: it proves nothing and changes nothing.
+    Compare(UnitId),
 }
 
 impl Work {
@@ -393,6 +397,8 @@ pub struct Snapshot {
     pub preflight: PreflightView,
     /// A station problem to show in the header.
     pub trouble: Option<Failure>,
+    /// Why the line has no fixtures; it is looked for them again and again.
+    pub no_fixtures: Option<Failure>,
     /// The station runs on the public demo passphrase.
     pub demo: bool,
 }

@@ -13,6 +13,7 @@ use super::lock::OptionRequest;
 use super::next::{DeviceStatus, NextStep, Refusal, Reported, UnitRecordView, next_step};
 use super::{Event, Step, Update, Work};
 use crate::agent::{Agent, Birth, Change, FrameContext};
+use crate::compare::{self, Report};
 use crate::failure::{Failure, FailureCode};
 use crate::image::{CommonImage, StageOne};
 use crate::label::desk::{Said, Turn};
@@ -154,6 +155,8 @@ impl Worker {
             Work::Make => self.records.begin_attempt(batch, fixture, operator),
             // A batch that is closed does not stand in the way of units that come back.
             Work::Update(_) | Work::Reprovision { .. } => self.records.begin_update(batch, fixture, operator),
+            Work::Retest(_) => self.records.begin_retest(batch, fixture, operator),
+            Work::Compare(_) => Ok(AttemptId(0)),
         };
         let id = match opened {
             Ok(id) => id,
@@ -188,7 +191,10 @@ impl Worker {
             worker: self,
         };
         // A defect in this program must cost one attempt, not the fixture; what a panic left behind is dropped here.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.drive()));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match order.work {
+            Work::Compare(unit) => run.look(unit).map(|()| None),
+            _ => run.drive().map(Some),
+        }));
         let mut result = result.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -199,8 +205,12 @@ impl Worker {
         drop(run);
         self.bench.release();
 
+        if id.0 == 0 {
+            // A look is no attempt; what the unit said stands in its history.
+            return self.tell_end(id, order.work.qa(), unit, result.map(drop), seconds, began);
+        }
         let (outcome, failure, proof) = match &result {
-            Ok(proof) => (Outcome::Pass, None, Some(proof)),
+            Ok(proof) => (Outcome::Pass, None, proof.as_ref()),
             // What was proved of a locked unit holds for the next start, which then has only the label to do.
             Err(failure) => (failure.outcome(), Some(failure), kept.as_ref()),
         };
@@ -253,12 +263,17 @@ enum Goal {
 }
 
 impl Order {
+    /// Nothing on the unit may change.
+    const fn is_retest(&self) -> bool {
+        matches!(self.work, Work::Retest(_))
+    }
+
     /// The update that a unit is started for, if it is.
     fn update(&self) -> Option<&Update> {
         match &self.work {
             Work::Update(update) => Some(update),
             Work::Reprovision { update, .. } => update.as_ref(),
-            Work::Make => None,
+            Work::Make | Work::Retest(_) | Work::Compare(_) => None,
         }
     }
 }
@@ -324,7 +339,7 @@ impl Run<'_> {
         if self.locked && self.worker.records.unit(chip.unit).map_err(records_failure)?.is_none() {
             return Err(Failure::new(FailureCode::ReadProtected, format!("level 1 (RDP {:#04x})", chip.rdp)));
         }
-        if let Work::Reprovision { unit, .. } = self.order.work
+        if let Some(unit) = self.order.work.qa()
             && chip.unit != unit
         {
             // Before anything is written down about it: it is not this one's turn.
@@ -338,6 +353,14 @@ impl Run<'_> {
             let known = self.worker.records.unit(chip.unit).map_err(records_failure)?;
             if known.is_none_or(|u| u.state != UnitState::Passed) {
                 return Err(Failure::new(FailureCode::NothingToRenew, chip.unit));
+            }
+        }
+        if self.order.is_retest() {
+            let known = self.worker.records.unit(chip.unit).map_err(records_failure)?;
+            let state = known.map_or("not known here", |u| u.state.as_str());
+            if state != UnitState::Passed.as_str() {
+                let facts = format!("unit {} is {state}, not passed", chip.unit);
+                return Err(Failure::new(FailureCode::RetestRefused, facts));
             }
         }
         let unit = self.worker.records.bind_unit(self.id, chip.unit).map_err(records_failure)?;
@@ -382,6 +405,13 @@ impl Run<'_> {
                 };
                 return Err(refusal.failure());
             }
+            if self.order.is_retest()
+                && !matches!(step, NextStep::Ask | NextStep::Prove | NextStep::Refuse(_))
+            {
+                let facts =
+                    format!("unit {} stands in the middle of a key change; give it new keys", known.serial);
+                return Err(Failure::new(FailureCode::RetestRefused, facts));
+            }
             tracing::debug!(fixture = self.worker.fixture, unit = %known.id, ?record, ?device, ?step, "next");
             if let (NextStep::Flash { .. } | NextStep::Adopt { .. }, Some(po)) = (step, &self.po)
                 && po.key_invalid_at_ms.is_some()
@@ -423,6 +453,60 @@ impl Run<'_> {
         ))
     }
 
+    /// Asks the unit what it says of itself. No debugger looks at it: a locked unit would stand still afterwards (ADR 14).
+    fn look(&mut self, unit: UnitId) -> Result<(), Failure> {
+        const PARTS: u64 = 2;
+        self.begin_step(Step::Arrive);
+        let known = self.worker.records.unit(unit).map_err(records_failure)?;
+        let known = known.ok_or_else(|| {
+            Failure::new(FailureCode::InvalidInput, format!("no unit {unit} was ever here"))
+        })?;
+        let (events, fixture) = (&self.worker.events, self.worker.fixture.clone());
+        let serial = known.serial.clone();
+        events(Event::Identified { fixture, attempt: self.id, unit, serial, resumed: false });
+        self.unit = Some(known);
+        let retry = Retry { tries: 3, pause: self.worker.timing.pause };
+        self.progress(Step::Arrive, "opening the serial port", 0, PARTS);
+        self.link = Some(retry.run(self.cancel, |_| self.worker.bench.open_link())?);
+        self.progress(Step::Arrive, "asking the unit what it says of itself", 1, PARTS);
+        let timing = self.worker.timing;
+        let (pull_at, began) = (Instant::now() + timing.ask_again * 2, Instant::now());
+        let (mut pulled, mut wanted) = (false, false);
+        let (mut ask_at, mut until) = (Instant::now(), Instant::now() + timing.answer);
+        let status = loop {
+            self.cancel.check()?;
+            let now = Instant::now();
+            if now >= until {
+                return Err(Failure::new(
+                    if wanted { FailureCode::PowerNeeded } else { FailureCode::DeviceSilent },
+                    "",
+                ));
+            }
+            if now >= pull_at && !pulled {
+                // It may have been stopped by a look for boards. Its pin wakes one that is not locked; where there is no pin,
+                // there is its power.
+                pulled = true;
+                self.worker.bench.release();
+                match self.worker.bench.pull_reset() {
+                    Ok(()) => self.link()?.clear(),
+                    Err(failure) => tracing::debug!(%failure, "its reset was not pulled"),
+                }
+            }
+            if now >= began + timing.answer / 2 && !wanted {
+                (wanted, until) = (true, now + timing.power);
+                self.progress(Step::Arrive, "locked: take its power away and give it back", 0, 0);
+            }
+            if now >= ask_at {
+                self.send(Control::StatusRequest)?;
+                ask_at = now + timing.ask_again / 2;
+            }
+            if let Some(Heard::Status(status)) = self.listen(LISTEN)? {
+                break status;
+            }
+        };
+        self.event(compare::REPORTED, json!(Report::from(&status)), None)
+    }
+
     fn id(&self) -> UnitId {
         self.unit.as_ref().map_or(UnitId([0; 12]), |u| u.id)
     }
@@ -437,7 +521,9 @@ impl Run<'_> {
     }
 
     fn event(&self, kind: &str, detail: serde_json::Value, state: Option<UnitState>) -> Result<(), Failure> {
-        self.worker.records.unit_event(self.id(), Some(self.id), kind, detail, state).map_err(records_failure)
+        // A look has no attempt.
+        let attempt = (self.id.0 > 0).then_some(self.id);
+        self.worker.records.unit_event(self.id(), attempt, kind, detail, state).map_err(records_failure)
     }
 
     /// QA ordered a new start, and the old identity is dead everywhere.
@@ -594,6 +680,9 @@ impl Run<'_> {
             Heard::Status(status) => Some(Ok(*status)),
             _ => None,
         })?;
+        if let (true, Some(status)) = (self.order.is_retest(), &status) {
+            self.event(compare::REPORTED, json!(Report::from(status)), None)?;
+        }
         Ok(status.map_or(DeviceStatus::Silent, |status| DeviceStatus::reported(&status, &po16)))
     }
 
@@ -758,6 +847,9 @@ impl Run<'_> {
     fn check_wire_id(&mut self, wire: UnitId) -> Result<(), Failure> {
         if wire == self.id() {
             return Ok(());
+        }
+        if let Work::Compare(unit) = self.order.work {
+            return Err(Failure::new(FailureCode::OtherUnit, format!("{wire} answers, {unit} is wanted")));
         }
         // Cables swapped, or boards? The probe knows.
         if let Ok(now) = self.worker.bench.unit_now() {
@@ -1069,6 +1161,10 @@ impl Run<'_> {
         let now = self.worker.bench.option_bytes()?;
         self.cancel.check()?;
         let mut lock = LockRecord { asked: None, observed: Some(now), closed: None };
+        if !now.are_locked() && self.order.is_retest() {
+            // It was opened since it passed. A retest finds that out; it puts nothing right.
+            return Err(Failure::new(FailureCode::LockFailed, format!("its lock is gone, it shows {now}")));
+        }
         if !now.are_locked() {
             let request = OptionRequest::lock(now)?;
             lock.asked = Some(request.words());
@@ -1133,7 +1229,8 @@ impl Run<'_> {
     /// neither, and the next start comes straight back to this.
     fn label(&mut self) -> Result<(), Failure> {
         let policy = self.po.as_ref().map_or(LabelPolicy::None, |po| po.label);
-        if policy == LabelPolicy::None {
+        // A retest leaves everything as it is.
+        if policy == LabelPolicy::None || self.order.is_retest() {
             return Ok(());
         }
         let facts = self.label_facts()?;

@@ -113,6 +113,8 @@ rights! {
     Release = Qa, "release units from quarantine";
     /// Take back a unit from a customer.
     Rma = Qa, "take units back";
+    /// Prove a unit's keys once more, or compare it with its record.
+    Retest = Qa, "retest units";
     /// Take a unit out for ever.
     Scrap = Qa, "scrap units";
     /// Let a batch go on after the check of a sample.

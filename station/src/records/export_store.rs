@@ -120,6 +120,20 @@ pub struct ExportFilter {
     pub failed: Option<bool>,
 }
 
+/// A row of a list that is still to be read: small, so that the rows of a million units need not be in memory at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportKey {
+    /// A unit.
+    Unit {
+        /// Its row in the records.
+        row: i64,
+        /// Whether it had passed when it was chosen.
+        passed: bool,
+    },
+    /// An attempt that never learnt its unit's id.
+    Attempt(i64),
+}
+
 /// A unit in a list, and which of its keys the list gives away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandedUnit {
@@ -254,8 +268,21 @@ const ROWS: &str = "
            (SELECT count(*) FROM attempt WHERE unit = u.id),
            (SELECT outcome FROM attempt WHERE unit = u.id ORDER BY id LIMIT 1),
            a.station, a.fixture, a.operator, a.started_at_ms, a.ended_at_ms, a.outcome, a.failure_code,
-           u.label_printed_at_ms, u.supersedes,
-           (SELECT group_concat(export, ' ') FROM (SELECT export FROM export_unit WHERE unit = u.id ORDER BY export))
+           u.label_printed_at_ms, u.supersedes, $exported_in
+    FROM unit u JOIN batch b ON b.id = u.batch JOIN product_order p ON p.id = b.po
+    LEFT JOIN enrolment e ON e.unit = u.id
+    LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
+    WHERE ";
+
+/// The statement, with or without the exports that named a unit before: a list has its own name there.
+fn rows(exported_in: bool) -> String {
+    const EXPORTED_IN: &str = "(SELECT group_concat(export, ' ') FROM (SELECT export FROM export_unit WHERE unit = u.id ORDER BY export))";
+    ROWS.replace("$exported_in", if exported_in { EXPORTED_IN } else { "NULL" })
+}
+
+/// The same units, without what stands in their rows.
+const KEYS: &str = "
+    SELECT u.id, u.state = 'passed'
     FROM unit u JOIN batch b ON b.id = u.batch JOIN product_order p ON p.id = b.po
     LEFT JOIN enrolment e ON e.unit = u.id
     LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
@@ -266,7 +293,9 @@ const UNIDENTIFIED: &str = "
            0, 'unidentified', 1, NULL, a.station, a.fixture, a.operator, a.started_at_ms, a.ended_at_ms, a.outcome,
            a.failure_code, NULL, NULL, NULL
     FROM attempt a JOIN batch b ON b.id = a.batch JOIN product_order p ON p.id = b.po
-    WHERE a.batch = ?1 AND a.unit IS NULL ORDER BY a.id";
+    WHERE ";
+
+const OF_BATCH: &str = "a.batch = ?1 AND a.unit IS NULL ORDER BY a.id";
 
 fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ExportRow> {
     let text = |at: usize| r.get::<_, Option<String>>(at).map(Option::unwrap_or_default);
@@ -303,8 +332,7 @@ fn row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ExportRow> {
 
 const LOG: &str = "
     SELECT e.id, e.batch, e.selection, e.format, e.file, e.rows, e.sha256, e.operator, e.at_ms, e.protection, e.reason,
-           e.handed_to, e.second_person, e.replaces, e.revoked_at_ms, e.revoked_by, e.revoke_reason,
-           (SELECT count(*) FROM export_unit WHERE export = e.id AND (ak > 0 OR ck > 0))
+           e.handed_to, e.second_person, e.replaces, e.revoked_at_ms, e.revoked_by, e.revoke_reason, e.keys_of
     FROM export e WHERE ";
 
 fn log_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<ExportRecord> {
@@ -352,62 +380,105 @@ impl Where {
     }
 }
 
+/// The units that a filter names, and the batch whose attempts without a unit belong to it as well.
+fn units_of(filter: &ExportFilter) -> (Where, Option<BatchId>) {
+    let mut units = Where::default();
+    if let Some(batch) = filter.batch {
+        units.and("u.batch = ?", batch.0);
+    }
+    if let Some(state) = filter.state {
+        units.and("u.state = ?", state.as_str().to_owned());
+    }
+    if let Some(region) = filter.region {
+        units.and("coalesce(nullif(e.region, 0), p.region) = ?", i64::from(region));
+    }
+    if let Some(since) = filter.since_ms {
+        units.and("a.started_at_ms >= ?", since);
+    }
+    if let Some(until) = filter.until_ms {
+        units.and("a.started_at_ms < ?", until);
+    }
+    match filter.failed {
+        Some(true) => units.and("a.outcome <> ?", Outcome::Pass.as_str().to_owned()),
+        Some(false) => units.and("a.outcome = ?", Outcome::Pass.as_str().to_owned()),
+        None => {}
+    }
+    let whole_batch =
+        filter.batch.filter(|b| *filter == ExportFilter { batch: Some(*b), ..ExportFilter::default() });
+    (units, whole_batch)
+}
+
 impl Inner {
     pub(super) fn export_rows(&self, filter: &ExportFilter) -> Result<Vec<ExportRow>, RecordsError> {
-        let mut units = Where::default();
-        if let Some(batch) = filter.batch {
-            units.and("u.batch = ?", batch.0);
-        }
-        if let Some(state) = filter.state {
-            units.and("u.state = ?", state.as_str().to_owned());
-        }
-        if let Some(region) = filter.region {
-            units.and("coalesce(nullif(e.region, 0), p.region) = ?", i64::from(region));
-        }
-        if let Some(since) = filter.since_ms {
-            units.and("a.started_at_ms >= ?", since);
-        }
-        if let Some(until) = filter.until_ms {
-            units.and("a.started_at_ms < ?", until);
-        }
-        match filter.failed {
-            Some(true) => units.and("a.outcome <> ?", Outcome::Pass.as_str().to_owned()),
-            Some(false) => units.and("a.outcome = ?", Outcome::Pass.as_str().to_owned()),
-            None => {}
-        }
-        let whole_batch =
-            filter.batch.filter(|b| *filter == ExportFilter { batch: Some(*b), ..ExportFilter::default() });
+        let (units, whole_batch) = units_of(filter);
         self.read(|c| {
-            let mut rows = Vec::new();
-            let mut statement = c.prepare_cached(&units.sql(ROWS, " ORDER BY u.id"))?;
+            let mut all = Vec::new();
+            let mut statement = c.prepare_cached(&units.sql(&rows(true), " ORDER BY u.id"))?;
             for r in statement.query_map(rusqlite::params_from_iter(&units.values), row)? {
-                rows.push(r?);
+                all.push(r?);
             }
             if let Some(batch) = whole_batch {
-                for r in c.prepare_cached(UNIDENTIFIED)?.query_map([batch.0], row)? {
-                    rows.push(r?);
+                for r in c.prepare_cached(&format!("{UNIDENTIFIED}{OF_BATCH}"))?.query_map([batch.0], row)? {
+                    all.push(r?);
                 }
             }
-            Ok(rows)
+            Ok(all)
+        })
+    }
+
+    /// Which rows [`Inner::export_rows`] would give, as of one moment.
+    pub(super) fn export_keys(&self, filter: &ExportFilter) -> Result<Vec<ExportKey>, RecordsError> {
+        let (units, whole_batch) = units_of(filter);
+        self.read(|c| {
+            let mut keys = Vec::new();
+            let mut statement = c.prepare_cached(&units.sql(KEYS, " ORDER BY u.id"))?;
+            for key in statement.query_map(rusqlite::params_from_iter(&units.values), |r| {
+                Ok(ExportKey::Unit { row: r.get(0)?, passed: r.get(1)? })
+            })? {
+                keys.push(key?);
+            }
+            if let Some(batch) = whole_batch {
+                let mut statement =
+                    c.prepare_cached(&format!("SELECT a.id FROM attempt a WHERE {OF_BATCH}"))?;
+                for key in statement.query_map([batch.0], |r| Ok(ExportKey::Attempt(r.get(0)?)))? {
+                    keys.push(key?);
+                }
+            }
+            Ok(keys)
+        })
+    }
+
+    /// The rows of these keys, in this order, as they are now.
+    pub(super) fn export_rows_at(&self, keys: &[ExportKey]) -> Result<Vec<ExportRow>, RecordsError> {
+        self.read(|c| {
+            let mut unit = c.prepare_cached(&format!("{}u.id = ?1", rows(false)))?;
+            let mut attempt = c.prepare_cached(&format!("{UNIDENTIFIED}a.id = ?1"))?;
+            keys.iter()
+                .map(|key| match key {
+                    ExportKey::Unit { row: id, .. } => unit.query_row([id], row),
+                    ExportKey::Attempt(id) => attempt.query_row([id], row),
+                })
+                .collect()
         })
     }
 
     /// The rows of these units, in this order; `None` for a unit that is not here.
     pub(super) fn export_rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ExportRow>>, RecordsError> {
         self.read(|c| {
-            let mut statement = c.prepare_cached(&format!("{ROWS}u.uid = ?1"))?;
+            let mut statement = c.prepare_cached(&format!("{}u.uid = ?1", rows(false)))?;
             units.iter().map(|unit| statement.query_row([unit.0], row).optional()).collect()
         })
     }
-
     pub(super) fn record_export(&self, new: NewExport) -> Result<i64, RecordsError> {
         let clock = self.clock.clone();
+        let keys_of = new.units.iter().filter(|u| u.agent > 0 || u.cloud > 0).count();
+        let keys_of = u32::try_from(keys_of).unwrap_or(u32::MAX);
         self.write(move |tx| {
             let insert = |c: &Connection| -> rusqlite::Result<Result<i64, UnitId>> {
                 c.prepare_cached(
                     "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection, reason,
-                                         handed_to, second_person, replaces)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                                         handed_to, second_person, replaces, keys_of)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
                 )?
                 .execute(rusqlite::params![
                     new.batch.map(|b| b.0),
@@ -423,19 +494,21 @@ impl Inner {
                     new.handed_to,
                     new.second_person,
                     new.replaces,
+                    keys_of,
                 ])?;
                 let id = c.last_insert_rowid();
                 for recipient in &new.recipients {
                     c.prepare_cached("INSERT OR IGNORE INTO export_recipient VALUES (?1, ?2)")?
                         .execute((id, recipient))?;
                 }
-                let mut unit = c.prepare_cached(
-                    "INSERT INTO export_unit (unit, export, ak, ck) SELECT id, ?2, ?3, ?4 FROM unit WHERE uid = ?1",
-                )?;
+                // Two plain statements: one that reads what it writes would open a savepoint of its own for every unit.
+                let mut find = c.prepare_cached("SELECT id FROM unit WHERE uid = ?1")?;
+                let mut add = c.prepare_cached("INSERT INTO export_unit (unit, export, ak, ck) VALUES (?1, ?2, ?3, ?4)")?;
                 for handed in &new.units {
-                    if unit.execute((handed.unit.0, id, handed.agent, handed.cloud))? == 0 {
+                    let Some(unit) = find.query_row([handed.unit.0], |r| r.get::<_, i64>(0)).optional()? else {
                         return Ok(Err(handed.unit));
-                    }
+                    };
+                    add.execute((unit, id, handed.agent, handed.cloud))?;
                 }
                 Ok(Ok(id))
             };
@@ -444,6 +517,14 @@ impl Inner {
                 name: unit.to_string(),
                 list: "unit show",
             })
+        })
+    }
+
+    /// Changes whenever the log does: how many lists, how many of them revoked.
+    pub(super) fn exports_mark(&self) -> Result<(i64, i64), RecordsError> {
+        self.read(|c| {
+            c.prepare_cached("SELECT count(*), count(revoked_at_ms) FROM export")?
+                .query_row([], |r| Ok((r.get(0)?, r.get(1)?)))
         })
     }
 

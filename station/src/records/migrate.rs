@@ -20,7 +20,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0007_labels.sql"),
     include_str!("../../../db/migrations/0008_exports.sql"),
     include_str!("../../../db/migrations/0009_shift.sql"),
+    include_str!("../../../db/migrations/0010_units.sql"),
     include_str!("../../../db/migrations/0011_trust.sql"),
+    include_str!("../../../db/migrations/0012_counts.sql"),
 ];
 
 /// The schema whose histories are sealed for the first time.
@@ -119,6 +121,8 @@ mod tests {
             ["4 0 0", "7 1 1"]
         );
         assert_eq!(all("SELECT export || ' ' || fingerprint FROM export_recipient"), ["7 fp"]);
+        assert_eq!(all("SELECT id || ' ' || keys_of FROM export ORDER BY id"), ["4 0", "7 1"]);
+        assert_eq!(all("SELECT batch || ' ' || class || ' ' || units FROM batch_tally"), ["1 passed 1"]);
         let insert =
             "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection)
                       VALUES (NULL, 'all', 'jws', 'h', 0, ?1, 'Ada', 1, 'none')";

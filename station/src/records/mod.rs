@@ -21,11 +21,13 @@ mod order_store;
 mod people_store;
 mod qa_store;
 mod readers;
+mod search_store;
 pub mod serial;
 mod shift_store;
 mod snapshot;
 mod sqlite;
 mod trust_store;
+mod unit_store;
 mod vault;
 mod writer;
 
@@ -33,8 +35,8 @@ pub(crate) use agent_store::{
     AgentView, ConfirmKey, EnrolmentRow, IssueAgentKey, MAX_PENDING, NewPending, PendingRow, StageCloudKey,
 };
 pub use export_store::{
-    EXPORT_SCHEMA_VERSION, ExportFilter, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit, HandedUnit,
-    NewExport, Revoked,
+    EXPORT_SCHEMA_VERSION, ExportFilter, ExportKey, ExportLogFilter, ExportRecord, ExportRow, ExposedUnit,
+    HandedUnit, NewExport, Revoked,
 };
 pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
@@ -42,11 +44,13 @@ pub use order_store::{NewBatch, OrderEvent};
 pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub use search_store::{FoundUnit, MOST_HITS, UnitQuery, UnitsFound};
 pub use shift_store::{AttemptRange, EndShift};
 pub(crate) use snapshot::keep_out;
 pub use snapshot::{DatabaseFacts, check_database};
 pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
+pub use unit_store::{IssuedKey, NewRma, Rma, RmaEnd, UnitExport, UnitRecord};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
 
 /// A new product order.
@@ -124,6 +128,32 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     /// What was proved.
     pub proof: Option<ProofRecord>,
+    /// What it was for.
+    pub work: AttemptWork,
+}
+
+/// What an attempt was for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttemptWork {
+    /// A unit in the making.
+    #[default]
+    Make,
+    /// New keys for a unit that passed.
+    Update,
+    /// The proof of the keys that are there, once more.
+    Retest,
+}
+
+impl AttemptWork {
+    /// The word in files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Make => "make",
+            Self::Update => "update",
+            Self::Retest => "retest",
+        }
+    }
 }
 
 /// The records as line, agent, export and UI use them. All calls block until durable; none may be
@@ -188,6 +218,10 @@ pub trait Records: Send + Sync {
         code: &str,
         operator: &str,
     ) -> Result<(), RecordsError>;
+    /// What a look at the whole database found wrong, if anything; nothing is written then.
+    fn damage(&self) -> Option<RecordsError> {
+        None
+    }
     /// Counts for the header.
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError>;
     /// Opens an attempt before anything touches the board.
@@ -196,6 +230,11 @@ pub trait Records: Send + Sync {
     /// Opens an attempt that gives a unit new keys. A batch that is closed or paused does not stand in its way: its units are out
     /// there, and their keys must be replaceable.
     fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError>;
+    /// Opens an attempt that proves a unit's keys once more and changes none. Records that do not tell the two apart keep it as an
+    /// update, which is all that it may touch.
+    fn begin_retest(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+        self.begin_update(batch, fixture, operator)
+    }
     /// Ties the attempt to the unit whose id was read over SWD, creating the unit (with its serial) if it is
     /// new. Blank ids, units of another batch, quarantined and scrapped units and a full quota are refused.
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError>;
@@ -251,6 +290,21 @@ pub trait Records: Send + Sync {
     fn record_export(&self, export: NewExport) -> Result<i64, RecordsError>;
     /// Exports of a batch, oldest first.
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError>;
+}
+
+/// What QA reads and writes about units; the line needs none of it.
+pub trait UnitBook: Records {
+    /// Units that a query names: a page of at most `limit` of them, `from` hits into the list.
+    fn find_units(&self, query: &UnitQuery, from: u32, limit: u32) -> Result<UnitsFound, RecordsError>;
+    /// Everything about a unit, as of one moment; `None` if it was never here.
+    fn unit_record(&self, unit: UnitId) -> Result<Option<UnitRecord>, RecordsError>;
+    /// Somebody wants a unit retested, and why: it stands in its history before the board is started.
+    fn order_retest(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError>;
+    /// A unit came back from a customer.
+    fn open_rma(&self, unit: UnitId, new: NewRma) -> Result<Rma, RecordsError>;
+    /// What was found of the unit that came back. It says so in its history, and the RMA is closed.
+    fn close_rma(&self, unit: UnitId, finding: &str, note: &str, operator: &str)
+    -> Result<Rma, RecordsError>;
 }
 
 /// Why the records refused.

@@ -434,8 +434,12 @@ impl Inner {
         let session = self.session;
         self.read(|c| {
             c.prepare_cached(&format!(
-                "{UNIT_COLUMNS} WHERE u.batch = ?1 AND u.state = 'passed' ORDER BY
-                 (SELECT max(id) FROM attempt WHERE unit = u.id AND outcome = 'PASS' AND kind = 'make') DESC LIMIT ?4"
+                "{UNIT_COLUMNS}
+                 JOIN (SELECT m.id AS passed_by, m.unit FROM attempt m JOIN unit w ON w.id = m.unit
+                       WHERE m.batch = ?1 AND m.outcome = 'PASS' AND m.kind = 'make' AND w.state = 'passed'
+                         AND m.id = (SELECT max(id) FROM attempt WHERE unit = m.unit AND outcome = 'PASS' AND kind = 'make')
+                       ORDER BY m.id DESC LIMIT ?4) newest ON newest.unit = u.id
+                 ORDER BY newest.passed_by DESC"
             ))?
             .query_map((batch.id.0, 0, session, waiting), unit_row)?
             .collect()

@@ -149,7 +149,7 @@ pub struct Reach {
     pub passed: u32,
 }
 
-fn check_reason(reason: &str) -> Result<String, RecordsError> {
+pub(super) fn check_reason(reason: &str) -> Result<String, RecordsError> {
     let reason = reason.trim();
     if reason.is_empty() || reason.chars().count() > REASON || reason.chars().any(char::is_control) {
         return Err(refused(
@@ -439,6 +439,13 @@ fn end_keys(tx: &Tx<'_>, unit: i64, at: i64, why: &str) -> Result<(), RecordsErr
     .map(drop)
 }
 
+/// What QA ordered for a unit, newest first.
+pub(super) fn reprovisions_of(c: &rusqlite::Connection, unit: UnitId) -> rusqlite::Result<Vec<Reprovision>> {
+    c.prepare_cached(&format!("{REPROVISIONS} WHERE u.uid = ?1 ORDER BY r.id DESC"))?
+        .query_map([unit.0], reprovision_row)?
+        .collect()
+}
+
 fn open_reprovision(tx: &Tx<'_>, unit: i64) -> Result<Option<Reprovision>, RecordsError> {
     tx.connection
         .prepare_cached(&format!("{REPROVISIONS} WHERE r.unit = ?1 AND r.ended_at_ms IS NULL"))
@@ -512,9 +519,9 @@ pub(super) fn alarm(
 impl Inner {
     pub(super) fn reprovisions(&self, unit: UnitId) -> Result<Vec<Reprovision>, RecordsError> {
         self.read(|c| {
-            c.prepare_cached(&format!("{REPROVISIONS} WHERE u.uid = ?1 ORDER BY r.id"))?
-                .query_map([unit.0], reprovision_row)?
-                .collect()
+            let mut orders = reprovisions_of(c, unit)?;
+            orders.reverse();
+            Ok(orders)
         })
     }
 

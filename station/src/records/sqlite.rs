@@ -16,7 +16,7 @@ use crate::shift::Standing;
 use keywright_protocol::crypto;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -122,6 +122,8 @@ pub(crate) struct Inner {
     pub(super) session: i64,
     pub(super) clock: Clock,
     busy_timeout: Duration,
+    /// What [`SqliteRecords::check_whole`] found wrong.
+    damage: OnceLock<String>,
     _claim: Claim,
 }
 
@@ -185,6 +187,7 @@ impl SqliteRecords {
         let display = path.display().to_string();
         let claim = claim(path, &display)?;
         create_private(path, &display)?;
+        let looks = Looks::before(path);
         let mut connection =
             connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, &display, options.busy_timeout)?;
         let map = |e| map_error(&display, e);
@@ -210,12 +213,15 @@ impl SqliteRecords {
         if let Some(pages) = options.max_pages {
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(map)?;
         }
-        let check: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(map)?;
-        if check != "ok" {
-            return Err(RecordsError::Corrupt { path: display, detail: check });
+        if looks != Looks::Later {
+            look_at_pages(&connection, "quick_check")
+                .map_err(map)?
+                .map_err(|detail| RecordsError::Corrupt { path: display.clone(), detail })?;
         }
         // A database that has a key is upgraded with it: what a schema seals is sealed in the step that brings it.
+        let stretching = std::time::Instant::now();
         let known = stored_key(&connection, &display, passphrase)?.map(Arc::new);
+        tracing::info!(ms = stretching.elapsed().as_millis() as u64, "the passphrase is stretched");
         migrate::to_latest(&mut connection, &display, known.clone())?;
         let key = match known {
             Some(key) => key,
@@ -242,6 +248,7 @@ impl SqliteRecords {
             session,
             clock: options.clock,
             busy_timeout: options.busy_timeout,
+            damage: OnceLock::new(),
             _claim: claim,
         })))
     }
@@ -266,9 +273,15 @@ impl SqliteRecords {
         &self.0.station
     }
 
-    /// The canonical rows of the units that a filter names, in the order of their first arrival.
-    pub fn export_selected(&self, filter: &ExportFilter) -> Result<Vec<ExportRow>, RecordsError> {
-        self.0.export_rows(filter)
+    /// The rows that a filter names, still to be read: units in the order of their first arrival, and for a whole batch then the
+    /// attempts without a unit, oldest first.
+    pub fn export_keys(&self, filter: &ExportFilter) -> Result<Vec<ExportKey>, RecordsError> {
+        self.0.export_keys(filter)
+    }
+
+    /// The canonical rows of these, in this order, as they are now.
+    pub fn export_rows_at(&self, keys: &[ExportKey]) -> Result<Vec<ExportRow>, RecordsError> {
+        self.0.export_rows_at(keys)
     }
 
     /// The canonical rows of these units, in this order; `None` for a unit that was never here.
@@ -281,6 +294,11 @@ impl SqliteRecords {
         self.0.list_exports(filter)
     }
 
+    /// Changes whenever [`SqliteRecords::export_log`] does, and costs next to nothing.
+    pub fn export_log_mark(&self) -> Result<(i64, i64), RecordsError> {
+        self.0.exports_mark()
+    }
+
     /// Units of which an export gave away a key that is still live.
     pub fn exposed_units(&self, export: i64) -> Result<Vec<ExposedUnit>, RecordsError> {
         self.0.exposed_units(export)
@@ -290,6 +308,47 @@ impl SqliteRecords {
     /// the units that [`SqliteRecords::exposed_units`] names.
     pub fn revoke_export(&self, export: i64, operator: &str, reason: &str) -> Result<(), RecordsError> {
         self.0.revoke_export(export, operator, reason)
+    }
+
+    /// Looks at every page and every index. What it finds is told by [`Records::damage`] from then on, and nothing is
+    /// written any more.
+    ///
+    /// # Errors
+    /// `Corrupt` with what SQLite found; those of reading.
+    pub fn check_whole(&self) -> Result<(), RecordsError> {
+        let found = match self.0.read(|c| look_at_pages(c, "integrity_check")) {
+            Ok(found) => found,
+            Err(RecordsError::Corrupt { detail, .. }) => Err(detail),
+            Err(error) => return Err(error),
+        };
+        let path = self.0.display.clone();
+        found.map_err(|detail| {
+            let _ = self.0.damage.set(detail.clone());
+            RecordsError::Corrupt { path, detail }
+        })
+    }
+
+    /// When the database was last found whole, by a backup or by [`SqliteRecords::check_whole`]; Unix milliseconds.
+    pub fn found_whole_at(&self) -> Result<Option<i64>, RecordsError> {
+        self.0.read(|c| {
+            let at: Option<Vec<u8>> = c
+                .query_row("SELECT value FROM meta WHERE key = 'found-whole'", [], |r| r.get(0))
+                .optional()?;
+            Ok(at.and_then(|at| Some(i64::from_be_bytes(at.try_into().ok()?))))
+        })
+    }
+
+    /// Writes down that the database was found whole.
+    pub fn note_whole(&self, at_ms: i64) -> Result<(), RecordsError> {
+        self.0.write(move |tx| {
+            tx.connection
+                .execute(
+                    "INSERT OR REPLACE INTO meta VALUES ('found-whole', ?1)",
+                    [at_ms.to_be_bytes().as_slice()],
+                )
+                .map(drop)
+                .map_err(|e| tx.map(e))
+        })
     }
 
     /// Recomputes the chain over the whole history: a row that was changed, removed or put in between behind our back
@@ -323,6 +382,46 @@ pub(super) fn event_chain(c: &Connection) -> rusqlite::Result<(u64, Option<Broke
         count += 1;
     }
     Ok((count, None))
+}
+
+/// When every page of a database is looked at.
+///
+/// Looking costs a second for each gigabyte or so, and the window is waited for. A file tears when a program or a PC dies at work, so
+/// that is when a large one is looked at before anything else; after a good end it is looked at once a day while the
+/// station works ([`SqliteRecords::check_whole`]), by each backup, and by `keywright doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    /// It is so small that nobody notices.
+    Small,
+    /// The journal of the last session is still there: it did not come to its end.
+    NotClosed,
+    /// The last session closed it.
+    Later,
+}
+
+/// Below this a database is looked at whenever it is opened.
+const SMALL: u64 = 64 << 20;
+
+impl Looks {
+    /// Looked at before SQLite takes the journal in.
+    fn before(path: &Path) -> Self {
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        let mut journal = path.as_os_str().to_owned();
+        journal.push("-wal");
+        if length(path) <= SMALL {
+            Self::Small
+        } else if length(Path::new(&journal)) > 0 {
+            Self::NotClosed
+        } else {
+            Self::Later
+        }
+    }
+}
+
+/// What SQLite finds wrong with its pages, if anything; `how`: `quick_check`, or `integrity_check`, which compares the indexes too.
+fn look_at_pages(connection: &Connection, how: &str) -> rusqlite::Result<Result<(), String>> {
+    let found: String = connection.query_row(&format!("PRAGMA {how}(1)"), [], |r| r.get(0))?;
+    Ok(if found == "ok" { Ok(()) } else { Err(found) })
 }
 
 /// The lock file of an open database.
@@ -464,6 +563,10 @@ impl Inner {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, RecordsError> + Send + 'static,
     ) -> Result<T, RecordsError> {
+        // Pages that are wrong already would only take more with them.
+        if let Some(detail) = self.damage.get() {
+            return Err(RecordsError::Corrupt { path: self.display.clone(), detail: detail.clone() });
+        }
         self.writer.write(work)
     }
 
@@ -681,7 +784,7 @@ pub(super) fn unit_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Unit> {
     })
 }
 
-fn attempt_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
+pub(super) fn attempt_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
     Ok(Attempt {
         id: AttemptId(r.get(0)?),
         batch: BatchId(r.get(1)?),
@@ -694,12 +797,17 @@ fn attempt_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<Attempt> {
         outcome: r.get::<_, Option<String>>(8)?.map(|t| parse_word(&t, 8)).transpose()?,
         failure: json(r, 9)?,
         proof: json(r, 10)?,
+        work: match (r.get_ref(11)?.as_str()?, r.get(12)?) {
+            (_, true) => AttemptWork::Retest,
+            ("update", false) => AttemptWork::Update,
+            _ => AttemptWork::Make,
+        },
     })
 }
 
-const ATTEMPT_COLUMNS: &str = "
+pub(super) const ATTEMPT_COLUMNS: &str = "
     SELECT a.id, a.batch, u.uid, a.fixture, a.operator, a.station, a.started_at_ms, a.ended_at_ms, a.outcome,
-           a.failure, a.proof
+           a.failure, a.proof, a.kind, a.retest
     FROM attempt a LEFT JOIN unit u ON u.id = a.unit";
 
 /// Names end up in file names and on labels.
@@ -923,9 +1031,33 @@ impl Records for SqliteRecords {
         self.0.label_scanned(unit, attempt, code, operator)
     }
 
+    fn damage(&self) -> Option<RecordsError> {
+        let detail = self.0.damage.get()?.clone();
+        Some(RecordsError::Corrupt { path: self.0.display.clone(), detail })
+    }
+
     fn batch_counts(&self, id: BatchId) -> Result<BatchCounts, RecordsError> {
         let planned = self.batch(id)?.quantity;
-        self.0.read(|c| count_batch(c, id.0, planned))
+        self.0.read(|c| {
+            let mut counts = BatchCounts { planned, ..BatchCounts::default() };
+            // Kept by triggers: one look however large the batch (schema 12).
+            let mut statement = c.prepare_cached("SELECT class, units FROM batch_tally WHERE batch = ?1")?;
+            let mut rows = statement.query([id.0])?;
+            while let Some(r) = rows.next()? {
+                let (class, units): (String, u32) = (r.get(0)?, r.get(1)?);
+                match class.as_str() {
+                    "scrapped" => counts.scrapped += units,
+                    "failed" => counts.failed += units,
+                    "passed" => counts.passed += units,
+                    "first-pass" => {
+                        counts.passed += units;
+                        counts.first_pass += units;
+                    }
+                    _ => counts.in_progress += units,
+                }
+            }
+            Ok(counts)
+        })
     }
 
     fn begin_attempt(
@@ -965,19 +1097,11 @@ impl Records for SqliteRecords {
     }
 
     fn begin_update(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
-        self.batch(batch)?;
-        let (fixture, operator) = (fixture.to_string(), operator.to_string());
-        let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
-        self.0.write(move |tx| {
-            tx.connection
-                .prepare_cached(
-                    "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms, kind)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'update')",
-                )
-                .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock))))
-                .map_err(|e| tx.map(e))?;
-            Ok(AttemptId(tx.connection.last_insert_rowid()))
-        })
+        self.begin_again(batch, fixture, operator, false)
+    }
+
+    fn begin_retest(&self, batch: BatchId, fixture: &str, operator: &str) -> Result<AttemptId, RecordsError> {
+        self.begin_again(batch, fixture, operator, true)
     }
 
     fn bind_unit(&self, attempt: AttemptId, unit: UnitId) -> Result<Unit, RecordsError> {
@@ -1206,21 +1330,9 @@ impl Records for SqliteRecords {
 
     fn unit_events(&self, unit: UnitId) -> Result<Vec<UnitEvent>, RecordsError> {
         self.0.read(|c| {
-            c.prepare_cached(
-                "SELECT e.seq, e.attempt, e.at_ms, e.kind, e.detail FROM unit_event e JOIN unit u ON u.id = e.unit
-                 WHERE u.uid = ?1 ORDER BY e.seq",
-            )?
-            .query_map([unit.0], |r| {
-                Ok(UnitEvent {
-                    seq: r.get(0)?,
-                    unit,
-                    attempt: r.get::<_, Option<i64>>(1)?.map(AttemptId),
-                    at_ms: r.get(2)?,
-                    kind: r.get(3)?,
-                    detail: json(r, 4)?.unwrap_or_default(),
-                })
-            })?
-            .collect()
+            let mut events = events_of(c, unit)?;
+            events.reverse();
+            Ok(events)
         })
     }
 
@@ -1238,16 +1350,17 @@ impl Records for SqliteRecords {
                 if pass { "a PASS has no failure" } else { "an attempt that does not pass has a failure" },
             ));
         }
-        let (unit, locks, label, kind) = self
+        let (unit, locks, label, kind, retest) = self
             .0
             .read(|c| {
                 c.query_row(
-                    "SELECT u.uid, p.locks, p.label, a.kind FROM attempt a LEFT JOIN unit u ON u.id = a.unit
+                    "SELECT u.uid, p.locks, p.label, a.kind, a.retest FROM attempt a LEFT JOIN unit u ON u.id = a.unit
                      JOIN batch b ON b.id = a.batch JOIN product_order p ON p.id = b.po WHERE a.id = ?1",
                     [attempt.0],
                     |r| {
                         let unit = r.get::<_, Option<[u8; 12]>>(0)?.map(UnitId);
-                        Ok((unit, r.get::<_, bool>(1)?, word::<LabelPolicy>(r, 2)?, r.get::<_, String>(3)?))
+                        let (kind, retest) = (r.get::<_, String>(3)?, r.get::<_, bool>(4)?);
+                        Ok((unit, r.get::<_, bool>(1)?, word::<LabelPolicy>(r, 2)?, kind, retest))
                     },
                 )
                 .optional()
@@ -1336,14 +1449,12 @@ impl Records for SqliteRecords {
                 }),
                 (None, None) => serde_json::json!({ "outcome": outcome.as_str() }),
             };
-            append_event(
-                tx,
-                row,
-                Some(attempt.0),
-                at,
-                if pass { "passed" } else { "attempt-ended" },
-                &detail,
-            )?;
+            let kind = match (pass, retest) {
+                (true, true) => "retested",
+                (true, false) => "passed",
+                (false, _) => "attempt-ended",
+            };
+            append_event(tx, row, Some(attempt.0), at, kind, &detail)?;
             match &proof {
                 Some(proof) if pass => {
                     super::qa_store::close_reprovision(tx, row, attempt, (proof.ak_gen, proof.ck_gen), at)
@@ -1421,6 +1532,50 @@ impl Records for SqliteRecords {
     }
 }
 
+impl SqliteRecords {
+    /// Opens an attempt for a unit that passed before.
+    fn begin_again(
+        &self,
+        batch: BatchId,
+        fixture: &str,
+        operator: &str,
+        retest: bool,
+    ) -> Result<AttemptId, RecordsError> {
+        self.batch(batch)?;
+        let (fixture, operator) = (fixture.to_string(), operator.to_string());
+        let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
+        self.0.write(move |tx| {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms, kind, retest)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'update', ?7)",
+                )
+                .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock), retest)))
+                .map_err(|e| tx.map(e))?;
+            Ok(AttemptId(tx.connection.last_insert_rowid()))
+        })
+    }
+}
+
+/// A unit's history, newest first.
+pub(super) fn events_of(c: &Connection, unit: UnitId) -> rusqlite::Result<Vec<UnitEvent>> {
+    c.prepare_cached(
+        "SELECT e.seq, e.attempt, e.at_ms, e.kind, e.detail FROM unit_event e JOIN unit u ON u.id = e.unit
+         WHERE u.uid = ?1 ORDER BY e.seq DESC",
+    )?
+    .query_map([unit.0], |r| {
+        Ok(UnitEvent {
+            seq: r.get(0)?,
+            unit,
+            attempt: r.get::<_, Option<i64>>(1)?.map(AttemptId),
+            at_ms: r.get(2)?,
+            kind: r.get(3)?,
+            detail: json(r, 4)?.unwrap_or_default(),
+        })
+    })?
+    .collect()
+}
+
 /// Where the units of a batch stand.
 pub(super) fn count_batch(c: &Connection, batch: i64, planned: u32) -> rusqlite::Result<BatchCounts> {
     let mut counts = BatchCounts { planned, ..BatchCounts::default() };
@@ -1465,6 +1620,22 @@ pub(super) fn set_state(tx: &Tx<'_>, row: i64, state: UnitState) -> Result<(), R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_database_is_looked_at_when_it_was_not_closed_and_a_small_one_always() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("station.db");
+        let sized = |path: &Path, length| std::fs::File::create(path).unwrap().set_len(length).unwrap();
+        assert_eq!(Looks::before(&path), Looks::Small, "a new one");
+        sized(&path, SMALL);
+        assert_eq!(Looks::before(&path), Looks::Small);
+        sized(&path, SMALL + 1);
+        assert_eq!(Looks::before(&path), Looks::Later);
+        sized(&folder.path().join("station.db-wal"), 0);
+        assert_eq!(Looks::before(&path), Looks::Later);
+        sized(&folder.path().join("station.db-wal"), 32);
+        assert_eq!(Looks::before(&path), Looks::NotClosed);
+    }
 
     /// What a child process between `fork` and `exec` holds is what `try_clone` holds: the same open file description.
     #[test]
