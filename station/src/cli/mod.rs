@@ -232,9 +232,11 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         return Err(CliError { failure: shown(gui::GuiError::NoDisplay), exit: Exit::Usage });
     }
     let config = options.load_config()?;
-    let mut station = if options.has_records()
-        && (options.passphrase_at_hand()?.is_some() || std::io::stdin().is_terminal())
-    {
+    // A descriptor can be read once only: a pipe is empty then.
+    let at_hand = || -> Result<bool, Failure> {
+        Ok(options.passphrase_fd.is_some() || options.passphrase_at_hand()?.is_some())
+    };
+    let mut station = if options.has_records() && (at_hand()? || std::io::stdin().is_terminal()) {
         Some(Station::open(options)?)
     } else {
         // The window asks: what was never set up is set up there, and what is locked is opened there.
