@@ -232,15 +232,15 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         return Err(CliError { failure: shown(gui::GuiError::NoDisplay), exit: Exit::Usage });
     }
     let config = options.load_config()?;
-    // A descriptor can be read once only: a pipe is empty then.
-    let at_hand = || -> Result<bool, Failure> {
-        Ok(options.passphrase_fd.is_some() || options.passphrase_at_hand()?.is_some())
-    };
-    let mut station = if options.has_records() && (at_hand()? || std::io::stdin().is_terminal()) {
-        Some(Station::open(options)?)
-    } else {
+    // A descriptor gives the passphrase once: it is read here and nowhere else.
+    let mut station = match options.has_records() {
+        true => match options.passphrase_at_hand()? {
+            Some(passphrase) => Some(Station::open_with(options, &passphrase)?),
+            None if std::io::stdin().is_terminal() => Some(Station::open(options)?),
+            None => None,
+        },
         // The window asks: what was never set up is set up there, and what is locked is opened there.
-        None
+        false => None,
     };
     if let Some(station) = station.as_mut().filter(|_| global.person.is_some()) {
         // A window that is opened for somebody opens with them; any other opens locked.
