@@ -558,35 +558,48 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         .inner_margin(egui::Margin::symmetric(26, 16));
     let id = egui::Id::unique("help");
     let area = egui::Modal::default_area(id).fade_in(false);
+    let room = ui.max_rect().size();
+    // Side by side where there is room: all of it is in sight in the smallest windows too, and else it scrolls.
+    let (columns, wide) = if room.x >= 940.0 { (2, 900.0) } else { (1, (room.x - 80.0).min(600.0)) };
     let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
-        ui.set_width(600.0);
-        let width = ui.available_width();
-        let row =
-            |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0;
-        ui.spacing_mut().item_spacing.y = 4.0;
-        let r = row(ui, 34.0);
-        widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-keys"), strong(20.0), p.text);
-        for (key, does) in key_help() {
-            let r = row(ui, 22.0);
-            let (a, b) = (
-                Rect::from_min_size(r.min, vec2(170.0, 22.0)),
-                Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max),
-            );
-            widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);
-            widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
-        }
-        let r = row(ui, 40.0);
-        widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-results"), strong(20.0), p.text);
-        for (state, means) in meanings {
-            let r = row(ui, 26.0);
-            let tone = state.tone(p);
-            widgets::chip(ui, pos2(r.left(), r.center().y), state.word(), Some(state.icon()), tone, 13.0);
-            let b = Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max);
-            widgets::line(ui, b, Align2::LEFT_CENTER, means, regular(14.5), p.text);
-        }
-        let r = row(ui, 32.0);
-        let text = tr!("help-safe");
-        widgets::line(ui, r, Align2::LEFT_BOTTOM, text, regular(13.5), p.muted);
+        ui.set_width(wide);
+        egui::ScrollArea::vertical().max_height(room.y - 80.0).show(ui, |ui| {
+            let width = ui.available_width();
+            let row = |ui: &mut Ui, height: f32| {
+                ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0
+            };
+            ui.spacing_mut().item_spacing.y = 4.0;
+            let r = row(ui, 34.0);
+            widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-keys"), strong(20.0), p.text);
+            let keys = key_help();
+            let lines = keys.len().div_ceil(columns);
+            let (part, names) = (width / columns as f32, if columns == 1 { 180.0 } else { 150.0 });
+            for line in 0..lines {
+                let r = row(ui, 22.0);
+                for column in 0..columns {
+                    let Some((key, does)) = keys.get(column * lines + line) else { continue };
+                    let left = r.left() + part * column as f32;
+                    let a = Rect::from_min_size(pos2(left, r.top()), vec2(names - 10.0, 22.0));
+                    let b =
+                        Rect::from_min_max(pos2(left + names, r.top()), pos2(left + part - 10.0, r.bottom()));
+                    widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);
+                    widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
+                }
+            }
+            let r = row(ui, 40.0);
+            widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-results"), strong(20.0), p.text);
+            for (state, means) in meanings {
+                let r = row(ui, 26.0);
+                let tone = state.tone(p);
+                let at = pos2(r.left(), r.center().y);
+                widgets::chip(ui, at, state.word(), Some(state.icon()), tone, 13.0);
+                let b = Rect::from_min_max(pos2(r.left() + 180.0, r.top()), r.max);
+                widgets::line(ui, b, Align2::LEFT_CENTER, means, regular(14.5), p.text);
+            }
+            let r = row(ui, 32.0);
+            let text = tr!("help-safe");
+            widgets::line(ui, r, Align2::LEFT_BOTTOM, text, regular(13.5), p.muted);
+        });
     });
     if modal.should_close() {
         view.help = false;
