@@ -13,6 +13,8 @@ pub const TOLERANCE: u8 = 12;
 /// By how much kept colours may differ from what was painted.
 const KEPT_APART: u8 = 9;
 
+type Colour = [u8; 4];
+
 /// What differs.
 #[derive(Debug)]
 pub struct Difference {
@@ -110,12 +112,12 @@ fn write(path: &Path, picture: &RgbaImage) -> Result<(), png::EncodingError> {
 
 /// At most 256 colours, and which of them stands for each of its own. What covers areas stays as it is: the most
 /// frequent colours come first, and one near to an earlier one (an edge of a letter) becomes that.
-fn palette(picture: &RgbaImage) -> Option<(Vec<[u8; 4]>, BTreeMap<[u8; 4], u8>)> {
+fn palette(picture: &RgbaImage) -> Option<(Vec<Colour>, BTreeMap<Colour, u8>)> {
     let mut counts = BTreeMap::<_, u32>::new();
     picture.pixels().for_each(|p| *counts.entry(p.0).or_default() += 1);
     let mut colours: Vec<_> = counts.into_iter().collect();
     colours.sort_by_key(|(colour, count)| (std::cmp::Reverse(*count), *colour));
-    let apart = |a: &[u8; 4], b: &[u8; 4]| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
+    let apart = |a: &Colour, b: &Colour| a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
     (0..=KEPT_APART).find_map(|most| {
         let (mut palette, mut places) = (Vec::new(), BTreeMap::new());
         for (colour, _) in &colours {
