@@ -258,10 +258,13 @@ impl Draft {
     }
 }
 
+/// A field of a list, once the place in it is known.
+pub type FieldOf = fn(usize) -> Field;
+
 impl CloudDraft {
     /// Every fault of a field; each field takes the cloud's place in the list.
-    pub fn faults(&self) -> Vec<(fn(usize) -> Field, Fault)> {
-        let mut all: Vec<(fn(usize) -> Field, Fault)> = Vec::new();
+    pub fn faults(&self) -> Vec<(FieldOf, Fault)> {
+        let mut all: Vec<(FieldOf, Fault)> = Vec::new();
         let (name, url, ca) = (self.name.trim(), self.url.trim(), self.ca.trim());
         if !config::fits_cloud_name(name) || name == "local" {
             all.push((Field::CloudName, Fault::CloudName));
