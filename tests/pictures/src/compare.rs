@@ -13,6 +13,8 @@ pub const TOLERANCE: u8 = 12;
 /// By how much kept colours may differ from what was painted.
 const KEPT_APART: u8 = 9;
 
+type Colour = [u8; 4];
+
 /// What differs.
 #[derive(Debug)]
 pub struct Difference {
