@@ -630,10 +630,12 @@ fn previewed(ui: &mut Ui, state: &ExportsState, p: &Palette) {
             ui.horizontal(|ui| {
                 ui.spacing_mut().interact_size.y = 18.0;
                 let color = if field.hidden { p.error.ink } else { p.text };
-                ui.add_sized(
-                    [330.0, 18.0],
-                    egui::Label::new(RichText::new(&field.name).font(mono(13.0)).color(p.muted)).truncate(),
-                );
+                let left = egui::Layout::left_to_right(egui::Align::Center);
+                ui.allocate_ui_with_layout(vec2(330.0, 18.0), left, |ui| {
+                    ui.set_width(330.0);
+                    let name = RichText::new(&field.name).font(mono(13.0)).color(p.muted);
+                    ui.add(egui::Label::new(name).truncate());
+                });
                 ui.add(
                     egui::Label::new(RichText::new(&field.value).font(mono(13.0)).color(color)).truncate(),
                 );

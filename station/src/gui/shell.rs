@@ -452,8 +452,8 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("Ctrl+3", tr!("help-batches")),
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
-        ("F5  F6", tr!("help-checks")),
         ("Ctrl+6", tr!("help-trust")),
+        ("F5  F6", tr!("help-checks")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),
         ("Ctrl+B", tr!("help-batch")),
@@ -560,30 +560,37 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
     let area = egui::Modal::default_area(id).fade_in(false);
     let room = ui.max_rect().size();
     // Side by side where there is room: all of it is in sight in the smallest windows too, and else it scrolls.
-    let (columns, wide) = if room.x >= 940.0 { (2, 900.0) } else { (1, (room.x - 80.0).min(600.0)) };
+    let (columns, wide) =
+        if room.x >= 940.0 { (2, (room.x - 70.0).min(1000.0)) } else { (1, (room.x - 80.0).min(600.0)) };
     let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
         ui.set_width(wide);
-        egui::ScrollArea::vertical().max_height(room.y - 80.0).show(ui, |ui| {
+        let keys = key_help();
+        let lines = keys.len().div_ceil(columns);
+        let needed = 36.0 + 24.0 * lines as f32 + 40.0 + 28.0 * meanings.len() as f32 + 34.0;
+        let height = needed.min(room.y - 70.0);
+        // The modal would else stay as small as it was before it was filled.
+        ui.set_height(height);
+        egui::ScrollArea::vertical().max_height(height).show(ui, |ui| {
             let width = ui.available_width();
             let row = |ui: &mut Ui, height: f32| {
                 ui.allocate_exact_size(vec2(width, height), egui::Sense::hover()).0
             };
-            ui.spacing_mut().item_spacing.y = 4.0;
+            ui.spacing_mut().item_spacing.y = 2.0;
             let r = row(ui, 34.0);
             widgets::line(ui, r, Align2::LEFT_CENTER, tr!("help-keys"), strong(20.0), p.text);
-            let keys = key_help();
-            let lines = keys.len().div_ceil(columns);
-            let (part, names) = (width / columns as f32, if columns == 1 { 180.0 } else { 150.0 });
+            let part = width / columns as f32;
+            // The second column holds the longest keys.
+            let wide_names = [if columns == 1 { 170.0 } else { 105.0 }, 160.0];
             for line in 0..lines {
                 let r = row(ui, 22.0);
                 for column in 0..columns {
                     let Some((key, does)) = keys.get(column * lines + line) else { continue };
-                    let left = r.left() + part * column as f32;
+                    let (left, names) = (r.left() + part * column as f32, wide_names[column]);
                     let a = Rect::from_min_size(pos2(left, r.top()), vec2(names - 10.0, 22.0));
                     let b =
                         Rect::from_min_max(pos2(left + names, r.top()), pos2(left + part - 10.0, r.bottom()));
-                    widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.5), p.running.ink);
-                    widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.5), p.text);
+                    widgets::line(ui, a, Align2::LEFT_CENTER, key, strong(14.0), p.running.ink);
+                    widgets::line(ui, b, Align2::LEFT_CENTER, does, regular(14.0), p.text);
                 }
             }
             let r = row(ui, 40.0);

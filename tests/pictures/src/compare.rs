@@ -110,8 +110,6 @@ fn write(path: &Path, picture: &RgbaImage) -> Result<(), png::EncodingError> {
     writer.finish()
 }
 
-type Colour = [u8; 4];
-
 /// At most 256 colours, and which of them stands for each of its own. What covers areas stays as it is: the most
 /// frequent colours come first, and one near to an earlier one (an edge of a letter) becomes that.
 fn palette(picture: &RgbaImage) -> Option<(Vec<Colour>, BTreeMap<Colour, u8>)> {
