@@ -583,9 +583,9 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
             let wide_names = [if columns == 1 { 170.0 } else { 105.0 }, 160.0];
             for line in 0..lines {
                 let r = row(ui, 22.0);
-                for column in 0..columns {
+                for (column, names) in wide_names.into_iter().enumerate().take(columns) {
                     let Some((key, does)) = keys.get(column * lines + line) else { continue };
-                    let (left, names) = (r.left() + part * column as f32, wide_names[column]);
+                    let left = r.left() + part * column as f32;
                     let a = Rect::from_min_size(pos2(left, r.top()), vec2(names - 10.0, 22.0));
                     let b =
                         Rect::from_min_max(pos2(left + names, r.top()), pos2(left + part - 10.0, r.bottom()));
