@@ -43,6 +43,16 @@ fn a_locked_unit_gets_new_keys_another_region_and_a_new_start() {
     // It goes on in its new region: the agent speaks with that region's certificate now, and the unit believes no other.
     reprovision(&["--new-keys"]).assert_passed(&[1]);
     assert_eq!((proved(&factory).0, proved(&factory).1), (3, 4));
+    // Tried once more without a change, and asked what it says of itself: over the wire, as a debugger's look would stop it.
+    factory.run_attended(&["unit", "retest", &uid, "--reason", "RMA 88", "--json"]).assert_passed(&[1]);
+    assert_eq!((proved(&factory).0, proved(&factory).1), (3, 4));
+    let said = factory.run_attended(&["unit", "compare", &uid, "--json"]);
+    said.assert_code(Some(0));
+    for field in ["hardware-id", "agent-key", "cloud-key", "region", "suite"] {
+        let found =
+            said.of("compared").find(|c| c["field"] == field).unwrap_or_else(|| panic!("{field}: {said:#?}"));
+        assert_eq!(found["verdict"], "same", "{found}");
+    }
     let again = factory.run(&["unit", "reprovision", &uid, "--reason", "x", "--move-region", "8", "--json"]);
     assert_eq!(again.status.code(), Some(2), "it is there already");
     let unknown =
@@ -102,6 +112,9 @@ fn a_unit_that_lost_its_keys_starts_anew_by_order_only() {
     factory.ok(&["batch", "open", BATCH, "--reason", "a unit came back"]);
     let refused = factory.run_line(&[1]);
     assert_eq!(refused.failure(1), "KeysGone", "{refused:#?}");
+    let said = factory.start(&["unit", "compare", &one, "--fixture", "1", "--json"]).finish();
+    said.assert_code(Some(3));
+    assert!(said.of("compared").any(|c| c["verdict"] == "differs"), "{said:#?}");
     factory.ok(&["batch", "close", BATCH]);
 
     let operations = factory.bench.with_board(2, |b| b.flash_op_count()).expect("board");
