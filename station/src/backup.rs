@@ -314,6 +314,8 @@ fn unpack(archive: &Path, beside: &Path) -> Result<Unpacked, Failure> {
         }
         seen += 1;
     }
+    // To the last byte: a copy whose end is missing is no whole copy, even if only the stream's checksum was in it.
+    io::copy(&mut reader.into_inner(), &mut io::sink()).map_err(damaged)?;
     let manifest = manifest.ok_or_else(|| refused("it is empty".into()))?;
     if seen != manifest.files.len() || !manifest.files.contains_key(DATABASE) {
         return Err(refused("it is cut short".into()));
