@@ -7,6 +7,7 @@
 //!   reading them takes at most a tenth of the thread's time.
 //! - What changes something goes through [`People::act`]: the right is asked for, and the audit log has its row before.
 
+use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::failure::{Failure, FailureCode};
 use crate::figures::{Figures, Frame, Tally};
 use crate::people::{People, Right};
@@ -17,9 +18,8 @@ use crate::station::{records_failure, secrets_failure};
 use jiff::{ToSpan, Zoned};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether anything ended.
@@ -166,7 +166,7 @@ pub trait ForemanHandle: Send {
     /// The newest snapshot.
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Calls `wake` after every change of the snapshot, from another thread.
-    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
+    fn on_change(&self, wake: Wake);
 }
 
 /// The figures of a range, and of one batch or fixture of it.
@@ -233,24 +233,9 @@ pub fn write_sheet(balance: &Balance, station: &str, path: &Path) -> Result<(), 
     write_atomically(path, text.as_bytes()).map_err(|e| io(secrets_failure(e).sentence))
 }
 
-enum Message {
-    Command(Command),
-    OnChange(Box<dyn Fn() + Send + Sync>),
-    Stop,
-}
-
 /// The foreman of a station; dropping it waits for what is in work.
-pub struct Foreman {
-    messages: Sender<Message>,
-    snapshot: Arc<Mutex<Arc<Snapshot>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Foreman {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Foreman").finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct Foreman(Backstage<Command, Snapshot>);
 
 impl Foreman {
     /// A foreman over these records; sheets go to `folder`.
@@ -258,47 +243,31 @@ impl Foreman {
     /// # Errors
     /// `StationFault` if no thread can be started.
     pub fn new(records: Arc<SqliteRecords>, people: Arc<People>, folder: PathBuf) -> Result<Self, Failure> {
-        let (messages, inbox) = mpsc::channel();
-        let snapshot = Arc::new(Mutex::default());
-        let mut worker = Worker {
+        let worker = |outlet| Worker {
             records,
             people,
             folder,
             view: Snapshot::default(),
-            shown: Arc::clone(&snapshot),
-            wakers: Vec::new(),
+            outlet,
             watched: false,
             pulse: None,
             rest_until: Instant::now(),
         };
-        let thread = std::thread::Builder::new()
-            .name("foreman".into())
-            .spawn(move || worker.run(&inbox))
-            .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread: {e}")))?;
-        Ok(Self { messages, snapshot, thread: Some(thread) })
+        Backstage::start("foreman", Snapshot::default(), |inbox, outlet| worker(outlet).run(inbox)).map(Self)
     }
 }
 
 impl ForemanHandle for Foreman {
     fn send(&self, command: Command) {
-        drop(self.messages.send(Message::Command(command)));
+        self.0.send(command);
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.snapshot()
     }
 
-    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        drop(self.messages.send(Message::OnChange(wake)));
-    }
-}
-
-impl Drop for Foreman {
-    fn drop(&mut self) {
-        drop(self.messages.send(Message::Stop));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+    fn on_change(&self, wake: Wake) {
+        self.0.on_change(wake);
     }
 }
 
@@ -307,8 +276,7 @@ struct Worker {
     people: Arc<People>,
     folder: PathBuf,
     view: Snapshot,
-    shown: Arc<Mutex<Arc<Snapshot>>>,
-    wakers: Vec<Box<dyn Fn() + Send + Sync>>,
+    outlet: Outlet<Snapshot>,
     watched: bool,
     /// What the records and the gate were like when they were read last; `None`: they are to be read.
     pulse: Option<([i64; 5], String)>,
@@ -316,7 +284,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, inbox: &Receiver<Message>) {
+    fn run(&mut self, inbox: &Receiver<Message<Command>>) {
         loop {
             // Nobody looks: nothing is read until somebody does.
             let message = match self.watched {
@@ -329,23 +297,16 @@ impl Worker {
                 Ok(Message::Command(command)) => {
                     self.command(command);
                     self.look();
-                    self.publish();
+                    self.outlet.publish(&self.view);
                 }
-                Ok(Message::OnChange(wake)) => self.wakers.push(wake),
+                Ok(Message::OnChange(wake)) => self.outlet.wake(wake),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.look() {
-                        self.publish();
+                        self.outlet.publish(&self.view);
                     }
                 }
             }
-        }
-    }
-
-    fn publish(&self) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.view.clone());
-        for wake in &self.wakers {
-            wake();
         }
     }
 

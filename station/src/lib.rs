@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod anchors;
+pub mod backstage;
 pub mod backup;
 pub mod cli;
 pub mod cloud;

@@ -9,17 +9,17 @@ use super::{
     Delimiter, Destination, ExportError, ExportRequest, ExportSigner, Format, Preview, Progress, Protection,
     Recipient, RecordsSource, Selection, preview, read_pgp_recipients, receipt_path,
 };
+use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::desk::Told;
-use crate::failure::{Failure, FailureCode};
+use crate::failure::Failure;
 use crate::records::{ExportLogFilter, ExportRecord, ExposedUnit, Records};
 use crate::secrets::Passphrase;
 use crate::station::records_failure;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How often the log is read again when nothing happens: another program may have exported.
@@ -170,27 +170,14 @@ pub trait ExportHandle: Send {
     /// The newest snapshot.
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Calls `wake` after every change of the snapshot, from another thread.
-    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
-}
-
-enum Message {
-    Command(Command),
-    OnChange(Box<dyn Fn() + Send + Sync>),
-    Stop,
+    fn on_change(&self, wake: Wake);
 }
 
 /// The clerk of a station; dropping it cancels an export in work and waits for it.
+#[derive(Debug)]
 pub struct Clerk {
-    messages: Sender<Message>,
-    snapshot: Arc<Mutex<Arc<Snapshot>>>,
+    backstage: Backstage<Command, Snapshot>,
     cancel: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Clerk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clerk").finish_non_exhaustive()
-    }
 }
 
 /// What a clerk works with.
@@ -215,33 +202,22 @@ impl Clerk {
     /// # Errors
     /// `StationFault` if no thread can be started.
     pub fn new(office: Office) -> Result<Self, Failure> {
-        let (messages, inbox) = mpsc::channel();
         let first = Snapshot {
             needs_second_person: office.needs_second_person,
             folder: office.folder.clone(),
             ..Snapshot::default()
         };
-        let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
         let cancel = Arc::new(AtomicBool::new(false));
-        let mut worker = Worker {
-            office,
-            view: first,
-            shown: snapshot.clone(),
-            cancel: cancel.clone(),
-            wakers: Vec::new(),
-            mark: None,
-        };
-        let thread = std::thread::Builder::new()
-            .name("export clerk".into())
-            .spawn(move || worker.run(&inbox))
-            .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread: {e}")))?;
-        Ok(Self { messages, snapshot, cancel, thread: Some(thread) })
+        let (view, cancels) = (first.clone(), cancel.clone());
+        let worker = |outlet| Worker { office, view, outlet, cancel: cancels, mark: None };
+        let backstage = Backstage::start("export clerk", first, |inbox, outlet| worker(outlet).run(inbox))?;
+        Ok(Self { backstage, cancel })
     }
 }
 
 impl ExportHandle for Clerk {
     fn send(&self, command: Command) {
-        drop(self.messages.send(Message::Command(command)));
+        self.backstage.send(command);
     }
 
     fn cancel(&self) {
@@ -249,62 +225,50 @@ impl ExportHandle for Clerk {
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.backstage.snapshot()
     }
 
-    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        drop(self.messages.send(Message::OnChange(wake)));
+    fn on_change(&self, wake: Wake) {
+        self.backstage.on_change(wake);
     }
 }
 
 impl Drop for Clerk {
     fn drop(&mut self) {
         self.cancel();
-        drop(self.messages.send(Message::Stop));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
     }
 }
 
 struct Worker {
     office: Office,
     view: Snapshot,
-    shown: Arc<Mutex<Arc<Snapshot>>>,
+    outlet: Outlet<Snapshot>,
     cancel: Arc<AtomicBool>,
-    wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     /// That of the log as it was read.
     mark: Option<(i64, i64)>,
 }
 
 impl Worker {
-    fn run(&mut self, inbox: &Receiver<Message>) {
+    fn run(&mut self, inbox: &Receiver<Message<Command>>) {
         self.look_around();
-        self.publish();
+        self.outlet.publish(&self.view);
         let mut looked = Instant::now();
         loop {
             match inbox.recv_timeout(REFRESH.saturating_sub(looked.elapsed())) {
                 Ok(Message::Command(command)) => {
                     self.command(command);
                     self.look_around();
-                    self.publish();
+                    self.outlet.publish(&self.view);
                 }
-                Ok(Message::OnChange(wake)) => self.wakers.push(wake),
+                Ok(Message::OnChange(wake)) => self.outlet.wake(wake),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.look_around() {
-                        self.publish();
+                        self.outlet.publish(&self.view);
                     }
                     looked = Instant::now();
                 }
             }
-        }
-    }
-
-    fn publish(&self) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.view.clone());
-        for wake in &self.wakers {
-            wake();
         }
     }
 
@@ -354,7 +318,7 @@ impl Worker {
                 (self.view.preview, self.view.done) = (None, None);
                 self.view.recipients.clear();
                 self.view.told = Told::Working("Reading the records".into());
-                self.publish();
+                self.outlet.publish(&self.view);
                 match self.look_at(&order) {
                     Ok((preview, recipients)) => {
                         self.view.preview = Some(Arc::new(preview));
@@ -369,7 +333,7 @@ impl Worker {
                 self.view.done = None;
                 self.view.told = Told::Working("Handing out".into());
                 self.view.progress = Some(Progress { done: 0, total: 0 });
-                self.publish();
+                self.outlet.publish(&self.view);
                 match self.export(*order) {
                     Ok(done) => {
                         let numbers: Vec<_> = done.iter().map(|d| d.number.to_string()).collect();
@@ -438,13 +402,12 @@ impl Worker {
         };
         let signer = (self.office.signer)()?;
         let (cancel, mut shown) = (self.cancel.clone(), Instant::now());
-        let (view, slot, wakers) = (&mut self.view, &self.shown, &self.wakers);
+        let (view, outlet) = (&mut self.view, &self.outlet);
         let report = super::export(&self.office.source, &signer, &request, &mut |progress| {
             if shown.elapsed() >= SHOW {
                 shown = Instant::now();
                 view.progress = Some(progress);
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view.clone());
-                wakers.iter().for_each(|wake| wake());
+                outlet.publish(view);
             }
             if cancel.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })

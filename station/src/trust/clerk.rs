@@ -7,15 +7,15 @@
 
 use super::{Office, TokenView, Tree};
 use crate::anchors::{NewHome, NewRegion};
-use crate::failure::{Failure, FailureCode};
+use crate::backstage::{Backstage, Message, Outlet, Wake};
+use crate::failure::Failure;
 use crate::people::{People, Right};
 use crate::records::{BatchUnder, UnderFilter, UnitUnder};
 use crate::secrets::Passphrase;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How often what is shown is read again: units are made meanwhile, and another program may make a region.
@@ -131,27 +131,12 @@ pub trait TrustHandle: Send {
     /// The newest snapshot.
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Calls `wake` after every change of the snapshot, from another thread.
-    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
-}
-
-enum Message {
-    Command(Command),
-    OnChange(Box<dyn Fn() + Send + Sync>),
-    Stop,
+    fn on_change(&self, wake: Wake);
 }
 
 /// The clerk of a station; dropping it waits for what is in work.
-pub struct Clerk {
-    messages: Sender<Message>,
-    snapshot: Arc<Mutex<Arc<Snapshot>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for Clerk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Clerk").finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct Clerk(Backstage<Command, Snapshot>);
 
 impl Clerk {
     /// A clerk over this office; `people` says who may what.
@@ -159,44 +144,23 @@ impl Clerk {
     /// # Errors
     /// `StationFault` if no thread can be started.
     pub fn new(office: Office, people: Arc<People>) -> Result<Self, Failure> {
-        let (messages, inbox) = mpsc::channel();
-        let snapshot = Arc::new(Mutex::default());
-        let mut worker = Worker {
-            office,
-            people,
-            view: Snapshot::default(),
-            shown: Arc::clone(&snapshot),
-            watched: false,
-            wakers: Vec::new(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("trust clerk".into())
-            .spawn(move || worker.run(&inbox))
-            .map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread: {e}")))?;
-        Ok(Self { messages, snapshot, thread: Some(thread) })
+        let worker = |outlet| Worker { office, people, view: Snapshot::default(), outlet, watched: false };
+        Backstage::start("trust clerk", Snapshot::default(), |inbox, outlet| worker(outlet).run(inbox))
+            .map(Self)
     }
 }
 
 impl TrustHandle for Clerk {
     fn send(&self, command: Command) {
-        drop(self.messages.send(Message::Command(command)));
+        self.0.send(command);
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.snapshot()
     }
 
-    fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        drop(self.messages.send(Message::OnChange(wake)));
-    }
-}
-
-impl Drop for Clerk {
-    fn drop(&mut self) {
-        drop(self.messages.send(Message::Stop));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+    fn on_change(&self, wake: Wake) {
+        self.0.on_change(wake);
     }
 }
 
@@ -204,13 +168,12 @@ struct Worker {
     office: Office,
     people: Arc<People>,
     view: Snapshot,
-    shown: Arc<Mutex<Arc<Snapshot>>>,
+    outlet: Outlet<Snapshot>,
     watched: bool,
-    wakers: Vec<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Worker {
-    fn run(&mut self, inbox: &Receiver<Message>) {
+    fn run(&mut self, inbox: &Receiver<Message<Command>>) {
         let mut looked = Instant::now();
         loop {
             let next = if self.watched { REFRESH.saturating_sub(looked.elapsed()) } else { Duration::MAX };
@@ -221,24 +184,17 @@ impl Worker {
             match message {
                 Ok(Message::Command(command)) => {
                     self.command(command);
-                    self.publish();
+                    self.outlet.publish(&self.view);
                 }
-                Ok(Message::OnChange(wake)) => self.wakers.push(wake),
+                Ok(Message::OnChange(wake)) => self.outlet.wake(wake),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if self.look() {
-                        self.publish();
+                        self.outlet.publish(&self.view);
                     }
                     looked = Instant::now();
                 }
             }
-        }
-    }
-
-    fn publish(&self) {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.view.clone());
-        for wake in &self.wakers {
-            wake();
         }
     }
 
@@ -371,7 +327,7 @@ impl Worker {
 
     fn working(&mut self) {
         self.view.told = Told::Working;
-        self.publish();
+        self.outlet.publish(&self.view);
     }
 
     fn told(&mut self, made: Result<Tree, Failure>, done: Done) {
