@@ -35,7 +35,9 @@ use args::{Cli, Command, Global};
 use clap::Parser;
 use output::{CliError, Done, Exit, Out};
 use serde_json::json;
-use std::io::{IsTerminal as _, Write};
+#[cfg(feature = "gui")]
+use std::io::IsTerminal as _;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
