@@ -177,13 +177,7 @@ pub(super) fn only(ui: &mut Ui, row: Rect, view: &mut ViewState, p: &Palette) ->
         let w = button.width(ui);
         let place = Rect::from_min_size(pos2(right - w, row.top()), vec2(w, row.height()));
         let response = button.show(ui, place);
-        ui.ctx().accesskit_node_builder(response.id, |node| {
-            node.set_toggled(if on {
-                egui::accesskit::Toggled::True
-            } else {
-                egui::accesskit::Toggled::False
-            });
-        });
+        widgets::say_toggled(ui, &response, on);
         if response.clicked() {
             view.units.search.only = (!on).then_some(which);
         }

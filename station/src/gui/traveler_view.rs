@@ -216,13 +216,7 @@ fn filters(ui: &mut Ui, row: Rect, entries: &[Entry], view: &mut ViewState, p: &
             break;
         }
         let response = button.show(ui, Rect::from_min_size(pos2(x, row.top()), vec2(w, row.height())));
-        ui.ctx().accesskit_node_builder(response.id, |node| {
-            node.set_toggled(if on {
-                egui::accesskit::Toggled::True
-            } else {
-                egui::accesskit::Toggled::False
-            });
-        });
+        widgets::say_toggled(ui, &response, on);
         if response.clicked() {
             let groups = &mut view.units.story.groups;
             if on { groups.retain(|g| *g != group) } else { groups.push(group) }

@@ -228,6 +228,13 @@ pub fn progress(ui: &mut Ui, rect: Rect, fraction: f32, tone: Tone, name: &str) 
     });
 }
 
+/// A button that stays pressed says so to whoever listens.
+pub fn say_toggled(ui: &Ui, response: &egui::Response, on: bool) {
+    use egui::accesskit::Toggled;
+    let state = if on { Toggled::True } else { Toggled::False };
+    ui.ctx().accesskit_node_builder(response.id, |node| node.set_toggled(state));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
