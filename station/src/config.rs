@@ -5,7 +5,7 @@
 
 use crate::failure::{Failure, FailureCode};
 use crate::i18n::LanguageChoice;
-use crate::label::{LabelConfig, Sink};
+use crate::label::{LABEL_TIMEOUT, LabelConfig, Sink};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +19,8 @@ pub const TEXT_SIZES: RangeInclusive<u32> = 80..=200;
 
 /// How long a board lies still before it starts by itself, in milliseconds.
 pub(crate) const DEBOUNCE_MS: RangeInclusive<u64> = 0..=60_000;
+/// Seconds that a printer may take for a label.
+pub(crate) const LABEL_SECONDS: RangeInclusive<u64> = 1..=300;
 
 /// How long an exchange may stand still, in seconds.
 pub(crate) const EXCHANGE_SECONDS: RangeInclusive<u64> = 5..=3600;
@@ -550,12 +552,22 @@ fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A program and its arguments, the file's place among them.
+/// Whether this is a program and its arguments, the file's place among them.
+pub(crate) fn fits_command(words: &[String]) -> bool {
+    let holds_file = |word: &String| word.contains(crate::label::sink::FILE);
+    words.first().is_some_and(|w| !w.trim().is_empty() && !holds_file(w)) && words.iter().any(holds_file)
+}
+
+/// Whether this is `HOST:PORT`.
+pub(crate) fn fits_printer(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)
+    })
+}
+
+/// A program and its arguments.
 fn command_of(command: Spanned<Vec<String>>) -> Result<Vec<String>, (usize, String)> {
-    let words = command.get_ref();
-    let program =
-        words.first().is_some_and(|w| !w.trim().is_empty() && !w.contains(crate::label::sink::FILE));
-    if !program || !words.iter().any(|w| w.contains(crate::label::sink::FILE)) {
+    if !fits_command(command.get_ref()) {
         let what = "expected a program and its arguments, \"$file\" among them";
         return Err((command.span().start, what.into()));
     }
@@ -591,10 +603,7 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
         }
         (Some(command), None) => Sink::Command(command_of(command)?),
         (None, Some(tcp)) => {
-            let fits = tcp.get_ref().rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty() && !host.contains([' ', '/']) && port.parse::<u16>().is_ok_and(|p| p > 0)
-            });
-            if !fits {
+            if !fits_printer(tcp.get_ref()) {
                 return Err((
                     tcp.span().start,
                     format!("found {:?}, expected HOST:PORT such as \"zebra:9100\"", tcp.get_ref()),
@@ -603,9 +612,9 @@ fn label_of(table: LabelTable, begin: usize, folder: &Path) -> Result<LabelConfi
             Sink::Tcp(tcp.into_inner())
         }
     };
-    let mut timeout = Duration::from_secs(15);
+    let mut timeout = LABEL_TIMEOUT;
     if let Some(seconds) = table.timeout_seconds {
-        if !(1..=300).contains(seconds.get_ref()) {
+        if !LABEL_SECONDS.contains(seconds.get_ref()) {
             return Err((
                 seconds.span().start,
                 "found a time out of range, expected 1 to 300 seconds".into(),

@@ -8,8 +8,9 @@
 use crate::config::{self, Config, Theme};
 use crate::failure::{Failure, FailureCode};
 use crate::i18n::LanguageChoice;
+use crate::label::{LABEL_TIMEOUT, LabelConfig, Sink};
 use std::path::{Path, PathBuf};
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, Value, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
 
 /// A fixture as it is being edited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,98 @@ pub struct CloudDraft {
     pub username: String,
     /// File with the agent's password; the password itself is never in station.toml.
     pub password_file: String,
+}
+
+/// Where labels go, as it is being edited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrinterKind {
+    /// There is no printer.
+    #[default]
+    None,
+    /// A printer on the network.
+    Tcp,
+    /// A program that takes the label's file.
+    Command,
+}
+
+impl PrinterKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::None, Self::Tcp, Self::Command];
+}
+
+/// The label printer as it is being edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelDraft {
+    /// Where labels go.
+    pub kind: PrinterKind,
+    /// The template as the file names it.
+    pub template: String,
+    /// `HOST:PORT` of a printer on the network.
+    pub tcp: String,
+    /// Program and arguments with spaces between them; one that holds spaces stands in double quotes.
+    pub command: String,
+    /// Seconds that a label may take.
+    pub timeout: String,
+}
+
+impl LabelDraft {
+    fn of(config: Option<&LabelConfig>, template: String) -> Self {
+        let (kind, tcp, command) = match config.map(|label| &label.sink) {
+            None => (PrinterKind::None, String::new(), String::new()),
+            Some(Sink::Tcp(address)) => (PrinterKind::Tcp, address.clone(), String::new()),
+            Some(Sink::Command(words)) => (PrinterKind::Command, String::new(), words_in_line(words)),
+        };
+        let timeout = config.map_or(LABEL_TIMEOUT, |label| label.timeout).as_secs().to_string();
+        Self { kind, template, tcp, command, timeout }
+    }
+
+    /// Every fault of a field.
+    fn faults(&self) -> Vec<(Field, Fault)> {
+        let mut all = Vec::new();
+        if self.kind == PrinterKind::None {
+            return all;
+        }
+        if self.template.trim().is_empty() {
+            all.push((Field::LabelTemplate, Fault::Empty));
+        }
+        if self.kind == PrinterKind::Tcp && !config::fits_printer(self.tcp.trim()) {
+            all.push((Field::LabelPrinter, Fault::Printer));
+        }
+        if self.kind == PrinterKind::Command
+            && !words_of_line(&self.command).is_some_and(|words| config::fits_command(&words))
+        {
+            all.push((Field::LabelPrinter, Fault::Command));
+        }
+        if !self.timeout.trim().parse().is_ok_and(|n| config::LABEL_SECONDS.contains(&n)) {
+            all.push((Field::LabelTimeout, Fault::LabelSeconds));
+        }
+        all
+    }
+}
+
+/// Words with spaces between them. A backslash is one: it stands in the paths of some systems.
+fn words_in_line(words: &[String]) -> String {
+    let word = |w: &String| {
+        if w.is_empty() || w.contains(char::is_whitespace) { format!("\"{w}\"") } else { w.clone() }
+    };
+    words.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The words of a line; `None`: a quote is not closed.
+fn words_of_line(line: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for c in line.chars() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            c if c.is_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    (!quoted).then_some(words)
 }
 
 /// What the window may change, as text.
@@ -80,6 +173,8 @@ pub struct Draft {
     pub clouds: Vec<CloudDraft>,
     /// The program that plays a board in rehearsals; empty = the one beside this program.
     pub virtual_board: String,
+    /// The label printer.
+    pub label: LabelDraft,
 }
 
 /// A field of the draft.
@@ -115,6 +210,12 @@ pub enum Field {
     CloudUser(usize),
     /// The file with its password.
     CloudPassword(usize),
+    /// Template of the labels.
+    LabelTemplate,
+    /// Address or command of the printer.
+    LabelPrinter,
+    /// Seconds that a label may take.
+    LabelTimeout,
 }
 
 /// What is wrong with a field.
@@ -148,6 +249,12 @@ pub enum Fault {
     Ca,
     /// Nothing is there.
     Empty,
+    /// Not `HOST:PORT`.
+    Printer,
+    /// No program with `$file` among its arguments, or a quote that is not closed.
+    Command,
+    /// Not 1 to 300 seconds.
+    LabelSeconds,
 }
 
 impl Draft {
@@ -196,6 +303,7 @@ impl Draft {
             backup_keep: config.backup.keep.to_string(),
             clouds: config.clouds.iter().filter_map(cloud).collect(),
             virtual_board: named("station", "virtual_board"),
+            label: LabelDraft::of(config.label.as_ref(), named("label", "template")),
         }
     }
 
@@ -254,6 +362,7 @@ impl Draft {
             }
             all.extend(cloud.faults().into_iter().map(|(field, fault)| (field(i), fault)));
         }
+        all.extend(self.label.faults());
         all
     }
 }
@@ -528,6 +637,40 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
     if old.clouds != new.clouds {
         clouds(document, &old.clouds, &new.clouds);
     }
+    if old.label != new.label {
+        label(document, &old.label, &new.label);
+    }
+}
+
+fn label(document: &mut DocumentMut, old: &LabelDraft, new: &LabelDraft) {
+    if new.kind == PrinterKind::None {
+        document.remove("label");
+        return;
+    }
+    let Some(table) = section(document, "label") else { return };
+    if old.template != new.template {
+        set(table, "template", new.template.trim());
+    }
+    match new.kind {
+        PrinterKind::None => {}
+        PrinterKind::Tcp => {
+            table.remove("command");
+            set(table, "tcp", new.tcp.trim());
+        }
+        PrinterKind::Command => {
+            table.remove("tcp");
+            // What can't be said in a line stays as it is until the line is changed.
+            if (old.kind, &old.command) != (new.kind, &new.command) {
+                let words = words_of_line(&new.command).unwrap_or_default();
+                set(table, "command", words.into_iter().collect::<Array>());
+            }
+        }
+    }
+    if old.timeout != new.timeout
+        && let Ok(seconds) = new.timeout.trim().parse::<i64>()
+    {
+        set(table, "timeout_seconds", seconds);
+    }
 }
 
 /// An empty path is none at all.
@@ -614,6 +757,46 @@ mod tests {
         let read = file.read().expect("the example");
         file.write(&read, &read.draft).expect("written");
         assert_eq!(text(&file), EXAMPLE);
+    }
+
+    #[test]
+    fn a_printer_is_set_up_changed_and_taken_away() {
+        let (_folder, file) = file(
+            "[label]\ntemplate = \"label.zpl\" # ours\ncommand = [\"lp\", \"-o\", \"a b\", \"$file\"]\n",
+        );
+        let read = file.read().expect("a good file");
+        let mut draft = read.draft.clone();
+        assert_eq!(
+            (draft.label.kind, draft.label.command.as_str()),
+            (PrinterKind::Command, "lp -o \"a b\" $file")
+        );
+        for wrong in ["", "lp", "$file", "lp \"$file", "\"\" $file"] {
+            draft.label.command = wrong.into();
+            assert_eq!(draft.faults(), [(Field::LabelPrinter, Fault::Command)], "{wrong:?}");
+        }
+        draft.label.command = r#""C:\Program Files\print.exe" /d  $file"#.into();
+        let read = file.write(&read, &draft).expect("written");
+        let words = [r"C:\Program Files\print.exe", "/d", "$file"].map(String::from);
+        assert_eq!(read.config.label.as_ref().map(|l| &l.sink), Some(&Sink::Command(words.into())));
+        assert!(text(&file).contains("template = \"label.zpl\" # ours"), "{}", text(&file));
+
+        draft = read.draft.clone();
+        (draft.label.kind, draft.label.timeout) = (PrinterKind::Tcp, "301".into());
+        let wrong = [(Field::LabelPrinter, Fault::Printer), (Field::LabelTimeout, Fault::LabelSeconds)];
+        assert_eq!(draft.faults(), wrong);
+        (draft.label.tcp, draft.label.timeout) = (" zebra:9100 ".into(), "20".into());
+        assert_eq!(draft.faults(), []);
+        let read = file.write(&read, &draft).expect("written");
+        let label = read.config.label.as_ref().expect("a printer");
+        assert_eq!((&label.sink, label.timeout.as_secs()), (&Sink::Tcp("zebra:9100".into()), 20));
+
+        draft = read.draft.clone();
+        draft.label.kind = PrinterKind::None;
+        let read = file.write(&read, &draft).expect("written");
+        assert_eq!((read.config.label, text(&file).trim()), (None, ""));
+        draft = read.draft;
+        (draft.label.kind, draft.label.tcp) = (PrinterKind::Tcp, "zebra:9100".into());
+        assert_eq!(draft.faults(), [(Field::LabelTemplate, Fault::Empty)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::line_view::{Tab, ViewState};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, palette, regular, strong};
 use super::units_view;
+use super::widgets;
 use crate::desk;
 use crate::i18n::{self, tr};
 use crate::label::preview::{self, Modules};
@@ -17,6 +18,7 @@ use crate::model::{Batch, BatchState, LabelPolicy, ProductOrder};
 use crate::office::{BatchFile, Command, ListView};
 use crate::orders::{self, Draft, Field, FieldError, Known};
 use crate::people::Right;
+use crate::records::OrderEvent;
 use crate::records::serial::Pattern;
 use egui::{Color32, Rect, RichText, Sense, Stroke, Ui, UiBuilder, Vec2, pos2, vec2};
 use std::path::PathBuf;
@@ -216,14 +218,7 @@ fn list(ui: &mut Ui, seen: Seen<'_>, out: &mut Asked, p: &Palette) {
         let mut any = false;
         for batch in office_view.known.batches.iter().filter(|b| b.po == order.id) {
             any = true;
-            let text = tr!(
-                "batches-row",
-                name = batch.name.as_str(),
-                state = super::header::batch_word(batch.state),
-                passed = i18n::number(batch.terms.passed),
-                quantity = i18n::number(batch.quantity)
-            );
-            if ui.selectable_label(chosen == Some(batch.name.as_str()), words(text, p)).clicked() {
+            if row(ui, batch, chosen == Some(batch.name.as_str()), p).clicked() {
                 office(out, Command::Choose(Some(batch.name.clone())));
             }
         }
@@ -232,6 +227,47 @@ fn list(ui: &mut Ui, seen: Seen<'_>, out: &mut Asked, p: &Palette) {
         }
         ui.add_space(8.0);
     }
+}
+
+/// A batch in the list: its name, state, and how far it is.
+fn row(ui: &mut Ui, batch: &Batch, chosen: bool, p: &Palette) -> egui::Response {
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 46.0), Sense::click());
+    let (passed, quantity) = (i18n::number(batch.terms.passed), i18n::number(batch.quantity));
+    let state = super::header::batch_word(batch.state);
+    let name = batch.name.as_str();
+    response.widget_info(|| {
+        let text = tr!("batches-row", name = name, state = state, passed = &passed, quantity = &quantity);
+        egui::WidgetInfo::selected(egui::Role::Button, true, chosen, text)
+    });
+    if chosen {
+        ui.painter().rect(
+            rect,
+            8.0,
+            p.running.soft,
+            Stroke::new(1.0, p.running.ink),
+            egui::StrokeKind::Inside,
+        );
+    } else if response.hovered() {
+        ui.painter().rect_filled(rect, 8.0, p.hover);
+    }
+    if response.has_focus() {
+        widgets::focus_ring(ui, rect, 8.0, p);
+    }
+    let inner = rect.shrink2(vec2(12.0, 6.0));
+    let upper = Rect::from_min_max(inner.min, pos2(inner.right(), inner.top() + 20.0));
+    let chip = super::header::batch_chip(ui, upper.right_center(), batch.state, p);
+    let count = Rect::from_min_max(upper.min, pos2(chip.left() - 10.0, upper.bottom()));
+    let text = tr!("batches-row-count", passed = &passed, quantity = &quantity);
+    let at = egui::Align2::RIGHT_CENTER;
+    let count = widgets::line(ui, count, at, &text, regular(13.0), p.muted);
+    let title = Rect::from_min_max(upper.min, pos2(count.left() - 10.0, upper.bottom()));
+    widgets::line(ui, title, egui::Align2::LEFT_CENTER, name, strong(15.0), p.text);
+    let bar = Rect::from_min_max(pos2(inner.left(), inner.bottom() - 5.0), inner.max);
+    let done = batch.terms.passed as f32 / batch.quantity.max(1) as f32;
+    ui.painter().rect_filled(bar, 2.5, p.track);
+    let part = (bar.width() * done.min(1.0)).max(if done > 0.0 { bar.height() } else { 0.0 });
+    ui.painter().rect_filled(Rect::from_min_size(bar.min, vec2(part, bar.height())), 2.5, p.pass.solid);
+    response
 }
 
 fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
@@ -348,27 +384,40 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
     });
     ui.add_space(6.0);
     ui.label(title(tr!("batches-timeline", count = file.events.len().to_string()), 15.0, p));
-    egui::Grid::new("timeline").num_columns(5).striped(true).spacing([16.0, 4.0]).show(ui, |ui| {
-        for head in [
-            tr!("timeline-when"),
-            tr!("timeline-about"),
-            tr!("timeline-what"),
-            tr!("timeline-who"),
-            tr!("timeline-why"),
-        ] {
-            ui.label(muted(head, p));
+    timeline(ui, &file.events, &order.name, p);
+}
+
+/// What was decided about a batch and its order: when, about what, what, by whom and why.
+fn timeline(ui: &mut Ui, events: &[OrderEvent], order: &str, p: &Palette) {
+    const ROW: f32 = 26.0;
+    let heads = [
+        tr!("timeline-when"),
+        tr!("timeline-about"),
+        tr!("timeline-what"),
+        tr!("timeline-who"),
+        tr!("timeline-why"),
+    ];
+    let shares = [0.22, 0.17, 0.22, 0.14, 0.25];
+    let mut paint = |cells: [&str; 5], head: bool, striped: bool| {
+        let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
+        if striped {
+            ui.painter().rect_filled(rect, 6.0, p.background);
         }
-        ui.end_row();
-        for event in &file.events {
-            let about = event.batch.clone().unwrap_or_else(|| order.name.clone());
-            for cell in [i18n::date_time(event.at_ms), about, event_word(&event.kind)] {
-                ui.label(words(cell, p));
-            }
-            ui.label(words(&event.operator, p));
-            ui.label(words(&event.reason, p));
-            ui.end_row();
+        let mut left = rect.left() + 6.0;
+        for (cell, share) in cells.into_iter().zip(shares) {
+            let width = (rect.width() - 12.0) * share;
+            let place = Rect::from_min_size(pos2(left, rect.top()), vec2(width - 10.0, ROW));
+            let (font, ink) = if head { (regular(13.0), p.muted) } else { (regular(14.0), p.text) };
+            widgets::line(ui, place, egui::Align2::LEFT_CENTER, cell, font, ink);
+            left += width;
         }
-    });
+    };
+    paint(heads, true, false);
+    for (i, event) in events.iter().enumerate() {
+        let about = event.batch.as_deref().unwrap_or(order);
+        let (when, what) = (i18n::date_time(event.at_ms), event_word(&event.kind));
+        paint([&when, about, &what, &event.operator, &event.reason], false, i % 2 == 0);
+    }
 }
 
 /// What the square code of the batch's first unit would look like, with an anchor of zeros.

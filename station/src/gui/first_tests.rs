@@ -164,7 +164,7 @@ fn shown() -> Shown {
 }
 
 /// A station that has everything.
-fn whole() -> Facts {
+pub(in crate::gui) fn whole() -> Facts {
     Facts {
         has_file: true,
         config: Config {
@@ -187,7 +187,7 @@ fn whole() -> Facts {
     }
 }
 
-fn at(step: Step, facts: Facts) -> Guide {
+pub(in crate::gui) fn at(step: Step, facts: Facts) -> Guide {
     Guide { progress: Progress { at: step, ..Progress::default() }, facts, ..Guide::default() }
 }
 

@@ -878,4 +878,4 @@ fn summary(ui: &mut Ui, guide: &Guide, p: &Palette) {
 
 #[cfg(test)]
 #[path = "first_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -43,6 +43,18 @@ pub fn batch_word(state: BatchState) -> &'static str {
     }
 }
 
+/// The state of a batch in a lozenge whose right end is at `at`; returns what it covers.
+pub(super) fn batch_chip(ui: &mut Ui, at: egui::Pos2, state: BatchState, p: &Palette) -> Rect {
+    let tone = match state {
+        BatchState::Open => p.pass,
+        BatchState::Paused => p.error,
+        BatchState::Closed => p.aborted,
+    };
+    let word = batch_word(state);
+    let width = widgets::width(ui, word, strong(12.5)) + 20.0;
+    widgets::chip(ui, pos2(at.x - width, at.y), word, None, tone, 12.5)
+}
+
 /// Draws the header into `rect`.
 pub fn show(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     let snapshot = seen.line;
@@ -141,6 +153,9 @@ fn two_lines(
 /// A row narrower than this has room for signs where the tabs' words are.
 const SIGNS_BELOW: f32 = 560.0;
 
+/// What a tab's word has around it at the least.
+const TAB_PADDING: f32 = 14.0;
+
 /// Which view is shown; pressed to show another.
 fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palette) {
     ui.painter().rect(rect, 9.0, p.track, Stroke::new(1.0, p.outline), StrokeKind::Inside);
@@ -152,10 +167,18 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         (Tab::Shift, tr!("header-tab-shift"), tr!("header-tab-shift-hint"), "5"),
         (Tab::Trust, tr!("header-tab-trust"), tr!("header-tab-trust-hint"), "6"),
     ];
-    let part = rect.width() / tabs.len() as f32;
-    for (i, (tab, name, hint, sign)) in tabs.into_iter().enumerate() {
-        let place =
-            Rect::from_min_size(pos2(rect.left() + part * i as f32, rect.top()), vec2(part, rect.height()));
+    // Words as long as they have room, each as wide as it is; in the smallest windows the digits of their keys.
+    let measure = |size: f32| tabs.map(|(_, name, ..)| widgets::width(ui, name, strong(size)));
+    let tight = tabs.len() as f32 * TAB_PADDING;
+    let size = [13.5, 12.5, 11.5]
+        .into_iter()
+        .find(|size| measure(*size).iter().sum::<f32>() + tight <= rect.width());
+    let widths = size.map_or([0.0; 6], measure);
+    let spare = (rect.width() - widths.iter().sum::<f32>()) / tabs.len() as f32;
+    let mut left = rect.left();
+    for ((tab, name, hint, sign), own) in tabs.into_iter().zip(widths) {
+        let place = Rect::from_min_size(pos2(left, rect.top()), vec2(own + spare, rect.height()));
+        left = place.right();
         let off = match tab {
             Tab::Units => seen.people.refusal(Right::SeeUnits),
             Tab::Exports => seen.people.refusal(Right::Export),
@@ -166,7 +189,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
         let off = off.map(super::people_view::reason);
         let sense = if off.is_none() { Sense::click() } else { Sense::hover() };
         let response = ui.interact(place, ui.scope_id().with(("tab", name)), sense);
-        let shown = view.tab == tab;
+        let shown = view.tab == tab && view.settings.is_none();
         response.widget_info(|| WidgetInfo::selected(Role::Tab, off.is_none(), shown, name));
         if let Some(why) = off {
             ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
@@ -181,13 +204,7 @@ fn tabs(ui: &mut Ui, rect: Rect, seen: Seen<'_>, view: &mut ViewState, p: &Palet
             }
             if off.is_none() { p.text } else { p.muted }
         };
-        // Words as long as they have room; in the smallest windows the digits of their keys.
-        let (word, size) = match part {
-            q if q < 45.0 => (sign, 14.5),
-            q if q < 52.0 => (name, 11.5),
-            q if q < 60.0 => (name, 12.5),
-            _ => (name, 13.5),
-        };
+        let (word, size) = size.map_or((sign, 14.5), |size| (name, size));
         ui.painter().text(place.center(), Align2::CENTER_CENTER, word, strong(size), ink);
         if response.has_focus() {
             widgets::focus_ring(ui, knob, 7.0, p);
@@ -310,12 +327,13 @@ fn controls(ui: &mut Ui, row: Rect, seen: Seen<'_>, view: &mut ViewState, out: &
             text: "",
             name: tr!("header-settings"),
             icon: Some(Icon::Gear),
-            loud: Loud::Quiet,
+            loud: if view.settings.is_some() { Loud::Primary } else { Loud::Quiet },
             enabled: off.is_none(),
             size: 14.0,
         };
         let hint = off.unwrap_or(tr!("header-settings-hint"));
         let response = settings.show(ui, place(42.0, 36.0));
+        widgets::say_toggled(ui, &response, view.settings.is_some());
         if let Some(why) = off {
             ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
         }
@@ -530,14 +548,7 @@ fn pick(
                     ui.painter().rect_filled(rect, 8.0, p.track);
                 }
                 let words = rect.shrink2(vec2(12.0, 0.0));
-                let tone = match batch.state {
-                    BatchState::Open => p.pass,
-                    BatchState::Paused => p.error,
-                    BatchState::Closed => p.aborted,
-                };
-                let word = batch_word(batch.state);
-                let chip_width = widgets::width(ui, word, strong(12.5)) + 20.0;
-                widgets::chip(ui, pos2(words.right() - chip_width, words.center().y), word, None, tone, 12.5);
+                let chip_width = batch_chip(ui, words.right_center(), batch.state, p).width();
                 let text = tr!("picker-units", units = number(batch.quantity));
                 let name = widgets::line(ui, words, Align2::LEFT_CENTER, &batch.name, strong(15.0), p.text);
                 let rest = Rect::from_min_max(

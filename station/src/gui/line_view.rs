@@ -591,6 +591,8 @@ pub(crate) mod tests {
         pub(crate) people: office::Snapshot,
         pub(crate) view: ViewState,
         pub(crate) asked: Asked,
+        /// The guide of the first start, if it is what the window shows.
+        pub(crate) guide: Option<crate::host::Guide>,
     }
 
     impl World {
@@ -601,11 +603,17 @@ pub(crate) mod tests {
                 people: office::Snapshot::default(),
                 view: ViewState::default(),
                 asked: Asked::default(),
+                guide: None,
             }
         }
 
         /// One frame.
         pub(crate) fn ui(&mut self, ui: &mut Ui) {
+            if let Some(guide) = &self.guide {
+                let mut state = super::super::FirstState::default();
+                super::super::first_view::show(ui, guide, false, &mut state, &mut self.view);
+                return;
+            }
             let seen = Seen { line: &self.snapshot, desk: &self.desk, people: &self.people };
             let asked = window_view(ui, seen, &mut self.view);
             self.asked.line.extend(asked.line);

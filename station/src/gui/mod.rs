@@ -20,6 +20,7 @@ mod files;
 mod first_view;
 mod header;
 mod icons;
+mod label_settings;
 mod layout;
 mod line_settings;
 mod line_view;
@@ -91,9 +92,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rhythm {
     /// Changes of the line are painted at most this often; a flash reports hundreds of blocks a second.
-    frame: Duration,
+    pub frame: Duration,
     /// How often the clocks of running units are painted.
-    tick: Duration,
+    pub tick: Duration,
 }
 
 impl Rhythm {

@@ -6,12 +6,14 @@
 
 use super::line_view::tests::World;
 use super::scripted::{self, Scene, scene};
+use super::traveler_view::Panel;
 use super::{
-    SettingsState, Tab, Theme, audit_view, batches_view, export_view, install, lock_screen, shift_view,
-    theme, trust_view,
+    SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install, lock_screen,
+    shift_view, theme, trust_view,
 };
 use crate::desk::Act;
 use crate::failure::FailureCode;
+use crate::first_run::{self, Facts};
 use crate::i18n::Language;
 use crate::line::{PreflightView, Step};
 use crate::model::{LabelPolicy, UnitState};
@@ -72,6 +74,20 @@ pictures! {
     units: ALL, |w, _| (w.view.tab, w.desk) = (Tab::Units, scripted::desk(UnitState::Passed));
     units_decision: FEW, decision;
     units_empty: FEW, |w, _| w.view.tab = Tab::Units;
+    units_found: FEW, |w, _| {
+        (w.view.tab, w.desk) = (Tab::Units, scripted::desk(UnitState::Passed));
+        w.view.units.query = "104".into();
+        w.desk.search = Some(scripted::answer(1, "104", 60).into());
+    };
+    units_traveler: FEW, |w, _| {
+        (w.view.tab, w.desk) = (Tab::Units, scripted::desk(UnitState::Passed));
+        w.view.units.story.panel = Panel::Traveler;
+    };
+    units_compare: FEW, |w, _| {
+        (w.view.tab, w.desk) = (Tab::Units, scripted::desk(UnitState::Passed));
+        w.desk.file = Some(scripted::compared(true).into());
+        w.view.units.story.panel = Panel::Compare;
+    };
     batches: ALL, |w, _| (w.view.tab, w.desk.office) = (Tab::Batches, batches_view::tests::office(Some(0)));
     batches_wizard: FEW, wizard;
     exports: MAIN, |w, _| export_view::tests::previewed(&mut w.view);
@@ -98,6 +114,10 @@ pictures! {
         let bad = scripted::checked(Name::Disk, Some(FailureCode::DiskFull), None);
         let checks = vec![scripted::checked(Name::Clock, None, None), bad].into();
         w.snapshot.preflight = PreflightView { checking: false, checks };
+    };
+    first: FEW, |w, _| {
+        let facts = Facts { people: Some(0), anchors: None, has_anchors: false, rehearsed: false, ..first_view::tests::whole() };
+        w.guide = Some(first_view::tests::at(first_run::Step::People, facts));
     };
     alarms: FEW, |w, _| (w.view.alarms, w.desk.alarms) = (true, scripted::alarms());
     help: FEW, |w, _| w.view.help = true;

@@ -7,7 +7,7 @@ use super::files::{Files, Kind};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{Button, Loud};
-use super::{Theme, ViewState, line_settings, line_view};
+use super::{Theme, ViewState, label_settings, line_settings, line_view};
 use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
 use crate::i18n::{Language, LanguageChoice, tr};
@@ -137,6 +137,9 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Url => tr!("settings-fault-url"),
         Fault::Ca => tr!("settings-fault-ca"),
         Fault::Empty => tr!("settings-fault-empty"),
+        Fault::Printer => tr!("settings-fault-printer"),
+        Fault::Command => tr!("settings-fault-command"),
+        Fault::LabelSeconds => tr!("settings-fault-label-seconds"),
     }
 }
 
@@ -178,6 +181,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
             window(ui, &mut state.draft, p);
             station(ui, &mut state.draft, &faults, &view.files, p);
             out.settings.extend(line_settings::show(ui, &mut state.draft, &faults, p));
+            label_settings::show(ui, &mut state.draft, &faults, &view.files, p);
             fixtures(ui, &mut state.draft, &faults, p);
             work(ui, &mut state.draft, &faults, p);
             backup(ui, &mut state.draft, &faults, &view.files, p);

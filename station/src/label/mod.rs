@@ -27,6 +27,9 @@ use crate::records::LabelFacts;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How long a printer may take for a label if `station.toml` says nothing.
+pub const LABEL_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// `[label]` in `station.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelConfig {
