@@ -40,6 +40,7 @@ const TIMING: Timing = Timing {
     cloud: Duration::from_millis(300),
     power: Duration::from_millis(400),
     scan: Duration::from_millis(400),
+    check_again: Duration::from_secs(3600),
 };
 
 /// A chip as it leaves its maker.
@@ -2130,6 +2131,15 @@ fn inspected(
     boards: &[Arc<Mutex<Board>>],
     config: Config,
 ) -> (Line, mpsc::Receiver<Event>, Teller) {
+    inspected_at(world, boards, config, TIMING)
+}
+
+fn inspected_at(
+    world: &World,
+    boards: &[Arc<Mutex<Board>>],
+    config: Config,
+    timing: Timing,
+) -> (Line, mpsc::Receiver<Event>, Teller) {
     let benches = boards
         .iter()
         .enumerate()
@@ -2140,7 +2150,7 @@ fn inspected(
     let records = Arc::new(world.fakes.clone());
     let desk = (LabelDesk::default(), inspector as Arc<dyn Inspect>);
     let config = Config { image: Some(world.image.clone()), name: "test".into(), ..config };
-    let line = Line::with_inspector(records.clone(), records, &config, benches, TIMING, desk).unwrap();
+    let line = Line::with_inspector(records.clone(), records, &config, benches, timing, desk).unwrap();
     let events = line.subscribe();
     (line, events, Teller { tell, begun })
 }
@@ -2208,6 +2218,45 @@ fn a_check_of_one_fixture_stops_that_one_only() {
     assert_eq!(ends[1], ("2".into(), Outcome::Pass, None));
     let work = Work::Reprovision { unit: UID, update: None };
     line.send(Command::StartFor { fixture: 0, batch: "B1".into(), work });
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+}
+
+/// What fails is looked at again by the clock; as long as nothing is new, nobody is told and nothing is painted.
+#[test]
+fn a_look_that_the_clock_asked_for_is_told_if_it_is_news() {
+    let world = World::new();
+    let timing = Timing { check_again: Duration::from_millis(5), ..TIMING };
+    let (line, events, tell) = inspected_at(&world, &[Arc::clone(&world.board)], Config::default(), timing);
+    wait_for("the board is seen", || line.snapshot().fixtures[0].present == Some(true));
+    line.send(Command::SelectBatch("B1".into()));
+    let full = || {
+        let mut check = failing(Name::Disk, FailureCode::DiskFull, None);
+        check.detail = format!("{:?}", std::time::Instant::now());
+        vec![check]
+    };
+    tell.begun();
+    tell.send(full());
+    // The first of the clock's own has begun: what the batch's choice changed is told.
+    tell.begun();
+    let painted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&painted);
+    line.on_change(Box::new(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }));
+    for _ in 0..5 {
+        tell.send(full());
+        tell.begun();
+        assert!(!line.snapshot().preflight.checking);
+    }
+    assert_eq!(painted.load(std::sync::atomic::Ordering::Relaxed), 0);
+    let preflights = |events: &mpsc::Receiver<Event>| {
+        events.try_iter().filter(|e| matches!(e, Event::Preflight { .. })).count()
+    };
+    assert_eq!(preflights(&events), 1);
+    // Whoever starts now waits for the look that is under way.
+    line.send(Command::Start(0));
+    wait_for("it waits", || line.snapshot().fixtures[0].held);
+    tell.send(Vec::new());
     assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
 }
 

@@ -47,6 +47,7 @@ const PATIENT: Timing = Timing {
     cloud: LONG,
     power: LONG,
     scan: LONG,
+    check_again: Duration::from_secs(15),
 };
 /// For attempts that can't pass while the fault lasts. The unit lives fifty times as fast.
 const HASTY: Timing = Timing { cloud: Duration::from_secs(3), ..PATIENT };

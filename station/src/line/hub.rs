@@ -30,8 +30,6 @@ const LOOK_AT_TROUBLE: Duration = Duration::from_secs(3);
 /// How often the header's numbers are read again when nothing happens: another program may have made a batch.
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// How often the station is looked at again by itself while a check fails: somebody may have seen to it.
-const CHECK_AGAIN: Duration = Duration::from_secs(15);
 /// Two looks at a board that is to start by itself are at least so far apart.
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 
@@ -181,6 +179,8 @@ impl Line {
             inspector,
             messages: messages.clone(),
             round: 0,
+            quietly: false,
+            check_again: timing.check_again,
             checked: Instant::now(),
             looking: Vec::new(),
             labels,
@@ -324,6 +324,9 @@ struct Hub {
     /// The newest look at the station; what an older one says is void.
     round: u64,
     checked: Instant,
+    /// The look that is under way is the clock's: nobody waits for it, and nothing turns on the screen.
+    quietly: bool,
+    check_again: Duration,
     looking: Vec<JoinHandle<()>>,
     labels: LabelDesk,
     work: Work,
@@ -337,7 +340,11 @@ impl Hub {
         let mut refreshed = Instant::now();
         while !(self.stopping && self.places.iter().all(|p| p.running.is_none())) {
             let mut changed = false;
-            match inbox.recv_timeout(REFRESH.saturating_sub(refreshed.elapsed())) {
+            let mut wait = REFRESH.saturating_sub(refreshed.elapsed());
+            if self.looks_again() {
+                wait = wait.min(self.check_again.saturating_sub(self.checked.elapsed()));
+            }
+            match inbox.recv_timeout(wait) {
                 Ok(message) => changed |= self.take(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -350,10 +357,8 @@ impl Hub {
                 refreshed = Instant::now();
                 changed |= self.refresh();
             }
-            let fails = !self.view.preflight.checking && self.view.preflight.checks.iter().any(Check::fails);
-            if fails && self.checked.elapsed() >= CHECK_AGAIN && !self.stopping {
-                self.check();
-                changed = true;
+            if self.looks_again() && self.checked.elapsed() >= self.check_again {
+                self.quietly = self.look();
             }
             if changed {
                 self.publish();
@@ -605,7 +610,7 @@ impl Hub {
             return;
         }
         if self.work == Work::Make {
-            if self.view.preflight.checking {
+            if self.view.preflight.checking || self.quietly {
                 self.places[index].held = true;
                 self.view.fixtures[index].held = true;
                 return;
@@ -744,10 +749,21 @@ impl Hub {
 
     /// Looks at the station for the chosen batch, on a thread of its own.
     fn check(&mut self) {
-        let Some((batch, order)) = self.view.batch.clone() else { return };
+        self.quietly = false;
+        self.view.preflight.checking = self.look();
+    }
+
+    /// What fails is looked at again by the clock: somebody may have seen to it.
+    fn looks_again(&self) -> bool {
+        let looks = self.view.preflight.checking || self.quietly;
+        !looks && !self.stopping && self.view.preflight.checks.iter().any(Check::fails)
+    }
+
+    /// Begins to look at the station; whether somebody looks now.
+    fn look(&mut self) -> bool {
+        let Some((batch, order)) = self.view.batch.clone() else { return false };
         self.round += 1;
         self.checked = Instant::now();
-        self.view.preflight.checking = true;
         let idle = (0..self.places.len()).filter(|i| self.places[*i].running.is_none()).collect();
         let question = Question { batch, order, idle };
         let (inspector, told, round) = (self.inspector.clone(), self.messages.clone(), self.round);
@@ -761,13 +777,14 @@ impl Hub {
         self.looking.retain(|look| !look.is_finished());
         match std::thread::Builder::new().name("preflight".into()).spawn(look) {
             Ok(thread) => self.looking.push(thread),
-            Err(error) => {
-                self.looked(round, vec![not_checked(&format!("no thread: {error}"))]);
-            }
+            Err(error) => drop(
+                self.messages.send(Message::Looked(round, vec![not_checked(&format!("no thread: {error}"))])),
+            ),
         }
+        true
     }
 
-    /// What the station looks like; those who wait start, or hear why not.
+    /// What the station looks like; those who wait start, or hear why not. What the clock asked for is told if it is news.
     fn looked(&mut self, round: u64, mut checks: Vec<Check>) -> bool {
         if round != self.round {
             return false;
@@ -775,17 +792,29 @@ impl Hub {
         // A port that came into use meanwhile says that it is in use.
         checks.retain(|c| c.fixture.is_none_or(|f| self.places.get(f).is_some_and(|p| p.running.is_none())));
         self.checked = Instant::now();
-        let batch = self.view.batch.as_ref().map(|(b, _)| b.name.clone()).unwrap_or_default();
-        let ready = !checks.iter().any(Check::fails);
-        self.tell(&Event::Preflight { batch, ready, checks: checks.clone() });
+        // Its words may say another number each time: the free space, the clock.
+        let told = |checks: &[Check]| {
+            let told =
+                checks.iter().map(|c| (c.name, c.fixture, c.status, c.failure.as_ref().map(|f| f.code)));
+            told.collect::<Vec<_>>()
+        };
+        let quietly = std::mem::take(&mut self.quietly);
+        let news = !quietly || told(&checks) != told(&self.view.preflight.checks);
+        if news {
+            let batch = self.view.batch.as_ref().map(|(b, _)| b.name.clone()).unwrap_or_default();
+            let ready = !checks.iter().any(Check::fails);
+            self.tell(&Event::Preflight { batch, ready, checks: checks.clone() });
+        }
         self.view.preflight = PreflightView { checking: false, checks: Arc::new(checks) };
+        let mut held = false;
         for index in 0..self.places.len() {
             if self.places[index].held {
+                held = true;
                 self.release(index);
                 self.start(index);
             }
         }
-        true
+        news || held
     }
 
     fn release(&mut self, index: usize) {

@@ -73,6 +73,8 @@ pub struct Timing {
     pub power: Duration,
     /// For a person to stick the label on and scan it.
     pub scan: Duration,
+    /// Between two looks of the preflight while a check fails: somebody may have seen to it.
+    pub check_again: Duration,
 }
 
 impl Default for Timing {
@@ -86,6 +88,7 @@ impl Default for Timing {
             cloud: Duration::from_secs(45),
             power: Duration::from_secs(120),
             scan: Duration::from_secs(300),
+            check_again: Duration::from_secs(15),
         }
     }
 }
