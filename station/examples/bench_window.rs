@@ -23,7 +23,7 @@ use keywright::gui::{Options, Rhythm, Tab, Theme, Window};
 use keywright::image::synthetic;
 use keywright::line::bench::Bench;
 use keywright::line::worker::Timing;
-use keywright::line::{Command, Line, LineHandle};
+use keywright::line::{Command, Event, Line, LineHandle, Step};
 use keywright::office;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -199,11 +199,10 @@ fn main() {
     let (mut busy, until) = (std::collections::BTreeSet::new(), Instant::now() + Duration::from_secs(60));
     while busy.len() < fixtures {
         let left = until.checked_duration_since(Instant::now()).expect("all fixtures flash within a minute");
-        if let Ok(keywright::line::Event::Progress { fixture, .. }) = told.recv_timeout(left) {
+        if let Ok(Event::Progress { fixture, step: Step::Flash, .. }) = told.recv_timeout(left) {
             busy.insert(fixture);
         }
     }
-    drop(told);
     let views = [
         ("", egui::Key::Num1),
         ("_units", egui::Key::Num2),
@@ -217,6 +216,21 @@ fn main() {
         figure(&format!("frame_ms_p99{view}"), p99, Some("<= 16"));
         figure(&format!("frame_ms_median{view}"), median, None);
         let ((layout, _), (shapes, _)) = (percentiles(layout), percentiles(shapes));
-        eprintln!("view{view}: median of the view {layout:.3} ms, of the tessellation {shapes:.3} ms");
+        // A fixture that stood still would have cost nothing.
+        let (mut told_by, mut events) = (std::collections::BTreeSet::new(), 0_usize);
+        for event in told.try_iter() {
+            match event {
+                Event::Progress { fixture, step: Step::Flash, .. } => {
+                    events += 1;
+                    told_by.insert(fixture);
+                }
+                Event::Finished { fixture, failure, .. } => panic!("{fixture} ended: {failure:?}"),
+                _ => {}
+            }
+        }
+        assert_eq!(told_by.len(), fixtures, "all of them flashed meanwhile");
+        eprintln!(
+            "view{view}: median of the view {layout:.3} ms, of the tessellation {shapes:.3} ms; {events} reports of progress"
+        );
     }
 }

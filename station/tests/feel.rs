@@ -1,6 +1,9 @@
 //! What keeps the window quick and honest: counts that cost one look, a database that is looked at later, and an export clerk that says
 //! what it does, can be stopped, and does one thing at a time.
 
+#[cfg(feature = "gui")]
+#[path = "../examples/support/flashing.rs"]
+mod flashing;
 #[path = "../examples/support/million.rs"]
 mod million;
 mod support;
@@ -315,4 +318,113 @@ fn two_exports_follow_one_another() {
     assert_eq!(all.last().unwrap().told, Told::Done("Export 2 is written".into()));
     let of = |s: &clerk::Snapshot| s.log.iter().map(|e| e.format.clone()).collect::<Vec<_>>();
     assert_eq!(of(all.last().unwrap()), ["azure-hub", "dynsec"]);
+}
+
+/// A tile shows what its fixture reported with the next frame, and that frame is asked for at once: the line's own threads, the window's
+/// own wakers, and one frame after each event. Only the probes are stand-ins: each says its next word when it is told to.
+#[cfg(feature = "gui")]
+#[test]
+fn a_tile_is_new_one_frame_after_its_event() {
+    use egui_kittest::{Harness, kittest::Queryable};
+    use flashing::Flashing;
+    use keywright::config::Config;
+    use keywright::desk::Desk;
+    use keywright::gui::{Options, Rhythm, Window};
+    use keywright::line::bench::Bench;
+    use keywright::line::worker::Timing;
+    use keywright::line::{self, Event, Line, LineHandle, Snapshot};
+
+    const FIXTURES: usize = 4;
+    const EVENTS: usize = 60;
+
+    /// The window's line, which the test looks at as well.
+    struct Shared(Arc<Line>);
+    impl LineHandle for Shared {
+        fn send(&self, command: line::Command) {
+            self.0.send(command);
+        }
+        fn snapshot(&self) -> Arc<Snapshot> {
+            self.0.snapshot()
+        }
+        fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
+            self.0.on_change(wake);
+        }
+    }
+
+    let station = Station::new(10, 2);
+    let folder = tempfile::tempdir().unwrap();
+    let image = keywright::image::synthetic::write(folder.path(), &station.po.model).unwrap();
+    let config = Config { image: Some(image), ..Config::default() };
+    let mut say: Vec<Sender<String>> = Vec::new();
+    let benches = (0..FIXTURES)
+        .map(|n| {
+            let (sender, words) = channel();
+            say.push(sender);
+            // Without a sender there is nothing more to say, and the attempt ends.
+            let labels = Box::new(move || words.recv().ok());
+            let bench: Box<dyn Bench> = Box::new(Flashing { unit: unit_id(n as u32), labels });
+            (format!("Fixture {}", n + 1), bench)
+        })
+        .collect();
+    let (records, agent) = (Arc::new(station.records.clone()), station.agent.clone());
+    let line =
+        Line::with_benches(records.clone(), agent.clone(), &config, benches, Timing::default()).unwrap();
+    let line = Arc::new(line);
+    let told = line.subscribe();
+    line.send(line::Command::SetOperator("Ada".into()));
+    line.send(line::Command::SelectBatch(station.batch.name.clone()));
+    line.send(line::Command::StartAll);
+    let names = (1..=FIXTURES).map(|n| format!("Fixture {n}")).collect();
+    let desk = Desk::new(records, agent, names, line.commands(), line.subscribe()).unwrap();
+
+    let (asked, frames) = channel();
+    let (shown, mut desk) = (line.clone(), Some(desk));
+    let mut h = Harness::builder().with_size([1280.0, 720.0]).build_ui_state(
+        move |ui, window: &mut Option<Window>| {
+            let ctx = ui.ctx().clone();
+            let window = window.get_or_insert_with(|| {
+                let handles = (
+                    Box::new(Shared(shown.clone())) as Box<dyn LineHandle>,
+                    Box::new(desk.take().expect("one window")) as Box<dyn keywright::desk::DeskHandle>,
+                );
+                Window::new(&ctx, handles, Options::default(), Rhythm::CARD)
+            });
+            window.logic(&ctx);
+            window.ui(ui);
+        },
+        None,
+    );
+    h.ctx.set_request_repaint_callback(move |info| {
+        let _ = asked.send(info.delay);
+    });
+    for n in 0..EVENTS {
+        let fixture = n % FIXTURES;
+        let word = format!("writing app {n}/{EVENTS} KiB");
+        let _ = frames.try_iter().count();
+        say[fixture].send(word.clone()).unwrap();
+        loop {
+            match told.recv_timeout(HANGS).expect("the event") {
+                Event::Progress { label, .. } if label == word => break,
+                Event::Finished { fixture, failure, .. } => panic!("{n}: {fixture}: {failure:?}"),
+                _ => {}
+            }
+        }
+        // The snapshot is published right after its event, and the window asks for its frame.
+        let is_published = || {
+            let running = line.snapshot().fixtures[fixture].running.clone();
+            running.is_some_and(|running| running.label == word)
+        };
+        let mut soon = false;
+        while !is_published() {
+            let asked = frames.recv_timeout(Duration::from_millis(1));
+            soon |= asked.is_ok_and(|delay| delay <= Rhythm::CARD.frame);
+        }
+        while !soon {
+            soon = frames.recv_timeout(HANGS).expect("a frame is asked for") <= Rhythm::CARD.frame;
+        }
+        h.step();
+        h.get_by_label(&word);
+    }
+    say.clear();
+    drop(h);
 }
