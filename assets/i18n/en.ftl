@@ -489,6 +489,9 @@ units-empty = Scan a unit that came back
 units-empty-text = Type any part of a serial, the beginning of a hardware id, a batch, a code like K304 or an RMA number. You see all that happened to a unit, and give it new keys, retest it, take it back, set it aside or scrap it
 search-count = { $count } of { $of } units
 search-count-more = more than { $count } of { $of } units; another letter narrows it
+search-count-unknown = too many to look through; the station knows { $of } units
+search-too-many = Too many units to look through
+search-too-many-text = None of the first ones fits, and others may: add a word or another letter
 search-range = { $from } to { $to }
 search-asking = searching…
 search-before = Page before
@@ -601,6 +604,7 @@ key-given-up = given up: { $why }
 key-on-its-way = on its way
 export-handed = { $format }, { $protection }
 export-revoked = { $format }, { $protection }, revoked
+rma-with-note = { $text } (note: { $note })
 rma-open-state = open
 rma-open-card = Open RMA { $number }
 group-attempt = Attempts
@@ -970,6 +974,7 @@ first-done = done
 first-left = left as it is
 first-open = to do
 first-waits = after the station key
+first-login = People work here by name: an admin logs in, then the guide goes on where it was left.
 first-leave = Leave the guide
 first-leave-close = Go on later and close
 first-leave-text = What is done is kept; the guide goes on where you left it
@@ -1102,6 +1107,12 @@ trust-ended = { $days ->
     [one] ENDED 1 day ago
    *[other] ENDED { $days } days ago
 }
+trust-agent = Agent: { $home }
+trust-agent-of = the agent of { $region }
+trust-export-key = Export key
+trust-export-none = Made with the first list that is handed out
+trust-export-closed = Its file can't be opened
+trust-open-unit = Open unit { $serial }
 trust-home-sealed = keys in the sealed file { $file }
 trust-home-token = keys in token { $token }, serial { $serial }
 trust-home-elsewhere = keys not on this station
@@ -1166,7 +1177,7 @@ trust-turn-units = { $count ->
     [one] 1 unit of { $region } holds an earlier epoch
    *[other] { $number } units of { $region } hold an earlier epoch
 }
-trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: keywright unit rekey --key cloud --batch B
+trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: unit by unit in the Units view (New keys), or for a whole batch with this window closed: keywright unit rekey --key cloud --batch B
 trust-turn-root = Root
 trust-turn-root-do = Nothing to do: every unit knows what the next root must be; it is for the day this one is lost
 trust-turn-export = Export key, since { $day }

@@ -18,7 +18,7 @@ use crate::office::{self, Office};
 use crate::people::{People, Right};
 use crate::records::{
     Alarm, AlarmOf, NewReprovision, NewRma, Records, RecordsError, Reprovision, ReprovisionKind, UnitBook,
-    UnitQuery, UnitRecord, UnitsFound, serial,
+    UnitQuery, UnitRecord, UnitsFound, Why, serial,
 };
 use crate::station::{now_ms, records_failure};
 use crate::traveler::{self, Form, Group};
@@ -108,6 +108,14 @@ impl Act {
     /// A person says why.
     pub const fn needs_reason(self) -> bool {
         !matches!(self, Self::Compare)
+    }
+
+    /// More than the reason may be said.
+    pub const fn takes_note(self) -> bool {
+        matches!(
+            self,
+            Self::OpenRma | Self::CloseRma | Self::Quarantine | Self::Release | Self::Scrap | Self::Retest
+        )
     }
 
     /// The act that carries an open order out.
@@ -790,10 +798,11 @@ impl Clerk {
                 _ => ("Taking the order back", "has no open order; what the order did stays done"),
             };
             self.tell(Told::Working(format!("{working}: {serial}…")));
+            let why = Why { reason: reason.clone(), note: note.clone() };
             self.gate(act.right(), (act.audit(), serial), json!({ "reason": reason }), || match act {
-                Act::Quarantine => agent.quarantine(*unit, reason, operator),
-                Act::Release => agent.release(*unit, reason, operator),
-                Act::Scrap => agent.scrap(*unit, reason, operator),
+                Act::Quarantine => agent.quarantine(*unit, why, operator),
+                Act::Release => agent.release(*unit, why, operator),
+                Act::Scrap => agent.scrap(*unit, why, operator),
                 _ => agent.withdraw_reprovision(*unit, reason, operator),
             })?;
             return Ok(Told::Done(format!("{serial} {done}")));
@@ -845,7 +854,10 @@ impl Clerk {
         let records = self.records.clone();
         let detail = json!({ "reason": decision.reason, "fixture": name });
         self.gate(act.right(), (act.audit(), serial), detail, || match act {
-            Act::Retest => records.order_retest(unit, &decision.reason, operator).map_err(records_failure),
+            Act::Retest => {
+                let why = Why { reason: decision.reason.clone(), note: decision.note.clone() };
+                records.order_retest(unit, &why, operator).map_err(records_failure)
+            }
             _ => Ok(()),
         })?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;

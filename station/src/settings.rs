@@ -490,6 +490,20 @@ impl StationFile {
         Ok(self.read()?)
     }
 
+    /// Whether [`StationFile::change`] would be taken; writes nothing. Returns the file as it is.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`.
+    pub fn check(&self, change: impl FnOnce(&mut Draft)) -> Result<Read, Failure> {
+        let read = self.read()?;
+        let mut draft = read.draft.clone();
+        change(&mut draft);
+        let mut document: DocumentMut = read.text.parse().map_err(|e| self.invalid(e))?;
+        edit(&mut document, &read.draft, &draft);
+        Config::parse(&document.to_string(), &self.path)?;
+        Ok(read)
+    }
+
     /// Changes the file as it is now, whoever wrote it last: for steps that know nothing of what stood there before.
     ///
     /// # Errors

@@ -737,7 +737,8 @@ impl Station {
     }
 }
 
-fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure> {
+/// The key that signs exports; drawn and sealed at first use.
+pub(crate) fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure> {
     let folder = home.join("anchors");
     let file = SealedFile::at(folder.join("export.sealed"));
     let seed = if file.path().exists() {

@@ -122,6 +122,8 @@ pub enum Command {
     Init(Init),
     /// Check everything that a shift needs, and say what to do
     Doctor,
+    /// What came of cutting a unit's power: transition × moment × outcome, measured on this release's firmware
+    Matrix,
     /// Open the window with other than its usual settings
     #[cfg(feature = "gui")]
     Window(Window),
@@ -511,6 +513,9 @@ Examples:
         /// Why; stands in its history
         #[arg(long)]
         reason: String,
+        /// What else is to be known; stands in its history too
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
         /// The fixture that it lies in
         #[arg(long, value_name = "NAME")]
         fixture: Option<String>,
@@ -691,6 +696,9 @@ pub struct Decision {
     /// Why; stands in the unit's history
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// What else is to be known; stands in the unit's history too
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub note: String,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

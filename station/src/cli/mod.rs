@@ -15,6 +15,7 @@ mod init;
 mod label;
 pub mod line;
 pub mod logging;
+mod matrix;
 mod orders;
 pub mod output;
 mod people;
@@ -28,7 +29,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::people::Right;
-use crate::records::{NewBatch, NewProductOrder, Records, UnitBook};
+use crate::records::{NewBatch, NewProductOrder, Records, UnitBook, Why};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -85,6 +86,7 @@ fn run(cli: &Cli, out: Out) -> Done {
     match &cli.command {
         // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
         Some(Command::Verify(args)) => return self::export::verify(args, out),
+        Some(Command::Matrix) => return Ok(matrix::run(out)),
         Some(Command::ImportCheck(args)) if args.format.is_none() => {
             return self::export::import_check(args, out);
         }
@@ -152,8 +154,9 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         }
         Command::Unit(args::Unit::Show { unit, .. }) => unit_show(station, unit, out),
         Command::Unit(args::Unit::Find(args)) => units::find(station, args, out),
-        Command::Unit(args::Unit::Retest { unit, reason, fixture }) => {
-            units::retest(station, unit, reason, fixture.as_deref(), out)
+        Command::Unit(args::Unit::Retest { unit, reason, note, fixture }) => {
+            let why = Why { reason: reason.clone(), note: note.clone() };
+            units::retest(station, unit, &why, fixture.as_deref(), out)
         }
         Command::Unit(args::Unit::Compare { unit, fixture }) => {
             units::compare(station, unit, fixture.as_deref(), out)

@@ -94,7 +94,7 @@ fn need(command: &Command) -> Need {
             act(Right::SeeUnits, "traveler-saved", unit, json!({ "file": file.display().to_string() }))
         }
         Command::Unit(Unit::Show { .. } | Unit::Find(_)) => Need::Look(Right::SeeUnits),
-        Command::Unit(Unit::Retest { unit, reason, fixture }) => {
+        Command::Unit(Unit::Retest { unit, reason, fixture, .. }) => {
             let how = Act::Retest;
             act(how.right(), how.audit(), unit, json!({ "reason": reason, "fixture": fixture }))
         }

@@ -228,7 +228,8 @@ pub(super) fn show(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
     });
 }
 
-fn login(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+/// Name and PIN, or a badge: what stands in the card.
+pub(super) fn login(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let width = ui.available_width();
     let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
     let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();

@@ -17,6 +17,7 @@ mod copy;
 mod decision;
 mod export_view;
 mod files;
+mod first_login;
 mod first_view;
 mod header;
 mod icons;

@@ -119,6 +119,7 @@ pictures! {
         let facts = Facts { people: Some(0), anchors: None, has_anchors: false, rehearsed: false, ..first_view::tests::whole() };
         w.guide = Some(first_view::tests::at(first_run::Step::People, facts));
     };
+    first_login: FEW, |w, _| w.guide = Some(first_view::tests::nobody());
     alarms: FEW, |w, _| (w.view.alarms, w.desk.alarms) = (true, scripted::alarms());
     help: FEW, |w, _| w.view.help = true;
 }

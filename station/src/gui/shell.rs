@@ -189,7 +189,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Trust => {
             header::show(ui, head, seen, view, out);
-            trust_view::body(ui, room, seen, view);
+            trust_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
         }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {

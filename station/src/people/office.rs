@@ -439,6 +439,13 @@ impl LineHandle for Guarded {
     }
 }
 
+/// Until when a person is locked out, if they are.
+pub(crate) fn locked_until(people: &People, name: &str) -> Option<Instant> {
+    let person = people.list().ok()?.into_iter().find(|p| p.name.eq_ignore_ascii_case(name.trim()))?;
+    let left = left_of_lock_out(person.failures, person.locked_until_ms, crate::station::now_ms());
+    (!left.is_zero()).then(|| Instant::now() + left)
+}
+
 /// The office's thread.
 struct Clerk {
     people: Arc<People>,
@@ -521,7 +528,7 @@ impl Clerk {
                         if let (FailureCode::LockedOut, Credential::Pin { name, .. }) =
                             (failure.code, &credential)
                         {
-                            self.view.wait_until = self.locked_until(name);
+                            self.view.wait_until = locked_until(&people, name);
                         }
                         return Err(failure);
                     }
@@ -589,12 +596,5 @@ impl Clerk {
     fn read_audit(&mut self) -> Result<(), Failure> {
         self.view.audit = Arc::new(self.people.audit(&self.filter)?);
         Ok(())
-    }
-
-    fn locked_until(&self, name: &str) -> Option<Instant> {
-        let person =
-            self.people.list().ok()?.into_iter().find(|p| p.name.eq_ignore_ascii_case(name.trim()))?;
-        let left = left_of_lock_out(person.failures, person.locked_until_ms, crate::station::now_ms());
-        (!left.is_zero()).then(|| Instant::now() + left)
     }
 }
