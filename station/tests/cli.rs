@@ -765,6 +765,23 @@ fn init_refuses_what_can_not_be_used_and_leaves_the_rest() {
 }
 
 #[test]
+fn the_power_cut_matrix_needs_no_station_and_adds_up() {
+    let home = Home::new();
+    let nowhere = home.at("none");
+    let said = run(&["--home", nowhere.to_str().unwrap(), "--json", "matrix"]).ok();
+    let (rows, total) = (said.of("power-cuts"), said.one("power-cuts-total"));
+    let sum = |key: &str| rows.iter().map(|r| r[key].as_u64().unwrap()).sum::<u64>();
+    for key in ["cuts", "old_keys", "new_keys", "stranded", "manual"] {
+        assert_eq!(total[key].as_u64(), Some(sum(key)), "{key}");
+    }
+    assert_eq!(total["cuts"], said.one("power-cut-matrix")["cuts"]);
+    assert!(sum("cuts") > 1_000 && rows.iter().any(|r| r["transition"] == "enrol"), "{}", said.out);
+    assert!(!nowhere.exists(), "it only looks");
+    let words = run(&["matrix"]).ok().out;
+    assert!(words.starts_with("TRANSITION") && words.contains("cuts of a full run"), "{words}");
+}
+
+#[test]
 fn units_are_found_taken_back_and_their_travelers_saved() {
     let home = Home::set_up();
     let (unit, other) = (UnitId([0xA1; 12]), UnitId([0xB2; 12]));
@@ -813,6 +830,15 @@ fn units_are_found_taken_back_and_their_travelers_saved() {
     home.demo(&close).error(5, "K661");
     assert_eq!(home.demo(&["unit", "show", &a]).ok().one("rma")["closed_by"], "Ada");
     home.demo(&["unit", "retest", &a, "--reason", "back"]).error(5, "K662");
+
+    // What a scrap kills is said before anybody is asked; a note stands beside its reason.
+    let asked = home.demo(&["unit", "scrap", &b, "--reason", "burnt"]).error(2, "K608");
+    let sentence = asked["message"].as_str().unwrap();
+    assert!(sentence.contains("it has no living key. It never comes back."), "{sentence}");
+    let aside = ["unit", "quarantine", &b, "--reason", "burnt", "--note", "capacitor C4"];
+    assert_eq!(home.demo(&aside).ok().one("unit")["state"], "quarantined");
+    let told = home.demo(&["unit", "show", &b, "--traveler", "--only", "decision"]).ok();
+    assert!(told.of("traveler-line").iter().any(|l| l["facts"]["note"] == "capacitor C4"), "{}", told.out);
 
     let traveler = home.demo(&["unit", "show", &a, "--traveler", "--only", "attempt,rma"]).ok();
     assert_eq!(traveler.one("traveler")["unit"]["hardware_id"], a.as_str());

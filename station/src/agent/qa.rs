@@ -284,3 +284,15 @@ impl EmbeddedAgent {
         Ok(report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn living_keys_are_named_and_counted_alike() {
+        let keys = Standing { agent_key: 3, cloud_key: 2, cloud_leaving: 1, ..Standing::default() };
+        assert_eq!(keys.living_words(), "agent key 3, cloud key 2, cloud key at the cloud it leaves 1");
+        assert_eq!((keys.living(), Standing::default().living_words().as_str()), (3, ""));
+    }
+}
