@@ -4,6 +4,7 @@
 ## Formats
 
 format-group = ,
+format-fraction = .
 format-date-time = %Y-%m-%d %H:%M
 format-date = %-d %B %Y
 format-time = %H:%M
@@ -1190,6 +1191,9 @@ help-settings = settings
 settings-window = Window
 settings-language = Language
 settings-language-system = As the system
+settings-dates = Dates
+settings-numbers = Numbers
+settings-as-language = As the language ({ $sample })
 settings-theme = Colours
 settings-theme-system = As the desktop
 settings-theme-light = Light

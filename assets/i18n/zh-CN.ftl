@@ -3,6 +3,7 @@
 ## Formats
 
 format-group = ,
+format-fraction = .
 format-date-time = %Y-%m-%d %H:%M
 format-date = %Y年%-m月%-d日
 format-time = %H:%M
@@ -934,6 +935,9 @@ help-settings = 设置
 settings-window = 窗口
 settings-language = 语言
 settings-language-system = 跟随系统
+settings-dates = 日期
+settings-numbers = 数字
+settings-as-language = 随语言（{ $sample }）
 settings-theme = 颜色
 settings-theme-system = 跟随桌面
 settings-theme-light = 浅色

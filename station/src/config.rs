@@ -4,7 +4,7 @@
 //! A fixture that can't be told apart is never guessed: a wrong pair would put one unit's id on another unit's record.
 
 use crate::failure::{Failure, FailureCode};
-use crate::i18n::LanguageChoice;
+use crate::i18n::{DateFormat, Formats, LanguageChoice, NumberFormat};
 use crate::label::{LABEL_TIMEOUT, LabelConfig, Sink};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -89,6 +89,8 @@ pub struct Config {
     pub second_person: bool,
     /// What the window speaks; the command line speaks English.
     pub language: LanguageChoice,
+    /// How dates and numbers are written in the window.
+    pub formats: Formats,
     /// Backups by the clock.
     pub backup: BackupConfig,
     /// The token that may hold signing keys, if there is one.
@@ -225,6 +227,7 @@ impl Default for Config {
             line: LineConfig::default(),
             second_person: false,
             language: LanguageChoice::System,
+            formats: Formats::default(),
             backup: BackupConfig::default(),
             token: None,
             theme: Theme::System,
@@ -322,6 +325,8 @@ struct StationTable {
 #[serde(default, deny_unknown_fields)]
 struct WindowTable {
     language: LanguageChoice,
+    dates: DateFormat,
+    numbers: NumberFormat,
     theme: Theme,
     text_size: Option<Spanned<u32>>,
 }
@@ -474,6 +479,7 @@ impl Config {
         }
         let window = file.window.unwrap_or_default();
         (config.language, config.theme) = (window.language, window.theme);
+        config.formats = Formats { dates: window.dates, numbers: window.numbers };
         if let Some(percent) = window.text_size {
             if !TEXT_SIZES.contains(percent.get_ref()) {
                 let (least, most) = (TEXT_SIZES.start(), TEXT_SIZES.end());

@@ -7,7 +7,7 @@
 
 use crate::config::{self, Config, Theme};
 use crate::failure::{Failure, FailureCode};
-use crate::i18n::LanguageChoice;
+use crate::i18n::{Formats, LanguageChoice};
 use crate::label::{LABEL_TIMEOUT, LabelConfig, Sink};
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
@@ -155,6 +155,8 @@ pub struct Draft {
     pub fixtures: Vec<FixtureDraft>,
     /// Language of the window.
     pub language: LanguageChoice,
+    /// How the window writes dates and numbers.
+    pub formats: Formats,
     /// Colours of the window.
     pub theme: Theme,
     /// Text size of the window in percent.
@@ -294,6 +296,7 @@ impl Draft {
             sounds: config.line.sounds,
             fixtures: config.fixtures.iter().enumerate().map(fixture).collect(),
             language: config.language,
+            formats: config.formats,
             theme: config.theme,
             text_size: config.text_size,
             auto_lock: (config.auto_lock.as_secs() / 60).to_string(),
@@ -584,9 +587,16 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
             set(line, "sounds", new.sounds);
         }
     }
-    if (old.language, old.theme, old.text_size) != (new.language, new.theme, new.text_size)
+    if (old.language, old.formats, old.theme, old.text_size)
+        != (new.language, new.formats, new.theme, new.text_size)
         && let Some(window) = section(document, "window")
     {
+        if old.formats.dates != new.formats.dates {
+            set(window, "dates", new.formats.dates.as_str());
+        }
+        if old.formats.numbers != new.formats.numbers {
+            set(window, "numbers", new.formats.numbers.as_str());
+        }
         if old.language != new.language {
             set(window, "language", new.language.as_str());
         }

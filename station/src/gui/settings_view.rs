@@ -10,7 +10,7 @@ use super::widgets::{Button, Loud};
 use super::{Theme, ViewState, label_settings, line_settings, line_view};
 use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
-use crate::i18n::{Language, LanguageChoice, tr};
+use crate::i18n::{self, DateFormat, Formats, Language, LanguageChoice, NumberFormat, tr};
 use crate::settings::{CloudDraft, Draft, Fault, Field, FixtureDraft, Read};
 use egui::{Align2, Key, Modifiers, Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 
@@ -149,6 +149,27 @@ pub(super) fn language_name(choice: LanguageChoice) -> &'static str {
         LanguageChoice::English => Language::English.name(),
         LanguageChoice::Chinese => Language::Chinese.name(),
     }
+}
+
+/// What a choice looks like says more than its name.
+fn sample(formats: Formats) -> (String, String) {
+    // Noon of the last day of 2026, UTC: the same day nearly everywhere.
+    const DAY: i64 = 1_798_718_400_000;
+    let before = i18n::formats();
+    i18n::write_as(formats);
+    let samples = (i18n::date(DAY), i18n::decimal(12_345.6, 1));
+    i18n::write_as(before);
+    samples
+}
+
+fn date_sample(dates: DateFormat) -> String {
+    let sample = sample(Formats { dates, ..Formats::default() }).0;
+    if dates == DateFormat::Language { tr!("settings-as-language", sample = sample) } else { sample }
+}
+
+fn number_sample(numbers: NumberFormat) -> String {
+    let sample = sample(Formats { numbers, ..Formats::default() }).1;
+    if numbers == NumberFormat::Language { tr!("settings-as-language", sample = sample) } else { sample }
 }
 
 fn theme_name(theme: Theme) -> &'static str {
@@ -341,6 +362,18 @@ fn window(ui: &mut Ui, draft: &mut Draft, p: &Palette) {
         ui.spacing_mut().item_spacing.x = 14.0;
         for choice in LanguageChoice::ALL {
             ui.radio_value(&mut draft.language, choice, language_name(choice));
+        }
+    });
+    row(ui, tr!("settings-dates"), p, |ui, _| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        for format in DateFormat::ALL {
+            ui.radio_value(&mut draft.formats.dates, format, date_sample(format));
+        }
+    });
+    row(ui, tr!("settings-numbers"), p, |ui, _| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        for format in NumberFormat::ALL {
+            ui.radio_value(&mut draft.formats.numbers, format, number_sample(format));
         }
     });
     row(ui, tr!("settings-theme"), p, |ui, _| {
