@@ -616,6 +616,7 @@ impl Station {
             Err(why) => (Vec::new(), Some(why)),
         };
         let line = self.line_on(&agent, &found)?;
+        line.keep_audit(self.people.clone());
         if let Some(why) = why {
             line.say_no_fixtures(why);
         }
@@ -690,14 +691,15 @@ impl Station {
     /// `StationFault` if no thread can be started.
     pub fn start_clerk(&self) -> Result<Clerk, Failure> {
         let (home, key) = (self.home.clone(), self.records.station_key());
-        Clerk::new(clerk::Office {
+        let office = clerk::Office {
             source: self.export_source(),
             signer: Box::new(move || export_signer(&home, &key)),
             station: self.config.name.clone(),
             needs_second_person: self.config.second_person,
             folder: self.home.join("exports"),
             now_ms,
-        })
+        };
+        Clerk::behind(office, self.people.clone())
     }
 
     /// The foreman, for the window: figures and the end of a shift.
@@ -952,16 +954,15 @@ pub fn preflight(options: &Options) -> Preflight {
 
 /// The same of a station that is open.
 pub fn preflight_of(options: &Options, records: &SqliteRecords, words: &str) -> Preflight {
-    let database =
-        records.verify_all().map_err(records_failure).and_then(|found| match found.summary() {
-            Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
-            None => Ok(format!(
-                "{}: sound, {} events and {} audit rows, histories unbroken",
-                options.records_path().display(),
-                found.events,
-                found.audit
-            )),
-        });
+    let database = records.verify_all().map_err(records_failure).and_then(|found| match found.summary() {
+        Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
+        None => Ok(format!(
+            "{}: sound, {} events and {} audit rows, histories unbroken",
+            options.records_path().display(),
+            found.events,
+            found.audit
+        )),
+    });
     let newest_ms = records.newest_ms().ok().flatten();
     let orders = records.list_product_orders().ok();
     let open = records.list_batches().unwrap_or_default().into_iter().filter(|b| b.state == BatchState::Open);

@@ -1256,9 +1256,6 @@ pub enum Audit {
         /// Only rows before this number: the last row of one page gives the next
         #[arg(long, value_name = "ROW", default_value_t = 0, hide_default_value = true)]
         before: u32,
-        /// Only rows before this number: the last row of one page gives the next
-        #[arg(long, value_name = "ROW", default_value_t = 0, hide_default_value = true)]
-        before: u32,
     },
     /// Look at every row of the audit log and of the units' history; says where one does not fit
     Verify,

@@ -133,9 +133,6 @@ fn run(cli: &Cli, out: Out) -> Done {
         Some(Command::People(args::People::Recover { name, new_pin_file })) => {
             people::recover(&options, name, new_pin_file.as_deref(), out)
         }
-        Some(Command::People(args::People::Recover { name, new_pin_file })) => {
-            people::recover(&options, name, new_pin_file.as_deref(), out)
-        }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::Init(args)) => init::run(&options, global, args, out),

@@ -173,8 +173,6 @@ fn need(command: &Command) -> Need {
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),
         // It does not come here: whoever knows the passphrase may, and nobody can log in.
         Command::People(args::People::Recover { .. }) => Need::Nobody,
-        // It does not come here: whoever knows the passphrase may, and nobody can log in.
-        Command::People(args::People::Recover { .. }) => Need::Nobody,
         // Each of its steps is through the gate by itself.
         Command::Init(_) => Need::Person,
         Command::People(_) | Command::Audit(Audit::List { .. } | Audit::Export { .. }) => Need::Person,

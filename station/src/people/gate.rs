@@ -302,7 +302,8 @@ impl People {
         let row = row.map_err(|error| {
             let failure = records_failure(error);
             if failure.code == FailureCode::HistoryBroken {
-                let why = json!({ "by": by, "why": "the person's row was touched", "what": failure.sentence });
+                let why =
+                    json!({ "by": by, "why": "the person's row was touched", "what": failure.sentence });
                 if let Err(failure) = self.outsider("", why) {
                     tracing::error!(%failure, "the audit log can't be written");
                 }
@@ -315,14 +316,34 @@ impl People {
             self.outsider("", json!({ "by": by, "why": "unknown or switched off" }))?;
             return Err(Failure::new(FailureCode::LoginFailed, ""));
         };
-        let failures = row.person.failures;
-        let (id, name) = (row.person.id, row.person.name.clone());
-        self.tried(&row, by, now, |row| match credential {
+        self.let_in(row, by, now, |row| match credential {
             Credential::Pin { pin, .. } => pin.fits(&key, &row.person.name, &row.pin),
             Credential::Badge(badge) => {
                 row.badge.as_deref().is_some_and(|kept| badge.badge_fits(&key, &row.person.name, kept))
             }
-        })?;
+        })
+    }
+
+    fn outsider(&self, subject: &str, detail: Value) -> Result<(), Failure> {
+        self.write(NewAudit {
+            person: "nobody".into(),
+            role: "none",
+            action: "login-failed".into(),
+            subject: subject.into(),
+            detail,
+        })
+    }
+
+    fn let_in(
+        &self,
+        row: PersonRow,
+        by: &str,
+        now: i64,
+        fits: impl FnOnce(&PersonRow) -> bool,
+    ) -> Result<Who, Failure> {
+        let Person { id, name, failures, .. } = row.person.clone();
+        self.tried(&row, by, now, fits)?;
+        let records = &self.records.0;
         let before = self.session().0;
         let mut detail = json!({ "by": by });
         if let Some(other) = before.filter(|who| who.id != id) {
@@ -343,16 +364,6 @@ impl People {
         let ticks = (self.ticks)();
         self.state().session.enter(who.clone(), ticks);
         Ok(who)
-    }
-
-    fn outsider(&self, subject: &str, detail: Value) -> Result<(), Failure> {
-        self.write(NewAudit {
-            person: "nobody".into(),
-            role: "none",
-            action: "login-failed".into(),
-            subject: subject.into(),
-            detail,
-        })
     }
 
     /// Counts a try, then looks at it; what is wrong with it is written down. The count is wiped by whoever goes on from here.

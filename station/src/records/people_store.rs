@@ -350,7 +350,8 @@ pub(super) type Roll = BTreeMap<i64, [u8; 32]>;
 /// The roll of people; `None` if it is missing, or is not the one that the station wrote last.
 pub(super) fn roll(c: &Connection, key: &StationKey) -> rusqlite::Result<Option<Roll>> {
     let Some(mac) = head(c, key, "audit-head")?.and_then(|head| head.roll) else { return Ok(None) };
-    let roll = get(c, "people-roll")?.filter(|roll| crypto::tags_equal(&key.mac("people-roll", &[roll]), &mac));
+    let roll =
+        get(c, "people-roll")?.filter(|roll| crypto::tags_equal(&key.mac("people-roll", &[roll]), &mac));
     Ok(roll.map(|roll| {
         let entry = |e: &[u8; 40]| {
             let (id, seal) = e.split_at(8);
@@ -387,10 +388,7 @@ pub(super) fn person_rows(c: &Connection) -> rusqlite::Result<Vec<PersonRow>> {
 }
 
 /// Gives every row of the audit log to `each`, oldest first, until it says false.
-pub(super) fn audit_rows(
-    c: &Connection,
-    mut each: impl FnMut(&AuditRow) -> bool,
-) -> rusqlite::Result<()> {
+pub(super) fn audit_rows(c: &Connection, mut each: impl FnMut(&AuditRow) -> bool) -> rusqlite::Result<()> {
     let mut statement = c.prepare_cached(&format!("{AUDIT} ORDER BY seq"))?;
     let mut rows = statement.query([])?;
     while let Some(r) = rows.next()? {
@@ -490,7 +488,9 @@ pub(super) fn seal_ends(c: &Connection, key: &StationKey) -> rusqlite::Result<()
 /// head back must not have old people sealed with it.
 pub(super) fn seal_people(c: &Connection, key: &StationKey) -> rusqlite::Result<()> {
     match head(c, key, "audit-head")? {
-        Some(head) if head.roll.is_none() && head.end == End::of(c, "audit")? && head.people == people(c)? => {
+        Some(head)
+            if head.roll.is_none() && head.end == End::of(c, "audit")? && head.people == people(c)? =>
+        {
             put_roll(c, key, &roll_of_rows(c, key)?)
         }
         _ => Ok(()),
@@ -664,7 +664,11 @@ impl Inner {
                 .prepare_cached(&format!("{PERSONS} WHERE id = ?1"))
                 .and_then(|mut s| s.query_row([id], person_row).optional())
                 .map_err(|e| tx.map(e))?
-                .ok_or_else(|| RecordsError::NotFound { what: "person", name: id.to_string(), list: "people list" })?;
+                .ok_or_else(|| RecordsError::NotFound {
+                    what: "person",
+                    name: id.to_string(),
+                    list: "people list",
+                })?;
             let roll = roll(tx.connection, &key).map_err(|e| tx.map(e))?;
             check_row(&row, &key, roll.as_ref())?;
             let mut roll = roll.ok_or_else(roll_lost)?;
@@ -705,7 +709,10 @@ impl Inner {
             if last_admin && (p.role != Role::Admin || !p.active) {
                 return Err(RecordsError::Refused(Box::new(Failure {
                     code: FailureCode::InvalidInput,
-                    sentence: format!("{} is the last admin; without one nobody could look after the station", p.name),
+                    sentence: format!(
+                        "{} is the last admin; without one nobody could look after the station",
+                        p.name
+                    ),
                     remedy: "Make somebody else an admin first: keywright people role NAME admin".into(),
                 })));
             }
@@ -772,8 +779,9 @@ impl Inner {
                 return Err(RecordsError::Refused(Box::new(Failure {
                     code: FailureCode::InvalidInput,
                     sentence: format!("{} is no admin who may log in", p.name),
-                    remedy: "Recover an admin; an admin gives everybody else a new PIN: keywright people pin NAME"
-                        .into(),
+                    remedy:
+                        "Recover an admin; an admin gives everybody else a new PIN: keywright people pin NAME"
+                            .into(),
                 })));
             }
             (p.failures, p.locked_until_ms) = (0, 0);

@@ -5,7 +5,9 @@
 //! - What the station found when it opened is told together with what was touched since.
 
 use super::RecordsError;
-use super::people_store::{BROKEN, Broken, PersonRow, audit_rows, end_broken, head, last_row, person_rows, roll};
+use super::people_store::{
+    BROKEN, Broken, PersonRow, audit_rows, end_broken, head, last_row, person_rows, roll,
+};
 use super::sqlite::{Inner, event_chain};
 use crate::secrets::StationKey;
 use keywright_protocol::crypto;
@@ -124,9 +126,7 @@ fn audit(c: &Connection, key: &StationKey, walk: &mut Walk<'_>) -> rusqlite::Res
         let fits = crypto::tags_equal(&computed, &row.chain)
             || crypto::tags_equal(&row.link(key, &stood), &row.chain);
         if row.seq != expected {
-            walk.found.add(place(format!(
-                "row {expected} should be here; rows were removed or renumbered"
-            )));
+            walk.found.add(place(format!("row {expected} should be here; rows were removed or renumbered")));
         } else if !fits {
             walk.found.add(place("it is not as it was written".into()));
         } else {
