@@ -472,7 +472,7 @@ impl Config {
                 return Err(at(table.module.span().start, what));
             }
             // A label has 32 bytes in PKCS#11.
-            if !fits_name(token) || token.len() > 32 {
+            if !fits_token(token) {
                 return Err(at(table.token.span().start, "expected the token's label, 1 to 32 bytes"));
             }
             config.token = Some(TokenConfig { module: module.clone(), token: token.to_owned() });
@@ -562,6 +562,11 @@ fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
 pub(crate) fn fits_command(words: &[String]) -> bool {
     let holds_file = |word: &String| word.contains(crate::label::sink::FILE);
     words.first().is_some_and(|w| !w.trim().is_empty() && !holds_file(w)) && words.iter().any(holds_file)
+}
+
+/// Whether this may be the label of a token: 1 to 32 bytes, as PKCS#11 has room for.
+pub(crate) fn fits_token(label: &str) -> bool {
+    fits_name(label) && label.trim().len() <= 32
 }
 
 /// Whether this is `HOST:PORT`.

@@ -141,6 +141,8 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Printer => tr!("settings-fault-printer"),
         Fault::Command => tr!("settings-fault-command"),
         Fault::LabelSeconds => tr!("settings-fault-label-seconds"),
+        Fault::Token => tr!("settings-fault-token"),
+        Fault::Absolute => tr!("settings-fault-absolute"),
     }
 }
 
@@ -208,6 +210,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
             work(ui, &mut state.draft, &faults, p);
             backup(ui, &mut state.draft, &faults, &view.files, p);
             clouds(ui, &mut state.draft, &faults, &view.files, p);
+            token(ui, &mut state.draft, &faults, &view.files, p);
             paths(ui, view, out, p);
         });
     });
@@ -511,6 +514,17 @@ fn broker(
     let said = (fault(Field::CloudPassword), tr!("settings-cloud-password-hint"));
     let kind = (files, Kind::File(&[]));
     path_row(ui, &tr!("settings-cloud-password", number = number), &mut cloud.password_file, kind, said, p);
+}
+
+/// The token that may hold signing keys; its PIN is asked for, and never in the file.
+fn token(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], files: &Files, p: &Palette) {
+    let fault = |field| faults.iter().find(|f| f.0 == field).map(|f| f.1);
+    heading(ui, tr!("settings-token"), p);
+    let said = (fault(Field::TokenModule), tr!("settings-token-module-hint"));
+    let kind = (files, Kind::File(&["so", "dll", "dylib"]));
+    path_row(ui, tr!("settings-token-module"), &mut draft.token_module, kind, said, p);
+    let said = (fault(Field::TokenLabel), tr!("settings-token-label-hint"));
+    text_row(ui, tr!("settings-token-label"), &mut draft.token_label, 260.0, said, p);
 }
 
 fn paths(ui: &mut Ui, view: &mut ViewState, out: &mut Asked, p: &Palette) {
