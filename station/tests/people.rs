@@ -592,6 +592,7 @@ fn everybody_changes_their_own_pin_with_the_one_they_have() {
 #[test]
 fn an_act_whose_row_can_not_be_written_is_not_done() {
     let station = Station::new(2, 2);
+    station.arrive(unit_id(1));
     let people = Arc::new(
         People::with(station.records.clone(), "Ada", PinCost::TEST, Arc::new(|| Duration::ZERO)).unwrap(),
     );
@@ -610,7 +611,9 @@ fn an_act_whose_row_can_not_be_written_is_not_done() {
     .unwrap();
     let (wake, changes) = mpsc::channel();
     let wake = Mutex::new(wake);
-    clerk.on_change(Box::new(move || drop(wake.lock().unwrap().send(()))));
+    clerk.on_change(Box::new(move || {
+        let _ = wake.lock().unwrap().send(());
+    }));
     let until = |done: &dyn Fn(&clerk::Snapshot) -> bool| {
         while !done(&clerk.snapshot()) {
             let told = changes.recv_timeout(Duration::from_secs(60));
@@ -619,7 +622,7 @@ fn an_act_whose_row_can_not_be_written_is_not_done() {
     };
     let order = |folder: &str| clerk::Order {
         selection: Selection::default(),
-        format: Format::Units,
+        format: Format::Csv,
         wanted: clerk::Wanted::Nothing,
         handed_to: "the vendor".into(),
         second_person: String::new(),

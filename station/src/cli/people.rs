@@ -464,7 +464,7 @@ pub fn verify(options: &station::Options, out: Out) -> Done {
         format_args!("{} rows of the audit log and {} events of units fit", found.audit, found.events),
     );
     if found.left_out > 0 {
-        out.text(&format!("BROKEN  and {} more places", found.left_out));
+        out.text(format_args!("BROKEN  and {} more places", found.left_out));
     }
     match found.summary() {
         None => Ok(Exit::Pass),

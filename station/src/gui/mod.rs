@@ -576,13 +576,13 @@ impl Window {
     fn grant(&mut self, wish: Wish, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
         let Some(file) = &self.toml else { return };
-        if let (Some(people), Wish::Open) = (&self.people, &wish) {
-            if let Err(failure) = people.permit(Right::Settings, "settings-opened") {
-                let (sentence, remedy) = i18n::failure(&failure);
-                self.view.settings = None;
-                self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
-                return;
-            }
+        if let (Some(people), Wish::Open) = (&self.people, &wish)
+            && let Err(failure) = people.permit(Right::Settings, "settings-opened")
+        {
+            let (sentence, remedy) = i18n::failure(&failure);
+            self.view.settings = None;
+            self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+            return;
         }
         match (wish, &mut self.view.settings) {
             (Wish::Open | Wish::Reload, shown) => match (file.read(), shown) {

@@ -773,7 +773,7 @@ impl Inner {
                 .prepare_cached(&format!("{PERSONS} WHERE name = ?1"))
                 .and_then(|mut s| s.query_row([name.trim()], person_row).optional())
                 .map_err(|e| tx.map(e))?
-                .ok_or_else(|| RecordsError::NotFound { what: "person", name, list: "people list" })?;
+                .ok_or(RecordsError::NotFound { what: "person", name, list: "people list" })?;
             let p = &mut row.person;
             if p.role != Role::Admin || !p.active {
                 return Err(RecordsError::Refused(Box::new(Failure {
