@@ -426,6 +426,7 @@ fn pick(
             who: Typed::default(),
             began: None,
             wants_focus: true,
+            label: false,
             ..lock.clone()
         };
         ui.ctx().request_repaint();
