@@ -13,6 +13,7 @@ use keywright::people::office::{self, Tools};
 use keywright::people::{Credential, NewPerson, Office, People, PeopleHandle, Pin, PinCost, Right, Role};
 use keywright::records::{AuditFilter, Broken, OpenOptions, Records, SqliteRecords};
 use keywright::secrets::{KdfCost, Passphrase};
+use keywright::station::{Options as StationOptions, Station as Opened};
 use serde_json::json;
 use std::io::{Seek, Write};
 use std::ops::ControlFlow;
@@ -498,6 +499,64 @@ fn the_roll_of_people_can_not_be_put_back_either() {
     .unwrap();
     let broken = place_broken(&people);
     assert_eq!(broken.iter().map(|b| b.row).collect::<Vec<_>>(), [9, 2], "{broken:?}");
+}
+
+/// Whoever has the passphrase gives an admin a new PIN; an editor makes nobody an admin by this way.
+#[test]
+fn an_admin_is_recovered_with_the_passphrase_and_nobody_else() {
+    let home = tempfile::tempdir().unwrap();
+    let options = StationOptions {
+        home: home.path().to_owned(),
+        config: None,
+        passphrase_fd: None,
+        token_pin_fd: None,
+        demo: true,
+        operator: String::new(),
+    };
+    let open = || Opened::open(&options).unwrap();
+    let recover = |name: &str| {
+        let new = Pin::new("recov7x".to_owned());
+        keywright::station::recover(&options, &Passphrase::demo(), name, &new)
+    };
+    let station = open();
+    station.people.add(&person("Ana", Role::Admin, "729450")).unwrap();
+    station.people.add(&person("Eve", Role::Admin, "evil00l")).unwrap();
+    station.people.add(&person("Tom", Role::Technician, "2580")).unwrap();
+    let sql = rusqlite::Connection::open(options.records_path()).unwrap();
+    sql.execute_batch("CREATE TEMP TABLE old AS SELECT * FROM person WHERE name = 'Eve'").unwrap();
+    station.people.set_role("Eve", Role::Technician, None).unwrap();
+    drop(station);
+    // An old row, an edited one, and all of it without the seal.
+    sql.execute_batch(
+        "UPDATE person SET (role, seal) = (SELECT role, seal FROM old) WHERE name = 'Eve';
+         UPDATE person SET role = 'admin' WHERE name = 'Tom'; UPDATE person SET failures = 9 WHERE name = 'Ana'",
+    )
+    .unwrap();
+    for name in ["Eve", "Tom"] {
+        assert_eq!(recover(name).unwrap_err().code, FailureCode::HistoryBroken, "{name}");
+    }
+    recover("Ana").unwrap();
+    let wrong = keywright::station::recover(
+        &options,
+        &Passphrase::new("quite another one".to_owned()),
+        "Ana",
+        &Pin::new("recov7x".to_owned()),
+    );
+    assert_eq!(wrong.unwrap_err().code, FailureCode::WrongPassphrase);
+    sql.execute_batch("DELETE FROM meta WHERE key = 'people-roll'").unwrap();
+    assert_eq!(open().people.login(&pin("Ana", "recov7x")).unwrap_err().code, FailureCode::HistoryBroken);
+    recover("Ana").unwrap();
+    let station = open();
+    station.people.login(&pin("Ana", "recov7x")).unwrap();
+    let broken = station.people.verify().unwrap().broken;
+    assert_eq!(
+        broken.iter().map(|b| (b.table, b.row)).collect::<Vec<_>>(),
+        [("person", 2), ("person", 3)],
+        "{broken:?}"
+    );
+    let filter = AuditFilter { action: "people-recovered".into(), ..AuditFilter::default() };
+    let rows: Vec<_> = station.people.audit(&filter).unwrap().into_iter().map(|r| r.detail).collect();
+    assert_eq!(rows, [json!({ "people_sealed_anew": true }), json!({ "row_was_touched": true })]);
 }
 
 /// What schema 12 held of people is sealed once, and only if nobody cut the audit log.
