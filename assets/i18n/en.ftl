@@ -836,7 +836,9 @@ header-person = Person
 open-banner = This is an open station: everybody may do everything, under any name
 menu-switch = Switch person
 menu-lock = Lock
+menu-own-pin = My PIN…
 help-lock = another person, lock
+help-people = to the people, to the audit log
 foot-keys-people = F2 line · F8 switch person · F9 lock · F1 help
 
 ## Lock screen
@@ -857,6 +859,7 @@ lock-digit = Digit { $digit }
 lock-another = Another person
 lock-too-many = Too many wrong tries
 lock-again = Try again in { $seconds } s, or ask an admin to unlock
+lock-label = That is a unit's label, not a badge. Scan your badge, or type your name.
 
 ## People
 
@@ -872,6 +875,16 @@ people-back-name = Back, nothing is changed
 people-role-of = Role of { $name }
 people-pin-of = New PIN of { $name }
 people-badge-of = Badge of { $name }
+people-own-pin = My PIN
+people-own-old = The PIN that I have now
+people-own-new = My new PIN
+people-own-missing = Type the PIN that you have now
+people-own-wrong = That is not your PIN
+people-own-wrong-tries = { $count ->
+    [one] That is not your PIN; 1 try is left
+   *[other] That is not your PIN; { $count } tries are left
+}
+people-own-same = Choose another one than you have now
 people-no-way-back = From now on everybody logs in with a name and a PIN or a badge. There is no way back to an open station.
 people-name = Name
 people-role = Role
@@ -919,6 +932,13 @@ done-exported = { $rows } rows are in { $file }
 
 audit-title = Audit log
 audit-verify = Verify
+audit-stop = Stop
+audit-looking = Looking at row { $done } of { $total } of both histories
+audit-places = { $count } places do not fit
+audit-places-more = and { $count } more
+audit-older = Older
+audit-newer = Newest
+audit-page = Rows { $oldest } to { $newest }
 audit-export = Export
 audit-again = Read again
 audit-row = Row

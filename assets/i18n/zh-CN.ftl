@@ -1274,7 +1274,9 @@ header-person = 人员
 open-banner = 这是开放站：任何人都可以用任意姓名做任何事
 menu-switch = 切换人员
 menu-lock = 锁定
+menu-own-pin = 我的 PIN…
 help-lock = 换人，锁定
+help-people = 转到人员，转到审计日志
 foot-keys-people = F2 产线 · F8 切换人员 · F9 锁定 · F1 帮助
 
 ## Lock screen
@@ -1292,6 +1294,7 @@ lock-digit = 数字 { $digit }
 lock-another = 其他人员
 lock-too-many = 错误次数过多
 lock-again = { $seconds } 秒后再试，或请管理员解锁
+lock-label = 这是设备的标签，不是工牌。请扫描您的工牌，或输入姓名。
 
 ## People
 
@@ -1307,6 +1310,13 @@ people-back-name = 返回，不作更改
 people-role-of = { $name } 的角色
 people-pin-of = { $name } 的新 PIN
 people-badge-of = { $name } 的工牌
+people-own-pin = 我的 PIN
+people-own-old = 当前的 PIN
+people-own-new = 新的 PIN
+people-own-missing = 输入您当前的 PIN
+people-own-wrong = 这不是您的 PIN
+people-own-wrong-tries = 这不是您的 PIN；还可以试 { $count } 次
+people-own-same = 请选择与当前不同的 PIN
 people-no-way-back = 从现在起，每个人都用姓名和 PIN 或工牌登录。不能再回到开放站。
 people-name = 姓名
 people-role = 角色
@@ -1354,6 +1364,13 @@ done-exported = { $rows } 行已写入 { $file }
 
 audit-title = 审计日志
 audit-verify = 校验
+audit-stop = 停止
+audit-looking = 正在查看两份历史：第 { $done } 行，共 { $total } 行
+audit-places = { $count } 处不符
+audit-places-more = 另有 { $count } 处
+audit-older = 更早
+audit-newer = 最新
+audit-page = 第 { $oldest } 至 { $newest } 行
 audit-export = 导出
 audit-again = 重新读取
 audit-row = 行

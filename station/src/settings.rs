@@ -540,6 +540,13 @@ impl StationFile {
         Ok(read)
     }
 
+    /// What writing `draft` would change, for the audit log: keys with their old and new values.
+    pub fn changes(&self, read: &Read, draft: &Draft) -> serde_json::Value {
+        let Ok(mut document) = read.text.parse::<DocumentMut>() else { return serde_json::json!({}) };
+        edit(&mut document, &read.draft, draft);
+        crate::settings_changes::changes(&read.text, &document.to_string())
+    }
+
     /// Changes the file as it is now, whoever wrote it last: for steps that know nothing of what stood there before.
     ///
     /// # Errors

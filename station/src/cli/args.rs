@@ -1227,6 +1227,21 @@ Examples:
         /// Whose
         name: String,
     },
+    /// Give an admin who can't log in any more a new PIN: for whoever knows the station's passphrase
+    #[command(after_help = "\
+The last admin forgot the PIN, and nobody is left who could give a new one. This asks for the station's passphrase and for no person.
+The passphrase is typed, or comes from --passphrase-fd; the keyring is not asked, nor is --demo enough. A lock-out ends. The audit log
+has a row about it (people-recovered), which nobody can take away. Close the window first: it holds the database.
+
+Example:
+  keywright people recover \"Ana Petrović\"")]
+    Recover {
+        /// The admin
+        name: String,
+        /// The new PIN, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        new_pin_file: Option<PathBuf>,
+    },
 }
 
 /// `keywright audit …`
@@ -1246,6 +1261,9 @@ pub enum Audit {
         /// At most so many rows; 0: all
         #[arg(long, value_name = "N", default_value_t = 100)]
         count: u32,
+        /// Only rows before this number: the last row of one page gives the next
+        #[arg(long, value_name = "ROW", default_value_t = 0, hide_default_value = true)]
+        before: u32,
     },
     /// Look at every row of the audit log and of the units' history; says where one does not fit
     Verify,

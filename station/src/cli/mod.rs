@@ -132,6 +132,9 @@ fn run(cli: &Cli, out: Out) -> Done {
             backup::restore(&options, args, out)
         }
         Some(Command::Audit(args::Audit::Verify)) => people::verify(&options, out),
+        Some(Command::People(args::People::Recover { name, new_pin_file })) => {
+            people::recover(&options, name, new_pin_file.as_deref(), out)
+        }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::Init(args)) => init::run(&options, global, args, out),

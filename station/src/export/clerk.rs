@@ -12,9 +12,11 @@ use super::{
 use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::desk::Told;
 use crate::failure::Failure;
+use crate::people::{People, Right};
 use crate::records::{ExportLogFilter, ExportRecord, ExposedUnit, Records};
 use crate::secrets::Passphrase;
 use crate::station::records_failure;
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +88,20 @@ pub struct Order {
     pub replaces: Option<i64>,
     /// Where to.
     pub folder: PathBuf,
+}
+
+impl Order {
+    /// What the audit log says of it.
+    fn audit(&self) -> serde_json::Value {
+        let wanted = match &self.wanted {
+            Wanted::Nothing => "none",
+            Wanted::Age(_) => "age",
+            Wanted::OpenPgp(_) => "openpgp",
+            Wanted::Password(_) => "password",
+            Wanted::Plain(_) => "plain",
+        };
+        json!({ "to": self.handed_to, "second_person": self.second_person, "protection": wanted })
+    }
 }
 
 /// Commands that go to the clerk.
@@ -202,6 +218,18 @@ impl Clerk {
     /// # Errors
     /// `StationFault` if no thread can be started.
     pub fn new(office: Office) -> Result<Self, Failure> {
+        Self::start(office, None)
+    }
+
+    /// A clerk of a station where people work: what leaves it has its row in the audit log before, and so has what is revoked.
+    ///
+    /// # Errors
+    /// As [`Clerk::new`].
+    pub fn behind(office: Office, people: Arc<People>) -> Result<Self, Failure> {
+        Self::start(office, Some(people))
+    }
+
+    fn start(office: Office, people: Option<Arc<People>>) -> Result<Self, Failure> {
         let first = Snapshot {
             needs_second_person: office.needs_second_person,
             folder: office.folder.clone(),
@@ -209,7 +237,7 @@ impl Clerk {
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let (view, cancels) = (first.clone(), cancel.clone());
-        let worker = |outlet| Worker { office, view, outlet, cancel: cancels, mark: None };
+        let worker = |outlet| Worker { office, people, view, outlet, cancel: cancels, mark: None };
         let backstage = Backstage::start("export clerk", first, |inbox, outlet| worker(outlet).run(inbox))?;
         Ok(Self { backstage, cancel })
     }
@@ -241,6 +269,7 @@ impl Drop for Clerk {
 
 struct Worker {
     office: Office,
+    people: Option<Arc<People>>,
     view: Snapshot,
     outlet: Outlet<Snapshot>,
     cancel: Arc<AtomicBool>,
@@ -334,7 +363,8 @@ impl Worker {
                 self.view.told = Told::Working("Handing out".into());
                 self.view.progress = Some(Progress { done: 0, total: 0 });
                 self.outlet.publish(&self.view);
-                match self.export(*order) {
+                let about = (order.selection.to_string(), order.audit());
+                match self.act("list-exported", about, |worker| worker.export(*order)) {
                     Ok(done) => {
                         let numbers: Vec<_> = done.iter().map(|d| d.number.to_string()).collect();
                         self.view.told = Told::Done(format!("Export {} is written", numbers.join(", ")));
@@ -346,14 +376,32 @@ impl Worker {
             }
             Command::Exposed(export) => self.expose(export),
             Command::Revoke { export, operator, reason } => {
-                match self.office.source.records.revoke_export(export, &operator, &reason) {
+                let about = (export.to_string(), json!({ "reason": reason }));
+                let revoked = self.act("export-revoked", about, |worker| {
+                    let records = &worker.office.source.records;
+                    records.revoke_export(export, &operator, &reason).map_err(records_failure)
+                });
+                match revoked {
                     Ok(()) => {
                         self.view.told = Told::Done(format!("Export {export} is revoked"));
                         self.expose(export);
                     }
-                    Err(error) => self.view.told = Told::Failed(records_failure(error)),
+                    Err(failure) => self.view.told = Told::Failed(failure),
                 }
             }
+        }
+    }
+
+    /// Does something behind its row in the audit log.
+    fn act<T>(
+        &mut self,
+        action: &str,
+        (subject, detail): (String, serde_json::Value),
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match self.people.clone() {
+            Some(people) => people.act(Right::Export, (action, &subject), detail, || work(self)),
+            None => work(self),
         }
     }
 

@@ -145,6 +145,12 @@ impl ExportsState {
         Self { step, log, format: Some(format), protect, ..Self::default() }
     }
 
+    /// How many characters of a password it holds, and of the step it shows whether it is the first.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> (usize, bool) {
+        (self.password.0.len() + self.again.0.len(), self.step == Step::What)
+    }
+
     /// Begins with the batch that the line works on; what somebody chose since stays.
     pub fn offer(&mut self, batch: Option<&str>) {
         if let Some(batch) = batch.filter(|_| !self.offered) {
@@ -244,7 +250,18 @@ impl ExportsState {
         }))
     }
 
-    fn restart(&mut self) {
+    /// The station was locked: a password that was typed is gone, and whoever comes back types it again.
+    pub fn wipe(&mut self) {
+        (self.password, self.again) = (Typed::default(), Typed::default());
+        if self.protect == Protect::Password && self.step > Step::Protection && self.step != Step::Done {
+            self.step = Step::Protection;
+        }
+        // A dialog that chooses a file outlives the lock.
+        self.picked = Picked::default();
+    }
+
+    /// Begins anew: for the next list, and for the next person.
+    pub fn restart(&mut self) {
         *self = Self { seen: self.seen.clone(), folder: self.folder.clone(), ..Self::default() };
         self.out.push(Command::Clear);
     }

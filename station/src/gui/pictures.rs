@@ -8,8 +8,8 @@ use super::line_view::tests::World;
 use super::scripted::{self, Scene, scene};
 use super::traveler_view::Panel;
 use super::{
-    SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install, lock_screen,
-    shift_view, theme, trust_view,
+    PersonForm, SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install,
+    lock_screen, shift_view, theme, trust_view,
 };
 use crate::desk::Act;
 use crate::failure::FailureCode;
@@ -99,6 +99,18 @@ pictures! {
     people: FEW, |w, _| {
         w.view.tab = Tab::People;
         w.people = office::Snapshot { persons: lock_screen::tests::persons(), ..lock_screen::tests::logged_in(Role::Admin) };
+    };
+    people_own_pin: FEW, |w, _| {
+        w.people = lock_screen::tests::logged_in(Role::Technician);
+        w.view.people.form = Some(PersonForm::own_refused(&lock_screen::tests::who(Role::Technician)));
+    };
+    person_menu: FEW, |w, _| {
+        w.people = lock_screen::tests::logged_in(Role::Qa);
+        w.view.people.menu = true;
+    };
+    audit_broken: FEW, |w, _| {
+        w.view.tab = Tab::Audit;
+        w.people = audit_view::tests::broken();
     };
     audit: FEW, |w, _| {
         w.view.tab = Tab::Audit;

@@ -72,7 +72,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
 
 fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     view.observe(seen.line);
-    lock_screen::observe(seen, view);
+    lock_screen::observe(ui.ctx(), seen, view);
     if seen.people.is_locked() {
         lock_screen::show(ui, seen, view, out);
         shift_view::watch(view, true);
@@ -266,6 +266,12 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::Num6) {
         to = Some(Tab::Trust);
     }
+    if command(Key::Num7) {
+        to = Some(Tab::People);
+    }
+    if command(Key::Num8) {
+        to = Some(Tab::Audit);
+    }
     if pressed(Key::F2) {
         to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
     }
@@ -453,6 +459,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
         ("Ctrl+6", tr!("help-trust")),
+        ("Ctrl+7  Ctrl+8", tr!("help-people")),
         ("F5  F6", tr!("help-checks")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),

@@ -7,7 +7,7 @@ use super::decision::{Form, act_name};
 use super::export_view::{ExportsState, Protect, Step};
 use super::line_view::tests::{World, sized};
 use super::line_view::{Picker, Tab};
-use super::lock_screen::tests::{logged_in, persons};
+use super::lock_screen::tests::{logged_in, persons, who};
 use super::scripted::{self, Scene, scene};
 use super::{PersonForm, batches_view, people_view};
 use crate::desk::Act;
@@ -412,6 +412,7 @@ fn every_dialog_and_every_step_has_names() {
                 w.view.people.form = Some(PersonForm::add(false));
             }),
         ),
+        ("the own PIN", Box::new(|w| w.view.people.form = Some(PersonForm::own(&who(Role::Admin))))),
         (
             "units, nothing open",
             Box::new(|w| {

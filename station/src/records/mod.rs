@@ -29,6 +29,7 @@ mod sqlite;
 mod trust_store;
 mod unit_store;
 mod vault;
+mod verify;
 mod writer;
 
 pub(crate) use agent_store::{
@@ -41,7 +42,7 @@ pub use export_store::{
 pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
 pub use order_store::{NewBatch, OrderEvent};
-pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
+pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person};
 pub(crate) use people_store::{PersonChange, PersonRow};
 pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind, Why};
 pub use search_store::{FoundUnit, MOST_HITS, UnitQuery, UnitsFound};
@@ -52,6 +53,7 @@ pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
 pub use unit_store::{IssuedKey, NewRma, Rma, RmaEnd, UnitExport, UnitRecord};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
+pub use verify::{Looked, Telling, Verified};
 
 /// A new product order.
 #[derive(Clone, Debug, Default)]
