@@ -679,6 +679,7 @@ impl Station {
         let (home, key) = (self.home.clone(), self.records.station_key());
         Clerk::new(clerk::Office {
             source: self.export_source(),
+            people: self.people.clone(),
             signer: Box::new(move || export_signer(&home, &key)),
             station: self.config.name.clone(),
             needs_second_person: self.config.second_person,

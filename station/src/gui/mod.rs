@@ -15,6 +15,7 @@ mod audit_view;
 mod batches_view;
 mod copy;
 mod decision;
+mod check_view;
 mod export_view;
 mod files;
 mod first_view;

@@ -308,7 +308,7 @@ impl ExportHandle for GuardedClerk {
                 let detail = json!({ "reason": reason });
                 drop(self.office.send(Message::Note("export-revoked", export.to_string(), detail)));
             }
-            C::Preview(_) | C::Exposed(_) | C::Clear => {}
+            C::Preview(_) | C::Exposed(_) | C::Check(_) | C::Clear => {}
         }
         self.clerk.send(command);
     }
