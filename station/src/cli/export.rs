@@ -5,8 +5,8 @@ use super::output::{CliError, Done, Exit, Out};
 use super::people::{environment, first_line, prompt};
 use super::{find_unit, interrupts};
 use crate::export::{
-    self, Destination, ExportError, ExportRequest, Format, ListKind, Protection, Recipient, SecondPerson, Selection, Stamp,
-    receipt_path,
+    self, Destination, ExportError, ExportRequest, Format, ListKind, Protection, Recipient, SecondPerson,
+    Selection, Stamp, receipt_path,
 };
 use crate::failure::{Failure, FailureCode};
 use crate::people::Credential;
@@ -193,7 +193,9 @@ fn with_options(error: ExportError) -> CliError {
         E::Exists { .. } => "choose another --out, or say --overwrite",
         E::OneFileManyFormats { .. } | E::SameName { .. } => "--out",
         E::NeedsProtection { .. } => "--recipient, --openpgp, or --plain with --reason TEXT",
-        E::AgainWithoutKeys(_) => "--recipient, --openpgp, or --plain with --reason TEXT; --batch for a list without keys",
+        E::AgainWithoutKeys(_) => {
+            "--recipient, --openpgp, or --plain with --reason TEXT; --batch for a list without keys"
+        }
         E::NeedsReason => "--reason TEXT",
         E::NeedsReceiver => "--to NAME",
         E::NeedsSecondPerson => "--second NAME, or --second-badge",
@@ -413,8 +415,8 @@ pub fn import_check(args: &args::ImportCheck, out: Out) -> Done {
     for file in &args.identity {
         identities.extend(export::read_identities(file)?);
     }
-    let checked = export::check_list(&args.file, &key, &identities, args.signature.as_deref())
-        .map_err(with_options)?;
+    let checked =
+        export::check_list(&args.file, &key, &identities, args.signature.as_deref()).map_err(with_options)?;
     let passed = checked.rows.iter().filter(|r| r.row.has_passed()).count();
     let with_keys = checked.rows.iter().filter(|r| r.secrets.is_some()).count();
     out.say(

@@ -7,8 +7,8 @@
 
 use super::{
     Delimiter, Destination, ExportError, ExportRequest, ExportSigner, Format, Inspect, Inspection, Preview,
-    Progress, Protection, Recipient, RecordsSource, SecondPerson, Selection, inspect, preview, read_pgp_recipients,
-    receipt_path, second_person,
+    Progress, Protection, Recipient, RecordsSource, SecondPerson, Selection, inspect, preview,
+    read_pgp_recipients, receipt_path, second_person,
 };
 use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::desk::Told;

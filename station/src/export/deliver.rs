@@ -63,7 +63,9 @@ impl Pending {
             if overwrite { self.temporary.persist(&path) } else { self.temporary.persist_noclobber(&path) };
         match put {
             Ok(_) => Ok(Placed { path, old }),
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Err(ExportError::Exists { path }),
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(ExportError::Exists { path })
+            }
             Err(e) => Err(ExportError::io(&path, e.error)),
         }
     }

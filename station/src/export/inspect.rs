@@ -89,8 +89,7 @@ pub fn inspect(order: &Inspect, records: &dyn ExportSource) -> Result<Inspection
     let file = &order.file;
     std::fs::metadata(file).map_err(|e| ExportError::io(file, e))?;
     let beside = file.parent().unwrap_or(Path::new("")).join(super::PUBLIC_KEY);
-    let key =
-        parse_public_pem(if order.key.as_os_str().is_empty() { &beside } else { &order.key })?;
+    let key = parse_public_pem(if order.key.as_os_str().is_empty() { &beside } else { &order.key })?;
     let signature = match signature_path(file) {
         path if path.exists() => Verdict::of(verify_file(file, &path, &key)),
         _ => Verdict::Absent,

@@ -47,13 +47,14 @@ pub use second::{SecondPerson, second_person};
 pub use select::Selection;
 pub use sign::{ExportSigner, parse_public_pem, public_pem, verify_file};
 
+use crate::cloud::Identity;
 use crate::failure::{Failure, FailureCode};
 use crate::model::{UnitId, UnitState};
 use crate::people::same_name;
 use crate::records::{
-    ExportFilter, ExportKey, ExportLogFilter, HandedUnit, KeyVault, NewExport, Records, RecordsError, SqliteRecords, UnitKeys,
+    ExportFilter, ExportKey, ExportLogFilter, HandedUnit, KeyVault, NewExport, Records, RecordsError,
+    SqliteRecords, UnitKeys,
 };
-use crate::cloud::Identity;
 use deliver::{Pending, place_all};
 use formats::{Context, Passed, PskcCipher, Retires};
 use sha2::{Digest, Sha256};
@@ -571,7 +572,9 @@ pub enum ExportError {
         why: String,
     },
     /// The form holds secrets and nothing protects them.
-    #[error("a {format} file holds what units log in with; name a recipient, or say why it is to be in clear")]
+    #[error(
+        "a {format} file holds what units log in with; name a recipient, or say why it is to be in clear"
+    )]
     NeedsProtection {
         /// The form.
         format: Format,
@@ -1012,7 +1015,8 @@ pub fn export(
     let numbers = source.record_export(&record)?;
     let finish = || -> Result<(), ExportError> {
         let mut files: Vec<Pending> = pem_pending.into_iter().collect();
-        for (((mut receipt, mut draft), number), file) in drafts.into_iter().zip(&numbers).zip(&mut record.files)
+        for (((mut receipt, mut draft), number), file) in
+            drafts.into_iter().zip(&numbers).zip(&mut record.files)
         {
             (file.number, receipt.export) = (*number, *number);
             draft.rewrite(&receipt.to_file(signer))?;
@@ -1073,7 +1077,13 @@ impl<'a> Rows<'a> {
     fn new(source: &'a dyn ExportSource, name: String, keys: Vec<ExportKey>, several_files: bool) -> Self {
         let marks = if several_files { keys.len() } else { 0 };
         let superseded = BTreeMap::new();
-        Self { source, name, keys, superseded, marks: std::iter::repeat_with(AtomicU64::default).take(marks).collect() }
+        Self {
+            source,
+            name,
+            keys,
+            superseded,
+            marks: std::iter::repeat_with(AtomicU64::default).take(marks).collect(),
+        }
     }
 
     /// Reads rows by their places.

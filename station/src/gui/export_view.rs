@@ -17,8 +17,8 @@ use crate::export::clerk::{Command, Order, Snapshot, Wanted};
 use crate::export::{Format, Phase, Selection};
 use crate::i18n::{date_time, number, tr};
 use crate::model::UnitState;
-use crate::records::ExposedUnit;
 use crate::people::{Pin, same_name};
+use crate::records::ExposedUnit;
 use crate::secrets::Passphrase;
 use egui::{Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, vec2};
 use std::path::PathBuf;
@@ -259,7 +259,9 @@ impl ExportsState {
             Step::File if !self.second.trim().is_empty() && same_name(&self.second, operator) => {
                 Some(tr!("exports-same-person").into())
             }
-            Step::File if self.seen.has_people && !self.second.trim().is_empty() && self.second_shows.is_empty() => {
+            Step::File
+                if self.seen.has_people && !self.second.trim().is_empty() && self.second_shows.is_empty() =>
+            {
                 Some(tr!("exports-no-pin").into())
             }
             Step::File if hands_out && self.seen.needs_second_person && !self.stands_by() => {
@@ -770,7 +772,8 @@ fn exposed(ui: &mut Ui, export: i64, units: &[ExposedUnit], p: &Palette) {
         ui.ctx().copy_text(serials.join("\n"));
     }
     let most = 120.0_f32.min(ui.available_height() / 3.0);
-    let area = egui::ScrollArea::vertical().id_salt("exposed units").max_height(most).auto_shrink([false, true]);
+    let area =
+        egui::ScrollArea::vertical().id_salt("exposed units").max_height(most).auto_shrink([false, true]);
     area.show_rows(ui, 18.0, units.len(), |ui, shown| {
         for unit in &units[shown] {
             let line = format!("{}   {}   {}", unit.serial, unit.unit, unit.batch);
@@ -1020,7 +1023,7 @@ pub(crate) mod tests {
         );
         assert!(matches!(&order.wanted, Wanted::Age(text) if text == "age1vendor"));
         let working = Snapshot {
-            progress: Some(Progress { done: 100, total: 312 }),
+            progress: Some(Progress { phase: Phase::Rows, done: 100, total: 312 }),
             told: Told::Working("Handing out".into()),
             ..seen()
         };
@@ -1029,6 +1032,13 @@ pub(crate) mod tests {
         assert!(is_off(&h, "Back") && is_off(&h, "Export now"));
         click(&mut h, "Cancel the export");
         assert!(h.state().view.exports.cancel);
+        // From the entry in the log on it can't be cancelled, and the bar says what is done.
+        let recording = Progress { phase: Phase::Recording, done: 312, total: 312 };
+        show(
+            &mut h,
+            Snapshot { progress: Some(recording), told: Told::Working("Handing out".into()), ..seen() },
+        );
+        assert!(is_off(&h, "Cancel the export"));
         let file = HandedOut {
             number: 17,
             file: "/exports/export-B-2041-dynsec-20261121.json.age".into(),
@@ -1097,6 +1107,66 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_second_person_shows_a_pin_or_a_badge_where_people_work() {
+        let demanding = || Snapshot {
+            needs_second_person: true,
+            has_people: true,
+            preview: Some(Arc::new(preview())),
+            ..seen()
+        };
+        let mut h = exports(demanding());
+        h.state_mut().view.exports.format = Some(Format::Dynsec);
+        h.state_mut().view.exports.step = Step::File;
+        h.run();
+        type_into(&mut h, "Second person, demanded here", "ana petrović");
+        h.get_by_label("The second person is somebody else than the operator");
+        h.state_mut().view.exports.second = "Bea".into();
+        h.run();
+        h.get_by_label("The second person shows a PIN or a badge");
+        assert!(is_off(&h, "Export now"));
+        type_into(&mut h, "Their PIN, or their badge", "4711 secret");
+        assert!(!format!("{:?}", h.state().view.exports).contains("4711"));
+        click(&mut h, "Export now");
+        let [Command::Export(order)] = &sent(&mut h)[..] else { panic!("an export is asked for") };
+        assert!(order.second_shows.as_ref() == Some(&Pin::new("4711 secret".to_owned())));
+        assert!(!format!("{order:?}").contains("4711"), "a PIN is in no Debug output");
+        assert!(h.state().view.exports.second_shows.is_empty(), "it is wiped when it has been sent");
+        // A badge says itself whose it is.
+        h.state_mut().view.exports.second.clear();
+        h.run();
+        h.get_by_label("Two people hand out keys: say who stands by");
+        type_into(&mut h, "Their PIN, or their badge", "badge-1");
+        assert!(!is_off(&h, "Export now"));
+    }
+
+    #[test]
+    fn a_preview_that_failed_says_what_to_do_and_not_that_it_is_being_read() {
+        let failure = crate::failure::Failure::new(crate::failure::FailureCode::InvalidInput, "no recipient");
+        let mut h = exports(Snapshot { told: Told::Failed(failure), ..seen() });
+        h.state_mut().view.exports.step = Step::Preview;
+        h.run();
+        h.get_by_label("Go back and correct what the message says");
+        assert!(h.query_by_label("The records are being read").is_none());
+        assert!(is_off(&h, "Next") && !is_off(&h, "Back"));
+    }
+
+    #[test]
+    fn a_key_file_can_be_typed_and_several_are_listed() {
+        let mut h = exports(seen());
+        h.state_mut().view.exports.format = Some(Format::Dynsec);
+        h.state_mut().view.exports.protect = Protect::OpenPgp;
+        h.state_mut().view.exports.step = Step::Protection;
+        h.run();
+        type_into(&mut h, "Public key file", "/keys/a.asc");
+        click(&mut h, "Add another key file");
+        type_into(&mut h, "Public key file", "/keys/b.asc");
+        click(&mut h, "Next");
+        let [Command::Preview(order)] = &sent(&mut h)[..] else { panic!("a preview is asked for") };
+        let Wanted::OpenPgp(files) = &order.wanted else { panic!("{:?}", order.wanted) };
+        assert_eq!(files, &[PathBuf::from("/keys/a.asc"), PathBuf::from("/keys/b.asc")]);
+    }
+
+    #[test]
     fn the_log_says_who_and_when_and_revokes_with_a_reason() {
         let mut h = exports(seen());
         click(&mut h, "Export log");
@@ -1142,7 +1212,7 @@ pub(crate) mod tests {
         );
         h.get_by_label("Export 17: dynsec.age, 312 rows, keys of 312 units");
         h.get_by_label("Revoked by Ana: laptop stolen");
-        h.get_by_label_contains("knows live keys of 1 units; give them new ones: KW429-01043");
+        h.get_by_label_contains("knows live keys of 1 units; give them new ones:");
         assert!(h.query_by_label("Revoke 16…").is_none(), "once is enough");
         click(&mut h, "Revoke 17…");
         assert!(is_off(&h, "Revoke it for ever"));

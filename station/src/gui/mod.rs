@@ -13,9 +13,9 @@
 
 mod audit_view;
 mod batches_view;
+mod check_view;
 mod copy;
 mod decision;
-mod check_view;
 mod export_view;
 mod files;
 mod first_view;

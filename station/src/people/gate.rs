@@ -376,6 +376,18 @@ impl People {
             })?;
             return Err(locked_out(&name, out));
         }
+        if let Proves::StandsBy { operator, subject } = proves {
+            let entry = NewAudit {
+                person: name.clone(),
+                role: row.person.role.as_str(),
+                action: "stood-by".into(),
+                subject: (*subject).to_owned(),
+                detail: json!({ "by": by, "operator": operator, "second_person": name }),
+            };
+            let person =
+                records.change_person(id, PersonChange::Right, Some(entry)).map_err(records_failure)?;
+            return Ok(Who { id, name, role: person.role });
+        }
         let before = self.session().0;
         let mut detail = json!({ "by": by });
         if let Some(other) = before.filter(|who| who.id != id) {
@@ -384,27 +396,15 @@ impl People {
         if failures > 0 {
             detail["wrong_before"] = json!(failures);
         }
-        let entry = match proves {
-            Proves::LogsIn => NewAudit {
-                person: name.clone(),
-                role: row.person.role.as_str(),
-                action: "login".into(),
-                subject: name.clone(),
-                detail,
-            },
-            Proves::StandsBy { operator, subject } => NewAudit {
-                person: name.clone(),
-                role: row.person.role.as_str(),
-                action: "stood-by".into(),
-                subject: (*subject).to_owned(),
-                detail: json!({ "by": by, "operator": operator, "second_person": name }),
-            },
+        let entry = NewAudit {
+            person: name.clone(),
+            role: row.person.role.as_str(),
+            action: "login".into(),
+            subject: name.clone(),
+            detail,
         };
         let person = records.change_person(id, PersonChange::Right, Some(entry)).map_err(records_failure)?;
         let who = Who { id, name, role: person.role };
-        if let Proves::StandsBy { .. } = proves {
-            return Ok(who);
-        }
         let ticks = (self.ticks)();
         self.state().session.enter(who.clone(), ticks);
         Ok(who)

@@ -42,7 +42,10 @@ pub(super) fn name(identity: Identity) -> String {
 
 /// What an attribute of a thing can hold: `[a-zA-Z0-9_.,@/:#-]`, 800 of them at most; anything else becomes `_`.
 fn attribute(text: &str) -> String {
-    text.chars().take(800).map(|c| if c.is_ascii_alphanumeric() || "_.,@/:#-".contains(c) { c } else { '_' }).collect()
+    text.chars()
+        .take(800)
+        .map(|c| if c.is_ascii_alphanumeric() || "_.,@/:#-".contains(c) { c } else { '_' })
+        .collect()
 }
 
 pub(super) fn fields(unit: &Passed<'_>) -> Result<Vec<Field>, String> {

@@ -61,7 +61,8 @@ pub(super) fn read(source: &mut dyn BufRead, each: &mut Each<'_>) -> Result<(), 
         let row = rows;
         if role.is_none() && command["command"] == "deleteClient" {
             let mut fields = json::flatten(command);
-            let Some(at) = fields.iter().position(|f| f.path == "username").filter(|_| fields.len() == 2) else {
+            let Some(at) = fields.iter().position(|f| f.path == "username").filter(|_| fields.len() == 2)
+            else {
                 return Err(Misfit::new(row, "a deleteClient names one client, nothing else"));
             };
             let mut username = fields.swap_remove(at);

@@ -119,7 +119,9 @@ impl Format {
         match self {
             Self::AzureHub | Self::Dynsec => Retires::InFile,
             Self::Thingsboard => Retires::ByItself,
-            Self::Aws | Self::AzureDps | Self::Emqx | Self::EmqxJson | Self::Pskc | Self::Jws => Retires::Beside,
+            Self::Aws | Self::AzureDps | Self::Emqx | Self::EmqxJson | Self::Pskc | Self::Jws => {
+                Retires::Beside
+            }
             Self::Csv | Self::Jsonl => Retires::Never,
         }
     }
