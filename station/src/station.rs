@@ -693,13 +693,14 @@ impl Station {
         let (home, key) = (self.home.clone(), self.records.station_key());
         let office = clerk::Office {
             source: self.export_source(),
+            people: self.people.clone(),
             signer: Box::new(move || export_signer(&home, &key)),
             station: self.config.name.clone(),
             needs_second_person: self.config.second_person,
             folder: self.home.join("exports"),
             now_ms,
         };
-        Clerk::behind(office, self.people.clone())
+        Clerk::new(office)
     }
 
     /// The foreman, for the window: figures and the end of a shift.

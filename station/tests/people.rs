@@ -656,17 +656,15 @@ fn an_act_whose_row_can_not_be_written_is_not_done() {
         People::with(station.records.clone(), "Ada", PinCost::TEST, Arc::new(|| Duration::ZERO)).unwrap(),
     );
     people.add(&person("Ana", Role::Admin, "729450")).unwrap();
-    let clerk = Clerk::behind(
-        clerk::Office {
-            source: RecordsSource { records: station.records.clone(), vault: station.records.key_vault() },
-            signer: Box::new(|| Ok(ExportSigner::from_seed(&[7; 32]))),
-            station: "bench-1".into(),
-            needs_second_person: false,
-            folder: station.home.path().join("exports"),
-            now_ms: || START,
-        },
-        people.clone(),
-    )
+    let clerk = Clerk::new(clerk::Office {
+        source: RecordsSource { records: station.records.clone(), vault: station.records.key_vault() },
+        people: people.clone(),
+        signer: Box::new(|| Ok(ExportSigner::from_seed(&[7; 32]))),
+        station: "bench-1".into(),
+        needs_second_person: false,
+        folder: station.home.path().join("exports"),
+        now_ms: || START,
+    })
     .unwrap();
     let (wake, changes) = mpsc::channel();
     let wake = Mutex::new(wake);
@@ -685,6 +683,7 @@ fn an_act_whose_row_can_not_be_written_is_not_done() {
         wanted: clerk::Wanted::Nothing,
         handed_to: "the vendor".into(),
         second_person: String::new(),
+        second_shows: None,
         operator: "Ana".into(),
         replaces: None,
         folder: station.home.path().join(folder),

@@ -810,9 +810,15 @@ pub struct NewExport {
     /// Who receives it; stands in the receipt and in the log
     #[arg(long, value_name = "NAME")]
     pub to: Option<String>,
-    /// Who stands by; stands in the receipt and in the log
+    /// Who stands by; stands in the receipt and in the log. On a station with people they give their PIN: KEYWRIGHT_SECOND_PIN, or asked for
     #[arg(long, value_name = "NAME")]
     pub second: Option<String>,
+    /// File whose first line is the PIN of --second
+    #[arg(long, value_name = "FILE", requires = "second")]
+    pub second_pin_file: Option<PathBuf>,
+    /// The second person shows a badge in the place of a name and a PIN: KEYWRIGHT_SECOND_BADGE, or asked for
+    #[arg(long, conflicts_with = "second")]
+    pub second_badge: bool,
     /// Repeat an export of the log: the same units and format as of now; recipients are named anew
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["batch", "where_", "format"])]
     pub again: Option<i64>,

@@ -243,13 +243,13 @@ pub fn log_in(station: &mut Station, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-fn environment(name: &str) -> Option<Pin> {
+pub(super) fn environment(name: &str) -> Option<Pin> {
     let text = Zeroizing::new(std::env::var(name).ok()?);
     (!text.trim().is_empty()).then(|| Pin::new(text))
 }
 
 /// The first line of a file, never printed.
-fn first_line(path: &Path) -> Result<Pin, CliError> {
+pub(super) fn first_line(path: &Path) -> Result<Pin, CliError> {
     let refused = |detail: String| Failure {
         code: FailureCode::InvalidInput,
         sentence: format!("{} can't be read: {detail}", path.display()),
@@ -260,7 +260,7 @@ fn first_line(path: &Path) -> Result<Pin, CliError> {
     Ok(Pin::new(line.into_text()))
 }
 
-fn prompt(text: &str) -> Result<Pin, CliError> {
+pub(super) fn prompt(text: &str) -> Result<Pin, CliError> {
     let typed = rpassword::prompt_password(text).map_err(|e| {
         tracing::debug!(error = %e, "no terminal to ask at");
         Failure::new(FailureCode::LoginNeeded, "this station has people, and nobody is here to be asked")

@@ -6,13 +6,14 @@
 //! - One export at a time; it is cancelled between two rows and leaves nothing.
 
 use super::{
-    Delimiter, Destination, ExportError, ExportRequest, ExportSigner, Format, Preview, Progress, Protection,
-    Recipient, RecordsSource, Selection, preview, read_pgp_recipients, receipt_path,
+    Delimiter, Destination, ExportError, ExportRequest, ExportSigner, Format, Inspect, Inspection, Preview,
+    Progress, Protection, Recipient, RecordsSource, SecondPerson, Selection, inspect, preview,
+    read_pgp_recipients, receipt_path, second_person,
 };
 use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::desk::Told;
 use crate::failure::Failure;
-use crate::people::{People, Right};
+use crate::people::{Credential, People, Pin, Right};
 use crate::records::{ExportLogFilter, ExportRecord, ExposedUnit, Records};
 use crate::secrets::Passphrase;
 use crate::station::records_failure;
@@ -43,6 +44,18 @@ pub enum Wanted {
     Password(Passphrase),
     /// In clear, and why.
     Plain(String),
+}
+
+impl Order {
+    fn second(&self) -> SecondPerson {
+        let name = self.second_person.trim();
+        match self.second_shows.clone() {
+            Some(badge) if name.is_empty() => SecondPerson::Shows(Credential::Badge(badge)),
+            Some(pin) => SecondPerson::Shows(Credential::Pin { name: name.to_owned(), pin }),
+            None if name.is_empty() => SecondPerson::Nobody,
+            None => SecondPerson::Named(name.to_owned()),
+        }
+    }
 }
 
 impl Wanted {
@@ -82,6 +95,8 @@ pub struct Order {
     pub handed_to: String,
     /// Who stands by.
     pub second_person: String,
+    /// What they show, on a station with people: the PIN of who is named, or a badge if nobody is.
+    pub second_shows: Option<Pin>,
     /// Who exports.
     pub operator: String,
     /// The export that it repeats.
@@ -122,6 +137,8 @@ pub enum Command {
     },
     /// Show which units' live keys the recipient of an export knows.
     Exposed(i64),
+    /// Look at a file that somebody brings.
+    Check(Box<Inspect>),
     /// Put the last order away.
     Clear,
 }
@@ -159,6 +176,8 @@ pub struct Snapshot {
     pub batches: Vec<String>,
     /// Keys go out by two people only.
     pub needs_second_person: bool,
+    /// People work here by name: a second person shows a PIN or a badge.
+    pub has_people: bool,
     /// Where files go if nobody says otherwise.
     pub folder: PathBuf,
     /// What the last order would hold.
@@ -173,6 +192,8 @@ pub struct Snapshot {
     pub told: Told,
     /// What was handed out, newest first.
     pub log: Arc<Vec<ExportRecord>>,
+    /// What [`Command::Check`] found.
+    pub checked: Option<Arc<Inspection>>,
     /// The units that [`Command::Exposed`] or a revocation found, and of which export.
     pub exposed: Option<(i64, Arc<Vec<ExposedUnit>>)>,
 }
@@ -200,6 +221,8 @@ pub struct Clerk {
 pub struct Office {
     /// The station's records and keys.
     pub source: RecordsSource,
+    /// Who works here.
+    pub people: Arc<People>,
     /// Draws or opens the export signing key.
     pub signer: Box<dyn Fn() -> Result<ExportSigner, Failure> + Send>,
     /// Name of the station.
@@ -218,26 +241,15 @@ impl Clerk {
     /// # Errors
     /// `StationFault` if no thread can be started.
     pub fn new(office: Office) -> Result<Self, Failure> {
-        Self::start(office, None)
-    }
-
-    /// A clerk of a station where people work: what leaves it has its row in the audit log before, and so has what is revoked.
-    ///
-    /// # Errors
-    /// As [`Clerk::new`].
-    pub fn behind(office: Office, people: Arc<People>) -> Result<Self, Failure> {
-        Self::start(office, Some(people))
-    }
-
-    fn start(office: Office, people: Option<Arc<People>>) -> Result<Self, Failure> {
         let first = Snapshot {
             needs_second_person: office.needs_second_person,
+            has_people: !office.people.is_open(),
             folder: office.folder.clone(),
             ..Snapshot::default()
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let (view, cancels) = (first.clone(), cancel.clone());
-        let worker = |outlet| Worker { office, people, view, outlet, cancel: cancels, mark: None };
+        let worker = |outlet| Worker { office, view, outlet, cancel: cancels, mark: None };
         let backstage = Backstage::start("export clerk", first, |inbox, outlet| worker(outlet).run(inbox))?;
         Ok(Self { backstage, cancel })
     }
@@ -269,7 +281,6 @@ impl Drop for Clerk {
 
 struct Worker {
     office: Office,
-    people: Option<Arc<People>>,
     view: Snapshot,
     outlet: Outlet<Snapshot>,
     cancel: Arc<AtomicBool>,
@@ -319,7 +330,10 @@ impl Worker {
         });
         match read {
             Ok((batches, mark, log)) => {
-                let changed = self.view.batches != batches || log.is_some();
+                let has_people = !self.office.people.is_open();
+                let changed =
+                    self.view.batches != batches || self.view.has_people != has_people || log.is_some();
+                self.view.has_people = has_people;
                 self.view.batches = batches;
                 self.mark = Some(mark);
                 if let Some(log) = log {
@@ -340,8 +354,21 @@ impl Worker {
                 self.view.preview = None;
                 self.view.done = None;
                 self.view.exposed = None;
+                self.view.checked = None;
                 self.view.recipients.clear();
                 self.view.told = Told::Nothing;
+            }
+            Command::Check(order) => {
+                self.view.checked = None;
+                self.view.told = Told::Working("Looking at the file".into());
+                self.outlet.publish(&self.view);
+                self.view.told = match inspect(&order, &self.office.source) {
+                    Ok(found) => {
+                        self.view.checked = Some(Arc::new(found));
+                        Told::Nothing
+                    }
+                    Err(error) => Told::Failed(error.failure()),
+                };
             }
             Command::Preview(order) => {
                 (self.view.preview, self.view.done) = (None, None);
@@ -361,7 +388,7 @@ impl Worker {
                 self.cancel.store(false, Ordering::Relaxed);
                 self.view.done = None;
                 self.view.told = Told::Working("Handing out".into());
-                self.view.progress = Some(Progress { done: 0, total: 0 });
+                self.view.progress = Some(Progress::default());
                 self.outlet.publish(&self.view);
                 let about = (order.selection.to_string(), order.audit());
                 match self.act("list-exported", about, |worker| worker.export(*order)) {
@@ -399,10 +426,8 @@ impl Worker {
         (subject, detail): (String, serde_json::Value),
         work: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        match self.people.clone() {
-            Some(people) => people.act(Right::Export, (action, &subject), detail, || work(self)),
-            None => work(self),
-        }
+        let people = self.office.people.clone();
+        people.act(Right::Export, (action, &subject), detail, || work(self))
     }
 
     fn expose(&mut self, export: i64) {
@@ -432,14 +457,17 @@ impl Worker {
 
     fn export(&mut self, order: Order) -> Result<Vec<HandedOut>, Failure> {
         let now_ms = (self.office.now_ms)();
+        let protection = order.wanted.protection(now_ms).map_err(|e| e.failure())?;
+        let subject = order.selection.to_string();
+        let second = second_person(&self.office.people, &order.operator, &order.second(), &subject)?;
         let some = |text: String| Some(text).filter(|t| !t.trim().is_empty());
         let request = ExportRequest {
-            protection: order.wanted.protection(now_ms).map_err(|e| e.failure())?,
+            protection,
             selection: order.selection,
             formats: vec![order.format],
             delimiter: Delimiter::Comma,
             handed_to: some(order.handed_to),
-            second_person: some(order.second_person),
+            second_person: second,
             needs_second_person: self.office.needs_second_person,
             replaces: order.replaces,
             station: self.office.station.clone(),
@@ -452,7 +480,9 @@ impl Worker {
         let (cancel, mut shown) = (self.cancel.clone(), Instant::now());
         let (view, outlet) = (&mut self.view, &self.outlet);
         let report = super::export(&self.office.source, &signer, &request, &mut |progress| {
-            if shown.elapsed() >= SHOW {
+            // A phase is shown at once: cancelling ends with one.
+            let phase = view.progress.is_some_and(|shown| shown.phase != progress.phase);
+            if phase || shown.elapsed() >= SHOW {
                 shown = Instant::now();
                 view.progress = Some(progress);
                 outlet.publish(view);

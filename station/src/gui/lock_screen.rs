@@ -85,7 +85,7 @@ pub(super) fn observe(ctx: &egui::Context, seen: Seen<'_>, view: &mut ViewState)
         view.people.form = None;
         view.people.menu = false;
         view.trust.put_away();
-        view.exports.wipe();
+        view.exports.put_away();
         forget_typed(ctx, view);
     }
     let lock = &mut view.people.lock;

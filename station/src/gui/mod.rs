@@ -13,6 +13,7 @@
 
 mod audit_view;
 mod batches_view;
+mod check_view;
 mod copy;
 mod decision;
 mod export_view;

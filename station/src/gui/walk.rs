@@ -421,6 +421,14 @@ fn every_dialog_and_every_step_has_names() {
             }),
         ),
         ("the log of exports", export(Step::What, true, Format::Csv, Protect::Age)),
+        (
+            "a file is checked",
+            Box::new(|w| {
+                w.view.tab = Tab::Exports;
+                w.view.exports = ExportsState::checking();
+                w.view.exports.seen = Arc::new(exports());
+            }),
+        ),
         ("a batch is closed", ask(BatchState::Closed)),
         ("a batch is paused", ask(BatchState::Paused)),
     ];

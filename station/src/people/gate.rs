@@ -10,8 +10,8 @@ use super::pin::{Pin, PinCost, least_length};
 use super::session::{
     FREE_TRIES, RATE_TRIES, RATE_WINDOW, Session, Who, left_of_lock_out, lock_out, tries_left,
 };
-use super::{Right, Role};
-use crate::export::ExportSigner;
+use super::{Right, Role, same_name};
+use crate::export::{ExportError, ExportSigner};
 use crate::failure::{Failure, FailureCode};
 use crate::records::{
     AuditEntry, AuditFilter, NewAudit, Person, PersonChange, PersonRow, RecordsError, SqliteRecords, Telling,
@@ -26,6 +26,19 @@ use std::time::{Duration, Instant};
 
 /// Time from any beginning that never runs back; tests move it on.
 pub type Ticks = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// What somebody shows a PIN or a badge for.
+enum Proves<'a> {
+    /// They begin to work.
+    LogsIn,
+    /// They stand by while another one does something.
+    StandsBy {
+        /// Who does it.
+        operator: &'a str,
+        /// What it is done to.
+        subject: &'a str,
+    },
+}
 
 /// What somebody shows to get in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,6 +295,19 @@ impl People {
     /// `LoginFailed`, `LockedOut`; `InvalidInput` for a unit's label, which is no try; `HistoryBroken` if the person's row was changed
     /// or put back outside Keywright.
     pub fn login(&self, credential: &Credential) -> Result<Who, Failure> {
+        self.prove(credential, &Proves::LogsIn)
+    }
+
+    /// A second person stands by while somebody works: they show their PIN or badge, and stay logged out. Wrong tries count as those of
+    /// a login do.
+    ///
+    /// # Errors
+    /// As [`People::login`]; `SecondPerson` if it is the one who works.
+    pub fn stand_by(&self, credential: &Credential, operator: &str, subject: &str) -> Result<Who, Failure> {
+        self.prove(credential, &Proves::StandsBy { operator, subject })
+    }
+
+    fn prove(&self, credential: &Credential, proves: &Proves<'_>) -> Result<Who, Failure> {
         let _one = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         let (by, shown) = match credential {
             Credential::Pin { pin, .. } => ("pin", pin),
@@ -316,7 +342,7 @@ impl People {
             self.outsider("", json!({ "by": by, "why": "unknown or switched off" }))?;
             return Err(Failure::new(FailureCode::LoginFailed, ""));
         };
-        self.let_in(row, by, now, |row| match credential {
+        self.let_in(row, proves, by, now, |row| match credential {
             Credential::Pin { pin, .. } => pin.fits(&key, &row.person.name, &row.pin),
             Credential::Badge(badge) => {
                 row.badge.as_deref().is_some_and(|kept| badge.badge_fits(&key, &row.person.name, kept))
@@ -337,13 +363,29 @@ impl People {
     fn let_in(
         &self,
         row: PersonRow,
+        proves: &Proves<'_>,
         by: &str,
         now: i64,
         fits: impl FnOnce(&PersonRow) -> bool,
     ) -> Result<Who, Failure> {
         let Person { id, name, failures, .. } = row.person.clone();
+        if matches!(proves, Proves::StandsBy { operator, .. } if same_name(operator, &name)) {
+            return Err(ExportError::SamePerson.failure());
+        }
         self.tried(&row, by, now, fits)?;
         let records = &self.records.0;
+        if let Proves::StandsBy { operator, subject } = proves {
+            let entry = NewAudit {
+                person: name.clone(),
+                role: row.person.role.as_str(),
+                action: "stood-by".into(),
+                subject: (*subject).to_owned(),
+                detail: json!({ "by": by, "operator": operator, "second_person": name }),
+            };
+            let person =
+                records.change_person(id, PersonChange::Right, Some(entry)).map_err(records_failure)?;
+            return Ok(Who { id, name, role: person.role });
+        }
         let before = self.session().0;
         let mut detail = json!({ "by": by });
         if let Some(other) = before.filter(|who| who.id != id) {

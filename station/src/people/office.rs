@@ -335,7 +335,7 @@ impl ExportHandle for GuardedClerk {
                 order.operator = self.people.operator();
             }
             C::Revoke { operator, .. } => *operator = self.people.operator(),
-            C::Preview(_) | C::Exposed(_) | C::Clear => {}
+            C::Preview(_) | C::Exposed(_) | C::Check(_) | C::Clear => {}
         }
         self.clerk.send(command);
     }

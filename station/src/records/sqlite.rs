@@ -289,6 +289,27 @@ impl SqliteRecords {
         self.0.export_rows_of(units)
     }
 
+    /// When these units got the keys they have, in this order, Unix milliseconds: the end of the first attempt that passed with them,
+    /// or, if none did, when the newest of them was confirmed. `None` for a unit that has none, or was never here.
+    pub fn provisioned_at(&self, units: &[UnitId]) -> Result<Vec<Option<i64>>, RecordsError> {
+        self.0.provisioned_at(units)
+    }
+
+    /// The cloud identities (unit and generation) of the units that a filter names and that passed, which a list made known while they
+    /// were live and which newer keys took the place of since. A list without keys counts unless it is one of the canonical forms:
+    /// whoever gets it makes accounts of it. So does one that was revoked.
+    pub fn superseded_identities(&self, filter: &ExportFilter) -> Result<Vec<(UnitId, u32)>, RecordsError> {
+        self.0.superseded_identities(filter)
+    }
+
+    /// Records that these lists are handed out: all of them or none. Their numbers.
+    pub fn record_exports(&self, exports: Vec<NewExport>) -> Result<Vec<i64>, RecordsError> {
+        for batch in exports.iter().filter_map(|e| e.batch) {
+            self.batch(batch)?;
+        }
+        self.0.record_exports(exports)
+    }
+
     /// What was handed out to whom, oldest first.
     pub fn export_log(&self, filter: &ExportLogFilter) -> Result<Vec<ExportRecord>, RecordsError> {
         self.0.list_exports(filter)
@@ -1541,7 +1562,7 @@ impl Records for SqliteRecords {
         if let Some(batch) = export.batch {
             self.batch(batch)?;
         }
-        self.0.record_export(export)
+        Ok(self.0.record_exports(vec![export])?.into_iter().next().unwrap_or_default())
     }
 
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {
