@@ -49,6 +49,8 @@ start-trouble = { $name } can't be used: { $remedy }
 start-no-board = No board in { $name }: seat one first
 start-check = A check failed: { $sentence }. { $remedy }
 start-held = { $name } starts as soon as the checks are done
+start-held-sample = { $name } waits for the check of a sample and starts by itself then
+start-sample = The batch waits for the check of a sample
 start-closing = The window closes when the running units are done
 start-no-fixture = There is no fixture { $number }
 start-all-running = Every fixture with a new board is already running
@@ -107,7 +109,7 @@ header-suite = suite { $suite }
 header-suite-legacy = suite 1 (legacy)
 header-part = Part { $part } · region { $region } · { $suite }
 picker-search = Search batches
-picker-none = There is no batch yet. Make one with “keywright batch new”
+picker-none = There is no batch yet. A vendor engineer or an admin makes one under Batches (Ctrl+3)
 picker-no-match = No batch matches “{ $query }”
 picker-option = Batch { $name }, { $units } units, { $state }
 picker-units = { $units } units
@@ -119,6 +121,7 @@ count-planned = planned
 count-passed = passed
 count-failed = failed
 count-scrapped = scrapped
+count-replaced = replaced
 count-open = open
 count-spoken = { $value } { $word }
 count-done = done
@@ -150,7 +153,7 @@ line-closing-text = The window closes when they are done. Close again to cancel 
 line-no-balance = The counts don't balance: { $counted } units of { $planned } planned
 line-no-balance-text = Compare the boards on the bench with the records before you go on
 line-no-batch = No batch yet
-line-no-batch-text = Make a product order with “keywright po new”, then a batch with “keywright batch new”; it appears here by itself
+line-no-batch-text = A vendor engineer or an admin enters orders and batches under Batches (Ctrl+3); a batch appears here by itself
 line-choose-batch = Choose a batch
 line-choose-batch-text = Press Ctrl+B, then Enter
 line-batch-paused = Batch { $name } is paused
@@ -224,6 +227,8 @@ check-backup = Backup
 check-clock = Clock
 scan-batch = Batch { $batch } was scanned and chosen
 scan-batch-already = Batch { $batch } is chosen already
+scan-batch-ambiguous = Several batches are named “{ $code }” but for capitals; choose yours in the list (Ctrl+B)
+scan-dialog-open = “{ $code }” was scanned. Close what is open, then scan it again
 scan-nothing = “{ $code }” is no batch of this station and no unit's label
 scan-unit = { $code } was scanned
 scan-unit-text = No label is waited for. F2 shows what is known of it
@@ -262,6 +267,7 @@ tile-press-space = Press Space to start
 tile-waits = Waits for an open batch
 tile-stopped-check = Waits: a check failed
 tile-held = Starts after the checks
+tile-held-sample = Waits for the sample
 tile-starts = Starts by itself
 tile-starts-still = Let it lie still for a moment
 tile-seat-auto = It starts by itself when it lies still
@@ -290,6 +296,7 @@ compact-number = Number or Space
 compact-space = Space to start
 compact-waits = Waits for a batch
 compact-held = After the checks
+compact-held-sample = After the sample
 compact-starts = Starts by itself
 compact-stopped = A check failed
 
@@ -306,7 +313,7 @@ foot-fixtures-running = { $count ->
 
 ## Alarms
 
-alarms-none-text = Nothing waits for a look. What was looked at stays in the records: keywright alarms --all
+alarms-none-text = Nothing waits for a look. What was looked at stays in the records, and in each unit's history
 alarms-looked = I looked at it
 alarms-looked-name = I looked at it: { $sentence }
 alarms-who = Say first who works here: Operator, in the header
@@ -329,7 +336,7 @@ help-space = start every fixture with a new board, or the one in focus
 help-space-key = Space
 help-number = start the fixture with that number
 help-enter = start the fixture in focus
-help-esc = cancel the fixture in focus, or all if none is
+help-esc = cancel the fixture in focus; if none is, it asks whether all
 help-arrows = move the focus
 help-arrows-key = Arrows, Tab
 help-f2 = to the units and back (Ctrl+2, Ctrl+1)
@@ -393,7 +400,7 @@ refusal-other-order = An order is open for it: carry that out, or withdraw it
 refusal-no-keys = It was never given keys; run it through its batch on the line
 refusal-product-key = The product key of { $order } was made invalid
 refusal-not-passed = It has not passed; run it through its batch on the line
-refusal-one-region = Only region { $region } is on this station; keywright anchors init brings others
+refusal-one-region = Only region { $region } is on this station; an admin makes others under Trust (Ctrl+6)
 refusal-rma-open = It is open under { $number } already
 refusal-no-rma = No RMA is open for it
 death-agent-key = agent key generation { $generation }
@@ -1077,7 +1084,7 @@ trust-new-region = New region…
 trust-reading = Reading the anchors…
 trust-reading-text = Certificates are checked and units are counted
 trust-empty = No root and no region yet
-trust-empty-text = Units are given certificates of a region, and a root vouches for the regions. New region… makes the first region, and the root with it; the command line does the same with keywright anchors init.
+trust-empty-text = Units are given certificates of a region, and a root vouches for the regions. New region… makes the first region, and the root with it.
 trust-root = Root
 trust-region = Region { $region }
 trust-region-named = Region { $region } · { $name }
@@ -1166,7 +1173,7 @@ trust-turn-units = { $count ->
     [one] 1 unit of { $region } holds an earlier epoch
    *[other] { $number } units of { $region } hold an earlier epoch
 }
-trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: keywright unit rekey --key cloud --batch B
+trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them. Close the window, then: keywright unit rekey --key cloud --batch B
 trust-turn-root = Root
 trust-turn-root-do = Nothing to do: every unit knows what the next root must be; it is for the day this one is lost
 trust-turn-export = Export key, since { $day }
@@ -1452,6 +1459,7 @@ scan-title = Scan the label of { $serial }
 scan-text = { $fixture }: stick it on, then scan it
 scan-text-again = { $fixture }: stick it on, then scan it (label { $labels }: take the old ones off)
 scan-problem = { $problem }; scan the label of { $fixture } again
+scan-board-lifted = { $problem }. { $remedy } ({ $fixture })
 scan-print-again = Print again
 scan-print-again-name = Print the label of { $serial } again
 sample-title = Check a sample: { $waiting } units passed
@@ -1460,7 +1468,26 @@ sample-stop = Stop the batch
 sample-stop-name = Stop the batch: the sample is not good
 sample-approve = Approve
 sample-approve-name = Approve the sample
-sample-not-good = the sample is not good
+sample-open = Look at the sample…
+sample-open-name = Look at the sample: approve it or stop the batch
+sample-dialog-title = Is the sample of { $batch } good?
+sample-dialog-text = { $waiting } units passed since the last sample. Take these and look at them:
+sample-note = What you saw
+sample-note-hint = stands in the batch's timeline; a stop needs it as its reason
+sample-stop-why = Say what is not good
+sample-back = Not now
+sample-keys = Ctrl+Enter approves, Esc leaves everything as it is
+cancel-title = { $count ->
+    [one] Cancel the unit in work?
+   *[other] Cancel { $count } units in work?
+}
+cancel-text = Each stops at its next safe point and keeps what it has; started again it goes on from there. Only one: choose its fixture with the arrows, then Esc
+cancel-all = { $count ->
+    [one] Cancel the unit
+   *[other] Cancel { $count } units
+}
+cancel-label-only = Only { $fixture }, which waits for its label
+cancel-back = Go on
 need-operator = Say first who works here: Operator, in the header
 batches-title = Orders and batches
 batches-new-order = New order…
@@ -1479,7 +1506,9 @@ batches-row-count = { $passed } of { $quantity } passed
 batches-row = Batch { $name }, { $state }, { $passed } of { $quantity } passed
 batches-no-batch = No batch yet
 batches-head = Batch { $name }, { $state }
-batches-balance = { $planned } planned = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+batches-balance = { $planned } = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+batches-planned = { $planned } planned
+batches-planned-replaced = { $planned } planned + { $replaced } in place of scrapped ones
 batches-pause = Pause…
 batches-close = Close…
 batches-resume = Resume…

@@ -178,7 +178,7 @@ failure_codes! {
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
-    SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
+    SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Look at the units that are named, then approve the sample or stop the batch";
     StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
 
     DiskFull = 705, Error, retry, "The disk of the station's folder is nearly full", "Free some space on the disk of the home folder";
@@ -186,6 +186,7 @@ failure_codes! {
     HomeReadOnly = 707, Error, retry, "The station's folder can't be written", "Give this user write access to the folder and everything in it";
     UnitsStayOpen = 708, Error, permanent, "Units of this order pass with their flash open to any debugger", "Enter a new product order without --no-lock for units that leave the house";
     NotChecked = 709, Error, retry, "Something could not be looked at before the start", "Look at it yourself, then check again";
+    BoardLifted = 710, Error, retry, "The board does not lie in its fixture", "Put the board back, then scan its label again";
 
     SerialsSpent = 618, Error, permanent, "The batch's serials are used up", "Close the batch; make one whose serial pattern has more digits";
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";

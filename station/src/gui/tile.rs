@@ -130,6 +130,7 @@ impl<'a> Tile<'a> {
             tr!("tile-spoken", name = &f.name, state = state)
         };
         let soon = match f {
+            _ if f.waits_for_sample => Some(tr!("tile-held-sample")),
             _ if f.held => Some(tr!("tile-held")),
             _ if f.starts.is_some() => Some(tr!("tile-starts")),
             _ => None,
@@ -336,6 +337,7 @@ impl<'a> Tile<'a> {
             }
             State::Ready | State::Unknown => {
                 let key = match self.index {
+                    _ if self.fixture.waits_for_sample => tr!("tile-held-sample").into(),
                     _ if self.fixture.held => tr!("tile-held").into(),
                     _ if self.fixture.starts.is_some() => tr!("tile-starts").into(),
                     _ if self.stopped => tr!("tile-stopped-check").into(),
@@ -570,6 +572,9 @@ impl<'a> Tile<'a> {
     /// What follows from the result, in two or three words.
     pub fn verdict(&self) -> Option<(&'static str, Icon)> {
         match State::of(self.fixture) {
+            State::Done(_) if self.fixture.waits_for_sample => {
+                Some((tr!("tile-held-sample"), Icon::Hourglass))
+            }
             State::Done(_) if self.fixture.held => Some((tr!("tile-held"), Icon::Play)),
             State::Done(_) if self.fixture.starts.is_some() => Some((tr!("tile-starts"), Icon::Play)),
             State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => {
@@ -665,6 +670,7 @@ impl<'a> Tile<'a> {
         } else {
             let text = match state {
                 State::NoBoard => tr!("compact-seat"),
+                State::Ready | State::Unknown if self.fixture.waits_for_sample => tr!("compact-held-sample"),
                 State::Ready | State::Unknown if self.fixture.held => tr!("compact-held"),
                 State::Ready | State::Unknown if self.fixture.starts.is_some() => tr!("compact-starts"),
                 State::Ready | State::Unknown if self.stopped => tr!("compact-stopped"),

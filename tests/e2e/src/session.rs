@@ -785,11 +785,13 @@ fn line(s: &mut Session<'_>) -> Done {
 fn sample(s: &mut Session<'_>) -> Done {
     s.chapter = Chapter::Qa;
     s.hand_over(&QUIN)?;
+    s.press_said(&word("sample-open-name"), &format!("Press **{}**.", word("sample-open")))?;
+    s.fill(&word("sample-note"), "three looked at, all well")?;
     s.ring_button(&word("sample-approve-name"))?;
     s.page(
         "Check a sample",
         "Take the units that are named and look at them. **Approve** opens the gate for as many units again, and stands in the batch's \
-         timeline with your name. **Stop the batch** is for a sample that is not good.",
+         timeline with your name and your note. **Stop the batch** is for a sample that is not good; it wants to know why.",
     )?;
     s.press_said(&word("sample-approve-name"), &format!("Press **{}**.", word("sample-approve")))?;
     s.until("the approval", |site| {
