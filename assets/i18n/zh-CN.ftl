@@ -1131,7 +1131,7 @@ failure-405-remedy = 连同此代码交给质检
 failure-406 = 云平台拒绝了此设备或本站
 failure-406-remedy = 按消息中关于消息服务器的说明处理后重试
 failure-407 = 本站没有该区域的签名密钥
-failure-407-remedy = 运行 keywright anchors init，或导入该区域
+failure-407-remedy = 在“信任”视图（Ctrl+6）中建立或导入该区域，或运行 keywright anchors init
 failure-408 = 设备请求的消息服务器不是它自己的
 failure-408-remedy = 连同此代码交给质检：设备记录与本站记录不一致
 failure-409 = 已被替换的密钥仍能登录云平台
@@ -1217,7 +1217,7 @@ failure-677-remedy = 拔出后重新插入；如再次发生，把此消息告�
 failure-678 = 本站不认识存有签名密钥的令牌
 failure-678-remedy = 在 station.toml 的 [pkcs11] 中写明 module 和 token，写法见 docs/trust.md
 failure-679 = 区域的证书已到期
-failure-679-remedy = 为该区域建立下一期：keywright anchors rotate --region R
+failure-679-remedy = 在“信任”视图（Ctrl+6）中为该区域建立下一期，或运行 keywright anchors rotate --region R
 failure-701 = 配置无法使用
 failure-701-remedy = 在消息指出的位置更正 station.toml
 failure-702 = 未选择批次
@@ -1247,9 +1247,9 @@ failure-810-remedy = 请有权限的人来做
 failure-811 = 没有人登录
 failure-811-remedy = 说明谁在这里工作：--person 姓名和 PIN，或在窗口登录
 failure-812 = 姓名、PIN 或工牌有误
-failure-812-remedy = 再试一次；管理员可用 keywright people pin 设置新 PIN
+failure-812-remedy = 再试一次；管理员可在“人员”视图中设置新 PIN，或用 keywright people pin
 failure-813 = 错误次数过多
-failure-813-remedy = 请等待，或请管理员用 keywright people unlock 解锁
+failure-813-remedy = 请等待，或请管理员在“人员”视图中解锁，或用 keywright people unlock
 
 ## People: roles and what is for whom
 

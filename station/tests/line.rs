@@ -668,7 +668,8 @@ impl Records for Fakes {
     ) -> Result<(), RecordsError> {
         let mut book = self.0.lock().unwrap();
         book.write()?;
-        book.events.push((unit, format!("label-scanned by {operator}")));
+        let by = if operator == "op" { String::new() } else { format!(" by {operator}") };
+        book.events.push((unit, format!("label-scanned{by}")));
         let label = book.labels.get_mut(&unit).unwrap();
         assert_eq!(label.code.as_deref(), Some(code));
         label.read_back = true;

@@ -444,12 +444,13 @@ pub(super) fn keys(
     if escape {
         let running = |i: usize| snapshot.fixtures[i].running.as_ref().is_some_and(|r| !r.cancelling);
         match focused {
-            Some(i) if running(i) => out.push(Command::Cancel(i)),
+            // One that only waits has not begun.
+            Some(i) if running(i) || snapshot.fixtures[i].held => out.push(Command::Cancel(i)),
             Some(i) => ui.memory_mut(|m| m.surrender_focus(Tile::id(i))),
             None if line_ask::running(snapshot).next().is_some() => {
                 view.line_ask = Some(LineAsk::Cancel { focused: false });
             }
-            None => {}
+            None => out.extend((0..count).filter(|i| snapshot.fixtures[*i].held).map(Command::Cancel)),
         }
     }
     if count > 0 && plain && (nothing_focused || focused.is_some()) {

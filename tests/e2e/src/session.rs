@@ -437,8 +437,8 @@ impl Session<'_> {
 
     /// Scans something while the label of `serial` is waited for, until it is not waited for any more: then the next one's is.
     fn scan(&self, serial: &str, text: &str) -> Done {
-        self.typed(text)?;
-        self.screen.xdotool(&["key", "Return"])?;
+        // As a scanner does: the end comes at once, or it is a code without one.
+        self.typed(&format!("{text}\n"))?;
         self.gone(&words("scan-title", &[("serial", serial)]))
     }
 
@@ -827,12 +827,20 @@ fn second_round(s: &mut Session<'_>) -> Done {
     )?;
     s.scan_until_passed(6)?;
     s.note("Scan each label.".into());
-    s.page("The batch is done", "Six planned, six passed, none open: the counts balance.")
+    s.page(
+        "The batch is done",
+        "Six planned, six passed, none open: the counts balance. The last group waits for its sample like every other.",
+    )
 }
 
 fn new_keys(s: &mut Session<'_>) -> Done {
     s.chapter = Chapter::Qa;
     s.hand_over(&QUIN)?;
+    s.press_said(&word("sample-open-name"), "Look at the sample of the last group.")?;
+    s.button(&word("sample-approve-name"))?;
+    s.key_until("ctrl+Return", "Ctrl+Enter", "the approval of the last group", || {
+        Ok(s.site.number("SELECT count(*) FROM order_event WHERE kind = 'sample-approved'") == 2)
+    })?;
     let serial = s.site.serial(6)?;
     s.key_until("F2", "F2", "the units", || s.stands(&word("units-search-name")))?;
     s.type_into(&word("units-search-name"), &serial)?;
