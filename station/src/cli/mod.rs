@@ -266,6 +266,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         pictures: options.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
         language: config.language.language(),
+        formats: config.formats,
         file: Some(crate::settings::StationFile::new(options.config_path())),
         settings: false,
     };

@@ -675,7 +675,10 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     let finished = c.passed + c.failed + c.scrapped;
     let first_pass = match finished {
         0 => "–".to_string(),
-        n => tr!("count-percent", value = format!("{:.1}", f64::from(c.first_pass) * 100.0 / f64::from(n))),
+        n => tr!(
+            "count-percent",
+            value = crate::i18n::decimal(f64::from(c.first_pass) * 100.0 / f64::from(n), 1)
+        ),
     };
     let per_hour = pace.per_hour.map_or_else(|| "–".into(), |h| format!("{h:.0}"));
     let left = match (c.open(), pace.left) {

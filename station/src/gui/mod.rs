@@ -75,7 +75,7 @@ use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
 use crate::foreman::ForemanHandle;
 use crate::host::{self, HostHandle};
-use crate::i18n::{self, Language, tr};
+use crate::i18n::{self, Formats, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
@@ -151,6 +151,8 @@ pub struct Options {
     pub tab: Tab,
     /// What the window speaks.
     pub language: Language,
+    /// How it writes dates and numbers.
+    pub formats: Formats,
     /// The station.toml that the settings show; without it there are no settings.
     pub file: Option<StationFile>,
     /// The settings are shown first.
@@ -169,6 +171,7 @@ impl Default for Options {
             pictures: PathBuf::from("."),
             tab: Tab::Line,
             language: Language::English,
+            formats: Formats::default(),
             file: None,
             settings: false,
         }
@@ -304,6 +307,7 @@ pub struct Window {
     closes: u32,
     clock: Arc<FrameClock>,
     rhythm: Rhythm,
+    formats: Formats,
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
@@ -391,6 +395,7 @@ impl Window {
             closes: 0,
             clock,
             rhythm,
+            formats: options.formats,
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
@@ -448,6 +453,7 @@ impl Window {
             (self.foreman, self.trust) = (Some(foreman), Some(trust));
             self.has_line = true;
             self.view.language = config.language.language();
+            self.formats = config.formats;
             let demo = if config.demo { " (demo)" } else { "" };
             ctx.send_viewport_cmd(ViewportCommand::Title(format!("Keywright: {}{demo}", config.name)));
             ctx.request_repaint();
@@ -507,6 +513,7 @@ impl Window {
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
+        i18n::write_as(self.formats);
         self.view.now = Instant::now();
         self.look_at_host(ctx);
         self.snapshot = self.line.snapshot();
@@ -589,10 +596,12 @@ impl Window {
             },
             (Wish::Save, Some(state)) => match file.write(&state.read, &state.draft) {
                 Ok(read) => {
-                    let window = |draft: &Draft| (draft.language, draft.theme, draft.text_size);
+                    let window =
+                        |draft: &Draft| (draft.language, draft.formats, draft.theme, draft.text_size);
                     let (old, new) = (&state.read.draft, &read.draft);
                     let same = Draft {
                         language: new.language,
+                        formats: new.formats,
                         theme: new.theme,
                         text_size: new.text_size,
                         ..old.clone()
@@ -605,6 +614,7 @@ impl Window {
                     self.reopen |= later == Some(Later::WhenIdle);
                     if window(old) != window(new) {
                         self.view.language = new.language.language();
+                        self.formats = new.formats;
                         theme::choose(ctx, new.theme);
                         self.zoom = new.text_size as f32 / 100.0;
                     }
