@@ -448,6 +448,8 @@ pub(super) fn keys(
             Some(i) if running(i) || snapshot.fixtures[i].held => out.push(Command::Cancel(i)),
             Some(i) => ui.memory_mut(|m| m.surrender_focus(Tile::id(i))),
             None if line_ask::running(snapshot).next().is_some() => {
+                // The dialog would else hear it too, and be gone at once.
+                ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape));
                 view.line_ask = Some(LineAsk::Cancel { focused: false });
             }
             None => out.extend((0..count).filter(|i| snapshot.fixtures[*i].held).map(Command::Cancel)),
@@ -779,7 +781,12 @@ pub(crate) mod tests {
             scripted::idle(4, Some(true)),
         ]);
         press(&mut h, &[Key::Escape]);
+        assert_eq!(h.state_mut().take(), [], "all of them are asked about first");
+        h.get_by_label("Cancel 2 units").click();
+        h.run();
         assert_eq!(h.state_mut().take(), [Command::Cancel(0), Command::Cancel(1)]);
+        // The dialog had the keyboard.
+        h.run();
         press(&mut h, &[Key::ArrowRight, Key::ArrowRight, Key::Escape]);
         assert_eq!(h.state_mut().take(), [Command::Cancel(1)]);
         h.get_by_label("Cancelling…");
@@ -837,7 +844,7 @@ pub(crate) mod tests {
         assert!(harness(snapshot.clone()).query_by_label_contains("don't balance").is_none());
         snapshot.counts.passed = 600;
         let h = harness(snapshot);
-        h.get_by_label("The counts don't balance: 611 units of 500 planned");
+        h.get_by_label("The counts don't balance: 614 units of 500 planned");
     }
 
     #[test]

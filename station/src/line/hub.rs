@@ -176,6 +176,7 @@ impl Line {
             subscribers: Vec::new(),
             wakers: Vec::new(),
             gray_release: config.gray_release,
+            sample_told: false,
             inspector,
             messages: messages.clone(),
             round: 0,
@@ -320,6 +321,8 @@ struct Hub {
     subscribers: Vec<Sender<Event>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     gray_release: u32,
+    /// It was said that the sample is due.
+    sample_told: bool,
     inspector: Arc<dyn Inspect>,
     messages: Sender<Message>,
     /// The newest look at the station; what an older one says is void.
@@ -430,6 +433,7 @@ impl Hub {
                     || chosen.as_ref().map(|c| &c.1.image_sha256)
                         != self.view.batch.as_ref().map(|c| &c.1.image_sha256);
                 self.view.counts = counts;
+                self.sample_told &= sample.is_some();
                 self.view.sample = sample;
                 self.view.batches = batches;
                 self.view.batch = chosen.map(|(batch, order, ..)| (batch, order));
@@ -467,9 +471,8 @@ impl Hub {
                 if let Event::Finished { outcome, .. } = &event {
                     // All of it before anybody is told: who hears of the end may start the next unit at once.
                     let ran = self.places[index].running.take().map(|r| r.work);
-                    let before = self.view.sample.is_some();
                     self.refresh();
-                    if *outcome == Outcome::Pass && ran == Some(Work::Make) && !before {
+                    if *outcome == Outcome::Pass && ran == Some(Work::Make) {
                         self.gray_release();
                     }
                 }
@@ -907,8 +910,13 @@ impl Hub {
 
     /// The gate has just shut: said once, and shown until somebody has checked a sample.
     fn gray_release(&mut self) {
-        let (Some(_), Some((batch, _))) = (&self.view.sample, &self.view.batch) else { return };
+        // The clock's refresh may have seen it before the end of the attempt did: whether it was told is remembered, not seen.
+        let (Some(_), Some((batch, _)), false) = (&self.view.sample, &self.view.batch, self.sample_told)
+        else {
+            return;
+        };
         let failure = sample_due(&self.view, &batch.name);
+        self.sample_told = true;
         self.trouble(failure);
     }
 
