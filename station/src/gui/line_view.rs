@@ -822,7 +822,7 @@ pub(crate) mod tests {
     fn empty_states_say_what_to_do() {
         let h = harness(scene(Scene::NoBatch, Instant::now()));
         h.get_by_label("No batch yet");
-        h.get_by_label_contains("keywright batch new");
+        h.get_by_label_contains("under Batches (Ctrl+3)");
         h.get_by_label("Seat a board in this fixture");
         let h = harness(scene(Scene::NoFixtures, Instant::now()));
         h.get_by_label("No fixtures");
