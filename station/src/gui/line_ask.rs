@@ -198,7 +198,9 @@ fn cancel(
     let r = row(ui, width, 42.0);
     widgets::block(ui, r, Align2::LEFT_TOP, tr!("cancel-text"), regular(14.5), p.muted, 2);
     let text = tr!("cancel-all", count = all.len());
-    let only = label.map(|i| tr!("cancel-label-only", fixture = &snapshot.fixtures[i].name));
+    let only = label
+        .filter(|_| all.len() > 1)
+        .map(|i| tr!("cancel-label-only", fixture = &snapshot.fixtures[i].name));
     let mut offered = vec![
         (button(&text, &text, Loud::Danger, true), None),
         (button(tr!("cancel-back"), tr!("cancel-back"), Loud::Quiet, true), None),
@@ -211,7 +213,7 @@ fn cancel(
         let first = ui.scope_id().with(("button", text.as_str()));
         ui.memory_mut(|m| m.request_focus(first));
     }
-    match (buttons(ui, width, &offered), label) {
+    match (buttons(ui, width, &offered), label.filter(|_| only.is_some())) {
         (None, _) => return false,
         (Some(0), _) => out.extend(all.into_iter().map(Command::Cancel)),
         (Some(1), Some(label)) => out.push(Command::Cancel(label)),

@@ -291,6 +291,7 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
         labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
+        gated: snapshot.sample.is_some(),
         stopped: !snapshot.preflight.checking && snapshot.preflight.stops(index).is_some(),
         auto: snapshot.auto_start && !view.closing,
         density: grid.density,

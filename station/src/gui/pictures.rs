@@ -79,7 +79,8 @@ pictures! {
     line_cancel: FEW, |w, now| {
         waits(w, now);
         w.snapshot.sample = None;
-        w.snapshot.counts = crate::model::BatchCounts { passed: 499, scrapped: 2, in_progress: 1, ..w.snapshot.counts };
+        w.snapshot.fixtures[0] = scripted::running(1, Step::Flash, "writing app", 0.3, now, 4);
+        w.snapshot.counts = crate::model::BatchCounts { passed: 498, failed: 0, scrapped: 2, in_progress: 2, ..w.snapshot.counts };
         w.view.line_ask = Some(super::line_ask::LineAsk::Cancel { focused: false });
     };
     line_empty: FEW, |w, now| w.snapshot = scene(Scene::NoBatch, now);

@@ -292,7 +292,7 @@ mod tests {
         // Esc asks; see `line_ask`.
         press(&mut h, &[Key::Escape]);
         assert_eq!(h.state_mut().take(), []);
-        h.get_by_label("Only Fixture 2, which waits for its label").click();
+        h.get_by_label("Cancel the unit").click();
         h.run();
         assert_eq!(h.state_mut().take(), [Command::Cancel(1)]);
     }

@@ -46,6 +46,8 @@ pub struct Tile<'a> {
     pub labels: bool,
     /// A check of the station keeps it from starting.
     pub stopped: bool,
+    /// The batch waits for the check of a sample.
+    pub gated: bool,
     /// Boards that are put in start by themselves.
     pub auto: bool,
     /// How much room there is.
@@ -340,6 +342,7 @@ impl<'a> Tile<'a> {
                     _ if self.fixture.waits_for_sample => tr!("tile-held-sample").into(),
                     _ if self.fixture.held => tr!("tile-held").into(),
                     _ if self.fixture.starts.is_some() => tr!("tile-starts").into(),
+                    _ if self.gated => tr!("tile-held-sample").into(),
                     _ if self.stopped => tr!("tile-stopped-check").into(),
                     i @ 0..9 if self.startable => tr!("tile-press-number", number = i + 1),
                     _ if self.startable => tr!("tile-press-space").into(),
@@ -673,6 +676,7 @@ impl<'a> Tile<'a> {
                 State::Ready | State::Unknown if self.fixture.waits_for_sample => tr!("compact-held-sample"),
                 State::Ready | State::Unknown if self.fixture.held => tr!("compact-held"),
                 State::Ready | State::Unknown if self.fixture.starts.is_some() => tr!("compact-starts"),
+                State::Ready | State::Unknown if self.gated => tr!("compact-held-sample"),
                 State::Ready | State::Unknown if self.stopped => tr!("compact-stopped"),
                 State::Ready | State::Unknown if self.startable && self.index < 9 => tr!("compact-number"),
                 State::Ready | State::Unknown if self.startable => tr!("compact-space"),
@@ -767,6 +771,7 @@ mod tests {
                     startable: true,
                     locks: true,
                     labels: false,
+                    gated: false,
                     stopped: false,
                     auto: false,
                     density,
