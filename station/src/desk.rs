@@ -319,9 +319,32 @@ pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsEr
     if let Some(unit) = records.unit_by_serial(name)? {
         return Ok(Some(unit));
     }
-    // Keyboards and scanners that lower the case: serials are printed in capitals.
+    // Keyboards and scanners that change the case. Most serials are capitals; one with a batch's name in it has that name's letters.
     let capitals = name.to_uppercase();
-    if capitals == name { Ok(None) } else { records.unit_by_serial(&capitals) }
+    if capitals != name
+        && let Some(unit) = records.unit_by_serial(&capitals)?
+    {
+        return Ok(Some(unit));
+    }
+    let mut found = None;
+    for batch in records.list_batches()? {
+        let pattern = match batch.terms.serial_pattern.as_str() {
+            "" => serial::Pattern::usual(&batch.name),
+            own => match serial::Pattern::read(own) {
+                Ok(pattern) => pattern,
+                Err(_) => continue,
+            },
+        };
+        let Some(written) = pattern.recased(name).filter(|w| w != name && *w != capitals) else { continue };
+        if let Some(unit) = records.unit_by_serial(&written)? {
+            if found.as_ref().is_some_and(|other: &Unit| other.id != unit.id) {
+                // It can be either: nobody guesses.
+                return Ok(None);
+            }
+            found = Some(unit);
+        }
+    }
+    Ok(found)
 }
 
 fn not_found(name: &str) -> Failure {

@@ -346,7 +346,10 @@ impl Options {
                 "this station runs on the PUBLIC demo passphrase; its keys are protected from nobody"
             );
         }
-        SqliteRecords::open(&self.records_path(), &config.name, passphrase).map_err(records_failure)
+        let records = SqliteRecords::open(&self.records_path(), &config.name, passphrase);
+        let records = records.map_err(records_failure)?;
+        records.set_gray_release(config.gray_release);
+        Ok(records)
     }
 }
 

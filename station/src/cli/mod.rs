@@ -302,9 +302,9 @@ fn batch_object(
     Ok(json!({
         "event": "batch", "name": batch.name, "po": order, "state": batch.state.as_str(),
         "planned": counts.planned, "passed": counts.passed, "failed": counts.failed, "scrapped": counts.scrapped,
-        "in_progress": counts.in_progress, "open": counts.open(), "first_pass": counts.first_pass,
+        "in_progress": counts.in_progress, "open": counts.open(), "replaced": counts.replaced(), "first_pass": counts.first_pass,
         "serial_pattern": batch.terms.serial_pattern, "gray_release": batch.terms.gate(station.config.gray_release),
-        "sample_due": batch.terms.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
+        "sample_due": batch.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
     }))
 }
 
@@ -338,9 +338,14 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
         let counts = records.batch_counts(batch.id)?;
         let numbers = match state {
             BatchState::Closed => format!(
-                ": {} of {} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
+                ": {} of {}{} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
                 counts.passed,
                 counts.planned,
+                if counts.replaced() > 0 {
+                    format!(" + {} replaced", counts.replaced())
+                } else {
+                    String::new()
+                },
                 counts.failed,
                 counts.scrapped,
                 counts.open()

@@ -817,7 +817,9 @@ pub(crate) mod tests {
             let mut h = harness(snapshot.clone());
             h.state_mut().people = logged_in(role);
             h.run();
-            h.get_by_label("Approve the sample").click();
+            h.get_by_label("Look at the sample: approve it or stop the batch").click();
+            h.run();
+            h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
             h.run();
             assert_eq!(h.state_mut().take().len(), usize::from(approves), "{role}");
             h.key_press_modifiers(Modifiers::COMMAND, Key::Num3);

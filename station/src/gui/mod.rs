@@ -24,6 +24,7 @@ mod header;
 mod icons;
 mod label_settings;
 mod layout;
+mod line_ask;
 mod line_settings;
 mod line_view;
 mod lock_screen;

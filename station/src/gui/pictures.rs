@@ -70,6 +70,19 @@ pictures! {
     line: MAIN, |w, now| w.snapshot = scene(Scene::Gallery, now);
     line_32: &[LIGHT, SMALL, WALL], |w, now| w.snapshot = scene(Scene::Busy(32), now);
     line_waits: FEW, waits;
+    line_sample: FEW, |w, now| {
+        waits(w, now);
+        w.snapshot.fixtures[2].held = true;
+        w.snapshot.fixtures[2].waits_for_sample = true;
+        w.view.line_ask = super::line_ask::LineAsk::sample(&w.snapshot);
+    };
+    line_cancel: FEW, |w, now| {
+        waits(w, now);
+        w.snapshot.sample = None;
+        w.snapshot.fixtures[0] = scripted::running(1, Step::Flash, "writing app", 0.3, now, 4);
+        w.snapshot.counts = crate::model::BatchCounts { passed: 498, failed: 0, scrapped: 2, in_progress: 2, ..w.snapshot.counts };
+        w.view.line_ask = Some(super::line_ask::LineAsk::Cancel { focused: false });
+    };
     line_empty: FEW, |w, now| w.snapshot = scene(Scene::NoBatch, now);
     units: ALL, |w, _| (w.view.tab, w.desk) = (Tab::Units, scripted::desk(UnitState::Passed));
     units_decision: FEW, decision;

@@ -1120,7 +1120,7 @@ pub(crate) mod tests {
         );
         let h = trust(Snapshot { read: true, ..Snapshot::default() }, Role::Admin);
         h.get_by_label("No root and no region yet");
-        h.get_by_label_contains("keywright anchors init");
+        h.get_by_label_contains("New region… makes the first region");
         assert!(!is_off(&h, "New region…"));
         let h = trust(Snapshot::default(), Role::Qa);
         h.get_by_label("Reading the anchors…");

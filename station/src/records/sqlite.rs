@@ -16,6 +16,7 @@ use crate::shift::Standing;
 use keywright_protocol::crypto;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -124,6 +125,8 @@ pub(crate) struct Inner {
     busy_timeout: Duration,
     /// What [`SqliteRecords::check_whole`] found wrong.
     damage: OnceLock<String>,
+    /// The gray-release size of batches that have none of their own.
+    pub(super) gray_release: AtomicU32,
     _claim: Claim,
 }
 
@@ -249,8 +252,14 @@ impl SqliteRecords {
             clock: options.clock,
             busy_timeout: options.busy_timeout,
             damage: OnceLock::new(),
+            gray_release: AtomicU32::new(0),
             _claim: claim,
         })))
+    }
+
+    /// How many units may pass between two samples in batches that don't say so themselves; 0: any number.
+    pub fn set_gray_release(&self, units: u32) {
+        self.0.gray_release.store(units, Ordering::Relaxed);
     }
 
     /// Opens sealed keys.
@@ -1104,32 +1113,46 @@ impl Records for SqliteRecords {
         fixture: &str,
         operator: &str,
     ) -> Result<AttemptId, RecordsError> {
-        let known = self.batch(batch)?;
+        self.batch(batch)?;
         let (fixture, operator) = (fixture.to_string(), operator.to_string());
         let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
+        let gray_release = self.0.gray_release.load(Ordering::Relaxed);
         self.0.write(move |tx| {
-            let inserted = tx
+            let mut read = tx
                 .connection
+                .prepare_cached(&format!("{BATCH_COLUMNS} WHERE id = ?1"))
+                .map_err(|e| tx.map(e))?;
+            let known = read.query_row([batch.0], batch_row).map_err(|e| tx.map(e))?;
+            if known.state != BatchState::Open {
+                let why = quote_state(known.state);
+                return Err(refused(FailureCode::BatchClosed, format!("batch {}: {why}", known.name)));
+            }
+            if known.terms.gate(gray_release) > 0 {
+                // Those in work may all pass.
+                let in_work: u32 = tx
+                    .connection
+                    .prepare_cached(
+                        "SELECT count(*) FROM attempt
+                         WHERE session = ?1 AND outcome IS NULL AND batch = ?2 AND kind = 'make'",
+                    )
+                    .and_then(|mut s| s.query_row((session, batch.0), |r| r.get(0)))
+                    .map_err(|e| tx.map(e))?;
+                if !known.has_room(gray_release, in_work) {
+                    let (passed, name) = (known.terms.unsampled(), &known.name);
+                    let facts = match in_work {
+                        0 => format!("{passed} units of batch {name} passed"),
+                        n => format!("{passed} units of batch {name} passed, {n} are in work"),
+                    };
+                    return Err(refused(FailureCode::SampleDue, facts));
+                }
+            }
+            tx.connection
                 .prepare_cached(
                     "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms)
-                     SELECT id, ?2, ?3, ?4, ?5, ?6 FROM batch WHERE id = ?1 AND state = 'open'
-                        AND (gray_release = 0 OR passed - approved < gray_release OR passed >= quantity)",
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )
                 .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock))))
                 .map_err(|e| tx.map(e))?;
-            if inserted == 0 {
-                let now = tx
-                    .connection
-                    .query_row(&format!("{BATCH_COLUMNS} WHERE id = ?1"), [batch.0], batch_row)
-                    .map_err(|e| tx.map(e))?;
-                return Err(if now.state == BatchState::Open {
-                    let waiting = now.terms.passed.saturating_sub(now.terms.approved);
-                    refused(FailureCode::SampleDue, format!("{waiting} units of batch {} passed", known.name))
-                } else {
-                    let why = quote_state(now.state);
-                    refused(FailureCode::BatchClosed, format!("batch {}: {why}", known.name))
-                });
-            }
             Ok(AttemptId(tx.connection.last_insert_rowid()))
         })
     }
