@@ -231,6 +231,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
         view.toggle_theme(ui.ctx());
     }
     let asks = view.batches.is_asking()
+        || view.units.label.is_some()
         || view.people.form.is_some()
         || view.people.menu
         || view.shift.form.is_some()
