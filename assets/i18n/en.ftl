@@ -542,6 +542,30 @@ unit-cloud-key = Cloud key
 unit-region = Region
 unit-supersedes = Supersedes
 unit-attempts = Attempts
+unit-label-print = Print label
+unit-label-check = Check label…
+unit-label-print-hint = Prints its label again; its keys stay as they are
+unit-label-check-hint = Compares what a scanner reads with its record
+unit-label-scrapped = A scrapped unit gets no label
+unit-label-no-anchor = It has no region anchor yet; let it finish on the line first
+unit-label-none = No label was printed for it
+unit-label-read = { $count ->
+    [one] One label
+   *[other] { $count } labels
+}, the newest was read back { $at }
+unit-label-waits = { $count ->
+    [one] One label
+   *[other] { $count } labels
+}, the newest was not read back
+unit-label-printed = { $count ->
+    [one] One label
+   *[other] { $count } labels
+}, the newest { $at }
+unit-label-title = Whose label does { $serial } carry?
+unit-label-how = Scan the square code on the unit. It must be the one that the record asks for
+unit-label-code = Code on its label
+unit-label-scan-first = Scan the label first
+unit-label-compare = Compare
 unit-copy-id = Copy the hardware id
 unit-copy = Copy
 unit-open-order = Open order: { $act }
@@ -698,6 +722,7 @@ event-rma-opened = came back (RMA)
 event-rma-closed = RMA closed
 event-label-printed = label printed
 event-label-reprinted = label printed again
+event-label-mismatch = another label was read
 event-label-scanned = label read back
 event-reset = reset
 event-lock-begin = lock begun
@@ -803,6 +828,10 @@ told-order-and-batch = Order { $order } and its batch { $batch } are entered
 told-batch-made = Batch { $batch } is open: { $units } units
 told-batch-state = Batch { $batch } is { $state }
 told-orders-taken = { $count } orders were taken
+told-expects = Order { $order } expects { $count } enrolments an hour
+told-key-dead = The product key of { $order } counts for nothing: { $units } units are set aside, { $blocked } of them blocked at their cloud
+told-label-printed = Label number { $number } of { $serial } went to { $place }
+told-label-read = The label of { $serial } is its own, and was read back
 told-test-label = A test label went to { $place }
 value-new-keys = new-keys
 value-new-start = new-start
@@ -1651,6 +1680,49 @@ timeline-resumed = resumed
 timeline-closed = closed
 timeline-reopened = opened again
 timeline-sample-approved = sample approved
+form-lost = What was typed here is not kept. Leave it all the same?
+form-go-on = Go on with it
+form-throw-away = Throw it away
+choice-suite-hardened = hardened (2)
+choice-suite-legacy = legacy (1)
+choice-lock-yes = locked (yes)
+choice-lock-no = open to debuggers (no)
+choice-label-none = none
+choice-label-print = print
+choice-label-scan = print and scan back (print+scan-back)
+wizard-no-order = there is no order { $order }
+wizard-first-serial = first serial: { $serial }
+wizard-look-alikes = Counter and check character have no look-alikes; the batch's name stands in every serial as it is
+wizard-copy-recipient = Copy recipient
+order-row = Product order { $name }
+order-head = Product order { $name }
+order-balance = { $ordered } ordered = { $planned } in batches + { $left } left
+order-key-is-dead = Its product key counts for nothing
+order-nothing-left = All of its units are in batches
+order-new-batch = New batch of it…
+order-expect = Expect…
+order-leaked = Product key leaked…
+order-cloud = { $name }, { $url }
+order-cloud-gone = { $url }, which is no longer in station.toml
+order-key-dead-since = counts for nothing since { $at }
+order-key-imported = the vendor's; { $units } units enrolled with it
+order-key-drawn = drawn here; { $units } units enrolled with it
+order-expects = { $count } at most; more raise an alarm
+order-model = { $model } rev. { $revision }
+order-no-batch = It has no batch yet; “New batch of it…” makes one
+order-expect-title = Enrolments an hour of { $order }
+order-expect-text = More than this in an hour raise an alarm, because the product key may have leaked. Empty: not said
+order-expect-number = A whole number, or nothing
+order-expect-go = Expect this many
+order-leaked-title = Did the product key of { $order } leak?
+order-leaked-text = Nothing more is made under the order. What it enrolled since the moment is set aside: it gets no key, and its cloud lets it in no more, until QA releases it.
+order-leaked-since = Not trusted since (date and time of this PC)
+order-leaked-moment = Write the moment as 2026-11-26 06:00
+order-leaked-counting = The units are being counted
+order-leaked-why = Say why; it stands in every unit's history
+order-leaked-numbers = { $units } units enrolled since { $since } are set aside, { $passed } of them passed
+order-leaked-final = The product key never counts again
+order-leaked-go = Make the key invalid
 entry-name = 1 to { $longest } letters, digits, '.', '_' or '-'
 entry-order-taken = there is an order { $name } already
 entry-words = at most 64 printable characters
@@ -1663,6 +1735,7 @@ entry-label = none, print or print+scan-back
 entry-image = 64 hex digits: SHA-256 of common-image.json
 entry-image-model = that image is for model { $model }
 entry-batch-taken = there is a batch { $name } already
+entry-only-case = { $what }, and names must differ in more than case
 entry-left = the order has { $left } units left
 entry-serials = its serials could be those of batch { $batch }
 entry-pattern = character { $position }: { $what }

@@ -192,6 +192,8 @@ pub enum Command {
     Decide(Decision),
     /// Orders and batches.
     Office(office::Command),
+    /// The same for a form that waits for what becomes of it; the number comes back in the answer.
+    Ask(u64, office::Command),
     /// Somebody looked at an alarm.
     SeeAlarm {
         /// Its row.
@@ -467,6 +469,7 @@ impl Desk {
         let first = Snapshot { regions: agent.regions(), ..Snapshot::default() };
         let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
         let newest = Arc::new(AtomicU64::new(0));
+        let office = office.map(|office| office.with_agent(agent.clone()));
         let mut clerk = Clerk {
             records,
             agent,
@@ -724,16 +727,10 @@ impl Clerk {
                     self.open(decision.unit);
                 }
             }
-            Command::Office(command) => {
-                let told = match self.office(command) {
-                    Ok(Told::Nothing) => None,
-                    Ok(told) => Some(told),
-                    Err(failure) => Some(Told::Failed(failure)),
-                };
-                if let Some(told) = told {
-                    self.view.told = told;
-                }
-                self.look_around();
+            Command::Office(command) => drop(self.ask(command)),
+            Command::Ask(ticket, command) => {
+                let refused = self.ask(command);
+                self.view.office.answer = Some(office::Answer { ticket, refused });
             }
             Command::SeeAlarm { id, operator } => {
                 let (records, operator) = (self.records.clone(), self.operator(&operator));
@@ -746,6 +743,23 @@ impl Clerk {
                 self.look_around();
             }
         }
+    }
+
+    /// Orders and batches, told; why it was refused, if it was.
+    fn ask(&mut self, command: office::Command) -> Option<Failure> {
+        let refused = match self.office(command) {
+            Ok(Told::Nothing) => None,
+            Ok(told) => {
+                self.view.told = told;
+                None
+            }
+            Err(failure) => {
+                self.view.told = Told::Failed(failure.clone());
+                Some(failure)
+            }
+        };
+        self.look_around();
+        refused
     }
 
     /// Orders and batches, through the gate.

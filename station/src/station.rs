@@ -630,7 +630,10 @@ impl Station {
         let read_key = Arc::new(move |path: &Path| read_product_key(&home, &records.station_key(), path));
         let issuer = agent.clone();
         let regions = Box::new(move || issuer.regions());
-        let orders = OrderOffice::new(self.records.clone(), self.config.clone(), regions, read_key);
+        let (at, key) = (self.home.clone(), self.records.station_key());
+        let recipient = Box::new(move || Ok(key_identity(&at, &key)?.to_public().to_string()));
+        let orders = OrderOffice::new(self.records.clone(), self.config.clone(), regions, read_key)
+            .with_recipient(recipient);
         let (start, events) = (line.commands(), line.subscribe());
         let gate = Some(self.people.clone());
         let folder = Some(self.home.join("travelers"));

@@ -1094,6 +1094,19 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     program.run(VERA, &[], &order).ok();
     program.run(VERA, &[], &["batch", "new", "B-1", "--po", "PO-1", "--quantity", "5"]).ok();
     program.run(VERA, &[], &["batch", "close", "B-1"]).ok();
+    // Who opens a closed batch again is asked for the right of the window, and the log has the window's word for it.
+    let quality = [("KEYWRIGHT_NEW_PIN", "quality7")];
+    program.run(ANA, &quality, &["people", "add", "Quin", "--role", "qa"]).ok();
+    let again = ["batch", "open", "B-1", "--reason", "one was found"];
+    program.run(Some(("Quin", "quality7")), &[], &again).error(5, "K810");
+    program.run(VERA, &[], &again).ok();
+    let rows = program.run(ANA, &[], &["audit", "list", "--subject", "B-1"]).ok().of("audit");
+    let newest = |n: usize| (rows[n]["person"].as_str().unwrap(), rows[n]["action"].as_str().unwrap());
+    assert_eq!(
+        [newest(0), newest(1), newest(2)],
+        [("Vera", "batch-reopened"), ("Quin", "refused"), ("Vera", "batch-closed")]
+    );
+    program.run(VERA, &[], &["batch", "close", "B-1"]).ok();
     program.run(VERA, &[], &["anchors", "init", "--region", "8"]).error(5, "K810");
     // A PIN from a file, a badge from the environment, and wrong ones.
     program
@@ -1113,7 +1126,7 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     let listed = program.run(ANA, &[], &["people", "list"]).ok().of("person");
     assert_eq!(
         listed.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["Ana", "Tom", "Vera"]
+        ["Ana", "Quin", "Tom", "Vera"]
     );
     program.run(ANA, &[], &["people", "deactivate", "Ana"]).error(2, "K608");
     let new_pin = [("KEYWRIGHT_NEW_PIN", "recov7x")];

@@ -267,11 +267,20 @@ pub enum Label {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
     },
-    /// What a scanner read from a label: whose it is, and whether it is that unit's newest
-    #[command(after_help = "Example:\n  keywright label check KW1:B-0001-00042K:0123456789ABCDEF:1A2B")]
+    /// What a scanner read from a label: whose it is; with the unit, whether it is that unit's, and that is written down
+    #[command(after_help = "\
+With a unit and a code the label is compared with the unit's record, and counts as read back; a label that was printed again has to be.
+With a code alone nothing is written down.
+
+Examples:
+  keywright label check B-0001-00042K KW1:B-0001-00042K:0123456789ABCDEF:1A2B --operator Mia
+  keywright label check KW1:B-0001-00042K:0123456789ABCDEF:1A2B")]
     Check {
+        /// The unit that has the label, by hardware id or serial; or the code alone
+        #[arg(value_name = "UNIT-or-CODE")]
+        unit: String,
         /// The text in the square code
-        code: String,
+        code: Option<String>,
     },
 }
 
@@ -281,7 +290,7 @@ pub enum Batch {
     /// Open a batch under a product order
     #[command(after_help = "\
 A serial pattern has digits, '-', '.', letters without look-alikes, and {n:5} the counter, {c} the check character, {batch},
-{yy} {ww} {mm} the day on which the batch is made. Without one serials look like B-0001-00042K.
+{yy} {ww} {mm} the day on which the batch is made. Without one serials look like B-0001-00042K. A batch's name stands in them as it is.
 
 Examples:
   keywright batch new B-0001 --po PO-2026-1 --quantity 100
@@ -371,6 +380,9 @@ pub enum Po {
         after_help = "Example:\n  keywright po new PO-2026-1 --model KW-GATEWAY-429 --quantity 500 --region 7"
     )]
     New(PoNew),
+    /// Enter an order like another: all but its name, its image, its product key and its batches
+    #[command(after_help = "Example:\n  keywright po clone PO-2026-1 --name PO-2026-2 --quantity 250")]
+    Clone(PoClone),
     /// All product orders, newest first
     List,
     /// One product order and its batches
@@ -448,6 +460,28 @@ pub struct PoNew {
     /// Bind it to this image from the start: common-image.json, its folder, or its SHA-256 [default: the first flash binds it]
     #[arg(long, value_name = "FILE-or-HASH")]
     pub image: Option<String>,
+    /// The vendor's product key: a file encrypted to what keywright po key-recipient says [default: one is drawn]
+    #[arg(long, value_name = "FILE")]
+    pub product_key: Option<PathBuf>,
+}
+
+/// `keywright po clone`
+#[derive(Debug, Args)]
+pub struct PoClone {
+    /// The order to copy
+    pub from: String,
+    /// Name of the new one
+    #[arg(long)]
+    pub name: String,
+    /// Units ordered [default: as the other's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub quantity: Option<u32>,
+    /// Region that the units go to [default: as the other's]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: Option<u32>,
+    /// The cloud that its units log in at, as station.toml names it [default: as the other's]
+    #[arg(long, value_name = "NAME")]
+    pub cloud: Option<String>,
     /// The vendor's product key: a file encrypted to what keywright po key-recipient says [default: one is drawn]
     #[arg(long, value_name = "FILE")]
     pub product_key: Option<PathBuf>,

@@ -28,8 +28,9 @@ use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
+use crate::orders::{Draft, Field};
 use crate::people::Right;
-use crate::records::{NewBatch, NewProductOrder, Records, UnitBook, Why};
+use crate::records::{Records, UnitBook, Why};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -329,9 +330,6 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
     let show = |batch: &Batch| batch_object(station, batch, &orders).map(batch_row);
     let set = |name: &str, state: BatchState, reason: &str| -> Done {
         let batch = records.batch_by_name(name)?;
-        if batch.state == BatchState::Closed && state != BatchState::Closed {
-            station.people.demand(Right::ManageBatches, "batch-reopened", name)?;
-        }
         records.set_batch_state(batch.id, state, &station.operator, reason)?;
         let row = show(&records.batch_by_name(name)?)?;
         // What it came to: closing ends the product key's right to enrol for what is open.
@@ -355,34 +353,29 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
         out.say(&row.1, format_args!("batch {name} is {}{numbers}", state.as_str()));
         Ok(Exit::Pass)
     };
-    let made = |new: NewBatch| -> Done {
-        let batch = records.new_batch(new)?;
+    let made = |draft: &Draft, order: &ProductOrder, clone_of: Option<&str>| -> Done {
+        let batch = orders::batch(station, draft, order, clone_of)?;
         let order = orders.iter().find(|o| o.id == batch.po).map_or("-", |o| o.name.as_str());
         let text = format!("batch {} is open: {} units under {order}", batch.name, batch.quantity);
         out.say(&show(&batch)?.1, text);
         Ok(Exit::Pass)
     };
     match command {
-        args::Batch::New { name, po, quantity, serial_pattern, gray_release } => made(NewBatch {
-            po: order_by_name(&orders, po)?.id,
-            name: name.clone(),
-            quantity: *quantity,
-            serial_pattern: serial_pattern.clone(),
-            gray_release: *gray_release,
-            operator: station.operator.clone(),
-            clone_of: None,
-        }),
+        args::Batch::New { name, po, quantity, serial_pattern, gray_release } => {
+            let draft = Draft::default()
+                .with(Field::Batch, name)
+                .with(Field::BatchQuantity, quantity)
+                .with(Field::SerialPattern, serial_pattern)
+                .with(Field::GrayRelease, gray_release);
+            made(&draft, order_by_name(&orders, po)?, None)
+        }
         args::Batch::Clone { from, name, quantity } => {
             let old = records.batch_by_name(from)?;
-            made(NewBatch {
-                po: old.po,
-                name: name.clone(),
-                quantity: quantity.unwrap_or(old.quantity),
-                serial_pattern: old.terms.serial_form,
-                gray_release: old.terms.gray_release,
-                operator: station.operator.clone(),
-                clone_of: Some(from.clone()),
-            })
+            let mut draft = Draft::like_batch(&old).with(Field::Batch, name);
+            if let Some(quantity) = quantity {
+                draft = draft.with(Field::BatchQuantity, quantity);
+            }
+            made(&draft, &records.product_order(old.po)?, Some(from))
         }
         args::Batch::List => {
             let rows = records.list_batches()?.iter().map(show).collect::<Result<Vec<_>, _>>()?;
@@ -437,32 +430,8 @@ fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
 fn po(station: &Station, command: &args::Po, out: Out) -> Done {
     let records = &station.records;
     match command {
-        args::Po::New(new) => {
-            let order = records.create_product_order(NewProductOrder {
-                name: new.name.clone(),
-                model: new.model.clone(),
-                hw_revision: new.hw_revision.clone(),
-                part_number: new.part_number.clone().unwrap_or_else(|| new.model.clone()),
-                quantity: new.quantity,
-                region: new.region,
-                suite: new.suite,
-                cloud_url: station.config.cloud_named(&new.cloud)?.url.clone(),
-                lock: !new.no_lock,
-                per_hour: new.per_hour,
-                label: new.label,
-                image_sha256: new.image.as_deref().map(|i| orders::image_hash(i, &new.model)).transpose()?,
-                product_key: new.product_key.as_deref().map(|f| station.read_product_key(f)).transpose()?,
-                operator: station.operator.clone(),
-            })?;
-            out.say(
-                &order_row(&order).1,
-                format_args!(
-                    "product order {}: {} × {}, region {}",
-                    order.name, order.quantity, order.model, order.region
-                ),
-            );
-            Ok(Exit::Pass)
-        }
+        args::Po::New(new) => orders::new(station, new, out),
+        args::Po::Clone(args) => orders::clone(station, args, out),
         args::Po::List => {
             let rows: Vec<_> = records.list_product_orders()?.iter().map(order_row).collect();
             out.table(&["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "LOCK", "CLOUD"], &rows);

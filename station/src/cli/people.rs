@@ -7,8 +7,9 @@ use super::output::{CliError, Done, Exit, Out};
 use crate::desk::Act;
 use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
+use crate::model::BatchState;
 use crate::people::{Credential, NewPerson, Pin, Right, Role};
-use crate::records::{AuditFilter, Person, SqliteRecords};
+use crate::records::{AuditFilter, Person, Records, SqliteRecords};
 use crate::secrets::{Passphrase, SecretsError};
 use crate::station::{self, Station, secrets_failure};
 use crate::trust::clerk::home_word;
@@ -28,7 +29,7 @@ enum Need {
     Act(Right, &'static str, String, Value),
 }
 
-fn need(command: &Command) -> Need {
+fn need(command: &Command, records: &SqliteRecords) -> Need {
     use args::{Anchors, Audit, Batch, Label, Line, Po, Shift, Unit};
     let act =
         |right, action, subject: &str, detail| Need::Act(right, action, subject.trim().to_owned(), detail);
@@ -40,6 +41,12 @@ fn need(command: &Command) -> Need {
             decision.unit.trim().to_owned(),
             json!({ "reason": decision.reason }),
         )
+    };
+    // What the window asks of the same step. Of a batch that is not there the command itself says so, to who may give it.
+    let state = |name: &str, state, reason: &str| {
+        let was = records.batch_by_name(name).map_or(BatchState::Open, |batch| batch.state);
+        let (right, action) = crate::office::state_right(was, state);
+        act(right, action, name, json!({ "reason": reason }))
     };
     match command {
         Command::Line(Line::Run(args)) => act(
@@ -63,17 +70,14 @@ fn need(command: &Command) -> Need {
         }
         Command::Label(Label::Test) => act(Right::PrintLabels, "label-test", "", json!({})),
         Command::Label(Label::Print { unit }) => act(Right::PrintLabels, "label-printed", unit, json!({})),
-        Command::Batch(Batch::Close { name, reason, .. }) => {
-            act(Right::ManageBatches, "batch-closed", name, json!({ "reason": reason }))
+        Command::Label(Label::Check { unit, code: Some(_) }) => {
+            act(Right::PrintLabels, "label-read-back", unit, json!({}))
         }
-        Command::Batch(Batch::Pause { name, reason, .. }) => {
-            act(Right::PauseBatch, "batch-paused", name, json!({ "reason": reason }))
-        }
+        Command::Batch(Batch::Close { name, reason }) => state(name, BatchState::Closed, reason),
+        Command::Batch(Batch::Pause { name, reason }) => state(name, BatchState::Paused, reason),
+        Command::Batch(Batch::Open { name, reason }) => state(name, BatchState::Open, reason),
         Command::Batch(Batch::Approve { name, note, .. }) => {
             act(Right::ApproveGate, "sample-approved", name, json!({ "note": note }))
-        }
-        Command::Batch(Batch::Open { name, reason, .. }) => {
-            act(Right::ApproveGate, "batch-opened", name, json!({ "reason": reason }))
         }
         Command::Po(Po::New(new)) => act(
             Right::ManageOrders,
@@ -81,6 +85,10 @@ fn need(command: &Command) -> Need {
             &new.name,
             json!({ "model": new.model, "quantity": new.quantity, "region": new.region, "suite": new.suite, "lock": !new.no_lock }),
         ),
+        Command::Po(Po::Clone(new)) => {
+            let detail = json!({ "clone_of": new.from, "quantity": new.quantity, "region": new.region, "cloud": new.cloud });
+            act(Right::ManageOrders, "po-created", &new.name, detail)
+        }
         Command::Po(Po::Expect { name, per_hour }) => {
             act(Right::ManageOrders, "po-expected", name, json!({ "per_hour": per_hour }))
         }
@@ -183,7 +191,7 @@ fn need(command: &Command) -> Need {
 /// Opens the station, lets the person in, asks for the right, writes the row and carries the command out.
 pub fn through_gate(options: &station::Options, global: &Global, command: &Command, out: Out) -> Done {
     let mut station = Station::open(options)?;
-    let need = need(command);
+    let need = need(command, &station.records);
     if !matches!(need, Need::Nobody) {
         log_in(&mut station, global)?;
     }

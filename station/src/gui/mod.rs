@@ -29,6 +29,8 @@ mod line_settings;
 mod line_view;
 mod lock_screen;
 mod no_fixtures;
+mod order_view;
+mod order_wizard;
 mod parked;
 mod people_view;
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod said;
 mod scan_view;
 pub mod scripted;
 mod search_view;
+mod sending;
 mod settings_view;
 mod shell;
 mod shift_view;
@@ -48,6 +51,7 @@ mod theme;
 mod tile;
 mod traveler_view;
 mod trust_view;
+mod unit_label;
 mod units_view;
 #[cfg(test)]
 mod walk;

@@ -113,6 +113,7 @@ fn is_asking(view: &ViewState) -> bool {
         || view.shift.form.is_some()
         || view.trust.is_asking()
         || view.line_ask.is_some()
+        || view.units.label.is_some()
 }
 
 /// Header, view and footer; `free`: the view may have the keys.

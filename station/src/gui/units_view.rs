@@ -14,6 +14,7 @@ use super::shell::{Asked, Seen};
 use super::state;
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use super::traveler_view::{self, Panel};
+use super::unit_label;
 use super::widgets::{self, Button, Loud};
 use crate::desk::{self, Act, Told, UnitFile};
 use crate::export::Stamp;
@@ -32,6 +33,8 @@ pub struct UnitsState {
     pub query: String,
     /// The decision that is being made.
     pub form: Option<Form>,
+    /// The label that is being compared.
+    pub label: Option<super::unit_label::LabelForm>,
     /// The search field is to get the keyboard.
     pub(super) wants_focus: bool,
     /// What is searched for besides the text, and which hit is chosen.
@@ -134,6 +137,10 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, free:
             Some(file) => decision::show(ui, room, file, seen, view, out, p),
             None => view.units.form = None,
         }
+    }
+    match &seen.desk.file {
+        Some(file) if view.units.label.is_some() => unit_label::show(ui, file, seen, view, out, p),
+        _ => view.units.label = None,
     }
 }
 
@@ -281,6 +288,7 @@ fn unit(
             ui.spacing_mut().item_spacing.y = 0.0;
             facts(ui, file, view, p);
             actions(ui, file, seen, view, p);
+            unit_label::row(ui, file, seen, view, out, p);
         });
     });
     let works = |f: &line::FixtureView| {

@@ -129,8 +129,8 @@ fn office() -> crate::office::Snapshot {
     crate::office::Snapshot {
         known: Arc::new(known),
         file: Some(Arc::new(file)),
-        list: None,
         printer: Some(Ok("zebra:9100".into())),
+        ..Default::default()
     }
 }
 
@@ -380,7 +380,7 @@ fn every_dialog_and_every_step_has_names() {
         Box::new(move |w: &mut World| {
             w.view.tab = Tab::Batches;
             let batch = w.desk.office.file.as_ref().expect("a batch is open").batch.name.clone();
-            w.view.batches.ask = Some(batches_view::Ask { batch, state, reason: String::new() });
+            w.view.batches.ask = Some(batches_view::Ask::new(&batch, state));
         })
     };
     let wizard = |order: Option<String>| -> Put {
@@ -404,7 +404,7 @@ fn every_dialog_and_every_step_has_names() {
             "import",
             Box::new(|w| {
                 w.view.tab = Tab::Batches;
-                w.view.batches.import = Some(String::new());
+                w.view.batches.import = Some(batches_view::Import::default());
             }),
         ),
         (
