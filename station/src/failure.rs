@@ -157,6 +157,9 @@ failure_codes! {
 
     PracticeBoardMissing = 680, Error, retry, "There is no virtual board to rehearse with", "Put the program virtual-board beside keywright, or name it in the settings; docs/virtual-board.md says how it is made";
     RehearsalFailed = 681, Error, retry, "The rehearsal can't be run", "Do what the message says, then rehearse again; the station's own records are not touched by it";
+    FileExists = 683, Error, permanent, "A file of that name is there already", "Move it away, or choose another folder or another name";
+    NothingToExport = 684, Error, permanent, "No unit that was chosen can stand in the file", "Choose other units, or export when some of them have passed";
+    SecondPerson = 685, Error, permanent, "Two people hand out keys", "Let a second person who works here show a PIN or a badge; it can't be the operator";
     NotSetUp = 682, Error, retry, "The station is not set up so far", "Do the earlier steps first: open the window, or run keywright init";
     ShiftBusy = 651, Error, retry, "Units are still in work", "Wait until the fixtures that the message names are done, or cancel them, then end the shift";
     NoShift = 652, Error, permanent, "That shift is not open", "Look at the open one again; if there is none, the next start opens it";

@@ -2122,6 +2122,51 @@ fn the_gray_release_gate_shuts_until_a_sample_is_approved() {
     assert_eq!(world.fakes.batch(BatchId(1)).unwrap().state, BatchState::Paused);
 }
 
+/// What decides about a batch has its row in the audit log first: without the row it is not done.
+#[test]
+fn the_gate_opens_only_behind_its_row_in_the_audit_log() {
+    use keywright::people::{NewPerson, People, Pin, PinCost, Role};
+    use keywright::records::{AuditFilter, OpenOptions, SqliteRecords};
+    use keywright::secrets::{KdfCost, Passphrase};
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    let options = OpenOptions { cost: KdfCost::TEST, ..OpenOptions::new("bench-1") };
+    let records = SqliteRecords::open_with(&path, options, &Passphrase::demo()).unwrap();
+    let people = Arc::new(People::with(records, "", PinCost::TEST, Arc::new(|| Duration::ZERO)).unwrap());
+    let pin = Pin::new("729450".to_owned());
+    people.add(&NewPerson { name: "Ana".into(), role: Role::Admin, pin, badge: None }).unwrap();
+    let world = World::new();
+    let (line, events) = line(&world, &[Arc::clone(&world.board)], 1);
+    line.keep_audit(people.clone());
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    wait_for("a sample is due", || line.snapshot().sample.is_some());
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END")
+        .unwrap();
+    let approve = || Command::ApproveSample { operator: "Ana".into(), note: "looked".into() };
+    line.send(approve());
+    wait_for("it is said", || {
+        line.snapshot().trouble.as_ref().is_some_and(|t| t.code == FailureCode::RecordsFailed)
+    });
+    assert!(line.snapshot().sample.is_some(), "the gate is shut");
+    sql.execute_batch("DROP TRIGGER full").unwrap();
+    line.send(approve());
+    wait_for("the gate is open", || line.snapshot().sample.is_none());
+    line.send(Command::StopBatch { operator: "Ana".into(), reason: "a bent pin".into() });
+    wait_for("it is paused", || world.fakes.batch(BatchId(1)).unwrap().state == BatchState::Paused);
+    let rows = people.audit(&AuditFilter { subject: "B1".into(), ..AuditFilter::default() }).unwrap();
+    let told: Vec<_> = rows.iter().map(|r| (r.action.as_str(), r.detail.to_string())).collect();
+    assert_eq!(
+        told,
+        [
+            ("batch-paused", r#"{"reason":"a bent pin"}"#.to_owned()),
+            ("sample-approved", r#"{"note":"looked"}"#.to_owned())
+        ]
+    );
+}
+
 /// Units in work may all pass, so they count: what is started beyond the group waits, goes on after the approval, and is let go when the
 /// batch is stopped. The last group is looked at like every other.
 #[test]

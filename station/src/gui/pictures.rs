@@ -8,8 +8,8 @@ use super::line_view::tests::World;
 use super::scripted::{self, Scene, scene};
 use super::traveler_view::Panel;
 use super::{
-    SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install, lock_screen,
-    shift_view, theme, trust_view,
+    PersonForm, SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install,
+    lock_screen, shift_view, theme, trust_view,
 };
 use crate::desk::Act;
 use crate::failure::FailureCode;
@@ -113,6 +113,18 @@ pictures! {
         w.view.tab = Tab::People;
         w.people = office::Snapshot { persons: lock_screen::tests::persons(), ..lock_screen::tests::logged_in(Role::Admin) };
     };
+    people_own_pin: FEW, |w, _| {
+        w.people = lock_screen::tests::logged_in(Role::Technician);
+        w.view.people.form = Some(PersonForm::own_refused(&lock_screen::tests::who(Role::Technician)));
+    };
+    person_menu: FEW, |w, _| {
+        w.people = lock_screen::tests::logged_in(Role::Qa);
+        w.view.people.menu = true;
+    };
+    audit_broken: FEW, |w, _| {
+        w.view.tab = Tab::Audit;
+        w.people = audit_view::tests::broken();
+    };
     audit: FEW, |w, _| {
         w.view.tab = Tab::Audit;
         w.people = lock_screen::tests::logged_in(Role::Admin);
@@ -132,6 +144,7 @@ pictures! {
         let facts = Facts { people: Some(0), anchors: None, has_anchors: false, rehearsed: false, ..first_view::tests::whole() };
         w.guide = Some(first_view::tests::at(first_run::Step::People, facts));
     };
+    first_login: FEW, |w, _| w.guide = Some(first_view::tests::nobody());
     alarms: FEW, |w, _| (w.view.alarms, w.desk.alarms) = (true, scripted::alarms());
     help: FEW, |w, _| w.view.help = true;
 }

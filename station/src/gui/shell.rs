@@ -73,7 +73,7 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
 
 fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     view.observe(seen.line);
-    lock_screen::observe(seen, view);
+    lock_screen::observe(ui.ctx(), seen, view);
     if seen.people.is_locked() {
         lock_screen::show(ui, seen, view, out);
         shift_view::watch(view, true);
@@ -113,6 +113,7 @@ fn is_asking(view: &ViewState) -> bool {
         || view.shift.form.is_some()
         || view.trust.is_asking()
         || view.line_ask.is_some()
+        || view.units.label.is_some()
 }
 
 /// Header, view and footer; `free`: the view may have the keys.
@@ -205,7 +206,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Trust => {
             header::show(ui, head, seen, view, out);
-            trust_view::body(ui, room, seen, view);
+            trust_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
         }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
@@ -275,6 +276,12 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     }
     if command(Key::Num6) {
         to = Some(Tab::Trust);
+    }
+    if command(Key::Num7) {
+        to = Some(Tab::People);
+    }
+    if command(Key::Num8) {
+        to = Some(Tab::Audit);
     }
     if pressed(Key::F2) {
         // What was scanned is offered by this very key, wherever it is.
@@ -465,6 +472,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
         ("Ctrl+6", tr!("help-trust")),
+        ("Ctrl+7  Ctrl+8", tr!("help-people")),
         ("F5  F6", tr!("help-checks")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),

@@ -8,7 +8,7 @@ use super::export_view::{ExportsState, Protect, Step};
 use super::line_ask::LineAsk;
 use super::line_view::tests::{World, sized};
 use super::line_view::{Picker, Tab};
-use super::lock_screen::tests::{logged_in, persons};
+use super::lock_screen::tests::{logged_in, persons, who};
 use super::scripted::{self, Scene, scene};
 use super::{PersonForm, batches_view, people_view};
 use crate::desk::Act;
@@ -129,8 +129,8 @@ fn office() -> crate::office::Snapshot {
     crate::office::Snapshot {
         known: Arc::new(known),
         file: Some(Arc::new(file)),
-        list: None,
         printer: Some(Ok("zebra:9100".into())),
+        ..Default::default()
     }
 }
 
@@ -380,7 +380,7 @@ fn every_dialog_and_every_step_has_names() {
         Box::new(move |w: &mut World| {
             w.view.tab = Tab::Batches;
             let batch = w.desk.office.file.as_ref().expect("a batch is open").batch.name.clone();
-            w.view.batches.ask = Some(batches_view::Ask { batch, state, reason: String::new() });
+            w.view.batches.ask = Some(batches_view::Ask::new(&batch, state));
         })
     };
     let wizard = |order: Option<String>| -> Put {
@@ -404,7 +404,7 @@ fn every_dialog_and_every_step_has_names() {
             "import",
             Box::new(|w| {
                 w.view.tab = Tab::Batches;
-                w.view.batches.import = Some(String::new());
+                w.view.batches.import = Some(batches_view::Import::default());
             }),
         ),
         (
@@ -414,6 +414,7 @@ fn every_dialog_and_every_step_has_names() {
                 w.view.people.form = Some(PersonForm::add(false));
             }),
         ),
+        ("the own PIN", Box::new(|w| w.view.people.form = Some(PersonForm::own(&who(Role::Admin))))),
         (
             "units, nothing open",
             Box::new(|w| {
@@ -422,6 +423,14 @@ fn every_dialog_and_every_step_has_names() {
             }),
         ),
         ("the log of exports", export(Step::What, true, Format::Csv, Protect::Age)),
+        (
+            "a file is checked",
+            Box::new(|w| {
+                w.view.tab = Tab::Exports;
+                w.view.exports = ExportsState::checking();
+                w.view.exports.seen = Arc::new(exports());
+            }),
+        ),
         ("a batch is closed", ask(BatchState::Closed)),
         ("a batch is paused", ask(BatchState::Paused)),
     ];

@@ -16,8 +16,10 @@ use crate::failure::{Failure, FailureCode};
 use crate::label::desk::Said;
 use crate::label::{LabelDesk, Printer};
 use crate::model::{AttemptId, BatchId, BatchState, Outcome, UnitId};
+use crate::people::{People, Right};
 use crate::preflight::{BareInspector, Check, Inspect, Name, Question};
 use crate::records::{Records, RecordsError};
+use serde_json::json;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -48,6 +50,7 @@ enum Message {
     Subscribe(Sender<Event>),
     OnChange(Box<dyn Fn() + Send + Sync>),
     NoFixtures(Failure),
+    People(Arc<People>),
     Stop,
 }
 
@@ -187,6 +190,7 @@ impl Line {
             labels,
             work: Work::default(),
             stopping: false,
+            people: None,
         };
         let hub = std::thread::Builder::new()
             .name("line".into())
@@ -199,6 +203,11 @@ impl Line {
     pub fn commands(&self) -> impl Fn(Command) + Send + 'static {
         let messages = self.messages.clone();
         move |command| drop(messages.send(Message::Command(command)))
+    }
+
+    /// Whose acts are written down: what decides about a batch has its row in the audit log before it is done.
+    pub fn keep_audit(&self, people: Arc<People>) {
+        drop(self.messages.send(Message::People(people)));
     }
 
     /// Every event from now on.
@@ -334,6 +343,8 @@ struct Hub {
     looking: Vec<JoinHandle<()>>,
     labels: LabelDesk,
     work: Work,
+    /// Whose acts are written down.
+    people: Option<Arc<People>>,
     stopping: bool,
 }
 
@@ -460,6 +471,10 @@ impl Hub {
             }
             Message::OnChange(wake) => {
                 self.wakers.push(wake);
+                false
+            }
+            Message::People(people) => {
+                self.people = Some(people);
                 false
             }
             Message::NoFixtures(why) => {
@@ -589,10 +604,12 @@ impl Hub {
             Command::Scan(text) => return self.labels.say(Said::Scan(text), &self.view.operator),
             Command::PrintAgain => return self.labels.say(Said::PrintAgain, &self.view.operator),
             Command::ApproveSample { operator, note } => {
-                self.about_batch(|records, batch| records.approve_sample(batch, &operator, &note));
+                let row = (Right::ApproveGate, "sample-approved", json!({ "note": note }));
+                self.about_batch(row, |records, batch| records.approve_sample(batch, &operator, &note));
             }
             Command::StopBatch { operator, reason } => {
-                self.about_batch(|records, batch| {
+                let row = (Right::PauseBatch, "batch-paused", json!({ "reason": reason }));
+                self.about_batch(row, |records, batch| {
                     records.set_batch_state(batch, BatchState::Paused, &operator, &reason)
                 });
             }
@@ -921,17 +938,27 @@ impl Hub {
     }
 
     /// What QA decides about the chosen batch.
-    fn about_batch(&mut self, act: impl FnOnce(&dyn Records, BatchId) -> Result<(), RecordsError>) {
+    /// Decides about the batch; where people work, behind its row in the audit log.
+    fn about_batch(
+        &mut self,
+        (right, action, detail): (Right, &str, serde_json::Value),
+        act: impl FnOnce(&dyn Records, BatchId) -> Result<(), RecordsError>,
+    ) {
         let Some((batch, _)) = &self.view.batch else {
             return self.trouble(Failure::new(FailureCode::NoBatch, ""));
         };
-        match act(&*self.records, batch.id) {
+        let act = || act(&*self.records, batch.id).map_err(records_failure);
+        let done = match &self.people {
+            Some(people) => people.act(right, (action, &batch.name), detail, act),
+            None => act(),
+        };
+        match done {
             Ok(()) => {
                 self.view.trouble = self.view.trouble.take().filter(|t| t.code != FailureCode::SampleDue);
                 self.refresh();
                 self.go_on();
             }
-            Err(error) => self.trouble(records_failure(error)),
+            Err(failure) => self.trouble(failure),
         }
     }
 }

@@ -128,18 +128,28 @@ pub(super) fn image_hash(text: &str) -> Result<String, RecordsError> {
     }
 }
 
+/// Names that differ only in case are one name: files and scanners do not tell them apart.
+fn name_taken(what: &str, new: &str, other: &str) -> RecordsError {
+    let facts = match new == other {
+        true => format!("{what} {new}"),
+        false => format!("{what} {new}: there is {other}, and names must differ in more than case"),
+    };
+    refused(FailureCode::NameTaken, facts)
+}
+
 fn insert_order(
     tx: &Tx<'_>,
     new: &NewProductOrder,
     (sealed, image): (&[u8], Option<&str>),
     at: i64,
 ) -> Result<ProductOrder, RecordsError> {
-    let taken: bool = tx
+    let taken: Option<String> = tx
         .connection
-        .query_row("SELECT count(*) FROM product_order WHERE name = ?1", [&new.name], |r| r.get(0))
+        .query_row("SELECT name FROM product_order WHERE name = ?1 COLLATE NOCASE", [&new.name], |r| r.get(0))
+        .optional()
         .map_err(|e| tx.map(e))?;
-    if taken {
-        return Err(refused(FailureCode::NameTaken, format!("product order {}", new.name)));
+    if let Some(other) = taken {
+        return Err(name_taken("product order", &new.name, &other));
     }
     tx.connection
         .execute(
@@ -243,17 +253,17 @@ fn insert_batch(tx: &Tx<'_>, new: &NewBatch, order: &ProductOrder, at: i64) -> R
         return Err(refused(FailureCode::InvalidInput, "a batch has at least one unit"));
     }
     let pattern = pattern_of(new, at)?;
-    let (taken, planned): (bool, i64) = tx
+    let (taken, planned): (Option<String>, i64) = tx
         .connection
         .query_row(
-            "SELECT (SELECT count(*) FROM batch WHERE name = ?2),
+            "SELECT (SELECT name FROM batch WHERE name = ?2 COLLATE NOCASE LIMIT 1),
                     (SELECT coalesce(sum(quantity), 0) FROM batch WHERE po = ?1)",
             (order.id.0, &new.name),
             |r| Ok((r.get(0)?, r.get(1)?)),
         )
         .map_err(|e| tx.map(e))?;
-    if taken {
-        return Err(refused(FailureCode::NameTaken, format!("batch {}", new.name)));
+    if let Some(other) = taken {
+        return Err(name_taken("batch", &new.name, &other));
     }
     let left = i64::from(order.quantity) - planned;
     if i64::from(new.quantity) > left {

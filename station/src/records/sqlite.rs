@@ -298,6 +298,27 @@ impl SqliteRecords {
         self.0.export_rows_of(units)
     }
 
+    /// When these units got the keys they have, in this order, Unix milliseconds: the end of the first attempt that passed with them,
+    /// or, if none did, when the newest of them was confirmed. `None` for a unit that has none, or was never here.
+    pub fn provisioned_at(&self, units: &[UnitId]) -> Result<Vec<Option<i64>>, RecordsError> {
+        self.0.provisioned_at(units)
+    }
+
+    /// The cloud identities (unit and generation) of the units that a filter names and that passed, which a list made known while they
+    /// were live and which newer keys took the place of since. A list without keys counts unless it is one of the canonical forms:
+    /// whoever gets it makes accounts of it. So does one that was revoked.
+    pub fn superseded_identities(&self, filter: &ExportFilter) -> Result<Vec<(UnitId, u32)>, RecordsError> {
+        self.0.superseded_identities(filter)
+    }
+
+    /// Records that these lists are handed out: all of them or none. Their numbers.
+    pub fn record_exports(&self, exports: Vec<NewExport>) -> Result<Vec<i64>, RecordsError> {
+        for batch in exports.iter().filter_map(|e| e.batch) {
+            self.batch(batch)?;
+        }
+        self.0.record_exports(exports)
+    }
+
     /// What was handed out to whom, oldest first.
     pub fn export_log(&self, filter: &ExportLogFilter) -> Result<Vec<ExportRecord>, RecordsError> {
         self.0.list_exports(filter)
@@ -363,9 +384,17 @@ impl SqliteRecords {
     /// Recomputes the chain over the whole history: a row that was changed, removed or put in between behind our back
     /// is named. Returns the number of events.
     pub fn verify_history(&self) -> Result<u64, RecordsError> {
-        match self.0.read(event_chain)? {
-            (count, None) => Ok(count),
-            (_, Some(broken)) => Err(RecordsError::Corrupt {
+        let (mut count, mut first) = (0, None);
+        self.0.read(|c| {
+            event_chain(c, &mut |broken| {
+                count += 1;
+                first = broken;
+                first.is_none()
+            })
+        })?;
+        match first {
+            None => Ok(count),
+            Some(broken) => Err(RecordsError::Corrupt {
                 path: self.0.display.clone(),
                 detail: format!("event {} or the one before it was changed or removed", broken.row),
             }),
@@ -373,24 +402,33 @@ impl SqliteRecords {
     }
 }
 
-/// Recomputes the units' history: how many events fit, and the first that does not.
-pub(super) fn event_chain(c: &Connection) -> rusqlite::Result<(u64, Option<Broken>)> {
-    let (mut last, mut count) = ([0u8; 32], 0u64);
+/// Recomputes the units' history and gives `each` what does not fit of every row, until it says false.
+pub(super) fn event_chain(
+    c: &Connection,
+    each: &mut dyn FnMut(Option<Broken>) -> bool,
+) -> rusqlite::Result<()> {
+    // What stands in the row before, and what should stand there: where a row's own link was changed, the next follows the second.
+    let (mut stood, mut should) = ([0u8; 32], [0u8; 32]);
     let mut statement = c.prepare_cached(
         "SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq",
     )?;
     let mut rows = statement.query([])?;
     while let Some(r) = rows.next()? {
         let (kind, detail): (String, String) = (r.get(4)?, r.get(5)?);
-        last = chain_link(&last, r.get(1)?, r.get(2)?, r.get(3)?, &kind, &detail);
-        if last != r.get::<_, [u8; 32]>(6)? {
+        let (unit, attempt, at_ms, chain) = (r.get(1)?, r.get(2)?, r.get(3)?, r.get::<_, [u8; 32]>(6)?);
+        let computed = chain_link(&should, unit, attempt, at_ms, &kind, &detail);
+        let fits = computed == chain
+            || (stood != should && chain_link(&stood, unit, attempt, at_ms, &kind, &detail) == chain);
+        let broken = (!fits).then(|| {
             let what = "it, or the one before it, is not as it was written".into();
-            let (row, at_ms) = (r.get(0)?, Some(r.get(3)?));
-            return Ok((count, Some(Broken { table: "unit_event", row, at_ms, what })));
+            Ok::<_, rusqlite::Error>(Broken { table: "unit_event", row: r.get(0)?, at_ms: Some(at_ms), what })
+        });
+        (stood, should) = (chain, if fits { chain } else { computed });
+        if !each(broken.transpose()?) {
+            break;
         }
-        count += 1;
     }
-    Ok((count, None))
+    Ok(())
 }
 
 /// When every page of a database is looked at.
@@ -1547,7 +1585,7 @@ impl Records for SqliteRecords {
         if let Some(batch) = export.batch {
             self.batch(batch)?;
         }
-        self.0.record_export(export)
+        Ok(self.0.record_exports(vec![export])?.into_iter().next().unwrap_or_default())
     }
 
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {

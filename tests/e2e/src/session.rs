@@ -658,7 +658,7 @@ fn order(s: &mut Session<'_>) -> Done {
         Ok(())
     };
     choose(&word("field-region"), "7")?;
-    choose(&word("field-label"), "print+scan-back")?;
+    choose(&word("field-label"), &word("choice-label-scan"))?;
     s.fill(&word("field-batch"), BATCH)?;
     s.fill(&word("field-serial-pattern"), "KW-{n:5}-{c}")?;
     s.fill(&word("field-gray-release"), "3")?;
