@@ -29,7 +29,6 @@ use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::orders::{Draft, Field};
-use crate::people::Right;
 use crate::records::{Records, UnitBook, Why};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};

@@ -309,8 +309,6 @@ impl ExportsState {
         if self.protect == Protect::Password && self.step > Step::Protection && self.step != Step::Done {
             self.step = Step::Protection;
         }
-        // A dialog that chooses a file outlives the lock.
-        self.picked = Picked::default();
     }
 
     /// Begins anew: for the next list, and for the next person.

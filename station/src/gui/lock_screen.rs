@@ -86,6 +86,8 @@ pub(super) fn observe(ctx: &egui::Context, seen: Seen<'_>, view: &mut ViewState)
         view.people.menu = false;
         view.trust.put_away();
         view.exports.put_away();
+        // A dialog that chooses a file outlives the lock.
+        view.files = Files::default();
         forget_typed(ctx, view);
     }
     let lock = &mut view.people.lock;
@@ -112,7 +114,6 @@ pub(super) fn observe(ctx: &egui::Context, seen: Seen<'_>, view: &mut ViewState)
 
 /// What is half typed or half scanned is nobody else's, and neither is what text fields keep to take a change back.
 fn forget_typed(ctx: &egui::Context, view: &mut ViewState) {
-    view.scan.clear();
     view.wedge = Wedge::default();
     ctx.data_mut(|data| data.remove_by_type::<egui::text_edit::TextEditState>());
 }
@@ -747,7 +748,6 @@ pub(crate) mod tests {
             h.run();
         }
         assert_eq!(h.state().view.exports.left(), (42, false));
-        h.state_mut().view.scan = "KW1:KW4".into();
         h.state_mut().view.offered = Some("KW1:KW429-01042".into());
         h.state_mut().people = gate(Some(who(Role::Vendor)), true);
         h.run();
@@ -756,7 +756,7 @@ pub(crate) mod tests {
             (0, false),
             "whoever comes back finds the list, not the password"
         );
-        assert_eq!(h.state().view.scan, "");
+        assert_eq!(h.state().view.wedge.text(), "");
         // What the fields keep to take a change back is gone too.
         let kept = h.ctx.data_mut(|data| data.count::<egui::text_edit::TextEditState>());
         assert!(kept <= 1, "only the lock screen's own field: {kept}");
