@@ -405,8 +405,8 @@ fn a_tail_that_was_cut_is_found_and_stays_found() {
         place.sql().execute("UPDATE audit SET person = 'Eve' WHERE seq = ?1", [row]).unwrap();
     }
     let found = place.records().verify_all().unwrap();
-    assert_eq!(found.broken.iter().map(|b| b.row).collect::<Vec<_>>(), [2, 6, 7, 7], "{found:?}");
-    assert!(found.summary().unwrap().ends_with("3 more places don't fit"), "{found:?}");
+    assert_eq!(found.broken.iter().map(|b| b.row).collect::<Vec<_>>(), [2, 6, 7], "{found:?}");
+    assert!(found.summary().unwrap().ends_with("2 more places don't fit"), "{found:?}");
 }
 
 /// The seal of an old row is as good as ever: only the roll knows that it is not the newest.
@@ -422,7 +422,7 @@ fn a_person_who_was_put_back_with_an_editor_does_not_get_in() {
     ];
     for (what, change) in changes {
         let place = Place::new();
-        let people = staffed(&place);
+        let mut people = staffed(&place);
         let badge = Some(Pin::new("EVE-0001".to_owned()));
         people.add(&NewPerson { badge, ..person("Eve", Role::Admin, "evil00l") }).unwrap();
         let sql = place.sql();
@@ -435,7 +435,10 @@ fn a_person_who_was_put_back_with_an_editor_does_not_get_in() {
         )
         .unwrap();
         for again in [false, true] {
-            let people = if again { &place.people() } else { &people };
+            if again {
+                drop(people);
+                people = place.people();
+            }
             for credential in [pin("Eve", "evil00l"), Credential::Badge(Pin::new("EVE-0001".to_owned()))] {
                 let refused = people.login(&credential).unwrap_err();
                 assert!(
@@ -443,7 +446,7 @@ fn a_person_who_was_put_back_with_an_editor_does_not_get_in() {
                     "{refused}"
                 );
             }
-            let broken = place_broken(people);
+            let broken = place_broken(&people);
             assert_eq!(
                 (broken.len(), broken[0].table, broken[0].row),
                 (1, "person", 4),
@@ -591,14 +594,14 @@ fn people_of_an_older_schema_are_sealed_with_the_upgrade() {
 fn a_look_at_the_histories_says_how_far_it_is_and_can_be_stopped() {
     let place = Place::new();
     let people = staffed(&place);
-    (0..1200).for_each(|n| people.note("batch-closed", &format!("B-{n}"), json!({})));
+    (0..520).for_each(|n| people.note("batch-closed", &format!("B-{n}"), json!({})));
     let mut seen = Vec::new();
     let found = people.verify_with(&mut |looked| {
         seen.push((looked.done, looked.total));
         ControlFlow::Continue(())
     });
-    assert_eq!(found.unwrap().unwrap().audit, 1203);
-    assert_eq!(seen, [(0, 1203), (512, 1203), (1024, 1203)]);
+    assert_eq!(found.unwrap().unwrap().audit, 523);
+    assert_eq!(seen, [(0, 523), (512, 523)]);
     let stopped = people.verify_with(&mut |looked| match looked.done {
         0 => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),
@@ -1026,7 +1029,8 @@ impl Program<'_> {
         // Without a controlling terminal nobody can be asked.
         command.arg("--wait").arg(env!("CARGO_BIN_EXE_keywright"));
         command
-            .args(["--home", self.0.to_str().unwrap(), "--demo", "--json"])
+            .args(["--home", self.0.to_str().unwrap(), "--json"])
+            .args(if given.is_some() { None } else { Some("--demo") })
             .args(args)
             .stdin(Stdio::null());
         for name in ["HOME", "OPERATOR", "PERSON", "PIN", "BADGE", "NEW_PIN", "NEW_BADGE"] {
@@ -1126,7 +1130,7 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     let listed = program.run(ANA, &[], &["people", "list"]).ok().of("person");
     assert_eq!(
         listed.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["Ana", "Quin", "Tom", "Vera"]
+        ["Ana", "Tom", "Vera", "Quin"]
     );
     program.run(ANA, &[], &["people", "deactivate", "Ana"]).error(2, "K608");
     let new_pin = [("KEYWRIGHT_NEW_PIN", "recov7x")];
