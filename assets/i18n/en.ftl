@@ -50,6 +50,8 @@ start-trouble = { $name } can't be used: { $remedy }
 start-no-board = No board in { $name }: seat one first
 start-check = A check failed: { $sentence }. { $remedy }
 start-held = { $name } starts as soon as the checks are done
+start-held-sample = { $name } waits for the check of a sample and starts by itself then
+start-sample = The batch waits for the check of a sample
 start-closing = The window closes when the running units are done
 start-no-fixture = There is no fixture { $number }
 start-all-running = Every fixture with a new board is already running
@@ -108,7 +110,7 @@ header-suite = suite { $suite }
 header-suite-legacy = suite 1 (legacy)
 header-part = Part { $part } · region { $region } · { $suite }
 picker-search = Search batches
-picker-none = There is no batch yet. Make one with “keywright batch new”
+picker-none = There is no batch yet. A vendor engineer or an admin makes one under Batches (Ctrl+3)
 picker-no-match = No batch matches “{ $query }”
 picker-option = Batch { $name }, { $units } units, { $state }
 picker-units = { $units } units
@@ -120,6 +122,7 @@ count-planned = planned
 count-passed = passed
 count-failed = failed
 count-scrapped = scrapped
+count-replaced = replaced
 count-open = open
 count-spoken = { $value } { $word }
 count-done = done
@@ -151,7 +154,7 @@ line-closing-text = The window closes when they are done. Close again to cancel 
 line-no-balance = The counts don't balance: { $counted } units of { $planned } planned
 line-no-balance-text = Compare the boards on the bench with the records before you go on
 line-no-batch = No batch yet
-line-no-batch-text = Make a product order with “keywright po new”, then a batch with “keywright batch new”; it appears here by itself
+line-no-batch-text = A vendor engineer or an admin enters orders and batches under Batches (Ctrl+3); a batch appears here by itself
 line-choose-batch = Choose a batch
 line-choose-batch-text = Press Ctrl+B, then Enter
 line-batch-paused = Batch { $name } is paused
@@ -225,6 +228,8 @@ check-backup = Backup
 check-clock = Clock
 scan-batch = Batch { $batch } was scanned and chosen
 scan-batch-already = Batch { $batch } is chosen already
+scan-batch-ambiguous = Several batches are named “{ $code }” but for capitals; choose yours in the list (Ctrl+B)
+scan-dialog-open = Something was scanned. Close what is open, then scan it again
 scan-nothing = “{ $code }” is no batch of this station and no unit's label
 scan-unit = { $code } was scanned
 scan-unit-text = No label is waited for. F2 shows what is known of it
@@ -263,6 +268,7 @@ tile-press-space = Press Space to start
 tile-waits = Waits for an open batch
 tile-stopped-check = Waits: a check failed
 tile-held = Starts after the checks
+tile-held-sample = Waits for the sample
 tile-starts = Starts by itself
 tile-starts-still = Let it lie still for a moment
 tile-seat-auto = It starts by itself when it lies still
@@ -291,6 +297,7 @@ compact-number = Number or Space
 compact-space = Space to start
 compact-waits = Waits for a batch
 compact-held = After the checks
+compact-held-sample = After the sample
 compact-starts = Starts by itself
 compact-stopped = A check failed
 
@@ -307,7 +314,7 @@ foot-fixtures-running = { $count ->
 
 ## Alarms
 
-alarms-none-text = Nothing waits for a look. What was looked at stays in the records: keywright alarms --all
+alarms-none-text = Nothing waits for a look. What was looked at stays in the records, and in each unit's history
 alarms-looked = I looked at it
 alarms-looked-name = I looked at it: { $sentence }
 alarms-who = Say first who works here: Operator, in the header
@@ -330,7 +337,7 @@ help-space = start every fixture with a new board, or the one in focus
 help-space-key = Space
 help-number = start the fixture with that number
 help-enter = start the fixture in focus
-help-esc = cancel the fixture in focus, or all if none is
+help-esc = cancel the fixture in focus; if none is, it asks whether all
 help-arrows = move the focus
 help-arrows-key = Arrows, Tab
 help-f2 = to the units and back (Ctrl+2, Ctrl+1)
@@ -394,7 +401,7 @@ refusal-other-order = An order is open for it: carry that out, or withdraw it
 refusal-no-keys = It was never given keys; run it through its batch on the line
 refusal-product-key = The product key of { $order } was made invalid
 refusal-not-passed = It has not passed; run it through its batch on the line
-refusal-one-region = Only region { $region } is on this station; keywright anchors init brings others
+refusal-one-region = Only region { $region } is on this station; an admin makes others under Trust (Ctrl+6)
 refusal-rma-open = It is open under { $number } already
 refusal-no-rma = No RMA is open for it
 death-agent-key = agent key generation { $generation }
@@ -490,6 +497,9 @@ units-empty = Scan a unit that came back
 units-empty-text = Type any part of a serial, the beginning of a hardware id, a batch, a code like K304 or an RMA number. You see all that happened to a unit, and give it new keys, retest it, take it back, set it aside or scrap it
 search-count = { $count } of { $of } units
 search-count-more = more than { $count } of { $of } units; another letter narrows it
+search-count-unknown = too many to look through; the station knows { $of } units
+search-too-many = Too many units to look through
+search-too-many-text = None of the first ones fits, and others may: add a word or another letter
 search-range = { $from } to { $to }
 search-asking = searching…
 search-before = Page before
@@ -532,6 +542,30 @@ unit-cloud-key = Cloud key
 unit-region = Region
 unit-supersedes = Supersedes
 unit-attempts = Attempts
+unit-label-print = Print label
+unit-label-check = Check label…
+unit-label-print-hint = Prints its label again; its keys stay as they are
+unit-label-check-hint = Compares what a scanner reads with its record
+unit-label-scrapped = A scrapped unit gets no label
+unit-label-no-anchor = It has no region anchor yet; let it finish on the line first
+unit-label-none = No label was printed for it
+unit-label-read = { $count ->
+    [one] One label
+   *[other] { $count } labels
+}, the newest was read back { $at }
+unit-label-waits = { $count ->
+    [one] One label
+   *[other] { $count } labels
+}, the newest was not read back
+unit-label-printed = { $count ->
+    [one] One label
+   *[other] { $count } labels
+}, the newest { $at }
+unit-label-title = Whose label does { $serial } carry?
+unit-label-how = Scan the square code on the unit. It must be the one that the record asks for
+unit-label-code = Code on its label
+unit-label-scan-first = Scan the label first
+unit-label-compare = Compare
 unit-copy-id = Copy the hardware id
 unit-copy = Copy
 unit-open-order = Open order: { $act }
@@ -602,6 +636,7 @@ key-given-up = given up: { $why }
 key-on-its-way = on its way
 export-handed = { $format }, { $protection }
 export-revoked = { $format }, { $protection }, revoked
+rma-with-note = { $text } (note: { $note })
 rma-open-state = open
 rma-open-card = Open RMA { $number }
 group-attempt = Attempts
@@ -687,6 +722,7 @@ event-rma-opened = came back (RMA)
 event-rma-closed = RMA closed
 event-label-printed = label printed
 event-label-reprinted = label printed again
+event-label-mismatch = another label was read
 event-label-scanned = label read back
 event-reset = reset
 event-lock-begin = lock begun
@@ -792,6 +828,10 @@ told-order-and-batch = Order { $order } and its batch { $batch } are entered
 told-batch-made = Batch { $batch } is open: { $units } units
 told-batch-state = Batch { $batch } is { $state }
 told-orders-taken = { $count } orders were taken
+told-expects = Order { $order } expects { $count } enrolments an hour
+told-key-dead = The product key of { $order } counts for nothing: { $units } units are set aside, { $blocked } of them blocked at their cloud
+told-label-printed = Label number { $number } of { $serial } went to { $place }
+told-label-read = The label of { $serial } is its own, and was read back
 told-test-label = A test label went to { $place }
 value-new-keys = new-keys
 value-new-start = new-start
@@ -833,7 +873,9 @@ header-person = Person
 open-banner = This is an open station: everybody may do everything, under any name
 menu-switch = Switch person
 menu-lock = Lock
+menu-own-pin = My PIN…
 help-lock = another person, lock
+help-people = to the people, to the audit log
 foot-keys-people = F2 line · F8 switch person · F9 lock · F1 help
 
 ## Lock screen
@@ -854,6 +896,7 @@ lock-digit = Digit { $digit }
 lock-another = Another person
 lock-too-many = Too many wrong tries
 lock-again = Try again in { $seconds } s, or ask an admin to unlock
+lock-label = That is a unit's label, not a badge. Scan your badge, or type your name.
 
 ## People
 
@@ -869,6 +912,16 @@ people-back-name = Back, nothing is changed
 people-role-of = Role of { $name }
 people-pin-of = New PIN of { $name }
 people-badge-of = Badge of { $name }
+people-own-pin = My PIN
+people-own-old = The PIN that I have now
+people-own-new = My new PIN
+people-own-missing = Type the PIN that you have now
+people-own-wrong = That is not your PIN
+people-own-wrong-tries = { $count ->
+    [one] That is not your PIN; 1 try is left
+   *[other] That is not your PIN; { $count } tries are left
+}
+people-own-same = Choose another one than you have now
 people-no-way-back = From now on everybody logs in with a name and a PIN or a badge. There is no way back to an open station.
 people-name = Name
 people-role = Role
@@ -916,6 +969,13 @@ done-exported = { $rows } rows are in { $file }
 
 audit-title = Audit log
 audit-verify = Verify
+audit-stop = Stop
+audit-looking = Looking at row { $done } of { $total } of both histories
+audit-places = { $count } places do not fit
+audit-places-more = and { $count } more
+audit-older = Older
+audit-newer = Newest
+audit-page = Rows { $oldest } to { $newest }
 audit-export = Export
 audit-again = Read again
 audit-row = Row
@@ -972,6 +1032,7 @@ first-done = done
 first-left = left as it is
 first-open = to do
 first-waits = after the station key
+first-login = People work here by name: an admin logs in, then the guide goes on where it was left.
 first-leave = Leave the guide
 first-leave-close = Go on later and close
 first-leave-text = What is done is kept; the guide goes on where you left it
@@ -1079,7 +1140,7 @@ trust-new-region = New region…
 trust-reading = Reading the anchors…
 trust-reading-text = Certificates are checked and units are counted
 trust-empty = No root and no region yet
-trust-empty-text = Units are given certificates of a region, and a root vouches for the regions. New region… makes the first region, and the root with it; the command line does the same with keywright anchors init.
+trust-empty-text = Units are given certificates of a region, and a root vouches for the regions. New region… makes the first region, and the root with it.
 trust-root = Root
 trust-region = Region { $region }
 trust-region-named = Region { $region } · { $name }
@@ -1104,6 +1165,12 @@ trust-ended = { $days ->
     [one] ENDED 1 day ago
    *[other] ENDED { $days } days ago
 }
+trust-agent = Agent: { $home }
+trust-agent-of = the agent of { $region }
+trust-export-key = Export key
+trust-export-none = Made with the first list that is handed out
+trust-export-closed = Its file can't be opened
+trust-open-unit = Open unit { $serial }
 trust-home-sealed = keys in the sealed file { $file }
 trust-home-token = keys in token { $token }, serial { $serial }
 trust-home-elsewhere = keys not on this station
@@ -1168,7 +1235,7 @@ trust-turn-units = { $count ->
     [one] 1 unit of { $region } holds an earlier epoch
    *[other] { $number } units of { $region } hold an earlier epoch
 }
-trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: keywright unit rekey --key cloud --batch B
+trust-turn-units-do = Renew their cloud keys; they get epoch { $epoch } with them: unit by unit in the Units view (New keys), or for a whole batch with this window closed: keywright unit rekey --key cloud --batch B
 trust-turn-root = Root
 trust-turn-root-do = Nothing to do: every unit knows what the next root must be; it is for the day this one is lost
 trust-turn-export = Export key, since { $day }
@@ -1465,6 +1532,7 @@ scan-title = Scan the label of { $serial }
 scan-text = { $fixture }: stick it on, then scan it
 scan-text-again = { $fixture }: stick it on, then scan it (label { $labels }: take the old ones off)
 scan-problem = { $problem }; scan the label of { $fixture } again
+scan-board-lifted = { $problem }. { $remedy } ({ $fixture })
 scan-print-again = Print again
 scan-print-again-name = Print the label of { $serial } again
 sample-title = Check a sample: { $waiting } units passed
@@ -1473,7 +1541,26 @@ sample-stop = Stop the batch
 sample-stop-name = Stop the batch: the sample is not good
 sample-approve = Approve
 sample-approve-name = Approve the sample
-sample-not-good = the sample is not good
+sample-open = Look at the sample…
+sample-open-name = Look at the sample: approve it or stop the batch
+sample-dialog-title = Is the sample of { $batch } good?
+sample-dialog-text = { $waiting } units passed since the last sample. Take these and look at them:
+sample-note = What you saw
+sample-note-hint = stands in the batch's timeline; a stop needs it as its reason
+sample-stop-why = Say what is not good
+sample-back = Not now
+sample-keys = Ctrl+Enter approves, Esc leaves everything as it is
+cancel-title = { $count ->
+    [one] Cancel the unit in work?
+   *[other] Cancel { $count } units in work?
+}
+cancel-text = Each stops at its next safe point and keeps what it has; started again it goes on from there. Only one: choose its fixture with the arrows, then Esc
+cancel-all = { $count ->
+    [one] Cancel the unit
+   *[other] Cancel { $count } units
+}
+cancel-label-only = Only { $fixture }, which waits for its label
+cancel-back = Go on
 need-operator = Say first who works here: Operator, in the header
 batches-title = Orders and batches
 batches-new-order = New order…
@@ -1492,7 +1579,9 @@ batches-row-count = { $passed } of { $quantity } passed
 batches-row = Batch { $name }, { $state }, { $passed } of { $quantity } passed
 batches-no-batch = No batch yet
 batches-head = Batch { $name }, { $state }
-batches-balance = { $planned } planned = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+batches-balance = { $planned } = { $passed } passed + { $failed } failed + { $scrapped } scrapped + { $open } open
+batches-planned = { $planned } planned
+batches-planned-replaced = { $planned } planned + { $replaced } in place of scrapped ones
 batches-pause = Pause…
 batches-close = Close…
 batches-resume = Resume…
@@ -1591,6 +1680,49 @@ timeline-resumed = resumed
 timeline-closed = closed
 timeline-reopened = opened again
 timeline-sample-approved = sample approved
+form-lost = What was typed here is not kept. Leave it all the same?
+form-go-on = Go on with it
+form-throw-away = Throw it away
+choice-suite-hardened = hardened (2)
+choice-suite-legacy = legacy (1)
+choice-lock-yes = locked (yes)
+choice-lock-no = open to debuggers (no)
+choice-label-none = none
+choice-label-print = print
+choice-label-scan = print and scan back (print+scan-back)
+wizard-no-order = there is no order { $order }
+wizard-first-serial = first serial: { $serial }
+wizard-look-alikes = Counter and check character have no look-alikes; the batch's name stands in every serial as it is
+wizard-copy-recipient = Copy recipient
+order-row = Product order { $name }
+order-head = Product order { $name }
+order-balance = { $ordered } ordered = { $planned } in batches + { $left } left
+order-key-is-dead = Its product key counts for nothing
+order-nothing-left = All of its units are in batches
+order-new-batch = New batch of it…
+order-expect = Expect…
+order-leaked = Product key leaked…
+order-cloud = { $name }, { $url }
+order-cloud-gone = { $url }, which is no longer in station.toml
+order-key-dead-since = counts for nothing since { $at }
+order-key-imported = the vendor's; { $units } units enrolled with it
+order-key-drawn = drawn here; { $units } units enrolled with it
+order-expects = { $count } at most; more raise an alarm
+order-model = { $model } rev. { $revision }
+order-no-batch = It has no batch yet; “New batch of it…” makes one
+order-expect-title = Enrolments an hour of { $order }
+order-expect-text = More than this in an hour raise an alarm, because the product key may have leaked. Empty: not said
+order-expect-number = A whole number, or nothing
+order-expect-go = Expect this many
+order-leaked-title = Did the product key of { $order } leak?
+order-leaked-text = Nothing more is made under the order. What it enrolled since the moment is set aside: it gets no key, and its cloud lets it in no more, until QA releases it.
+order-leaked-since = Not trusted since (date and time of this PC)
+order-leaked-moment = Write the moment as 2026-11-26 06:00
+order-leaked-counting = The units are being counted
+order-leaked-why = Say why; it stands in every unit's history
+order-leaked-numbers = { $units } units enrolled since { $since } are set aside, { $passed } of them passed
+order-leaked-final = The product key never counts again
+order-leaked-go = Make the key invalid
 entry-name = 1 to { $longest } letters, digits, '.', '_' or '-'
 entry-order-taken = there is an order { $name } already
 entry-words = at most 64 printable characters
@@ -1603,6 +1735,7 @@ entry-label = none, print or print+scan-back
 entry-image = 64 hex digits: SHA-256 of common-image.json
 entry-image-model = that image is for model { $model }
 entry-batch-taken = there is a batch { $name } already
+entry-only-case = { $what }, and names must differ in more than case
 entry-left = the order has { $left } units left
 entry-serials = its serials could be those of batch { $batch }
 entry-pattern = character { $position }: { $what }

@@ -18,7 +18,7 @@ use crate::office::{self, Office};
 use crate::people::{People, Right};
 use crate::records::{
     Alarm, AlarmOf, NewReprovision, NewRma, Records, RecordsError, Reprovision, ReprovisionKind, UnitBook,
-    UnitQuery, UnitRecord, UnitsFound, serial,
+    UnitQuery, UnitRecord, UnitsFound, Why, serial,
 };
 use crate::station::{now_ms, records_failure};
 use crate::traveler::{self, Form, Group};
@@ -110,6 +110,14 @@ impl Act {
         !matches!(self, Self::Compare)
     }
 
+    /// More than the reason may be said.
+    pub const fn takes_note(self) -> bool {
+        matches!(
+            self,
+            Self::OpenRma | Self::CloseRma | Self::Quarantine | Self::Release | Self::Scrap | Self::Retest
+        )
+    }
+
     /// The act that carries an open order out.
     pub const fn of(order: &Reprovision) -> Self {
         match order.kind {
@@ -184,6 +192,8 @@ pub enum Command {
     Decide(Decision),
     /// Orders and batches.
     Office(office::Command),
+    /// The same for a form that waits for what becomes of it; the number comes back in the answer.
+    Ask(u64, office::Command),
     /// Somebody looked at an alarm.
     SeeAlarm {
         /// Its row.
@@ -311,9 +321,32 @@ pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsEr
     if let Some(unit) = records.unit_by_serial(name)? {
         return Ok(Some(unit));
     }
-    // Keyboards and scanners that lower the case: serials are printed in capitals.
+    // Keyboards and scanners that change the case. Most serials are capitals; one with a batch's name in it has that name's letters.
     let capitals = name.to_uppercase();
-    if capitals == name { Ok(None) } else { records.unit_by_serial(&capitals) }
+    if capitals != name
+        && let Some(unit) = records.unit_by_serial(&capitals)?
+    {
+        return Ok(Some(unit));
+    }
+    let mut found = None;
+    for batch in records.list_batches()? {
+        let pattern = match batch.terms.serial_pattern.as_str() {
+            "" => serial::Pattern::usual(&batch.name),
+            own => match serial::Pattern::read(own) {
+                Ok(pattern) => pattern,
+                Err(_) => continue,
+            },
+        };
+        let Some(written) = pattern.recased(name).filter(|w| w != name && *w != capitals) else { continue };
+        if let Some(unit) = records.unit_by_serial(&written)? {
+            if found.as_ref().is_some_and(|other: &Unit| other.id != unit.id) {
+                // It can be either: nobody guesses.
+                return Ok(None);
+            }
+            found = Some(unit);
+        }
+    }
+    Ok(found)
 }
 
 fn not_found(name: &str) -> Failure {
@@ -436,6 +469,7 @@ impl Desk {
         let first = Snapshot { regions: agent.regions(), ..Snapshot::default() };
         let snapshot = Arc::new(Mutex::new(Arc::new(first.clone())));
         let newest = Arc::new(AtomicU64::new(0));
+        let office = office.map(|office| office.with_agent(agent.clone()));
         let mut clerk = Clerk {
             records,
             agent,
@@ -693,16 +727,10 @@ impl Clerk {
                     self.open(decision.unit);
                 }
             }
-            Command::Office(command) => {
-                let told = match self.office(command) {
-                    Ok(Told::Nothing) => None,
-                    Ok(told) => Some(told),
-                    Err(failure) => Some(Told::Failed(failure)),
-                };
-                if let Some(told) = told {
-                    self.view.told = told;
-                }
-                self.look_around();
+            Command::Office(command) => drop(self.ask(command)),
+            Command::Ask(ticket, command) => {
+                let refused = self.ask(command);
+                self.view.office.answer = Some(office::Answer { ticket, refused });
             }
             Command::SeeAlarm { id, operator } => {
                 let (records, operator) = (self.records.clone(), self.operator(&operator));
@@ -715,6 +743,23 @@ impl Clerk {
                 self.look_around();
             }
         }
+    }
+
+    /// Orders and batches, told; why it was refused, if it was.
+    fn ask(&mut self, command: office::Command) -> Option<Failure> {
+        let refused = match self.office(command) {
+            Ok(Told::Nothing) => None,
+            Ok(told) => {
+                self.view.told = told;
+                None
+            }
+            Err(failure) => {
+                self.view.told = Told::Failed(failure.clone());
+                Some(failure)
+            }
+        };
+        self.look_around();
+        refused
     }
 
     /// Orders and batches, through the gate.
@@ -790,10 +835,11 @@ impl Clerk {
                 _ => ("Taking the order back", "has no open order; what the order did stays done"),
             };
             self.tell(Told::Working(format!("{working}: {serial}…")));
+            let why = Why { reason: reason.clone(), note: note.clone() };
             self.gate(act.right(), (act.audit(), serial), json!({ "reason": reason }), || match act {
-                Act::Quarantine => agent.quarantine(*unit, reason, operator),
-                Act::Release => agent.release(*unit, reason, operator),
-                Act::Scrap => agent.scrap(*unit, reason, operator),
+                Act::Quarantine => agent.quarantine(*unit, why, operator),
+                Act::Release => agent.release(*unit, why, operator),
+                Act::Scrap => agent.scrap(*unit, why, operator),
                 _ => agent.withdraw_reprovision(*unit, reason, operator),
             })?;
             return Ok(Told::Done(format!("{serial} {done}")));
@@ -845,7 +891,10 @@ impl Clerk {
         let records = self.records.clone();
         let detail = json!({ "reason": decision.reason, "fixture": name });
         self.gate(act.right(), (act.audit(), serial), detail, || match act {
-            Act::Retest => records.order_retest(unit, &decision.reason, operator).map_err(records_failure),
+            Act::Retest => {
+                let why = Why { reason: decision.reason.clone(), note: decision.note.clone() };
+                records.order_retest(unit, &why, operator).map_err(records_failure)
+            }
             _ => Ok(()),
         })?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;

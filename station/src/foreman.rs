@@ -116,7 +116,7 @@ pub enum Command {
         /// Why, if something does not balance.
         reason: String,
     },
-    /// Writes the sheet of the shift that ended last, or of the open one.
+    /// Writes the sheet of the open shift; while none is open, of the one that ended here last.
     Save(Sheet),
     /// The newest word was read.
     Clear,
@@ -157,6 +157,8 @@ pub struct Snapshot {
     pub read: bool,
     /// The newest word.
     pub told: Told,
+    /// How often the end of a shift was refused; the newest word says why.
+    pub refused_ends: u64,
 }
 
 /// What the window holds of the foreman. Nothing here blocks.
@@ -375,11 +377,17 @@ impl Worker {
             Command::Clear => Ok(Told::Nothing),
             Command::Begin => begin(&self.records, &self.people).map(|shift| Told::Begun(shift.number)),
             Command::End { number, counted, reason } => {
-                end(&self.records, &self.people, number, counted, &reason).map(|balance| {
-                    let differences = balance.shift.ended.as_ref().map_or(0, |e| e.differences.len());
-                    self.view.ended = Some(Arc::new(balance));
-                    Told::Ended(number, differences)
-                })
+                match end(&self.records, &self.people, number, counted, &reason) {
+                    Ok(balance) => {
+                        let differences = balance.shift.ended.as_ref().map_or(0, |e| e.differences.len());
+                        self.view.ended = Some(Arc::new(balance));
+                        Ok(Told::Ended(number, differences))
+                    }
+                    Err(failure) => {
+                        self.view.refused_ends += 1;
+                        Err(failure)
+                    }
+                }
             }
             Command::Save(sheet) => self.save(sheet).map(Told::Saved),
         };
@@ -387,10 +395,8 @@ impl Worker {
     }
 
     fn save(&self, sheet: Sheet) -> Result<PathBuf, Failure> {
-        let balance = match &self.view.ended {
-            Some(ended) => Some(ended.clone()),
-            None => self.records.shift_balance().map_err(records_failure)?.map(Arc::new),
-        };
+        let open = self.records.shift_balance().map_err(records_failure)?.map(Arc::new);
+        let balance = open.or_else(|| self.view.ended.clone());
         let balance = balance.ok_or_else(|| Failure::new(FailureCode::NoShift, ""))?;
         let number = balance.shift.number;
         let path = self.folder.join(format!("shift-{number}.{}", sheet.extension()));

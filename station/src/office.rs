@@ -5,14 +5,15 @@
 //!
 //! Invariant: no product key is in a command or a snapshot, only the file that it is read from.
 
+use crate::agent::EmbeddedAgent;
 use crate::config::Config;
 use crate::desk::Told;
 use crate::failure::{Failure, FailureCode};
-use crate::label::{self, Printer};
+use crate::label::{self, Printer, hand};
 use crate::model::*;
 use crate::orders::{self, Checked, Draft, Field, Known};
 use crate::people::Right;
-use crate::records::{OrderEvent, Records};
+use crate::records::{OrderEvent, Reach, Records};
 use crate::secrets::Secret;
 use crate::station::{self, records_failure};
 use serde_json::json;
@@ -27,8 +28,10 @@ const SHOWN: usize = 50;
 pub enum Command {
     /// The view is on the screen, or no more: only then are its numbers read.
     Watch(bool),
-    /// Shows this batch in full; `None` puts it away.
+    /// Shows this batch in full; `None` puts it away, and an order too.
     Choose(Option<String>),
+    /// Shows this order in full.
+    ChooseOrder(String),
     /// Enters an order, and the batch it names.
     NewOrder {
         /// Its fields.
@@ -74,6 +77,51 @@ pub enum Command {
         /// Who.
         operator: String,
     },
+    /// Says how many enrolments an hour to expect under an order.
+    Expect {
+        /// Its name.
+        order: String,
+        /// More raise an alarm; 0: not said.
+        per_hour: u32,
+        /// Who.
+        operator: String,
+    },
+    /// Counts what the order's product key enrolled since a moment: what making it invalid would set aside.
+    Reach {
+        /// Its name.
+        order: String,
+        /// Unix milliseconds.
+        since_ms: i64,
+    },
+    /// The order's product key leaked: it counts for nothing, and what it enrolled since a moment is set aside.
+    Invalidate {
+        /// Its name.
+        order: String,
+        /// Unix milliseconds.
+        since_ms: i64,
+        /// Why.
+        reason: String,
+        /// Who.
+        operator: String,
+    },
+    /// Shows to what a vendor encrypts product keys for this station.
+    KeyRecipient,
+    /// Prints a unit's label, again if it had one.
+    PrintLabel {
+        /// The unit.
+        unit: UnitId,
+        /// Who.
+        operator: String,
+    },
+    /// Compares what was read from a unit's label with its record.
+    CheckLabel {
+        /// The unit.
+        unit: UnitId,
+        /// What the scanner read.
+        code: String,
+        /// Who.
+        operator: String,
+    },
 }
 
 impl Command {
@@ -84,8 +132,18 @@ impl Command {
             | Self::NewBatch { operator, .. }
             | Self::SetState { operator, .. }
             | Self::TakeList { operator }
+            | Self::Expect { operator, .. }
+            | Self::Invalidate { operator, .. }
+            | Self::PrintLabel { operator, .. }
+            | Self::CheckLabel { operator, .. }
             | Self::TestLabel { operator } => Some(operator),
-            Self::Watch(_) | Self::Choose(_) | Self::ReadList(_) | Self::LeaveList => None,
+            Self::Watch(_)
+            | Self::Choose(_)
+            | Self::ChooseOrder(_)
+            | Self::ReadList(_)
+            | Self::Reach { .. }
+            | Self::KeyRecipient
+            | Self::LeaveList => None,
         }
     }
 }
@@ -113,6 +171,49 @@ pub struct BatchFile {
     pub events: Vec<OrderEvent>,
 }
 
+/// An order in full.
+#[derive(Clone, Debug)]
+pub struct OrderFile {
+    /// The order.
+    pub order: ProductOrder,
+    /// Its batches, newest first.
+    pub batches: Vec<Batch>,
+    /// Units that its product key ever enrolled, scrapped ones not counted.
+    pub enrolled: Reach,
+    /// Its first unit can't have been enrolled before; Unix milliseconds.
+    pub created_at_ms: i64,
+    /// Who decided what about it and its batches, newest first.
+    pub events: Vec<OrderEvent>,
+}
+
+impl OrderFile {
+    /// Units that no batch is planned for yet.
+    pub fn left(&self) -> u64 {
+        let planned: u64 = self.batches.iter().map(|b| u64::from(b.quantity)).sum();
+        u64::from(self.order.quantity).saturating_sub(planned)
+    }
+}
+
+/// The answer to [`Command::Reach`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The order.
+    pub order: String,
+    /// Since when, Unix milliseconds.
+    pub since_ms: i64,
+    /// What it enrolled since.
+    pub reach: Reach,
+}
+
+/// What became of a command that a form waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The number that the form gave it.
+    pub ticket: u64,
+    /// Why it was refused; `None`: it is done.
+    pub refused: Option<Failure>,
+}
+
 /// A list of orders that waits for a yes.
 #[derive(Clone, Debug)]
 pub struct ListView {
@@ -135,14 +236,25 @@ pub struct Snapshot {
     pub known: Arc<Known>,
     /// The chosen batch.
     pub file: Option<Arc<BatchFile>>,
+    /// The chosen order; never together with a batch.
+    pub order: Option<Arc<OrderFile>>,
     /// A list that was read.
     pub list: Option<Arc<ListView>>,
     /// Where labels go, or why they can't.
     pub printer: Option<Result<String, Failure>>,
+    /// What a product key enrolled, as it was asked last.
+    pub reached: Option<Reached>,
+    /// To what vendors encrypt product keys, once it was asked for.
+    pub recipient: Option<String>,
+    /// What became of the last command that a form waits for.
+    pub answer: Option<Answer>,
 }
 
 /// How a product key's file is opened.
 pub type ReadKey = Arc<dyn Fn(&Path) -> Result<Secret<32>, Failure> + Send + Sync>;
+
+/// How the recipient of product keys is found.
+pub type Recipient = Box<dyn Fn() -> Result<String, Failure> + Send>;
 
 /// Which regions are on this station; one may be made while the window is open.
 pub type Regions = Box<dyn Fn() -> Vec<u32> + Send>;
@@ -153,9 +265,20 @@ pub struct Office {
     config: Config,
     regions: Regions,
     read_key: ReadKey,
+    recipient: Option<Recipient>,
+    agent: Option<Arc<EmbeddedAgent>>,
     watched: bool,
-    chosen: Option<String>,
+    chosen: Chosen,
     list: Vec<Checked>,
+}
+
+/// What is shown in full.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Chosen {
+    #[default]
+    Nothing,
+    Batch(String),
+    Order(String),
 }
 
 impl std::fmt::Debug for Office {
@@ -167,7 +290,29 @@ impl std::fmt::Debug for Office {
 impl Office {
     /// An office over these records.
     pub fn new(records: Arc<dyn Records>, config: Config, regions: Regions, read_key: ReadKey) -> Self {
-        Self { records, config, regions, read_key, watched: false, chosen: None, list: Vec::new() }
+        Self {
+            records,
+            config,
+            regions,
+            read_key,
+            recipient: None,
+            agent: None,
+            watched: false,
+            chosen: Chosen::Nothing,
+            list: Vec::new(),
+        }
+    }
+
+    /// With the recipient that vendors encrypt product keys to.
+    #[must_use]
+    pub fn with_recipient(self, recipient: Recipient) -> Self {
+        Self { recipient: Some(recipient), ..self }
+    }
+
+    /// With the agent, who ends the life of a product key.
+    #[must_use]
+    pub(crate) fn with_agent(self, agent: Arc<EmbeddedAgent>) -> Self {
+        Self { agent: Some(agent), ..self }
     }
 
     /// Reads what is shown; true if it changed.
@@ -180,21 +325,31 @@ impl Office {
         }
         let orders = self.records.list_product_orders().map_err(records_failure)?;
         let batches = self.records.list_batches().map_err(records_failure)?;
-        let file = match &self.chosen {
-            Some(name) => batches.iter().find(|b| b.name == *name).map(|b| self.read(b)).transpose()?,
-            None => None,
-        };
+        let (mut file, mut order) = (None, None);
+        match &self.chosen {
+            Chosen::Nothing => {}
+            Chosen::Batch(name) => {
+                file = batches.iter().find(|b| b.name == *name).map(|b| self.read(b)).transpose()?;
+            }
+            Chosen::Order(name) => {
+                let found = orders.iter().find(|o| o.name == *name);
+                order = found.map(|o| self.read_order(o, &batches)).transpose()?;
+            }
+        }
         let key = |known: &Known| {
             (format!("{:?}", known.orders), format!("{:?}", known.batches), known.regions.clone())
         };
         let known = Known { orders, batches, regions: (self.regions)(), ..Known::of(&self.config) };
         let told = |f: &BatchFile| (f.batch.name.clone(), f.batch.state, f.counts, f.events.len());
+        let facts = |o: &OrderFile| (o.order.name.clone(), o.enrolled, o.events.len());
         let changed = key(&known) != key(&view.known)
             || file.as_ref().map(told) != view.file.as_deref().map(told)
+            || order.as_ref().map(facts) != view.order.as_deref().map(facts)
             || view.printer.is_none();
         if changed {
             view.known = Arc::new(known);
             view.file = file.map(Arc::new);
+            view.order = order.map(Arc::new);
             view.printer = Some(Printer::open(&self.config).map(|p| p.place()));
         }
         Ok(changed)
@@ -209,11 +364,28 @@ impl Office {
         Ok(BatchFile { batch: batch.clone(), order, counts, events })
     }
 
+    fn read_order(&self, order: &ProductOrder, batches: &[Batch]) -> Result<OrderFile, Failure> {
+        let enrolled = self.records.product_key_reach(order.id, i64::MIN).map_err(records_failure)?;
+        let mut events = self.records.order_events(order.id, None).map_err(records_failure)?;
+        let created_at_ms = events.first().map_or(0, |e| e.at_ms);
+        events.reverse();
+        let batches = batches.iter().filter(|b| b.po == order.id).cloned().collect();
+        Ok(OrderFile { order: order.clone(), batches, enrolled, created_at_ms, events })
+    }
+
+    fn unit(&self, id: UnitId) -> Result<Unit, Failure> {
+        let found = self.records.unit(id).map_err(records_failure)?;
+        found.ok_or_else(|| Failure::new(FailureCode::InvalidInput, format!("there is no unit {id}")))
+    }
+
     /// What a command needs; the actions are those of the command line.
     pub(crate) fn need(&self, command: &Command) -> Result<Need, Failure> {
         Ok(match command {
-            Command::Watch(_) | Command::Choose(_) | Command::LeaveList => Need::Nothing,
-            Command::ReadList(_) => Need::Look(Right::ManageOrders),
+            Command::Watch(_) | Command::Choose(_) | Command::ChooseOrder(_) | Command::LeaveList => {
+                Need::Nothing
+            }
+            Command::ReadList(_) | Command::KeyRecipient => Need::Look(Right::ManageOrders),
+            Command::Reach { .. } => Need::Look(Right::InvalidateKey),
             Command::NewOrder { draft, product_key, .. } => {
                 let detail =
                     json!({ "product_key": if product_key.is_some() { "the vendor's" } else { "drawn" } });
@@ -235,6 +407,20 @@ impl Office {
             Command::TestLabel { .. } => {
                 Need::Act(Right::PrintLabels, "label-test", String::new(), json!({}))
             }
+            Command::Expect { order, per_hour, .. } => {
+                let detail = json!({ "per_hour": per_hour });
+                Need::Act(Right::ManageOrders, "po-expected", order.clone(), detail)
+            }
+            Command::Invalidate { order, since_ms, reason, .. } => {
+                let detail = json!({ "since": moment(*since_ms), "reason": reason });
+                Need::Act(Right::InvalidateKey, "product-key-invalidated", order.clone(), detail)
+            }
+            Command::PrintLabel { unit, .. } => {
+                Need::Act(Right::PrintLabels, "label-printed", self.unit(*unit)?.serial, json!({}))
+            }
+            Command::CheckLabel { unit, .. } => {
+                Need::Act(Right::PrintLabels, "label-read-back", self.unit(*unit)?.serial, json!({}))
+            }
         })
     }
 
@@ -254,9 +440,10 @@ impl Office {
     pub fn carry_out(&mut self, command: Command, view: &mut Snapshot) -> Result<Told, Failure> {
         match command {
             Command::Watch(on) => self.watched = on,
-            Command::Choose(batch) => self.chosen = batch,
+            Command::Choose(batch) => self.chosen = batch.map_or(Chosen::Nothing, Chosen::Batch),
+            Command::ChooseOrder(order) => self.chosen = Chosen::Order(order),
             Command::NewOrder { draft, product_key, operator } => {
-                let checked = orders::check(&draft, &self.known()?).map_err(wrong)?;
+                let checked = orders::check(&draft, &self.known()?).map_err(|e| orders::refusal(&e))?;
                 let product_key = product_key.as_deref().map(|f| (self.read_key)(f)).transpose()?;
                 let (mut order, mut batch) = (checked.order, checked.batch);
                 (order.product_key, order.operator) = (product_key, operator.clone());
@@ -271,16 +458,17 @@ impl Office {
                         }
                         None => format!("Order {} is entered", order.name),
                     };
-                    self.chosen = batch.map(|b| b.name).or(self.chosen.take());
+                    self.chosen = batch.map_or(Chosen::Order(order.name), |b| Chosen::Batch(b.name));
                     return Ok(Told::Done(words));
                 }
             }
             Command::NewBatch { order, draft, clone_of, operator } => {
                 let order = self.records.product_order_by_name(&order).map_err(records_failure)?;
-                let mut new = orders::check_batch(&draft, &order, &self.known()?).map_err(wrong)?;
+                let mut new =
+                    orders::check_batch(&draft, &order, &self.known()?).map_err(|e| orders::refusal(&e))?;
                 (new.operator, new.clone_of) = (operator, clone_of);
                 let batch = self.records.new_batch(new).map_err(records_failure)?;
-                self.chosen = Some(batch.name.clone());
+                self.chosen = Chosen::Batch(batch.name.clone());
                 return Ok(Told::Done(format!("Batch {} is open: {} units", batch.name, batch.quantity)));
             }
             Command::SetState { batch, state, operator, reason } => {
@@ -305,10 +493,9 @@ impl Office {
                 view.list = Some(Arc::new(shown));
             }
             Command::TakeList { operator } => {
-                let list = std::mem::take(&mut self.list);
-                let count = list.len();
-                view.list = None;
-                let all = list.into_iter().map(|mut checked| {
+                // It stays until it is taken: whoever corrects what stood in its way does not read it again.
+                let count = self.list.len();
+                let all = self.list.iter().cloned().map(|mut checked| {
                     checked.order.operator.clone_from(&operator);
                     if let Some(batch) = &mut checked.batch {
                         batch.operator.clone_from(&operator);
@@ -316,6 +503,8 @@ impl Office {
                     (checked.order, checked.batch)
                 });
                 self.records.create_orders(all.collect()).map_err(records_failure)?;
+                self.list.clear();
+                view.list = None;
                 return Ok(Told::Done(format!("{count} orders were taken")));
             }
             Command::LeaveList => {
@@ -327,9 +516,62 @@ impl Office {
                 printer.print(&label::test_facts(), &operator, station::now_ms())?;
                 return Ok(Told::Done(format!("A test label went to {}", printer.place())));
             }
+            Command::Expect { order, per_hour, .. } => {
+                let found = self.records.product_order_by_name(&order).map_err(records_failure)?;
+                self.records.expect_rate(found.id, per_hour).map_err(records_failure)?;
+                return Ok(Told::Done(format!("Order {order} expects {per_hour} enrolments an hour")));
+            }
+            Command::Reach { order, since_ms } => {
+                let found = self.records.product_order_by_name(&order).map_err(records_failure)?;
+                let reach = self.records.product_key_reach(found.id, since_ms).map_err(records_failure)?;
+                view.reached = Some(Reached { order, since_ms, reach });
+            }
+            Command::Invalidate { order, since_ms, reason, operator } => {
+                return self.invalidate(&order, since_ms, &reason, &operator);
+            }
+            Command::KeyRecipient => {
+                if let Some(recipient) = &self.recipient {
+                    view.recipient = Some(recipient()?);
+                }
+            }
+            Command::PrintLabel { unit, operator } => {
+                let (unit, printer) = (self.unit(unit)?, Printer::open(&self.config)?);
+                let (_, labels) = hand::print(&*self.records, &printer, &unit, &operator)?;
+                let words = format!("Label number {labels} of {} went to {}", unit.serial, printer.place());
+                return Ok(Told::Done(words));
+            }
+            Command::CheckLabel { unit, code, operator } => {
+                let unit = self.unit(unit)?;
+                hand::read_back(&*self.records, &unit, &code, &operator)?;
+                return Ok(Told::Done(format!("The label of {} is its own, and was read back", unit.serial)));
+            }
         }
         Ok(Told::Nothing)
     }
+}
+
+impl Office {
+    fn invalidate(&self, order: &str, since_ms: i64, reason: &str, operator: &str) -> Result<Told, Failure> {
+        let no_agent = || Failure::new(FailureCode::StationFault, "the station has no agent");
+        let found = self.records.product_order_by_name(order).map_err(records_failure)?;
+        let agent = self.agent.as_ref().ok_or_else(no_agent)?;
+        let done = agent.invalidate_product_key(found.id, since_ms, reason, operator)?;
+        match done.left.first() {
+            None => Ok(Told::Done(format!(
+                "The product key of {order} counts for nothing: {} units are set aside, {} of them blocked at their cloud",
+                done.quarantined, done.blocked
+            ))),
+            Some((unit, why)) => {
+                let facts = format!("{} units, the first is {unit}: {why}; do it again", done.left.len());
+                Err(Failure::new(FailureCode::CloudRefused, facts))
+            }
+        }
+    }
+}
+
+/// A moment as the audit log has it from the command line.
+fn moment(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
 }
 
 /// The right to bring a batch from one state to another, and what the audit log calls it.
@@ -348,10 +590,4 @@ fn row(checked: &Checked) -> [String; 5] {
     let batch =
         checked.batch.as_ref().map_or_else(|| "–".to_owned(), |b| format!("{}, {}", b.name, b.quantity));
     [order.name.clone(), order.model.clone(), order.quantity.to_string(), order.region.to_string(), batch]
-}
-
-/// What the wizard would not have let through: somebody else was faster.
-fn wrong(errors: Vec<orders::FieldError>) -> Failure {
-    let facts: Vec<_> = errors.iter().map(|e| format!("{}: {}", e.field.column(), e.what)).collect();
-    Failure::new(FailureCode::InvalidInput, facts.join("; "))
 }

@@ -112,9 +112,11 @@ impl Draft {
         self
     }
 
-    /// A copy of an order to begin a new one with: all but its name, its image and its key.
+    /// A copy of an order to begin a new one with: all but its name, its image and its key. A cloud that has left station.toml stands in
+    /// it as its address, which no cloud is named like: it is a fault to be corrected, and never another cloud.
     pub fn like(order: &ProductOrder, clouds: &[(String, String)]) -> Self {
-        let cloud = clouds.iter().find(|(_, url)| *url == order.cloud_url).map_or("", |(name, _)| name);
+        let named = clouds.iter().find(|(_, url)| *url == order.cloud_url);
+        let cloud = named.map_or(&order.cloud_url, |(name, _)| name);
         Self::default()
             .with(Field::Model, &order.model)
             .with(Field::HwRevision, &order.hw_revision)
@@ -145,6 +147,16 @@ pub struct FieldError {
     pub field: Field,
     /// What is wrong and what may stand there.
     pub what: String,
+    /// Somebody else has that name.
+    pub taken: bool,
+}
+
+/// What is wrong as one failure, for who has no fields to show it beside.
+pub fn refusal(errors: &[FieldError]) -> Failure {
+    let facts: Vec<_> = errors.iter().map(|e| format!("{}: {}", e.field.column(), e.what)).collect();
+    let taken = !errors.is_empty() && errors.iter().all(|e| e.taken);
+    let code = if taken { FailureCode::NameTaken } else { FailureCode::InvalidInput };
+    Failure::new(code, facts.join("; "))
 }
 
 /// The station's common image, as the wizard binds orders to it.
@@ -203,7 +215,18 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn fail(&mut self, field: Field, what: impl Into<String>) {
-        self.errors.push(FieldError { field, what: what.into() });
+        self.errors.push(FieldError { field, what: what.into(), taken: false });
+    }
+
+    /// Names that differ only in case are one to a scanner, to a file system and to whoever reads them aloud.
+    fn free<'n>(&mut self, field: Field, name: &str, mut there: impl Iterator<Item = &'n str>) {
+        let Some(other) = there.find(|other| other.eq_ignore_ascii_case(name)) else { return };
+        let what = match field {
+            Field::Batch => tr!("entry-batch-taken", name = other),
+            _ => tr!("entry-order-taken", name = other),
+        };
+        let what = if other == name { what } else { tr!("entry-only-case", what = what) };
+        self.errors.push(FieldError { field, what, taken: true });
     }
 
     fn name(&mut self, field: Field, longest: usize) -> String {
@@ -248,9 +271,7 @@ impl Check<'_> {
 pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     let mut c = Check { draft, errors: Vec::new() };
     let name = c.name(Field::Name, 16);
-    if known.orders.iter().any(|o| o.name == name) {
-        c.fail(Field::Name, tr!("entry-order-taken", name = name.as_str()));
-    }
+    c.free(Field::Name, &name, known.orders.iter().map(|o| o.name.as_str()));
     let model = c.name(Field::Model, 16);
     let hw_revision = c.words(Field::HwRevision, "A");
     let part_number = c.words(Field::PartNumber, &model);
@@ -355,9 +376,7 @@ pub fn check_batch(draft: &Draft, order: &ProductOrder, known: &Known) -> Result
 
 fn batch_of(c: &mut Check<'_>, known: &Known, left: u32, usual: u32) -> NewBatch {
     let name = c.name(Field::Batch, 32);
-    if known.batches.iter().any(|b| b.name == name) {
-        c.fail(Field::Batch, tr!("entry-batch-taken", name = name.as_str()));
-    }
+    c.free(Field::Batch, &name, known.batches.iter().map(|b| b.name.as_str()));
     let quantity = c.number(Field::BatchQuantity, 1, Some(usual.max(1)));
     if quantity > left {
         c.fail(Field::BatchQuantity, tr!("entry-left", left = left.to_string()));
@@ -399,6 +418,17 @@ fn clash(pattern: &Pattern, text: &str, known: &Known) -> Option<String> {
         let other = if theirs.is_empty() { Pattern::usual(&b.name) } else { Pattern::read(theirs).ok()? };
         pattern.meets(&other).then(|| b.name.clone())
     })
+}
+
+/// The first serial of a batch as it is entered; `None` while its pattern is wrong. What the batch's name brings along stands in it as
+/// it is, look-alikes too: they are the same in every serial of the batch.
+pub fn first_serial(draft: &Draft, known: &Known) -> Option<String> {
+    let name = Some(draft.get(Field::Batch)).filter(|name| !name.is_empty())?;
+    match draft.get(Field::SerialPattern) {
+        "" => Pattern::usual(name),
+        own => Pattern::parse(own, name, Day::at(known.now_ms)).ok()?,
+    }
+    .serial(1)
 }
 
 /// Where a list of orders is wrong.
@@ -606,6 +636,7 @@ fn json_drafts(text: &str) -> Result<Vec<(u64, Draft)>, Vec<ImportError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::serial::format;
 
     fn known() -> Known {
         Known {
@@ -699,12 +730,29 @@ mod tests {
         let next = next.with(Field::BatchQuantity, "");
         assert_eq!(check_batch(&next, &order, &known).unwrap().quantity, 100, "what is left");
         assert_eq!(wrong(&next.clone().with(Field::Batch, "W1")), "there is a batch W1 already");
+        let case = next.clone().with(Field::Batch, "w1");
+        assert_eq!(wrong(&case), "there is a batch W1 already, and names must differ in more than case");
+        let refused = refusal(&check_batch(&case, &order, &known).unwrap_err());
+        assert_eq!(refused.code, FailureCode::NameTaken);
+        assert!(refused.sentence.contains("batch: there is a batch W1"), "{refused}");
+        assert_eq!(first_serial(&next.clone().with(Field::Batch, "B-2"), &known).unwrap(), format("B-2", 1));
         let same = next.clone().with(Field::SerialPattern, "W1-{n:5}{c}");
         assert_eq!(wrong(&same), "its serials could be those of batch W1");
         assert!(
             wrong(&next.with(Field::SerialPattern, "W-{n:3}{c}").with(Field::BatchQuantity, 0))
                 .contains("1 to")
         );
+    }
+
+    #[test]
+    fn a_copy_of_an_order_whose_cloud_is_gone_says_so_and_takes_no_other() {
+        let order = shadow(&check(&draft().with(Field::Cloud, "plant"), &known()).unwrap().order);
+        let copy = |clouds: &[(String, String)]| Draft::like(&order, clouds).with(Field::Name, "PO-2");
+        assert_eq!(check(&copy(&known().clouds), &known()).unwrap().order.cloud_url, "mqtts://plant:8883");
+        let now = Known { clouds: known().clouds[..1].to_vec(), ..known() };
+        let wrong = check(&copy(&now.clouds), &now).unwrap_err();
+        assert_eq!((wrong.len(), wrong[0].field), (1, Field::Cloud));
+        assert!(wrong[0].what.contains("no cloud mqtts://plant:8883; it has local"), "{wrong:?}");
     }
 
     #[test]

@@ -526,6 +526,27 @@ impl StationFile {
         Ok(self.read()?)
     }
 
+    /// Whether [`StationFile::change`] would be taken; writes nothing. Returns the file as it is.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`.
+    pub fn check(&self, change: impl FnOnce(&mut Draft)) -> Result<Read, Failure> {
+        let read = self.read()?;
+        let mut draft = read.draft.clone();
+        change(&mut draft);
+        let mut document: DocumentMut = read.text.parse().map_err(|e| self.invalid(e))?;
+        edit(&mut document, &read.draft, &draft);
+        Config::parse(&document.to_string(), &self.path)?;
+        Ok(read)
+    }
+
+    /// What writing `draft` would change, for the audit log: keys with their old and new values.
+    pub fn changes(&self, read: &Read, draft: &Draft) -> serde_json::Value {
+        let Ok(mut document) = read.text.parse::<DocumentMut>() else { return serde_json::json!({}) };
+        edit(&mut document, &read.draft, draft);
+        crate::settings_changes::changes(&read.text, &document.to_string())
+    }
+
     /// Changes the file as it is now, whoever wrote it last: for steps that know nothing of what stood there before.
     ///
     /// # Errors

@@ -248,6 +248,65 @@ fn orders_and_batches_in_json() {
 }
 
 #[test]
+fn an_order_is_checked_as_the_window_checks_it_and_cloned() {
+    let home = Home::set_up();
+    let new = |name: &str, more: &[&str]| {
+        let order = ["po", "new", name, "--model", "KW-METER", "--quantity", "20", "--label", "print"];
+        home.demo(&[&order[..], more].concat())
+    };
+    let refused = |said: Said, exit, code: &str, words: &str| {
+        let error = said.error(exit, code);
+        assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+    };
+    refused(
+        new("PO-2", &["--region", "99"]),
+        2,
+        "K608",
+        "region: its keys are not on this station; here are 7",
+    );
+    refused(new("PO-2", &["--region", "7", "--cloud", "sky"]), 2, "K608", "no cloud sky; it has local");
+    refused(
+        new("po-1", &["--region", "7"]),
+        5,
+        "K606",
+        "there is an order PO-1 already, and names must differ",
+    );
+    refused(new("PO 2", &["--region", "7"]), 2, "K608", "name: 1 to 16 letters");
+    new("PO-2", &["--region", "7", "--per-hour", "90", "--no-lock"]).ok();
+    let clone = home.demo(&["po", "clone", "PO-2", "--name", "PO-3", "--quantity", "7"]).ok().one("po");
+    let expected = [("name", "PO-3"), ("model", "KW-METER"), ("label", "print")];
+    expected.iter().for_each(|(key, value)| assert_eq!(clone[*key], *value));
+    assert_eq!(
+        (&clone["quantity"], &clone["per_hour"], &clone["lock"]),
+        (&7.into(), &90.into(), &false.into())
+    );
+    let told = home.demo(&["audit", "list"]).ok().of("audit").into_iter();
+    let row = told.into_iter().find(|e| e["subject"] == "PO-3").unwrap();
+    assert_eq!((&row["action"], &row["detail"]["clone_of"]), (&"po-created".into(), &"PO-2".into()));
+    let batch = |name: &str, order: &str, quantity: &str| {
+        home.demo(&["batch", "new", name, "--po", order, "--quantity", quantity])
+    };
+    refused(batch("b-1", "PO-3", "5"), 5, "K606", "there is a batch B-1 already, and names must differ");
+    refused(batch("B-9", "PO-3", "8"), 2, "K608", "batch_quantity: the order has 7 units left");
+    batch("B-9", "PO-3", "7").ok();
+    // The cloud of an order that has left station.toml is no other cloud.
+    home.config(
+        "[cloud.plant]\nkind = \"mosquitto\"\nurl = \"mqtts://plant:8883\"\nca = \"ca.pem\"\nusername = \"a\"\n\
+         password_file = \"pw\"\n",
+    );
+    new("PO-4", &["--region", "7", "--cloud", "plant"]).ok();
+    home.config("");
+    let clone = ["po", "clone", "PO-4", "--name", "PO-5"];
+    refused(
+        home.demo(&clone),
+        2,
+        "K608",
+        "cloud: station.toml names no cloud mqtts://plant:8883; it has local",
+    );
+    home.demo(&[&clone[..], &["--cloud", "local"]].concat()).ok();
+}
+
+#[test]
 fn batches_are_cloned_opened_again_with_a_reason_and_have_a_timeline() {
     let home = Home::set_up();
     home.demo(&["batch", "clone", "B-1", "--name", "B-2"]).error(2, "K608");
@@ -790,6 +849,23 @@ fn init_refuses_what_can_not_be_used_and_leaves_the_rest() {
 }
 
 #[test]
+fn the_power_cut_matrix_needs_no_station_and_adds_up() {
+    let home = Home::new();
+    let nowhere = home.at("none");
+    let said = run(&["--home", nowhere.to_str().unwrap(), "--json", "matrix"]).ok();
+    let (rows, total) = (said.of("power-cuts"), said.one("power-cuts-total"));
+    let sum = |key: &str| rows.iter().map(|r| r[key].as_u64().unwrap()).sum::<u64>();
+    for key in ["cuts", "old_keys", "new_keys", "stranded", "manual"] {
+        assert_eq!(total[key].as_u64(), Some(sum(key)), "{key}");
+    }
+    assert_eq!(total["cuts"], said.one("power-cut-matrix")["cuts"]);
+    assert!(sum("cuts") > 1_000 && rows.iter().any(|r| r["transition"] == "enrol"), "{}", said.out);
+    assert!(!nowhere.exists(), "it only looks");
+    let words = run(&["matrix"]).ok().out;
+    assert!(words.starts_with("TRANSITION") && words.contains("cuts of a full run"), "{words}");
+}
+
+#[test]
 fn units_are_found_taken_back_and_their_travelers_saved() {
     let home = Home::set_up();
     let (unit, other) = (UnitId([0xA1; 12]), UnitId([0xB2; 12]));
@@ -838,6 +914,15 @@ fn units_are_found_taken_back_and_their_travelers_saved() {
     home.demo(&close).error(5, "K661");
     assert_eq!(home.demo(&["unit", "show", &a]).ok().one("rma")["closed_by"], "Ada");
     home.demo(&["unit", "retest", &a, "--reason", "back"]).error(5, "K662");
+
+    // What a scrap kills is said before anybody is asked; a note stands beside its reason.
+    let asked = home.demo(&["unit", "scrap", &b, "--reason", "burnt"]).error(2, "K608");
+    let sentence = asked["message"].as_str().unwrap();
+    assert!(sentence.contains("it has no living key. It never comes back."), "{sentence}");
+    let aside = ["unit", "quarantine", &b, "--reason", "burnt", "--note", "capacitor C4"];
+    assert_eq!(home.demo(&aside).ok().one("unit")["state"], "quarantined");
+    let told = home.demo(&["unit", "show", &b, "--traveler", "--only", "decision"]).ok();
+    assert!(told.of("traveler-line").iter().any(|l| l["facts"]["note"] == "capacitor C4"), "{}", told.out);
 
     let traveler = home.demo(&["unit", "show", &a, "--traveler", "--only", "attempt,rma"]).ok();
     assert_eq!(traveler.one("traveler")["unit"]["hardware_id"], a.as_str());

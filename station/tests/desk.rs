@@ -12,7 +12,7 @@ use keywright::traveler::{Form, Group};
 use keywright_protocol::{Purpose, Suite};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
-use support::{AT, Device, Station, unit_id};
+use support::{AT, Device, Station, new_order, unit_id};
 
 struct World {
     station: Station,
@@ -364,11 +364,95 @@ fn the_office_enters_orders_decides_about_batches_and_takes_lists() {
     std::fs::write(&list, rows.replace("PO-W", "PO-Y")).unwrap();
     ask(Ask::ReadList(list));
     until("the list", &|s| s.office.list.as_ref().is_some_and(|l| l.errors.is_empty() && l.orders == 2));
+    // Somebody was faster: the list stays, and says so with the form's own number.
+    let again = Draft::default()
+        .with(Field::Name, "PO-Y")
+        .with(Field::Model, "KW")
+        .with(Field::Quantity, 1)
+        .with(Field::Region, 7);
+    ask(Ask::NewOrder { draft: again, product_key: None, operator: operator() });
+    let seen = told("Order PO-Y is entered");
+    assert!(seen.office.list.is_some());
+    desk.send(Command::Ask(41, Ask::TakeList { operator: operator() }));
+    let seen = until("the answer", &|s| s.office.answer.as_ref().is_some_and(|a| a.ticket == 41));
+    assert_eq!(seen.office.answer.as_ref().unwrap().refused.as_ref().unwrap().code, FailureCode::NameTaken);
+    assert_eq!(seen.office.list.as_ref().unwrap().orders, 2);
+    assert!(station.records.product_order_by_name("PO-X").is_err(), "all of it or nothing");
+    let list = station.home.path().join("orders.csv");
+    std::fs::write(&list, rows.replace("PO-W", "PO-Z")).unwrap();
+    ask(Ask::ReadList(list));
+    until("the list", &|s| {
+        s.office.list.as_ref().is_some_and(|l| l.errors.is_empty() && l.rows[1][0] == "PO-Z")
+    });
     ask(Ask::TakeList { operator: operator() });
-    told("2 orders were taken");
-    assert!(station.records.product_order_by_name("PO-Y").is_ok());
+    let seen = told("2 orders were taken");
+    assert!(seen.office.list.is_none());
+    // An order that has no batch is shown as well.
+    ask(Ask::ChooseOrder("PO-Y".into()));
+    let seen = until("the order", &|s| s.office.order.as_ref().is_some_and(|o| o.order.name == "PO-Y"));
+    let file = seen.office.order.as_ref().unwrap();
+    assert_eq!((file.left(), file.events.len(), file.enrolled.units), (1, 1, 0));
+    assert!(seen.office.file.is_none(), "one thing at a time");
+    ask(Ask::Expect { order: "PO-Y".into(), per_hour: 90, operator: operator() });
+    until("the rate", &|s| s.office.order.as_ref().is_some_and(|o| o.order.per_hour == 90));
+    ask(Ask::Reach { order: "PO-Y".into(), since_ms: 5 });
+    let seen = until("the numbers", &|s| s.office.reached.as_ref().is_some_and(|r| r.since_ms == 5));
+    assert_eq!(seen.office.reached.as_ref().unwrap().reach.units, 0);
+    let leaked = Ask::Invalidate {
+        order: "PO-Y".into(),
+        since_ms: 5,
+        reason: "seen on a forum".into(),
+        operator: operator(),
+    };
+    ask(leaked);
+    told("PO-Y counts for nothing: 0 units");
+    assert!(station.records.product_order_by_name("PO-Y").unwrap().key_invalid_at_ms.is_some());
+    let case = Draft::default().with(Field::Batch, "w-1").with(Field::BatchQuantity, 1);
+    ask(Ask::NewBatch { order: "PO-W".into(), draft: case, clone_of: None, operator: operator() });
+    told("differ in more than case");
+    assert!(station.records.product_order_by_name("PO-Z").is_ok());
     ask(Ask::TestLabel { operator: operator() });
     told("no label printer");
+}
+
+/// Labels beside the line: a reprint makes the old reading void, and can be read back without a fixture.
+#[test]
+fn a_label_that_is_printed_again_is_compared_again() {
+    use keywright::label::{Printer, Sink, Template, code_of, hand};
+    let world = World::new();
+    let records = &world.station.records;
+    let unit = || records.unit(world.id()).unwrap().unwrap();
+    let out = world.station.home.path().join("label");
+    let command = vec!["cp".to_owned(), "$file".into(), out.display().to_string()];
+    let template = Template::parse("^XA^FH^FD$code^FS^XZ").unwrap();
+    let printer = Printer::new(template, Sink::Command(command), Duration::from_secs(30));
+    let (code, labels) = hand::print(records, &printer, &unit(), "mia").unwrap();
+    assert_eq!(labels, 1);
+    assert!(std::fs::read_to_string(&out).unwrap().contains(&code.to_string()));
+    assert!(hand::waits(&records.label_facts(world.id()).unwrap()));
+    let read = hand::read_back(records, &unit(), &code.to_string(), "mia").unwrap();
+    assert!(read.scanned_at_ms.is_some() && !hand::waits(&read));
+    hand::print(records, &printer, &unit(), "mia").unwrap();
+    assert!(hand::waits(&records.label_facts(world.id()).unwrap()), "another label lies there now");
+    let other = keywright::label::LabelCode::new(&unit().serial, &"00".repeat(32)).unwrap().to_string();
+    let wrong = hand::read_back(records, &unit(), &other, "mia").unwrap_err();
+    assert_eq!(wrong.code, FailureCode::LabelMismatch);
+    assert_eq!(
+        hand::read_back(records, &unit(), "4006381333931", "mia").unwrap_err().code,
+        FailureCode::LabelUnreadable
+    );
+    let newest = records.unit_events(world.id()).unwrap().pop().unwrap();
+    assert_eq!((newest.kind.as_str(), &newest.detail["read"]), ("label-mismatch", &other.into()));
+    // One in quarantine must be told from its neighbours; one that never comes back must not look as if it did.
+    world.station.agent.quarantine(world.id(), "scratched", "qa").unwrap();
+    hand::print(records, &printer, &unit(), "mia").unwrap();
+    hand::read_back(records, &unit(), &code.to_string(), "mia").unwrap();
+    world.station.agent.scrap(world.id(), "burnt", "qa").unwrap();
+    assert_eq!(hand::print(records, &printer, &unit(), "mia").unwrap_err().code, FailureCode::Scrapped);
+    let scrapped = hand::read_back(records, &unit(), &code.to_string(), "mia").unwrap_err();
+    assert_eq!(scrapped.code, FailureCode::Scrapped);
+    assert_eq!(records.label_facts(world.id()).unwrap().prints, 3);
+    assert_eq!(code_of(&records.label_facts(world.id()).unwrap()).unwrap(), code);
 }
 
 #[test]
@@ -382,6 +466,22 @@ fn a_unit_is_found_by_the_code_on_its_label() {
         assert_eq!(found.map(|u| u.id), Some(unit_id(1)), "{text}");
     }
     assert!(keywright::desk::find(&station.records, &code.replace("KW1", "KW2")).unwrap().is_none());
+}
+
+/// A serial has the letters of its batch's name; a scanner that raises the case finds it all the same, and never another one.
+#[test]
+fn a_serial_in_small_letters_is_found_by_a_scanner_that_raises_the_case() {
+    let station = Station::new(1, 2);
+    let records = &station.records;
+    let po = records.create_product_order(new_order("PO-P", 5, 2)).unwrap().id;
+    let batch = records.create_batch(po, "pilot-b", 1).unwrap();
+    let attempt = records.begin_attempt(batch.id, "f", "Ana").unwrap();
+    let serial = records.bind_unit(attempt, unit_id(7)).unwrap().serial;
+    let find = |text: &str| keywright::desk::find(records, text).unwrap().map(|u| u.id);
+    assert!(serial.starts_with("pilot-b-"));
+    for text in [serial.to_uppercase(), serial.to_lowercase(), serial] {
+        assert_eq!(find(&text), Some(unit_id(7)), "{text}");
+    }
 }
 
 fn search(number: u64, text: &str) -> Command {

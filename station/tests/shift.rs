@@ -465,6 +465,9 @@ fn the_foreman_follows_the_line_and_asks_the_gate() {
     until(&|s| s.past.len() == 1);
     foreman.send(Order::Begin);
     until(&|s| s.told == Told::Begun(2));
+    assert_eq!(foreman.snapshot().refused_ends, 2);
+    foreman.send(Order::Save(Sheet::Text));
+    until(&|s| s.told == Told::Saved(folder.join("shift-2.txt")));
     login("Ana", "729450");
     let mut told = people.audit(&AuditFilter::default()).unwrap();
     told.reverse();
@@ -481,6 +484,7 @@ fn the_foreman_follows_the_line_and_asks_the_gate() {
         "Tom shift-ended 1",
         "Tom shift-saved 1",
         "Quin shift-begun ",
+        "Quin shift-saved 2",
     ];
     assert_eq!(acts, expected);
 }

@@ -122,6 +122,8 @@ pub enum Command {
     Init(Init),
     /// Check everything that a shift needs, and say what to do
     Doctor,
+    /// What came of cutting a unit's power: transition × moment × outcome, measured on this release's firmware
+    Matrix,
     /// Open the window with other than its usual settings
     #[cfg(feature = "gui")]
     Window(Window),
@@ -265,11 +267,20 @@ pub enum Label {
         /// Its hardware id (24 hex digits) or its serial
         unit: String,
     },
-    /// What a scanner read from a label: whose it is, and whether it is that unit's newest
-    #[command(after_help = "Example:\n  keywright label check KW1:B-0001-00042K:0123456789ABCDEF:1A2B")]
+    /// What a scanner read from a label: whose it is; with the unit, whether it is that unit's, and that is written down
+    #[command(after_help = "\
+With a unit and a code the label is compared with the unit's record, and counts as read back; a label that was printed again has to be.
+With a code alone nothing is written down.
+
+Examples:
+  keywright label check B-0001-00042K KW1:B-0001-00042K:0123456789ABCDEF:1A2B --operator Mia
+  keywright label check KW1:B-0001-00042K:0123456789ABCDEF:1A2B")]
     Check {
+        /// The unit that has the label, by hardware id or serial; or the code alone
+        #[arg(value_name = "UNIT-or-CODE")]
+        unit: String,
         /// The text in the square code
-        code: String,
+        code: Option<String>,
     },
 }
 
@@ -279,7 +290,7 @@ pub enum Batch {
     /// Open a batch under a product order
     #[command(after_help = "\
 A serial pattern has digits, '-', '.', letters without look-alikes, and {n:5} the counter, {c} the check character, {batch},
-{yy} {ww} {mm} the day on which the batch is made. Without one serials look like B-0001-00042K.
+{yy} {ww} {mm} the day on which the batch is made. Without one serials look like B-0001-00042K. A batch's name stands in them as it is.
 
 Examples:
   keywright batch new B-0001 --po PO-2026-1 --quantity 100
@@ -369,6 +380,9 @@ pub enum Po {
         after_help = "Example:\n  keywright po new PO-2026-1 --model KW-GATEWAY-429 --quantity 500 --region 7"
     )]
     New(PoNew),
+    /// Enter an order like another: all but its name, its image, its product key and its batches
+    #[command(after_help = "Example:\n  keywright po clone PO-2026-1 --name PO-2026-2 --quantity 250")]
+    Clone(PoClone),
     /// All product orders, newest first
     List,
     /// One product order and its batches
@@ -451,6 +465,28 @@ pub struct PoNew {
     pub product_key: Option<PathBuf>,
 }
 
+/// `keywright po clone`
+#[derive(Debug, Args)]
+pub struct PoClone {
+    /// The order to copy
+    pub from: String,
+    /// Name of the new one
+    #[arg(long)]
+    pub name: String,
+    /// Units ordered [default: as the other's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub quantity: Option<u32>,
+    /// Region that the units go to [default: as the other's]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    pub region: Option<u32>,
+    /// The cloud that its units log in at, as station.toml names it [default: as the other's]
+    #[arg(long, value_name = "NAME")]
+    pub cloud: Option<String>,
+    /// The vendor's product key: a file encrypted to what keywright po key-recipient says [default: one is drawn]
+    #[arg(long, value_name = "FILE")]
+    pub product_key: Option<PathBuf>,
+}
+
 /// `keywright po invalidate`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -511,6 +547,9 @@ Examples:
         /// Why; stands in its history
         #[arg(long)]
         reason: String,
+        /// What else is to be known; stands in its history too
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
         /// The fixture that it lies in
         #[arg(long, value_name = "NAME")]
         fixture: Option<String>,
@@ -691,6 +730,9 @@ pub struct Decision {
     /// Why; stands in the unit's history
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// What else is to be known; stands in the unit's history too
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub note: String,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -1225,6 +1267,21 @@ Examples:
         /// Whose
         name: String,
     },
+    /// Give an admin who can't log in any more a new PIN: for whoever knows the station's passphrase
+    #[command(after_help = "\
+The last admin forgot the PIN, and nobody is left who could give a new one. This asks for the station's passphrase and for no person.
+The passphrase is typed, or comes from --passphrase-fd; the keyring is not asked, nor is --demo enough. A lock-out ends. The audit log
+has a row about it (people-recovered), which nobody can take away. Close the window first: it holds the database.
+
+Example:
+  keywright people recover \"Ana Petrović\"")]
+    Recover {
+        /// The admin
+        name: String,
+        /// The new PIN, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        new_pin_file: Option<PathBuf>,
+    },
 }
 
 /// `keywright audit …`
@@ -1244,6 +1301,9 @@ pub enum Audit {
         /// At most so many rows; 0: all
         #[arg(long, value_name = "N", default_value_t = 100)]
         count: u32,
+        /// Only rows before this number: the last row of one page gives the next
+        #[arg(long, value_name = "ROW", default_value_t = 0, hide_default_value = true)]
+        before: u32,
     },
     /// Look at every row of the audit log and of the units' history; says where one does not fit
     Verify,

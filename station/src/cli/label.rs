@@ -4,7 +4,8 @@ use super::args;
 use super::find_unit;
 use super::output::{Done, Exit, Out};
 use crate::failure::{Failure, FailureCode};
-use crate::label::{self, LabelCode, Printer};
+use crate::label::{self, LabelCode, Printer, hand};
+use crate::model::{LabelPolicy, UnitState};
 use crate::records::Records;
 use crate::station::{self, Station};
 use serde_json::json;
@@ -19,27 +20,45 @@ pub fn run(station: &Station, command: &args::Label, out: Out) -> Done {
             Ok(Exit::Pass)
         }
         args::Label::Print { unit } => print(station, unit, out),
-        args::Label::Check { code } => check(station, code, out),
+        args::Label::Check { unit, code: Some(code) } => read_back(station, unit, code, out),
+        args::Label::Check { unit: code, code: None } => check(station, code, out),
     }
 }
 
 fn print(station: &Station, name: &str, out: Out) -> Done {
     let unit = find_unit(station, name)?;
-    let facts = station.records.label_facts(unit.id)?;
-    let code = label::code_of(&facts)?;
     let printer = Printer::open(&station.config)?;
-    printer.print(&facts, &station.operator, station::now_ms())?;
-    let labels = station.records.label_printed(unit.id, None, &code.to_string(), &station.operator)?;
+    let (code, labels) = hand::print(&*station.records, &printer, &unit, &station.operator)?;
     let object = json!({
         "event": "label", "test": false, "sink": printer.place(), "uid": unit.id, "serial": unit.serial,
-        "code": code.to_string(), "labels": labels,
+        "code": code.to_string(), "labels": labels, "state": unit.state,
     });
-    let again = if labels > 1 {
-        format!(", its label number {labels}: take the old ones off")
-    } else {
-        String::new()
-    };
-    out.say(&object, format_args!("the label of {} went to {}{again}", unit.serial, printer.place()));
+    let mut more = String::new();
+    if unit.state == UnitState::Quarantined {
+        more += "; it is in quarantine, keep it there";
+    }
+    if labels > 1 {
+        more += &format!("; this is its label number {labels}, take the old ones off");
+    }
+    let order = station.records.product_order(station.records.batch(unit.batch)?.po)?;
+    if order.label == LabelPolicy::ScanBack {
+        more += &format!("; then read it back: keywright label check {} CODE", unit.serial);
+    }
+    out.say(&object, format_args!("the label of {} went to {}{more}", unit.serial, printer.place()));
+    Ok(Exit::Pass)
+}
+
+/// The label of a unit that somebody holds: the reading is written down.
+fn read_back(station: &Station, name: &str, text: &str, out: Out) -> Done {
+    let unit = find_unit(station, name)?;
+    let facts = hand::read_back(&*station.records, &unit, text, &station.operator)?;
+    let object = json!({
+        "event": "label-check", "uid": unit.id, "serial": unit.serial, "state": unit.state, "labels": facts.prints,
+        "read_back": facts.scanned_at_ms.map(crate::export::Stamp), "newest": true, "recorded": true,
+    });
+    let text =
+        format!("the label is that of {} ({}); it stands in its record as read back", unit.serial, unit.id);
+    out.say(&object, text);
     Ok(Exit::Pass)
 }
 
@@ -53,6 +72,7 @@ fn check(station: &Station, text: &str, out: Out) -> Done {
     let object = json!({
         "event": "label-check", "uid": unit.id, "serial": unit.serial, "anchor": code.anchor(), "state": unit.state,
         "labels": facts.prints, "read_back": facts.scanned_at_ms.map(crate::export::Stamp), "newest": newest,
+        "recorded": false,
     });
     let anchor = code.anchor();
     out.say(
@@ -63,7 +83,11 @@ fn check(station: &Station, text: &str, out: Out) -> Done {
             unit.id,
             unit.state.as_str(),
             facts.prints,
-            if newest { "" } else { ", the newest with another code: print it again" }
+            match newest {
+                false => ", the newest with another code: print it again",
+                true if hand::waits(&facts) => ", and the newest was not read back",
+                true => "",
+            }
         ),
     );
     Ok(Exit::Pass)

@@ -15,6 +15,7 @@ mod init;
 mod label;
 pub mod line;
 pub mod logging;
+mod matrix;
 mod orders;
 pub mod output;
 mod people;
@@ -27,8 +28,8 @@ use crate::export::{ExportError, Stamp};
 use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
-use crate::people::Right;
-use crate::records::{NewBatch, NewProductOrder, Records, UnitBook};
+use crate::orders::{Draft, Field};
+use crate::records::{Records, UnitBook, Why};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -85,6 +86,7 @@ fn run(cli: &Cli, out: Out) -> Done {
     match &cli.command {
         // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
         Some(Command::Verify(args)) => return self::export::verify(args, out),
+        Some(Command::Matrix) => return Ok(matrix::run(out)),
         Some(Command::ImportCheck(args)) if args.format.is_none() => {
             return self::export::import_check(args, out);
         }
@@ -130,6 +132,9 @@ fn run(cli: &Cli, out: Out) -> Done {
             backup::restore(&options, args, out)
         }
         Some(Command::Audit(args::Audit::Verify)) => people::verify(&options, out),
+        Some(Command::People(args::People::Recover { name, new_pin_file })) => {
+            people::recover(&options, name, new_pin_file.as_deref(), out)
+        }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::Init(args)) => init::run(&options, global, args, out),
@@ -152,8 +157,9 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         }
         Command::Unit(args::Unit::Show { unit, .. }) => unit_show(station, unit, out),
         Command::Unit(args::Unit::Find(args)) => units::find(station, args, out),
-        Command::Unit(args::Unit::Retest { unit, reason, fixture }) => {
-            units::retest(station, unit, reason, fixture.as_deref(), out)
+        Command::Unit(args::Unit::Retest { unit, reason, note, fixture }) => {
+            let why = Why { reason: reason.clone(), note: note.clone() };
+            units::retest(station, unit, &why, fixture.as_deref(), out)
         }
         Command::Unit(args::Unit::Compare { unit, fixture }) => {
             units::compare(station, unit, fixture.as_deref(), out)
@@ -296,9 +302,9 @@ fn batch_object(
     Ok(json!({
         "event": "batch", "name": batch.name, "po": order, "state": batch.state.as_str(),
         "planned": counts.planned, "passed": counts.passed, "failed": counts.failed, "scrapped": counts.scrapped,
-        "in_progress": counts.in_progress, "open": counts.open(), "first_pass": counts.first_pass,
+        "in_progress": counts.in_progress, "open": counts.open(), "replaced": counts.replaced(), "first_pass": counts.first_pass,
         "serial_pattern": batch.terms.serial_pattern, "gray_release": batch.terms.gate(station.config.gray_release),
-        "sample_due": batch.terms.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
+        "sample_due": batch.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
     }))
 }
 
@@ -323,18 +329,20 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
     let show = |batch: &Batch| batch_object(station, batch, &orders).map(batch_row);
     let set = |name: &str, state: BatchState, reason: &str| -> Done {
         let batch = records.batch_by_name(name)?;
-        if batch.state == BatchState::Closed && state != BatchState::Closed {
-            station.people.demand(Right::ManageBatches, "batch-reopened", name)?;
-        }
         records.set_batch_state(batch.id, state, &station.operator, reason)?;
         let row = show(&records.batch_by_name(name)?)?;
         // What it came to: closing ends the product key's right to enrol for what is open.
         let counts = records.batch_counts(batch.id)?;
         let numbers = match state {
             BatchState::Closed => format!(
-                ": {} of {} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
+                ": {} of {}{} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
                 counts.passed,
                 counts.planned,
+                if counts.replaced() > 0 {
+                    format!(" + {} replaced", counts.replaced())
+                } else {
+                    String::new()
+                },
                 counts.failed,
                 counts.scrapped,
                 counts.open()
@@ -344,34 +352,29 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
         out.say(&row.1, format_args!("batch {name} is {}{numbers}", state.as_str()));
         Ok(Exit::Pass)
     };
-    let made = |new: NewBatch| -> Done {
-        let batch = records.new_batch(new)?;
+    let made = |draft: &Draft, order: &ProductOrder, clone_of: Option<&str>| -> Done {
+        let batch = orders::batch(station, draft, order, clone_of)?;
         let order = orders.iter().find(|o| o.id == batch.po).map_or("-", |o| o.name.as_str());
         let text = format!("batch {} is open: {} units under {order}", batch.name, batch.quantity);
         out.say(&show(&batch)?.1, text);
         Ok(Exit::Pass)
     };
     match command {
-        args::Batch::New { name, po, quantity, serial_pattern, gray_release } => made(NewBatch {
-            po: order_by_name(&orders, po)?.id,
-            name: name.clone(),
-            quantity: *quantity,
-            serial_pattern: serial_pattern.clone(),
-            gray_release: *gray_release,
-            operator: station.operator.clone(),
-            clone_of: None,
-        }),
+        args::Batch::New { name, po, quantity, serial_pattern, gray_release } => {
+            let draft = Draft::default()
+                .with(Field::Batch, name)
+                .with(Field::BatchQuantity, quantity)
+                .with(Field::SerialPattern, serial_pattern)
+                .with(Field::GrayRelease, gray_release);
+            made(&draft, order_by_name(&orders, po)?, None)
+        }
         args::Batch::Clone { from, name, quantity } => {
             let old = records.batch_by_name(from)?;
-            made(NewBatch {
-                po: old.po,
-                name: name.clone(),
-                quantity: quantity.unwrap_or(old.quantity),
-                serial_pattern: old.terms.serial_form,
-                gray_release: old.terms.gray_release,
-                operator: station.operator.clone(),
-                clone_of: Some(from.clone()),
-            })
+            let mut draft = Draft::like_batch(&old).with(Field::Batch, name);
+            if let Some(quantity) = quantity {
+                draft = draft.with(Field::BatchQuantity, quantity);
+            }
+            made(&draft, &records.product_order(old.po)?, Some(from))
         }
         args::Batch::List => {
             let rows = records.list_batches()?.iter().map(show).collect::<Result<Vec<_>, _>>()?;
@@ -426,32 +429,8 @@ fn order_row(order: &ProductOrder) -> (Vec<String>, serde_json::Value) {
 fn po(station: &Station, command: &args::Po, out: Out) -> Done {
     let records = &station.records;
     match command {
-        args::Po::New(new) => {
-            let order = records.create_product_order(NewProductOrder {
-                name: new.name.clone(),
-                model: new.model.clone(),
-                hw_revision: new.hw_revision.clone(),
-                part_number: new.part_number.clone().unwrap_or_else(|| new.model.clone()),
-                quantity: new.quantity,
-                region: new.region,
-                suite: new.suite,
-                cloud_url: station.config.cloud_named(&new.cloud)?.url.clone(),
-                lock: !new.no_lock,
-                per_hour: new.per_hour,
-                label: new.label,
-                image_sha256: new.image.as_deref().map(|i| orders::image_hash(i, &new.model)).transpose()?,
-                product_key: new.product_key.as_deref().map(|f| station.read_product_key(f)).transpose()?,
-                operator: station.operator.clone(),
-            })?;
-            out.say(
-                &order_row(&order).1,
-                format_args!(
-                    "product order {}: {} × {}, region {}",
-                    order.name, order.quantity, order.model, order.region
-                ),
-            );
-            Ok(Exit::Pass)
-        }
+        args::Po::New(new) => orders::new(station, new, out),
+        args::Po::Clone(args) => orders::clone(station, args, out),
         args::Po::List => {
             let rows: Vec<_> = records.list_product_orders()?.iter().map(order_row).collect();
             out.table(&["ORDER", "MODEL", "QUANTITY", "REGION", "SUITE", "PART", "LOCK", "CLOUD"], &rows);

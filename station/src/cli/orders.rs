@@ -1,12 +1,12 @@
 //! Orders and batches beyond making them: lists of orders, samples, timelines.
 
-use super::output::{Done, Exit, Out};
-use super::{cell, order_row, qa};
+use super::output::{CliError, Done, Exit, Out};
+use super::{args, cell, order_row, qa};
 use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
 use crate::image::CommonImage;
-use crate::model::{BatchId, PoId};
-use crate::orders;
+use crate::model::{Batch, BatchId, PoId, ProductOrder};
+use crate::orders::{self, Draft, Field, Known};
 use crate::records::Records;
 use crate::station::Station;
 use serde_json::json;
@@ -29,6 +29,76 @@ pub fn image_hash(image: &str, model: &str) -> Result<String, Failure> {
             format!("{image} is for {}, not for {model}", seen.model),
         ))
     }
+}
+
+/// Enters an order that was checked as the window checks it.
+fn enter(
+    station: &Station,
+    draft: &Draft,
+    product_key: Option<&Path>,
+    clone_of: Option<&str>,
+    out: Out,
+) -> Done {
+    let mut order = orders::check(draft, &station.known_orders()?).map_err(|e| orders::refusal(&e))?.order;
+    order.product_key = product_key.map(|file| station.read_product_key(file)).transpose()?;
+    order.operator.clone_from(&station.operator);
+    let order = station.records.create_product_order(order)?;
+    let like = clone_of.map_or_else(String::new, |other| format!(", like {other}"));
+    out.say(
+        &order_row(&order).1,
+        format_args!(
+            "product order {}: {} × {}, region {}{like}",
+            order.name, order.quantity, order.model, order.region
+        ),
+    );
+    Ok(Exit::Pass)
+}
+
+pub fn new(station: &Station, new: &args::PoNew, out: Out) -> Done {
+    let image = new.image.as_deref().map(|image| image_hash(image, &new.model)).transpose()?;
+    let draft = Draft::default()
+        .with(Field::Name, &new.name)
+        .with(Field::Model, &new.model)
+        .with(Field::HwRevision, &new.hw_revision)
+        .with(Field::PartNumber, new.part_number.as_deref().unwrap_or_default())
+        .with(Field::Quantity, new.quantity)
+        .with(Field::Region, new.region)
+        .with(Field::Suite, new.suite)
+        .with(Field::Cloud, &new.cloud)
+        .with(Field::Lock, if new.no_lock { "no" } else { "yes" })
+        .with(Field::PerHour, new.per_hour)
+        .with(Field::Label, new.label.as_str())
+        .with(Field::Image, image.unwrap_or_default());
+    enter(station, &draft, new.product_key.as_deref(), None, out)
+}
+
+pub fn clone(station: &Station, args: &args::PoClone, out: Out) -> Done {
+    let old = station.records.product_order_by_name(&args.from)?;
+    let mut draft = Draft::like(&old, &Known::of(&station.config).clouds).with(Field::Name, &args.name);
+    let given = [
+        (Field::Quantity, args.quantity.map(|n| n.to_string())),
+        (Field::Region, args.region.map(|n| n.to_string())),
+        (Field::Cloud, args.cloud.clone()),
+    ];
+    for (field, text) in given {
+        if let Some(text) = text {
+            *draft.text(field) = text;
+        }
+    }
+    enter(station, &draft, args.product_key.as_deref(), Some(&args.from), out)
+}
+
+/// A batch that was checked as the window checks it.
+pub fn batch(
+    station: &Station,
+    draft: &Draft,
+    order: &ProductOrder,
+    clone_of: Option<&str>,
+) -> Result<Batch, CliError> {
+    let mut new =
+        orders::check_batch(draft, order, &station.known_orders()?).map_err(|e| orders::refusal(&e))?;
+    (new.operator, new.clone_of) = (station.operator.clone(), clone_of.map(str::to_owned));
+    Ok(station.records.new_batch(new)?)
 }
 
 pub fn import(station: &Station, file: &Path, dry_run: bool, out: Out) -> Done {

@@ -7,8 +7,9 @@ use super::output::{CliError, Done, Exit, Out};
 use crate::desk::Act;
 use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
+use crate::model::BatchState;
 use crate::people::{Credential, NewPerson, Pin, Right, Role};
-use crate::records::{AuditFilter, Person, SqliteRecords};
+use crate::records::{AuditFilter, Person, Records, SqliteRecords};
 use crate::secrets::{Passphrase, SecretsError};
 use crate::station::{self, Station, secrets_failure};
 use crate::trust::clerk::home_word;
@@ -28,7 +29,7 @@ enum Need {
     Act(Right, &'static str, String, Value),
 }
 
-fn need(command: &Command) -> Need {
+fn need(command: &Command, records: &SqliteRecords) -> Need {
     use args::{Anchors, Audit, Batch, Label, Line, Po, Shift, Unit};
     let act =
         |right, action, subject: &str, detail| Need::Act(right, action, subject.trim().to_owned(), detail);
@@ -40,6 +41,12 @@ fn need(command: &Command) -> Need {
             decision.unit.trim().to_owned(),
             json!({ "reason": decision.reason }),
         )
+    };
+    // What the window asks of the same step. Of a batch that is not there the command itself says so, to who may give it.
+    let state = |name: &str, state, reason: &str| {
+        let was = records.batch_by_name(name).map_or(BatchState::Open, |batch| batch.state);
+        let (right, action) = crate::office::state_right(was, state);
+        act(right, action, name, json!({ "reason": reason }))
     };
     match command {
         Command::Line(Line::Run(args)) => act(
@@ -63,17 +70,14 @@ fn need(command: &Command) -> Need {
         }
         Command::Label(Label::Test) => act(Right::PrintLabels, "label-test", "", json!({})),
         Command::Label(Label::Print { unit }) => act(Right::PrintLabels, "label-printed", unit, json!({})),
-        Command::Batch(Batch::Close { name, reason, .. }) => {
-            act(Right::ManageBatches, "batch-closed", name, json!({ "reason": reason }))
+        Command::Label(Label::Check { unit, code: Some(_) }) => {
+            act(Right::PrintLabels, "label-read-back", unit, json!({}))
         }
-        Command::Batch(Batch::Pause { name, reason, .. }) => {
-            act(Right::PauseBatch, "batch-paused", name, json!({ "reason": reason }))
-        }
+        Command::Batch(Batch::Close { name, reason }) => state(name, BatchState::Closed, reason),
+        Command::Batch(Batch::Pause { name, reason }) => state(name, BatchState::Paused, reason),
+        Command::Batch(Batch::Open { name, reason }) => state(name, BatchState::Open, reason),
         Command::Batch(Batch::Approve { name, note, .. }) => {
             act(Right::ApproveGate, "sample-approved", name, json!({ "note": note }))
-        }
-        Command::Batch(Batch::Open { name, reason, .. }) => {
-            act(Right::ApproveGate, "batch-opened", name, json!({ "reason": reason }))
         }
         Command::Po(Po::New(new)) => act(
             Right::ManageOrders,
@@ -81,6 +85,10 @@ fn need(command: &Command) -> Need {
             &new.name,
             json!({ "model": new.model, "quantity": new.quantity, "region": new.region, "suite": new.suite, "lock": !new.no_lock }),
         ),
+        Command::Po(Po::Clone(new)) => {
+            let detail = json!({ "clone_of": new.from, "quantity": new.quantity, "region": new.region, "cloud": new.cloud });
+            act(Right::ManageOrders, "po-created", &new.name, detail)
+        }
         Command::Po(Po::Expect { name, per_hour }) => {
             act(Right::ManageOrders, "po-expected", name, json!({ "per_hour": per_hour }))
         }
@@ -94,7 +102,7 @@ fn need(command: &Command) -> Need {
             act(Right::SeeUnits, "traveler-saved", unit, json!({ "file": file.display().to_string() }))
         }
         Command::Unit(Unit::Show { .. } | Unit::Find(_)) => Need::Look(Right::SeeUnits),
-        Command::Unit(Unit::Retest { unit, reason, fixture }) => {
+        Command::Unit(Unit::Retest { unit, reason, fixture, .. }) => {
             let how = Act::Retest;
             act(how.right(), how.audit(), unit, json!({ "reason": reason, "fixture": fixture }))
         }
@@ -171,6 +179,8 @@ fn need(command: &Command) -> Need {
         Command::Backup(args) if args.list => Need::Look(Right::Backup),
         Command::Backup(_) => act(Right::Backup, "backup-made", "", json!({})),
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),
+        // It does not come here: whoever knows the passphrase may, and nobody can log in.
+        Command::People(args::People::Recover { .. }) => Need::Nobody,
         // Each of its steps is through the gate by itself.
         Command::Init(_) => Need::Person,
         Command::People(_) | Command::Audit(Audit::List { .. } | Audit::Export { .. }) => Need::Person,
@@ -181,7 +191,7 @@ fn need(command: &Command) -> Need {
 /// Opens the station, lets the person in, asks for the right, writes the row and carries the command out.
 pub fn through_gate(options: &station::Options, global: &Global, command: &Command, out: Out) -> Done {
     let mut station = Station::open(options)?;
-    let need = need(command);
+    let need = need(command, &station.records);
     if !matches!(need, Need::Nobody) {
         log_in(&mut station, global)?;
     }
@@ -382,18 +392,32 @@ pub fn people(station: &Station, command: &args::People, out: Out) -> Done {
             say(&people.set_active(name, true)?, format_args!("can log in again"))
         }
         args::People::Unlock { name } => say(&people.unlock(name)?, format_args!("can try again")),
+        args::People::Recover { .. } => Ok(Exit::Pass),
     }
+}
+
+/// `people recover`: no person is asked for, but the passphrase, before anything else.
+pub fn recover(options: &station::Options, name: &str, file: Option<&Path>, out: Out) -> Done {
+    let passphrase = options.typed_passphrase()?;
+    options.check_passphrase(&passphrase)?;
+    let pin = new_pin(name, Some(Role::Admin), file)?;
+    let person = station::recover(options, &passphrase, name, &pin)?;
+    out.say(
+        &row(&person).1,
+        format_args!("{} has a new PIN and can log in; the audit log has a row about it", person.name),
+    );
+    Ok(Exit::Pass)
 }
 
 /// `audit list` and `audit export`.
 pub fn audit(station: &Station, command: &args::Audit, out: Out) -> Done {
     match command {
-        args::Audit::List { by, action, subject, count } => {
+        args::Audit::List { by, action, subject, count, before } => {
             let filter = AuditFilter {
                 person: by.clone(),
                 action: action.clone(),
                 subject: subject.clone(),
-                before: 0,
+                before: i64::from(*before),
                 limit: *count,
             };
             let rows: Vec<_> = station
@@ -444,10 +468,13 @@ pub fn verify(options: &station::Options, out: Out) -> Done {
         out.say(&object, format_args!("BROKEN  {broken}"));
     }
     out.say(
-        &json!({ "event": "summary", "audit": found.audit, "events": found.events, "broken": found.broken.len() }),
+        &json!({ "event": "summary", "audit": found.audit, "events": found.events, "broken": found.places() }),
         format_args!("{} rows of the audit log and {} events of units fit", found.audit, found.events),
     );
-    match found.broken.first() {
+    if found.left_out > 0 {
+        out.text(format_args!("BROKEN  and {} more places", found.left_out));
+    }
+    match found.summary() {
         None => Ok(Exit::Pass),
         Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken).into()),
     }

@@ -13,10 +13,11 @@ use super::{
 use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::desk::Told;
 use crate::failure::Failure;
-use crate::people::{Credential, People, Pin};
+use crate::people::{Credential, People, Pin, Right};
 use crate::records::{ExportLogFilter, ExportRecord, ExposedUnit, Records};
 use crate::secrets::Passphrase;
 use crate::station::records_failure;
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,6 +103,20 @@ pub struct Order {
     pub replaces: Option<i64>,
     /// Where to.
     pub folder: PathBuf,
+}
+
+impl Order {
+    /// What the audit log says of it.
+    fn audit(&self) -> serde_json::Value {
+        let wanted = match &self.wanted {
+            Wanted::Nothing => "none",
+            Wanted::Age(_) => "age",
+            Wanted::OpenPgp(_) => "openpgp",
+            Wanted::Password(_) => "password",
+            Wanted::Plain(_) => "plain",
+        };
+        json!({ "to": self.handed_to, "second_person": self.second_person, "protection": wanted })
+    }
 }
 
 /// Commands that go to the clerk.
@@ -375,7 +390,8 @@ impl Worker {
                 self.view.told = Told::Working("Handing out".into());
                 self.view.progress = Some(Progress::default());
                 self.outlet.publish(&self.view);
-                match self.export(*order) {
+                let about = (order.selection.to_string(), order.audit());
+                match self.act("list-exported", about, |worker| worker.export(*order)) {
                     Ok(done) => {
                         let numbers: Vec<_> = done.iter().map(|d| d.number.to_string()).collect();
                         self.view.told = Told::Done(format!("Export {} is written", numbers.join(", ")));
@@ -387,15 +403,31 @@ impl Worker {
             }
             Command::Exposed(export) => self.expose(export),
             Command::Revoke { export, operator, reason } => {
-                match self.office.source.records.revoke_export(export, &operator, &reason) {
+                let about = (export.to_string(), json!({ "reason": reason }));
+                let revoked = self.act("export-revoked", about, |worker| {
+                    let records = &worker.office.source.records;
+                    records.revoke_export(export, &operator, &reason).map_err(records_failure)
+                });
+                match revoked {
                     Ok(()) => {
                         self.view.told = Told::Done(format!("Export {export} is revoked"));
                         self.expose(export);
                     }
-                    Err(error) => self.view.told = Told::Failed(records_failure(error)),
+                    Err(failure) => self.view.told = Told::Failed(failure),
                 }
             }
         }
+    }
+
+    /// Does something behind its row in the audit log.
+    fn act<T>(
+        &mut self,
+        action: &str,
+        (subject, detail): (String, serde_json::Value),
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let people = self.office.people.clone();
+        people.act(Right::Export, (action, &subject), detail, || work(self))
     }
 
     fn expose(&mut self, export: i64) {

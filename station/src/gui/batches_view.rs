@@ -6,22 +6,27 @@
 use super::copy;
 use super::files::Kind;
 use super::line_view::{Tab, ViewState};
+use super::order_view::{self, OrderForm};
+use super::order_wizard;
+use super::sending::{Pressed, Sending};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, mono, palette, regular, strong};
 use super::units_view;
-use super::widgets;
+use super::widgets::{self, Button, Loud};
 use crate::desk;
 use crate::i18n::{self, tr};
 use crate::label::preview::{self, Modules};
 use crate::label::{self, LabelCode};
 use crate::model::{Batch, BatchState, LabelPolicy, ProductOrder};
 use crate::office::{BatchFile, Command, ListView};
-use crate::orders::{self, Draft, Field, FieldError, Known};
+use crate::orders::Draft;
 use crate::people::Right;
 use crate::records::OrderEvent;
 use crate::records::serial::Pattern;
 use egui::{Color32, Rect, RichText, Sense, Stroke, Ui, UiBuilder, Vec2, pos2, vec2};
 use std::path::PathBuf;
+
+pub use super::order_wizard::Wizard;
 
 /// What the window remembers of orders and batches.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +35,10 @@ pub struct BatchesState {
     pub wizard: Option<Wizard>,
     /// The question that waits for an answer.
     pub ask: Option<Ask>,
-    /// Path of a list to import, while it is being typed.
-    pub import: Option<String>,
+    /// A list that is being imported.
+    pub import: Option<Import>,
+    /// What is being decided about an order.
+    pub order: Option<OrderForm>,
     /// The office reads its numbers.
     watching: bool,
 }
@@ -39,21 +46,8 @@ pub struct BatchesState {
 impl BatchesState {
     /// A dialog is open.
     pub const fn is_asking(&self) -> bool {
-        self.wizard.is_some() || self.ask.is_some() || self.import.is_some()
+        self.wizard.is_some() || self.ask.is_some() || self.import.is_some() || self.order.is_some()
     }
-}
-
-/// An order or a batch in the making.
-#[derive(Clone, Debug, Default)]
-pub struct Wizard {
-    /// The order that the batch is for; `None`: an order is made.
-    pub order: Option<String>,
-    /// What it is copied from.
-    pub clone_of: Option<String>,
-    /// Its fields.
-    pub draft: Draft,
-    /// Path of the vendor's encrypted product key; empty: one is drawn.
-    pub key_file: String,
 }
 
 /// A decision about a batch.
@@ -65,9 +59,26 @@ pub struct Ask {
     pub state: BatchState,
     /// Why.
     pub reason: String,
+    /// What became of it.
+    pub(super) sending: Sending,
 }
 
-fn office(out: &mut Asked, command: Command) {
+impl Ask {
+    /// The question whether this batch shall be that.
+    pub fn new(batch: &str, state: BatchState) -> Self {
+        Self { batch: batch.to_owned(), state, reason: String::new(), sending: Sending::default() }
+    }
+}
+
+/// A list of orders that is being taken.
+#[derive(Clone, Debug, Default)]
+pub struct Import {
+    /// Its path, as far as it is typed.
+    pub path: String,
+    pub(super) sending: Sending,
+}
+
+pub(super) fn office(out: &mut Asked, command: Command) {
     out.desk.push(desk::Command::Office(command));
 }
 
@@ -92,26 +103,46 @@ pub(super) fn muted(text: impl Into<String>, p: &Palette) -> RichText {
     RichText::new(text).font(regular(13.0)).color(p.muted)
 }
 
-/// A button of this view: standard size, and off with a reason.
+/// A button among others of its row: off with a reason.
 pub(super) fn press(ui: &mut Ui, text: &str, off: Option<&str>) -> bool {
-    let button = egui::Button::new(RichText::new(text).font(strong(14.0))).min_size(vec2(0.0, 32.0));
-    let response = ui.add_enabled(off.is_none(), button);
+    press_as(ui, text, off, Loud::Quiet)
+}
+
+/// The same, as loud as what it does.
+pub(super) fn press_as(ui: &mut Ui, text: &str, off: Option<&str>, loud: Loud) -> bool {
+    let button = Button { text, name: text, icon: None, loud, enabled: off.is_none(), size: 14.0 };
+    let (rect, _) = ui.allocate_exact_size(vec2(button.width(ui), 34.0), Sense::hover());
+    let response = button.show(ui, rect);
     match off {
         Some(why) => {
             ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-            response.on_disabled_hover_text(why).clicked()
+            response.on_hover_text(why);
+            false
         }
         None => response.clicked(),
     }
 }
 
-fn operator(seen: Seen<'_>) -> Option<&'static str> {
+pub(super) fn operator(seen: Seen<'_>) -> Option<&'static str> {
     seen.line.operator.is_empty().then_some(tr!("need-operator"))
 }
 
 /// Why whoever is there can't do this.
-fn off(seen: Seen<'_>, right: Right) -> Option<&'static str> {
+pub(super) fn off(seen: Seen<'_>, right: Right) -> Option<&'static str> {
     seen.people.refusal(right).map(super::people_view::reason).or_else(|| operator(seen))
+}
+
+/// Why no test label can be printed.
+pub(super) fn test_label_off(seen: Seen<'_>) -> Option<&'static str> {
+    match &seen.desk.office.printer {
+        Some(Err(_)) => Some(tr!("batches-no-printer")),
+        _ => off(seen, Right::PrintLabels),
+    }
+}
+
+/// Has a label printed that is no unit's.
+pub(super) fn test_label(seen: Seen<'_>, out: &mut Asked) {
+    office(out, Command::TestLabel { operator: seen.line.operator.clone() });
 }
 
 /// The right to bring a batch to a state.
@@ -137,20 +168,18 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
             }
             let none = known.orders.is_empty().then_some(tr!("batches-no-order-yet"));
             if press(ui, tr!("batches-new-batch"), batches.or(none)) {
-                let order = seen.desk.office.file.as_ref().map(|f| f.order.name.clone());
-                let order = order.or_else(|| known.orders.first().map(|o| o.name.clone()));
+                let office = &seen.desk.office;
+                let shown =
+                    office.file.as_ref().map(|f| &f.order).or(office.order.as_ref().map(|o| &o.order));
+                let order = shown.or(known.orders.first()).map(|o| o.name.clone());
                 view.batches.wizard = Some(Wizard { order, ..Wizard::default() });
             }
             if press(ui, tr!("batches-import"), orders) {
-                view.batches.import = Some(String::new());
+                view.batches.import = Some(Import::default());
             }
             let printer = seen.desk.office.printer.as_ref();
-            let off = match printer {
-                Some(Err(_)) => Some(tr!("batches-no-printer")),
-                _ => off(seen, Right::PrintLabels),
-            };
-            if press(ui, tr!("batches-test-label"), off) {
-                office(out, Command::TestLabel { operator: seen.line.operator.clone() });
+            if press(ui, tr!("batches-test-label"), test_label_off(seen)) {
+                test_label(seen, out);
             }
             let place = match printer {
                 Some(Ok(place)) => tr!("batches-printer", place = place.as_str()),
@@ -169,16 +198,20 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
     let left = Rect::from_min_size(room.min, vec2(width, room.height()));
     let right = Rect::from_min_max(pos2(left.right() + 14.0, room.top()), room.max);
     card(ui, left, p, |ui| list(ui, seen, out, p));
-    card(ui, right, p, |ui| match &seen.desk.office.file {
-        Some(file) => batch(ui, file, seen, view, p),
-        None => {
+    let shown = &seen.desk.office;
+    card(ui, right, p, |ui| match (&shown.file, &shown.order) {
+        (Some(file), _) => batch(ui, file, seen, view, p),
+        (None, Some(file)) => order_view::facts(ui, file, seen, view, p),
+        (None, None) => {
             ui.label(title(tr!("batches-none-chosen"), 16.0, p));
             let text = if known.orders.is_empty() { tr!("batches-empty") } else { tr!("batches-choose") };
             ui.label(muted(text, p));
         }
     });
     if view.batches.wizard.is_some() {
-        wizard(ui, seen, view, out, p);
+        order_wizard::show(ui, seen, view, out, p);
+    } else if view.batches.order.is_some() {
+        order_view::ask(ui, seen, view, out, p);
     } else if view.batches.ask.is_some() {
         ask(ui, seen, view, out, p);
     } else if view.batches.import.is_some() {
@@ -203,18 +236,10 @@ fn list(ui: &mut Ui, seen: Seen<'_>, out: &mut Asked, p: &Palette) {
         ui.label(title(tr!("batches-no-orders"), 16.0, p));
     }
     for order in &office_view.known.orders {
-        ui.label(title(&order.name, 15.0, p));
-        let key = if order.key_invalid_at_ms.is_some() { tr!("batches-key-dead") } else { "" };
-        let facts = tr!(
-            "batches-order-facts",
-            quantity = i18n::number(order.quantity),
-            model = order.model.as_str(),
-            revision = order.hw_revision.as_str(),
-            region = order.region.to_string(),
-            label = policy_word(order.label),
-            key = key
-        );
-        ui.label(muted(facts, p));
+        let open = office_view.order.as_ref().is_some_and(|o| o.order.name == order.name);
+        if order_view::row(ui, order, open, p).clicked() {
+            office(out, Command::ChooseOrder(order.name.clone()));
+        }
         let mut any = false;
         for batch in office_view.known.batches.iter().filter(|b| b.po == order.id) {
             any = true;
@@ -278,9 +303,13 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
         p,
     ));
     let open = c.open();
+    let planned = match c.replaced() {
+        0 => tr!("batches-planned", planned = i18n::number(c.planned)),
+        n => tr!("batches-planned-replaced", planned = i18n::number(c.planned), replaced = i18n::number(n)),
+    };
     let balance = tr!(
         "batches-balance",
-        planned = i18n::number(c.planned),
+        planned = planned,
         passed = i18n::number(c.passed),
         failed = i18n::number(c.failed),
         scrapped = i18n::number(c.scrapped),
@@ -290,8 +319,7 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
     ui.horizontal_wrapped(|ui| {
         let off = |state| off(seen, right(file, state));
         let mut want = |state| {
-            let (batch, reason) = (batch.name.clone(), String::new());
-            view.batches.ask = Some(Ask { batch, state, reason });
+            view.batches.ask = Some(Ask::new(&batch.name, state));
         };
         match batch.state {
             BatchState::Open => {
@@ -318,17 +346,12 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
         }
         let may = |right| seen.people.refusal(right).map(super::people_view::reason);
         if press(ui, tr!("batches-clone"), may(Right::ManageBatches)) {
-            view.batches.wizard = Some(Wizard {
-                order: Some(order.name.clone()),
-                clone_of: Some(batch.name.clone()),
-                draft: Draft::like_batch(batch),
-                key_file: String::new(),
-            });
+            let draft = Draft::like_batch(batch);
+            view.batches.wizard = Some(Wizard::like(Some(order.name.clone()), batch.name.clone(), draft));
         }
         if press(ui, tr!("batches-clone-order"), may(Right::ManageOrders)) {
             let draft = Draft::like(order, &seen.desk.office.known.clouds);
-            view.batches.wizard =
-                Some(Wizard { clone_of: Some(order.name.clone()), draft, ..Wizard::default() });
+            view.batches.wizard = Some(Wizard::like(None, order.name.clone(), draft));
         }
     });
     let (code, serial) = sample_label(batch, order);
@@ -388,7 +411,7 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
 }
 
 /// What was decided about a batch and its order: when, about what, what, by whom and why.
-fn timeline(ui: &mut Ui, events: &[OrderEvent], order: &str, p: &Palette) {
+pub(super) fn timeline(ui: &mut Ui, events: &[OrderEvent], order: &str, p: &Palette) {
     const ROW: f32 = 26.0;
     let heads = [
         tr!("timeline-when"),
@@ -465,7 +488,7 @@ pub(super) fn dialog(ui: &Ui, name: &str, width: f32, p: &Palette, add: impl FnO
 }
 
 /// What an order wants of labels, in words.
-fn policy_word(policy: LabelPolicy) -> &'static str {
+pub(super) fn policy_word(policy: LabelPolicy) -> &'static str {
     match policy {
         LabelPolicy::None => tr!("label-policy-none"),
         LabelPolicy::Print => tr!("label-policy-print"),
@@ -486,213 +509,11 @@ fn event_word(kind: &str) -> String {
     }
 }
 
-fn field_name(field: Field) -> &'static str {
-    match field {
-        Field::Name => tr!("field-name"),
-        Field::Model => tr!("field-model"),
-        Field::HwRevision => tr!("field-hw-revision"),
-        Field::PartNumber => tr!("field-part-number"),
-        Field::Quantity => tr!("field-quantity"),
-        Field::Region => tr!("field-region"),
-        Field::Suite => tr!("field-suite"),
-        Field::Cloud => tr!("field-cloud"),
-        Field::Lock => tr!("field-lock"),
-        Field::PerHour => tr!("field-per-hour"),
-        Field::Label => tr!("field-label"),
-        Field::Image => tr!("field-image"),
-        Field::Batch => tr!("field-batch"),
-        Field::BatchQuantity => tr!("field-batch-quantity"),
-        Field::SerialPattern => tr!("field-serial-pattern"),
-        Field::GrayRelease => tr!("field-gray-release"),
-    }
-}
-
-fn hint(field: Field) -> &'static str {
-    match field {
-        Field::HwRevision => "A",
-        Field::PartNumber => tr!("hint-part-number"),
-        Field::PerHour => tr!("hint-per-hour"),
-        Field::Image => tr!("hint-image"),
-        Field::Batch => tr!("hint-batch"),
-        Field::BatchQuantity => tr!("hint-batch-quantity"),
-        Field::SerialPattern => "KW-{yy}{ww}-{n:5}-{c}",
-        Field::GrayRelease => tr!("hint-gray-release"),
-        _ => "",
-    }
-}
-
-/// What may be chosen where nothing is to be typed; the first is what an empty field means.
-fn choices(field: Field, known: &Known) -> Vec<String> {
-    let fixed: &[&str] = match field {
-        Field::Suite => &["2", "1"],
-        Field::Lock => &["yes", "no"],
-        Field::Label => &["none", "print", "print+scan-back"],
-        Field::Cloud => return known.clouds.iter().map(|(name, _)| name.clone()).collect(),
-        Field::Region => return known.regions.iter().map(u32::to_string).collect(),
-        _ => &[],
-    };
-    fixed.iter().map(|s| (*s).to_owned()).collect()
-}
-
-fn wizard(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
-    let Some(mut form) = view.batches.wizard.take() else { return };
-    let known = &seen.desk.office.known;
-    let order = form.order.as_ref().and_then(|name| known.orders.iter().find(|o| o.name == *name));
-    let errors: Vec<FieldError> = match (&form.order, order) {
-        (None, _) => orders::check(&form.draft, known).err().unwrap_or_default(),
-        (Some(_), Some(order)) => orders::check_batch(&form.draft, order, known).err().unwrap_or_default(),
-        (Some(name), None) => {
-            vec![FieldError { field: Field::Batch, what: format!("there is no order {name}") }]
-        }
-    };
-    let fields = if form.order.is_some() { Field::BATCH } else { Field::ALL };
-    let (mut create, mut leave) = (false, false);
-    let room = ui.max_rect().height();
-    let closed = dialog(ui, "wizard", 820.0, p, |ui| {
-        let what = match (&form.order, &form.clone_of) {
-            (Some(order), Some(other)) => {
-                tr!("wizard-batch-like", other = other.as_str(), order = order.as_str())
-            }
-            (Some(order), None) => tr!("wizard-batch", order = order.as_str()),
-            (None, Some(other)) => tr!("wizard-order-like", other = other.as_str()),
-            (None, None) => tr!("wizard-order").to_owned(),
-        };
-        ui.label(title(what, 20.0, p));
-        if form.order.is_some() && form.clone_of.is_none() {
-            ui.horizontal_wrapped(|ui| {
-                ui.label(muted(tr!("batches-fact-order"), p));
-                for order in &known.orders {
-                    let chosen = form.order.as_ref() == Some(&order.name);
-                    if ui.selectable_label(chosen, words(&order.name, p)).clicked() {
-                        form.order = Some(order.name.clone());
-                    }
-                }
-            });
-        }
-        egui::ScrollArea::vertical().max_height((room - 230.0).max(160.0)).auto_shrink([false, true]).show(
-            ui,
-            |ui| {
-                egui::Grid::new("wizard fields")
-                    .num_columns(3)
-                    .spacing([16.0, 5.0])
-                    .min_col_width(150.0)
-                    .show(ui, |ui| {
-                        for field in fields {
-                            entry(ui, *field, &mut form.draft, known, p);
-                            let wrong =
-                                errors.iter().find(|e| e.field == *field).map_or("", |e| e.what.as_str());
-                            ui.label(RichText::new(wrong).font(regular(13.0)).color(p.fail.ink));
-                            ui.end_row();
-                        }
-                        if form.order.is_none() {
-                            let label = ui.label(muted(tr!("batches-fact-key"), p));
-                            let edit = egui::TextEdit::singleline(&mut form.key_file)
-                                .hint_text(tr!("wizard-key-hint"))
-                                .desired_width(280.0);
-                            ui.add(edit).labelled_by(label.id);
-                            ui.horizontal(|ui| {
-                                let field = tr!("batches-fact-key");
-                                view.files.button(ui, field, &mut form.key_file, Kind::File(&[]));
-                                ui.label(muted(tr!("wizard-key-how"), p));
-                            });
-                            ui.end_row();
-                        }
-                    });
-            },
-        );
-        ui.add_space(4.0);
-        let wrong = match errors.len() {
-            0 => None,
-            1 => {
-                Some(tr!("wizard-wrong", field = field_name(errors[0].field), what = errors[0].what.as_str()))
-            }
-            n => Some(tr!(
-                "wizard-wrong-many",
-                n = n.to_string(),
-                field = field_name(errors[0].field),
-                what = errors[0].what.as_str()
-            )),
-        };
-        let off = operator(seen).map(str::to_owned).or(wrong);
-        ui.label(muted(off.clone().unwrap_or_else(|| tr!("wizard-right").to_owned()), p));
-        ui.horizontal(|ui| {
-            let faults = errors.iter().map(|e| format!("{}: {}", field_name(e.field), e.what));
-            copy::faults(ui, &faults.collect::<Vec<_>>());
-            let word =
-                if form.order.is_some() { tr!("wizard-create-batch") } else { tr!("wizard-create-order") };
-            create = press(ui, word, off.as_deref());
-            leave = press(ui, tr!("dialog-leave"), None);
-        });
-    });
-    if create {
-        let operator = seen.line.operator.clone();
-        let Wizard { order, clone_of, draft, key_file } = form;
-        let product_key = Some(key_file.trim()).filter(|f| !f.is_empty()).map(PathBuf::from);
-        office(
-            out,
-            match order {
-                Some(order) => Command::NewBatch { order, draft, clone_of, operator },
-                None => Command::NewOrder { draft, product_key, operator },
-            },
-        );
-    } else if !leave && !closed {
-        view.batches.wizard = Some(form);
-    }
-}
-
-fn entry(ui: &mut Ui, field: Field, draft: &mut Draft, known: &Known, p: &Palette) {
-    let name = field_name(field);
-    let label = ui.label(muted(name, p));
-    // A grid's cell is as wide as its column was; what is wider would be cut, or wrap into the next row.
-    ui.vertical(|ui| {
-        ui.set_width(300.0);
-        cell(ui, field, (name, label.id), draft, known, p);
-    });
-}
-
-fn cell(
-    ui: &mut Ui,
-    field: Field,
-    (name, label): (&str, egui::Id),
-    draft: &mut Draft,
-    known: &Known,
-    p: &Palette,
-) {
-    let choices = choices(field, known);
-    if choices.is_empty() {
-        ui.horizontal(|ui| {
-            let edit =
-                egui::TextEdit::singleline(draft.text(field)).hint_text(hint(field)).desired_width(280.0);
-            ui.add(edit).labelled_by(label);
-            if field == Field::Image
-                && let Some(image) = &known.image
-            {
-                let text = tr!("wizard-bind", model = image.model.as_str(), version = image.version.as_str());
-                if ui.button(RichText::new(text).font(regular(13.0))).clicked() {
-                    *draft.text(field) = image.sha256.clone();
-                }
-            }
-        });
-        return;
-    }
-    ui.horizontal_wrapped(|ui| {
-        for (n, choice) in choices.iter().enumerate() {
-            let now = draft.get(field).to_owned();
-            // An empty field means the first, where there is a usual value.
-            let chosen = now == *choice || (now.is_empty() && n == 0 && field != Field::Region);
-            let response = ui.selectable_label(chosen, words(choice, p));
-            response.widget_info(|| {
-                egui::WidgetInfo::selected(egui::Role::RadioButton, true, chosen, format!("{name}: {choice}"))
-            });
-            if response.clicked() {
-                draft.text(field).clone_from(choice);
-            }
-        }
-    });
-}
-
 fn ask(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let Some(mut question) = view.batches.ask.take() else { return };
+    if question.sending.is_done(seen.desk.office.answer.as_ref()) {
+        return;
+    }
     let Some(file) = seen.desk.office.file.as_ref().filter(|f| f.batch.name == question.batch) else {
         return;
     };
@@ -730,70 +551,87 @@ fn ask(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palet
         None if again && question.reason.trim().is_empty() => Some(tr!("ask-why")),
         None => None,
     };
-    let (mut go, mut leave) = (false, false);
+    let enter = off.is_none() && command_enter(ui);
+    let loud = if question.state == BatchState::Closed { Loud::Danger } else { Loud::Primary };
+    let mut pressed = Pressed::default();
     let closed = dialog(ui, "ask about a batch", 560.0, p, |ui| {
         ui.label(title(head, 20.0, p));
         ui.label(words(text, p));
         let label = ui.label(muted(if again { tr!("ask-reason") } else { tr!("ask-reason-optional") }, p));
         let edit =
             egui::TextEdit::singleline(&mut question.reason).char_limit(500).desired_width(f32::INFINITY);
-        ui.add(edit).labelled_by(label.id);
+        let edit = ui.add(edit).labelled_by(label.id);
+        if question.sending.wants_focus() {
+            edit.request_focus();
+        }
         if let Some(why) = off {
             ui.label(muted(why, p));
         }
-        ui.horizontal(|ui| {
-            go = press(ui, word, off);
-            leave = press(ui, tr!("dialog-leave"), None);
-        });
+        pressed = question.sending.foot(ui, (word, off, loud), p, |_| {});
     });
-    if go {
-        let Ask { batch, state, reason } = question;
-        office(out, Command::SetState { batch, state, operator: seen.line.operator.clone(), reason });
-    } else if !leave && !closed {
+    if question.sending.goes(pressed, enter) {
+        let (batch, state, reason) = (question.batch.clone(), question.state, question.reason.clone());
+        let operator = seen.line.operator.clone();
+        question.sending.send(Command::SetState { batch, state, operator, reason }, out);
+    }
+    let typed = !question.reason.trim().is_empty();
+    if !question.sending.closes(pressed, closed, typed) {
         view.batches.ask = Some(question);
     }
 }
 
+/// Ctrl+Enter does what a dialog is for.
+pub(super) fn command_enter(ui: &Ui) -> bool {
+    ui.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, egui::Key::Enter))
+}
+
 fn import(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
-    let Some(mut path) = view.batches.import.take() else { return };
+    let Some(mut form) = view.batches.import.take() else { return };
+    if form.sending.is_done(seen.desk.office.answer.as_ref()) {
+        return;
+    }
     let read = seen.desk.office.list.as_ref();
-    let (mut done, mut leave) = (false, false);
+    let off = match read {
+        None => Some(tr!("import-first")),
+        Some(list) if !list.errors.is_empty() => Some(tr!("import-correct")),
+        Some(_) => operator(seen),
+    };
+    let enter = off.is_none() && command_enter(ui);
+    let mut pressed = Pressed::default();
     let closed = dialog(ui, "import orders", 760.0, p, |ui| {
         ui.label(title(tr!("import-title"), 20.0, p));
         ui.label(muted(tr!("import-how"), p));
         ui.horizontal(|ui| {
             let label = ui.label(muted(tr!("import-file"), p));
-            ui.add(egui::TextEdit::singleline(&mut path).desired_width(440.0)).labelled_by(label.id);
-            let list = Kind::File(&["csv", "json"]);
-            if view.files.button(ui, tr!("import-file"), &mut path, list) {
-                office(out, Command::ReadList(PathBuf::from(path.trim())));
+            let edit = egui::TextEdit::singleline(&mut form.path).desired_width(440.0);
+            let edit = ui.add(edit).labelled_by(label.id);
+            if form.sending.wants_focus() {
+                edit.request_focus();
             }
-            let off = path.trim().is_empty().then_some(tr!("import-name"));
+            let list = Kind::File(&["csv", "json"]);
+            if view.files.button(ui, tr!("import-file"), &mut form.path, list) {
+                office(out, Command::ReadList(PathBuf::from(form.path.trim())));
+            }
+            let off = form.path.trim().is_empty().then_some(tr!("import-name"));
             if press(ui, tr!("import-read"), off) {
-                office(out, Command::ReadList(PathBuf::from(path.trim())));
+                office(out, Command::ReadList(PathBuf::from(form.path.trim())));
             }
         });
         if let Some(list) = read {
             shown(ui, list, p);
         }
-        let off = match read {
-            None => Some(tr!("import-first")),
-            Some(list) if !list.errors.is_empty() => Some(tr!("import-correct")),
-            Some(_) => operator(seen),
-        };
         let word =
             read.map_or(tr!("import-take").to_owned(), |l| tr!("import-take-n", n = l.orders.to_string()));
-        ui.horizontal(|ui| {
-            done = press(ui, &word, off);
-            leave = press(ui, tr!("dialog-leave"), None);
-        });
+        pressed = form.sending.foot(ui, (&word, off, Loud::Primary), p, |_| {});
     });
-    if done {
-        office(out, Command::TakeList { operator: seen.line.operator.clone() });
-    } else if leave || closed {
+    if form.sending.goes(pressed, enter) {
+        form.sending.send(Command::TakeList { operator: seen.line.operator.clone() }, out);
+    }
+    let typed = read.is_some_and(|list| list.errors.is_empty());
+    if form.sending.closes(pressed, closed, typed) {
         office(out, Command::LeaveList);
     } else {
-        view.batches.import = Some(path);
+        view.batches.import = Some(form);
     }
 }
 
@@ -839,7 +677,10 @@ pub(crate) mod tests {
     use super::super::line_view::tests::{World, harness};
     use super::super::scripted::{self, Scene, scene};
     use super::*;
+    use crate::failure::{Failure, FailureCode};
     use crate::model::{BatchCounts, BatchTerms};
+    use crate::office::Answer;
+    use crate::orders::{Field, Known};
     use crate::records::OrderEvent;
     use egui::Key;
     use egui::accesskit::Role as Node;
@@ -898,8 +739,8 @@ pub(crate) mod tests {
         crate::office::Snapshot {
             known: Arc::new(known),
             file,
-            list: None,
             printer: Some(Ok("printer zebra:9100".into())),
+            ..Default::default()
         }
     }
 
@@ -912,9 +753,31 @@ pub(crate) mod tests {
         h
     }
 
+    /// What was asked of the office; the recipient, which every new order asks for, is looked at by itself.
     fn asked(h: &mut H) -> Vec<Command> {
-        let all = h.state_mut().take_desk().into_iter();
-        all.map(|c| if let desk::Command::Office(c) = c { c } else { panic!("{c:?}") }).collect()
+        let (all, _) = sent(h);
+        all.into_iter().filter(|c| *c != Command::KeyRecipient).collect()
+    }
+
+    /// The same with the number of the form that waits for its answer.
+    fn sent(h: &mut H) -> (Vec<Command>, u64) {
+        let mut number = 0;
+        let all = h.state_mut().take_desk().into_iter().map(|c| match c {
+            desk::Command::Office(c) => c,
+            desk::Command::Ask(ticket, c) => {
+                number = ticket;
+                c
+            }
+            other => panic!("{other:?}"),
+        });
+        (all.collect(), number)
+    }
+
+    /// The office answers.
+    fn answer(h: &mut H, ticket: u64, refused: Option<Failure>) {
+        h.state_mut().desk.office.answer = Some(Answer { ticket, refused });
+        h.run();
+        h.run();
     }
 
     fn click(h: &mut H, label: &str) {
@@ -980,14 +843,24 @@ pub(crate) mod tests {
             operator: "Ana Petrović".into(),
             reason: reason.into(),
         };
-        assert_eq!(asked(&mut h), [close(BatchState::Closed, "delivered")]);
+        let (all, ticket) = sent(&mut h);
+        assert_eq!(all, [close(BatchState::Closed, "delivered")]);
+        h.get_by_label("Working…");
+        assert!(is_off(&h, "Close the batch"), "once is enough");
+        // Somebody else's answer is none to this question.
+        answer(&mut h, ticket + 1_000_000, None);
+        h.get_by_label("Close the batch");
+        answer(&mut h, ticket, None);
+        assert!(h.query_by_label("Close the batch").is_none());
         let mut h = view(Some(3));
         click(&mut h, "Open again…");
         assert!(is_off(&h, "Open it again"));
         h.get_by_label("Say why; it stands in the batch's timeline");
         type_into(&mut h, "Reason", "one was found");
         click(&mut h, "Open it again");
-        assert_eq!(asked(&mut h), [close(BatchState::Open, "one was found")]);
+        let (all, ticket) = sent(&mut h);
+        assert_eq!(all, [close(BatchState::Open, "one was found")]);
+        answer(&mut h, ticket, None);
         click(&mut h, "Open again…");
         click(&mut h, "Leave it");
         assert_eq!(asked(&mut h), []);
@@ -1013,7 +886,9 @@ pub(crate) mod tests {
         h.get_by_label("character 9: it has no check character: write {c}");
         type_into(&mut h, "Serial pattern", "-{c}");
         h.get_by_label("All fields are right");
-        click(&mut h, "Create the order");
+        h.get_by_label_contains("first serial: KW-00001-");
+        h.key_press_modifiers(egui::Modifiers::COMMAND, Key::Enter);
+        h.run();
         let draft = Draft::default()
             .with(Field::Name, "PO-2026-0417B")
             .with(Field::Model, "KW-METER")
@@ -1023,8 +898,56 @@ pub(crate) mod tests {
             .with(Field::Batch, "P1")
             .with(Field::SerialPattern, "KW-{n:5}-{c}");
         let operator = "Ana Petrović".to_owned();
-        assert_eq!(asked(&mut h), [Command::NewOrder { draft, product_key: None, operator }]);
+        let (all, ticket) = sent(&mut h);
+        let new = Command::NewOrder { draft, product_key: None, operator };
+        assert_eq!(all, [Command::KeyRecipient, new.clone()], "asked once");
+        // It comes back with all that was typed, and goes again.
+        let failure = Failure::new(FailureCode::RecordsFailed, "the disk is full");
+        answer(&mut h, ticket, Some(failure));
+        h.get_by_label_contains("K605 The station can't write its records: the disk is full");
+        click(&mut h, "Create the order");
+        let (all, ticket) = sent(&mut h);
+        assert_eq!(all, [new]);
+        answer(&mut h, ticket, None);
         assert!(h.query_by_label("Create the order").is_none());
+    }
+
+    #[test]
+    fn a_form_asks_before_it_throws_away_what_was_typed() {
+        let mut h = view(None);
+        click(&mut h, "New order…");
+        assert!(h.get_by_role_and_label(Node::TextInput, "Name").is_focused());
+        h.key_press(Key::Escape);
+        h.run();
+        assert!(h.query_by_label("New product order").is_none(), "nothing was typed");
+        click(&mut h, "New order…");
+        type_into(&mut h, "Name", "PO-9");
+        h.key_press(Key::Escape);
+        h.run();
+        h.get_by_label("What was typed here is not kept. Leave it all the same?");
+        h.key_press(Key::Escape);
+        h.run();
+        assert!(h.query_by_label("Throw it away").is_none(), "the question is taken back");
+        click(&mut h, "Leave it");
+        click(&mut h, "Go on with it");
+        click(&mut h, "Leave it");
+        click(&mut h, "Throw it away");
+        assert!(h.query_by_label("New product order").is_none());
+        assert_eq!(asked(&mut h), []);
+    }
+
+    #[test]
+    fn a_vendor_sees_to_what_its_key_is_encrypted() {
+        let mut h = view(None);
+        h.state_mut().desk.office.recipient = Some("age1qyqszqgpqyqszqgpqyqszqgp".into());
+        click(&mut h, "New order…");
+        h.get_by_label("age1qyqszqgpqyqszqgpqyqszqgp");
+        h.get_by_label("Copy recipient").click();
+        h.step();
+        let commands = &h.output().platform_output.commands;
+        let copied =
+            commands.iter().any(|c| matches!(c, egui::OutputCommand::CopyText(t) if t.starts_with("age1")));
+        assert!(copied);
     }
 
     #[test]
@@ -1044,7 +967,9 @@ pub(crate) mod tests {
             clone_of: Some("B-2041".into()),
             operator: "Ana Petrović".into(),
         };
-        assert_eq!(asked(&mut h), [expected]);
+        let (all, ticket) = sent(&mut h);
+        assert_eq!(all, [expected]);
+        answer(&mut h, ticket, None);
         h.state_mut().snapshot.operator.clear();
         click(&mut h, "Clone order…");
         h.get_by_label("New order like PO-2026-0417");
@@ -1076,6 +1001,13 @@ pub(crate) mod tests {
         h.run();
         h.get_by_label("W1, 5");
         click(&mut h, "Take 1 orders");
-        assert_eq!(asked(&mut h), [Command::TakeList { operator: "Ana Petrović".into() }]);
+        let (all, ticket) = sent(&mut h);
+        assert_eq!(all, [Command::TakeList { operator: "Ana Petrović".into() }]);
+        answer(&mut h, ticket, Some(Failure::new(FailureCode::NameTaken, "product order PO-7")));
+        h.get_by_label_contains("product order PO-7");
+        h.get_by_label("W1, 5");
+        click(&mut h, "Leave it");
+        click(&mut h, "Throw it away");
+        assert_eq!(asked(&mut h), [Command::LeaveList]);
     }
 }

@@ -159,6 +159,12 @@ impl ExportsState {
         Self { step, log, format: Some(format), protect, ..Self::default() }
     }
 
+    /// How many characters of a password it holds, and of the step it shows whether it is the first.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> (usize, bool) {
+        (self.password.0.len() + self.again.0.len(), self.step == Step::What)
+    }
+
     /// The panel that looks at a file.
     #[cfg(test)]
     pub(super) fn checking() -> Self {
@@ -297,7 +303,16 @@ impl ExportsState {
         }))
     }
 
-    fn restart(&mut self) {
+    /// The station was locked: what was typed and is secret is gone, and whoever comes back types it again.
+    pub fn put_away(&mut self) {
+        self.wipe();
+        if self.protect == Protect::Password && self.step > Step::Protection && self.step != Step::Done {
+            self.step = Step::Protection;
+        }
+    }
+
+    /// Begins anew: for the next list, and for the next person.
+    pub fn restart(&mut self) {
         *self = Self { seen: self.seen.clone(), folder: self.folder.clone(), ..Self::default() };
         self.out.push(Command::Clear);
     }

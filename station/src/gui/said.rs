@@ -41,6 +41,7 @@ pub(super) fn event(kind: &str) -> Cow<'_, str> {
         "label-printed" => tr!("event-label-printed"),
         "label-reprinted" => tr!("event-label-reprinted"),
         "label-scanned" => tr!("event-label-scanned"),
+        "label-mismatch" => tr!("event-label-mismatch"),
         "reset" => tr!("event-reset"),
         "lock-begin" => tr!("event-lock-begin"),
         "lock-end" => tr!("event-lock-end"),
@@ -312,6 +313,25 @@ fn office(told: &str) -> Option<String> {
     }
     if let Some(number) = between(told, "Export ", " is revoked") {
         return Some(tr!("told-export-revoked", number = number));
+    }
+    if let Some((order, count)) =
+        between(told, "Order ", " enrolments an hour").and_then(|t| t.split_once(" expects "))
+    {
+        return Some(tr!("told-expects", order = order, count = count));
+    }
+    if let Some((order, rest)) = between(told, "The product key of ", " of them blocked at their cloud")
+        .and_then(|t| t.split_once(" counts for nothing: "))
+        && let Some((units, blocked)) = rest.split_once(" units are set aside, ")
+    {
+        return Some(tr!("told-key-dead", order = order, units = units, blocked = blocked));
+    }
+    if let Some((number, rest)) = between(told, "Label number ", "").and_then(|t| t.split_once(" of "))
+        && let Some((serial, place)) = rest.split_once(" went to ")
+    {
+        return Some(tr!("told-label-printed", number = number, serial = serial, place = place));
+    }
+    if let Some(serial) = between(told, "The label of ", " is its own, and was read back") {
+        return Some(tr!("told-label-read", serial = serial));
     }
     if let Some(rest) = between(told, "Order ", "") {
         if let Some((order, batch)) =

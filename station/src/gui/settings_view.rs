@@ -7,10 +7,11 @@ use super::files::{Files, Kind};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{Button, Loud};
-use super::{Theme, ViewState, label_settings, line_settings, line_view};
+use super::{Theme, ViewState, label_settings, line_settings, line_view, people_view};
 use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
 use crate::i18n::{self, DateFormat, Formats, Language, LanguageChoice, NumberFormat, tr};
+use crate::people::Right;
 use crate::settings::{CloudDraft, Draft, Fault, Field, FixtureDraft, Read};
 use egui::{Align2, Key, Modifiers, Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 
@@ -77,9 +78,9 @@ impl SettingsState {
     }
 }
 
-/// Whether whoever works here may change the settings; the reason if not. Rights are asked here and nowhere else.
-fn may_change_settings(_seen: Seen<'_>) -> Result<(), String> {
-    Ok(())
+/// Whether whoever works here may change the settings; the reason if not. What is saved is asked once more where it is written.
+fn may_change_settings(seen: Seen<'_>) -> Result<(), &'static str> {
+    seen.people.refusal(Right::Settings).map_or(Ok(()), |why| Err(people_view::reason(why)))
 }
 
 /// Opens the settings, or asks to close them.
@@ -189,7 +190,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
     let Some(mut state) = view.settings.take() else { return };
     let refused = may_change_settings(seen).err();
     let mut room = room;
-    said(ui, &mut room, &state, refused.as_deref());
+    said(ui, &mut room, &state, refused);
     let foot = Rect::from_min_max(pos2(room.left(), room.bottom() - 46.0), room.max);
     let card = Rect::from_min_max(room.min, pos2(room.right(), foot.top() - 8.0));
     ui.painter().rect(card, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);

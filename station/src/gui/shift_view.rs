@@ -3,9 +3,10 @@
 //! Invariants: it reads the foreman's snapshot and leaves commands; what a picture shows is also said in words and, with T, in tables;
 //! what can't be taken back is asked about with numbers, and a button that is off says why.
 
-use super::batches_view::{dialog, muted, press, title, words};
+use super::batches_view::{command_enter, dialog, muted, press, title, words};
 use super::line_view::{Tab, ViewState};
 use super::plots::{self, Which};
+use super::sending::{Pressed, Sending};
 use super::shell::Seen;
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::{icons, people_view, widgets};
@@ -14,8 +15,7 @@ use crate::i18n::{self, number, tr};
 use crate::people::Right;
 use crate::shift::{Balance, BatchBalance, Counted, Counts, Difference, Standing};
 use egui::{
-    Align2, Id, Key, Modifiers, Rect, RichText, Role, Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo,
-    pos2, vec2,
+    Align2, Id, Key, Rect, RichText, Role, Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
 use std::sync::Arc;
 
@@ -54,13 +54,19 @@ pub struct EndForm {
     number: i64,
     counted: Vec<(String, [String; 3])>,
     reason: String,
-    focused: bool,
+    sending: Sending,
 }
 
 impl EndForm {
     fn of(balance: &Balance) -> Self {
         let counted = balance.batches.iter().map(|b| (b.batch.clone(), Default::default())).collect();
         Self { number: balance.shift.number, counted, ..Self::default() }
+    }
+
+    /// Something was counted, or a reason given.
+    fn is_typed(&self) -> bool {
+        let counted = self.counted.iter().flat_map(|(_, typed)| typed).any(|text| !text.trim().is_empty());
+        counted || !self.reason.trim().is_empty()
     }
 
     /// What was typed, if all of it are numbers.
@@ -639,6 +645,13 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
     let Some(mut form) = view.shift.form.take() else { return };
     // Somebody else ended it, or it just ended.
     let Some(balance) = snapshot.balance.as_ref().filter(|b| b.shift.number == form.number) else { return };
+    // It was refused: what was counted stays.
+    if form.sending.is_sent()
+        && form.sending.ticket() != snapshot.refused_ends + 1
+        && let Told::Failed(failure) = &snapshot.told
+    {
+        form.sending.refuse(failure.clone());
+    }
     let mut looked = Balance::clone(balance);
     let counts = form.counts();
     if let Some(counts) = &counts {
@@ -659,9 +672,10 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
         }
         None => None,
     };
-    let (mut go, mut leave) = (false, false);
+    let mut pressed = Pressed::default();
+    let mut focus = form.sending.wants_focus();
     let room = ui.max_rect().size();
-    let enter = off.is_none() && ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
+    let enter = off.is_none() && command_enter(ui);
     let closed = dialog(ui, "end of shift", 760.0_f32.min(room.x - 80.0), p, |ui| {
         ui.label(title(tr!("shift-end-title", number = form.number), 20.0, p));
         ui.label(muted(tr!("shift-end-how"), p));
@@ -688,8 +702,7 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
                         let name =
                             tr!("shift-counted-name", tray = tray_word(tray), batch = b.batch.as_str());
                         edit.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, &name));
-                        if !form.focused {
-                            form.focused = true;
+                        if std::mem::take(&mut focus) {
                             edit.request_focus();
                         }
                         ui.label(words(tray_word(tray), p));
@@ -714,23 +727,23 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
         ));
         let edit = egui::TextEdit::singleline(&mut form.reason).char_limit(500).desired_width(f32::INFINITY);
         let edit = ui.add(edit).labelled_by(label.id);
-        if !form.focused {
-            form.focused = true;
+        if std::mem::take(&mut focus) {
             edit.request_focus();
         }
         ui.label(muted(off.as_deref().unwrap_or(tr!("shift-end-final")), p));
-        ui.horizontal(|ui| {
-            go = press(ui, tr!("shift-end-go"), off.as_deref());
-            leave = press(ui, tr!("dialog-leave"), None);
-        });
+        let go = (tr!("shift-end-go"), off.as_deref(), widgets::Loud::Danger);
+        pressed = form.sending.foot(ui, go, p, |_| {});
     });
-    match counts {
-        Some(counted) if go || enter => {
-            let (number, reason) = (form.number, form.reason.trim().to_owned());
-            view.shift.out.push(Command::End { number, counted, reason });
-        }
-        _ if leave || closed => {}
-        _ => view.shift.form = Some(form),
+    if form.sending.goes(pressed, enter)
+        && let Some(counted) = counts
+    {
+        let (number, reason) = (form.number, form.reason.trim().to_owned());
+        view.shift.out.push(Command::End { number, counted, reason });
+        form.sending.sent(snapshot.refused_ends + 1);
+    }
+    let typed = form.is_typed();
+    if !form.sending.closes(pressed, closed, typed) {
+        view.shift.form = Some(form);
     }
 }
 
@@ -746,6 +759,7 @@ pub(crate) mod tests {
     use crate::model::{BatchCounts, Outcome};
     use crate::people::Role as PersonRole;
     use crate::shift::{Ended, InWork, Shift, ShiftUnit};
+    use egui::Modifiers;
     use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
     use std::time::Instant;
 
@@ -947,6 +961,11 @@ pub(crate) mod tests {
         let end =
             Command::End { number: 12, counted: vec![("B-2041".into(), counted)], reason: String::new() };
         assert_eq!(asked(&mut h), [end]);
+        // It stays until the shift is over.
+        h.get_by_label("End shift 12");
+        h.state_mut().view.shift.seen =
+            Arc::new(Snapshot { balance: None, told: Told::Ended(12, 0), ..snapshot() });
+        h.run();
         assert!(h.query_by_label("End shift 12").is_none());
         assert_eq!(h.state_mut().take(), []);
     }
@@ -970,7 +989,20 @@ pub(crate) mod tests {
         h.run();
         let counted = Counted { failed: Some(1), ..Counted::default() };
         let counted = vec![("B-2041".to_owned(), counted)];
-        assert_eq!(asked(&mut h), [Command::End { number: 12, counted, reason: "one is with QA".into() }]);
+        let end = Command::End { number: 12, counted, reason: "one is with QA".into() };
+        assert_eq!(asked(&mut h), [end.clone()]);
+        // What was told before is no answer to it; what is told with the refusal is, and all that was typed is still there.
+        let busy = Told::Failed(Failure::new(FailureCode::ShiftBusy, "left"));
+        h.state_mut().view.shift.seen = Arc::new(Snapshot { told: busy.clone(), ..snapshot() });
+        h.run();
+        assert!(h.get_by_label("End the shift").accesskit_node().is_disabled(), "it is on its way");
+        h.state_mut().view.shift.seen = Arc::new(Snapshot { told: busy, refused_ends: 1, ..snapshot() });
+        h.run();
+        h.run();
+        assert_eq!(h.query_all_by_label_contains("K651 Units are still in work: left").count(), 2);
+        h.get_by_label("End the shift").click();
+        h.run();
+        assert_eq!(asked(&mut h), [end]);
     }
 
     #[test]
@@ -982,6 +1014,8 @@ pub(crate) mod tests {
         h.get_by_label("In the trays are whole numbers");
         assert!(h.get_by_label("End the shift").accesskit_node().is_disabled());
         press_keys(&mut h, &[Key::Escape]);
+        h.run();
+        h.get_by_label("Throw it away").click();
         h.run();
         assert!(h.query_by_label("End shift 12").is_none());
         assert_eq!(asked(&mut h), []);

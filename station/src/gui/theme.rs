@@ -263,7 +263,11 @@ fn style(ctx: &egui::Context, theme: Theme, p: &Palette) {
             visuals.corner_radius = 8.into();
             visuals.expansion = 0.0;
         }
-        w.inactive.bg_stroke = Stroke::new(1.0, p.outline);
+        // Buttons that egui paints are quiet, as those of `widgets` are.
+        w.inactive.weak_bg_fill = p.surface;
+        for visuals in [&mut w.inactive, &mut w.hovered, &mut w.active] {
+            visuals.bg_stroke = Stroke::new(1.0, p.outline);
+        }
     });
 }
 

@@ -5,9 +5,10 @@
 
 use super::decision::{Form, act_name};
 use super::export_view::{ExportsState, Protect, Step};
+use super::line_ask::LineAsk;
 use super::line_view::tests::{World, sized};
 use super::line_view::{Picker, Tab};
-use super::lock_screen::tests::{logged_in, persons};
+use super::lock_screen::tests::{logged_in, persons, who};
 use super::scripted::{self, Scene, scene};
 use super::{PersonForm, batches_view, people_view};
 use crate::desk::Act;
@@ -70,8 +71,7 @@ fn acts(tab: Tab) -> Vec<(String, Right)> {
         Tab::Line => vec![
             act(tr!("header-auto-start"), Right::RunLine),
             act(&tr!("tile-copy-name", name = "Fixture 3"), Right::RunLine),
-            act(tr!("sample-approve-name"), Right::ApproveGate),
-            act(tr!("sample-stop-name"), Right::PauseBatch),
+            act(tr!("sample-open-name"), Right::ApproveGate),
         ],
         Tab::Units => [Act::NewKeys, Act::NewStart, Act::Quarantine, Act::Scrap]
             .map(|a| (act_name(a), a.right()))
@@ -129,8 +129,8 @@ fn office() -> crate::office::Snapshot {
     crate::office::Snapshot {
         known: Arc::new(known),
         file: Some(Arc::new(file)),
-        list: None,
         printer: Some(Ok("zebra:9100".into())),
+        ..Default::default()
     }
 }
 
@@ -380,7 +380,7 @@ fn every_dialog_and_every_step_has_names() {
         Box::new(move |w: &mut World| {
             w.view.tab = Tab::Batches;
             let batch = w.desk.office.file.as_ref().expect("a batch is open").batch.name.clone();
-            w.view.batches.ask = Some(batches_view::Ask { batch, state, reason: String::new() });
+            w.view.batches.ask = Some(batches_view::Ask::new(&batch, state));
         })
     };
     let wizard = |order: Option<String>| -> Put {
@@ -393,6 +393,8 @@ fn every_dialog_and_every_step_has_names() {
         ("help", Box::new(|w| w.view.help = true)),
         ("power cuts", Box::new(|w| w.view.matrix = true)),
         ("alarms", Box::new(|w| w.view.alarms = true)),
+        ("a sample", Box::new(|w| w.view.line_ask = LineAsk::sample(&w.snapshot))),
+        ("cancel", Box::new(|w| w.view.line_ask = Some(LineAsk::Cancel { focused: false }))),
         ("batch list", Box::new(|w| w.view.picker = Some(Picker::default()))),
         ("menu", Box::new(|w| w.view.people.menu = true)),
         ("the station locked", Box::new(|w| w.people.gate = Gate::People { who: None, locked: true })),
@@ -402,7 +404,7 @@ fn every_dialog_and_every_step_has_names() {
             "import",
             Box::new(|w| {
                 w.view.tab = Tab::Batches;
-                w.view.batches.import = Some(String::new());
+                w.view.batches.import = Some(batches_view::Import::default());
             }),
         ),
         (
@@ -412,6 +414,7 @@ fn every_dialog_and_every_step_has_names() {
                 w.view.people.form = Some(PersonForm::add(false));
             }),
         ),
+        ("the own PIN", Box::new(|w| w.view.people.form = Some(PersonForm::own(&who(Role::Admin))))),
         (
             "units, nothing open",
             Box::new(|w| {

@@ -1,7 +1,7 @@
 //! Labels: what stands on them, how they are printed, and what a scanner reads back.
 //!
 //! Code map: [`template`] reads the text with `$placeholders` and fills it in, [`code`] is the text in the square code, [`sink`]
-//! brings a file to a printer, [`desk`] lets one label at a time out on the bench. Formats and settings: `docs/labels.md`.
+//! brings a file to a printer, [`desk`] lets one label at a time out on the bench, [`hand`] prints and reads back beside the line. Formats and settings: `docs/labels.md`.
 //!
 //! Invariants:
 //! - A label holds no secret: serial, hardware id, papers, and a fingerprint of the region's anchor.
@@ -10,6 +10,7 @@
 
 pub mod code;
 pub mod desk;
+pub mod hand;
 #[cfg(feature = "gui")]
 pub mod preview;
 pub mod sink;

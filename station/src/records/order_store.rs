@@ -10,6 +10,7 @@ use super::*;
 use crate::failure::FailureCode;
 use rusqlite::OptionalExtension;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 /// A reason has at most so many characters.
 const REASON: usize = 500;
@@ -127,18 +128,28 @@ pub(super) fn image_hash(text: &str) -> Result<String, RecordsError> {
     }
 }
 
+/// Names that differ only in case are one name: files and scanners do not tell them apart.
+fn name_taken(what: &str, new: &str, other: &str) -> RecordsError {
+    let facts = match new == other {
+        true => format!("{what} {new}"),
+        false => format!("{what} {new}: there is {other}, and names must differ in more than case"),
+    };
+    refused(FailureCode::NameTaken, facts)
+}
+
 fn insert_order(
     tx: &Tx<'_>,
     new: &NewProductOrder,
     (sealed, image): (&[u8], Option<&str>),
     at: i64,
 ) -> Result<ProductOrder, RecordsError> {
-    let taken: bool = tx
+    let taken: Option<String> = tx
         .connection
-        .query_row("SELECT count(*) FROM product_order WHERE name = ?1", [&new.name], |r| r.get(0))
+        .query_row("SELECT name FROM product_order WHERE name = ?1 COLLATE NOCASE", [&new.name], |r| r.get(0))
+        .optional()
         .map_err(|e| tx.map(e))?;
-    if taken {
-        return Err(refused(FailureCode::NameTaken, format!("product order {}", new.name)));
+    if let Some(other) = taken {
+        return Err(name_taken("product order", &new.name, &other));
     }
     tx.connection
         .execute(
@@ -242,17 +253,17 @@ fn insert_batch(tx: &Tx<'_>, new: &NewBatch, order: &ProductOrder, at: i64) -> R
         return Err(refused(FailureCode::InvalidInput, "a batch has at least one unit"));
     }
     let pattern = pattern_of(new, at)?;
-    let (taken, planned): (bool, i64) = tx
+    let (taken, planned): (Option<String>, i64) = tx
         .connection
         .query_row(
-            "SELECT (SELECT count(*) FROM batch WHERE name = ?2),
+            "SELECT (SELECT name FROM batch WHERE name = ?2 COLLATE NOCASE LIMIT 1),
                     (SELECT coalesce(sum(quantity), 0) FROM batch WHERE po = ?1)",
             (order.id.0, &new.name),
             |r| Ok((r.get(0)?, r.get(1)?)),
         )
         .map_err(|e| tx.map(e))?;
-    if taken {
-        return Err(refused(FailureCode::NameTaken, format!("batch {}", new.name)));
+    if let Some(other) = taken {
+        return Err(name_taken("batch", &new.name, &other));
     }
     let left = i64::from(order.quantity) - planned;
     if i64::from(new.quantity) > left {
@@ -372,6 +383,7 @@ impl Inner {
         reason: &str,
     ) -> Result<(), RecordsError> {
         let (operator, reason, clock) = (operator.to_owned(), reason_of(reason)?, self.clock.clone());
+        let gray_release = self.gray_release.load(Ordering::Relaxed);
         self.write(move |tx| {
             let old = tx
                 .connection
@@ -379,6 +391,13 @@ impl Inner {
                 .map_err(|e| tx.map(e))?;
             let kind = match (old.state, state) {
                 (a, b) if a == b => return Ok(()),
+                // What nobody looked at is approved, or the batch is stopped with a reason; then it may be closed.
+                (BatchState::Open, BatchState::Closed)
+                    if old.terms.gate(gray_release) > 0 && old.terms.unsampled() > 0 =>
+                {
+                    let facts = format!("{} units of batch {} passed", old.terms.unsampled(), old.name);
+                    return Err(refused(FailureCode::SampleDue, facts));
+                }
                 (BatchState::Closed, BatchState::Open) => {
                     if reason.is_empty() {
                         let facts = format!("batch {} was closed; opening it again wants a reason", old.name);
