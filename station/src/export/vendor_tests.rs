@@ -124,7 +124,7 @@ fn no_unit_gives_no_file() {
 #[test]
 fn aws_takes_the_names_and_the_number_of_attributes() {
     let (mut source, signer) = (source(), signer());
-    source.rows[0].batch = "B 7/ä".into();
+    source.rows.iter_mut().for_each(|row| row.batch = "B 7/ä".into());
     let text = write(&source, Format::Aws, &context(&signer, false)).unwrap();
     let plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
     for line in std::str::from_utf8(&text).unwrap().lines() {

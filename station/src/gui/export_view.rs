@@ -947,6 +947,80 @@ pub(crate) mod tests {
         view.exports.seen = Arc::new(Snapshot { preview: Some(Arc::new(preview())), recipients, ..seen() });
     }
 
+    /// The last step, where people work by name.
+    pub(crate) fn filing(view: &mut ViewState) {
+        previewed(view);
+        let state = &mut view.exports;
+        (state.step, state.second) = (Step::File, "Bea".into());
+        state.seen =
+            Arc::new(Snapshot { needs_second_person: true, has_people: true, ..(*state.seen).clone() });
+    }
+
+    /// The log, with units that somebody knows.
+    pub(crate) fn logged(view: &mut ViewState) {
+        view.tab = Tab::Exports;
+        view.exports.log = true;
+        let unit = |n: u8| ExposedUnit {
+            unit: crate::model::UnitId([n; 12]),
+            serial: format!("KW429-{:05}", 1040 + u32::from(n)),
+            batch: "B-2041".into(),
+            agent_key: false,
+            cloud_key: true,
+        };
+        let clear = ExportRecord {
+            format: "thingsboard".into(),
+            protection: "plain".into(),
+            reason: "its import page can't decrypt".into(),
+            recipients: Vec::new(),
+            ..record()
+        };
+        let exposed = Some((17, Arc::new((1..=40).map(unit).collect())));
+        let log = Arc::new(vec![clear, ExportRecord { id: 16, ..record() }]);
+        view.exports.seen = Arc::new(Snapshot { log, exposed, ..seen() });
+    }
+
+    /// A file that was altered.
+    pub(crate) fn checked(view: &mut ViewState) {
+        use crate::export::{Inspection, Verdict};
+        view.tab = Tab::Exports;
+        view.exports = ExportsState::checking();
+        let rows = crate::export::ExportError::Misfit {
+            path: "/media/stick/devices.txt".into(),
+            row: 7,
+            column: Some("authentication.symmetricKey.primaryKey".into()),
+            why: "this is not the unit's key".into(),
+        };
+        let found = Inspection {
+            file: "/media/stick/devices.txt".into(),
+            signature: Verdict::Fits(()),
+            receipt: Verdict::Absent,
+            rows: Verdict::Refused(rows.failure()),
+        };
+        view.exports.seen = Arc::new(Snapshot { checked: Some(Arc::new(found)), ..seen() });
+    }
+
+    fn record() -> ExportRecord {
+        ExportRecord {
+            id: 17,
+            batch: None,
+            selection: "batch=B-2041 & state=passed".into(),
+            format: "dynsec.age".into(),
+            file: "f".into(),
+            rows: 312,
+            sha256: "cd".repeat(32),
+            operator: "Ana".into(),
+            at_ms: 1_790_000_000_000,
+            protection: "age".into(),
+            reason: String::new(),
+            handed_to: "Acme Cloud".into(),
+            second_person: "Bea".into(),
+            replaces: None,
+            keys_of: 312,
+            recipients: vec!["ab".repeat(32)],
+            revoked: None,
+        }
+    }
+
     fn exports(snapshot: Snapshot) -> H {
         let mut h = harness(scene(Scene::Ready(1), Instant::now()));
         h.state_mut().view.tab = Tab::Exports;
@@ -1186,25 +1260,7 @@ pub(crate) mod tests {
         let mut h = exports(seen());
         click(&mut h, "Export log");
         h.get_by_label("Nothing was handed out yet");
-        let record = ExportRecord {
-            id: 17,
-            batch: None,
-            selection: "batch=B-2041 & state=passed".into(),
-            format: "dynsec.age".into(),
-            file: "f".into(),
-            rows: 312,
-            sha256: "cd".repeat(32),
-            operator: "Ana".into(),
-            at_ms: 1_790_000_000_000,
-            protection: "age".into(),
-            reason: String::new(),
-            handed_to: "Acme Cloud".into(),
-            second_person: "Bea".into(),
-            replaces: None,
-            keys_of: 312,
-            recipients: vec!["ab".repeat(32)],
-            revoked: None,
-        };
+        let record = record();
         let revoked = ExportRecord {
             id: 16,
             revoked: Some(Revoked { at_ms: 1, by: "Ana".into(), reason: "laptop stolen".into() }),

@@ -104,6 +104,9 @@ pictures! {
     batches: ALL, |w, _| (w.view.tab, w.desk.office) = (Tab::Batches, batches_view::tests::office(Some(0)));
     batches_wizard: FEW, wizard;
     exports: MAIN, |w, _| export_view::tests::previewed(&mut w.view);
+    exports_file: FEW, |w, _| export_view::tests::filing(&mut w.view);
+    exports_log: FEW, |w, _| export_view::tests::logged(&mut w.view);
+    exports_check: FEW, |w, _| export_view::tests::checked(&mut w.view);
     lock: MAIN, |w, now| {
         w.snapshot = scene(Scene::Busy(4), now);
         w.people = lock_screen::tests::gate(Some(lock_screen::tests::who(Role::Technician)), true);

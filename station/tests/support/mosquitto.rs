@@ -146,12 +146,17 @@ impl Broker {
 
     /// Publishes a control message as the administrator and checks that nothing was refused.
     pub fn administer(&self, message: &str) {
+        let answer = self.tell(message);
+        assert!(!answer.contains("error"), "{answer}");
+    }
+
+    /// Publishes a control message as the administrator; the broker's answer to all of its commands.
+    pub fn tell(&self, message: &str) -> String {
         let mut link = self.administrator();
         assert_eq!(link.subscribe(&["$CONTROL/dynamic-security/v1/response"], LONG).unwrap(), [true]);
         link.publish("$CONTROL/dynamic-security/v1", message.as_bytes(), LONG).unwrap();
         let answer = link.receive(LONG).unwrap().expect("an answer");
-        let answer = String::from_utf8(answer.payload).unwrap();
-        assert!(!answer.contains("error"), "{answer}");
+        String::from_utf8(answer.payload).unwrap()
     }
 }
 
