@@ -329,6 +329,16 @@ pub(crate) mod tests {
         seen
     }
 
+    /// The moment that the form of a leaked key begins with.
+    fn since() -> i64 {
+        moment_of(&moment_text(MADE)).expect("a moment")
+    }
+
+    /// What the key enrolled since the order was made.
+    pub(crate) fn reached() -> Reached {
+        Reached { order: "PO-2026-0417".into(), since_ms: since(), reach: Reach { units: 340, passed: 312 } }
+    }
+
     type H = Harness<'static, World>;
 
     fn view(seen: Snapshot) -> H {
@@ -413,7 +423,7 @@ pub(crate) mod tests {
     fn a_leaked_key_is_made_invalid_only_over_the_numbers_of_that_very_moment() {
         let mut h = view(office(true));
         click(&mut h, "Product key leaked…");
-        let since_ms = MADE / 60_000 * 60_000;
+        let since_ms = since();
         let order = || "PO-2026-0417".to_owned();
         assert_eq!(asked(&mut h), [Command::Reach { order: order(), since_ms }]);
         type_into(&mut h, "Reason", "seen on a forum");

@@ -125,7 +125,8 @@ pub(super) fn show(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Aske
     if form.sending.is_done(seen.desk.office.answer.as_ref()) {
         return;
     }
-    if form.order.is_none() && !std::mem::replace(&mut form.asked, true) {
+    let unknown = form.order.is_none() && seen.desk.office.recipient.is_none();
+    if unknown && !std::mem::replace(&mut form.asked, true) {
         office(out, Command::KeyRecipient);
     }
     let known = &seen.desk.office.known;
