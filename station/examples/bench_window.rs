@@ -169,6 +169,7 @@ fn main() {
         .expect("a desk");
     let clerk = Clerk::new(clerk::Office {
         source: RecordsSource { records: station.records.clone(), vault: station.records.key_vault() },
+        people: Arc::new(keywright::people::People::new(station.records.clone(), "Ada").expect("people")),
         signer: Box::new(|| Err(stopped())),
         station: "bench-1".into(),
         needs_second_person: false,

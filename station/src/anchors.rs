@@ -406,6 +406,17 @@ pub struct CertFacts {
     pub home: KeyHome,
 }
 
+/// The agent of a region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AgentFacts {
+    /// Its public key, hex.
+    pub public_key: String,
+    /// SHA-256 of its public key, hex.
+    pub fingerprint: String,
+    /// Where its signing key lives.
+    pub home: KeyHome,
+}
+
 /// One region as the Trust view shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RegionFacts {
@@ -413,8 +424,8 @@ pub struct RegionFacts {
     pub region: u32,
     /// What people call it; may be empty.
     pub name: String,
-    /// The agent's public key, hex, while the keys are here.
-    pub agent_public_key: Option<String>,
+    /// The agent of its newest epoch, while the keys are here.
+    pub agent: Option<AgentFacts>,
     /// Its certificates, newest epoch first; the first one counts.
     pub certs: Vec<CertFacts>,
 }
@@ -921,7 +932,7 @@ impl Anchors {
                 None => facts.regions.push(RegionFacts {
                     region,
                     name: read_name(&files, region),
-                    agent_public_key: None,
+                    agent: None,
                     certs: vec![shown],
                 }),
             }
@@ -932,7 +943,19 @@ impl Anchors {
             };
         }
         for known in &mut facts.regions {
-            known.agent_public_key = regions.get(&known.region).map(|r| hex::encode(r.agent.public_key().0));
+            let (Some(open), Some(newest)) = (regions.get(&known.region), known.certs.first()) else {
+                continue;
+            };
+            let key = open.agent.public_key().0;
+            let home = match &newest.home {
+                // A file of its own; in a token it lies beside the region's key.
+                KeyHome::Sealed { .. } => {
+                    KeyHome::Sealed { file: file_name(files.agent(known.region, newest.epoch).path()) }
+                }
+                other => other.clone(),
+            };
+            let fingerprint = hex::encode(crypto::sha256(&[&key]));
+            known.agent = Some(AgentFacts { public_key: hex::encode(key), fingerprint, home });
         }
         Ok(Self { root, bundle, facts, regions })
     }
@@ -995,7 +1018,7 @@ impl Anchors {
                 epoch: newest.epoch,
                 fingerprint: newest.fingerprint.clone(),
                 public_key: newest.public_key.clone(),
-                agent_public_key: r.agent_public_key.clone()?,
+                agent_public_key: r.agent.as_ref()?.public_key.clone(),
                 not_before: newest.not_before,
                 not_after: newest.not_after,
             })

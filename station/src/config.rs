@@ -4,7 +4,7 @@
 //! A fixture that can't be told apart is never guessed: a wrong pair would put one unit's id on another unit's record.
 
 use crate::failure::{Failure, FailureCode};
-use crate::i18n::LanguageChoice;
+use crate::i18n::{DateFormat, Formats, LanguageChoice, NumberFormat};
 use crate::label::{LABEL_TIMEOUT, LabelConfig, Sink};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -89,6 +89,8 @@ pub struct Config {
     pub second_person: bool,
     /// What the window speaks; the command line speaks English.
     pub language: LanguageChoice,
+    /// How dates and numbers are written in the window.
+    pub formats: Formats,
     /// Backups by the clock.
     pub backup: BackupConfig,
     /// The token that may hold signing keys, if there is one.
@@ -225,6 +227,7 @@ impl Default for Config {
             line: LineConfig::default(),
             second_person: false,
             language: LanguageChoice::System,
+            formats: Formats::default(),
             backup: BackupConfig::default(),
             token: None,
             theme: Theme::System,
@@ -322,6 +325,8 @@ struct StationTable {
 #[serde(default, deny_unknown_fields)]
 struct WindowTable {
     language: LanguageChoice,
+    dates: DateFormat,
+    numbers: NumberFormat,
     theme: Theme,
     text_size: Option<Spanned<u32>>,
 }
@@ -467,13 +472,14 @@ impl Config {
                 return Err(at(table.module.span().start, what));
             }
             // A label has 32 bytes in PKCS#11.
-            if !fits_name(token) || token.len() > 32 {
+            if !fits_token(token) {
                 return Err(at(table.token.span().start, "expected the token's label, 1 to 32 bytes"));
             }
             config.token = Some(TokenConfig { module: module.clone(), token: token.to_owned() });
         }
         let window = file.window.unwrap_or_default();
         (config.language, config.theme) = (window.language, window.theme);
+        config.formats = Formats { dates: window.dates, numbers: window.numbers };
         if let Some(percent) = window.text_size {
             if !TEXT_SIZES.contains(percent.get_ref()) {
                 let (least, most) = (TEXT_SIZES.start(), TEXT_SIZES.end());
@@ -556,6 +562,11 @@ fn name_of(name: &Spanned<String>, noun: &str) -> Result<String, String> {
 pub(crate) fn fits_command(words: &[String]) -> bool {
     let holds_file = |word: &String| word.contains(crate::label::sink::FILE);
     words.first().is_some_and(|w| !w.trim().is_empty() && !holds_file(w)) && words.iter().any(holds_file)
+}
+
+/// Whether this may be the label of a token: 1 to 32 bytes, as PKCS#11 has room for.
+pub(crate) fn fits_token(label: &str) -> bool {
+    fits_name(label) && label.trim().len() <= 32
 }
 
 /// Whether this is `HOST:PORT`.

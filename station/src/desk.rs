@@ -18,7 +18,7 @@ use crate::office::{self, Office};
 use crate::people::{People, Right};
 use crate::records::{
     Alarm, AlarmOf, NewReprovision, NewRma, Records, RecordsError, Reprovision, ReprovisionKind, UnitBook,
-    UnitQuery, UnitRecord, UnitsFound, serial,
+    UnitQuery, UnitRecord, UnitsFound, Why, serial,
 };
 use crate::station::{now_ms, records_failure};
 use crate::traveler::{self, Form, Group};
@@ -108,6 +108,14 @@ impl Act {
     /// A person says why.
     pub const fn needs_reason(self) -> bool {
         !matches!(self, Self::Compare)
+    }
+
+    /// More than the reason may be said.
+    pub const fn takes_note(self) -> bool {
+        matches!(
+            self,
+            Self::OpenRma | Self::CloseRma | Self::Quarantine | Self::Release | Self::Scrap | Self::Retest
+        )
     }
 
     /// The act that carries an open order out.
@@ -313,9 +321,32 @@ pub fn find(records: &dyn Records, name: &str) -> Result<Option<Unit>, RecordsEr
     if let Some(unit) = records.unit_by_serial(name)? {
         return Ok(Some(unit));
     }
-    // Keyboards and scanners that lower the case: serials are printed in capitals.
+    // Keyboards and scanners that change the case. Most serials are capitals; one with a batch's name in it has that name's letters.
     let capitals = name.to_uppercase();
-    if capitals == name { Ok(None) } else { records.unit_by_serial(&capitals) }
+    if capitals != name
+        && let Some(unit) = records.unit_by_serial(&capitals)?
+    {
+        return Ok(Some(unit));
+    }
+    let mut found = None;
+    for batch in records.list_batches()? {
+        let pattern = match batch.terms.serial_pattern.as_str() {
+            "" => serial::Pattern::usual(&batch.name),
+            own => match serial::Pattern::read(own) {
+                Ok(pattern) => pattern,
+                Err(_) => continue,
+            },
+        };
+        let Some(written) = pattern.recased(name).filter(|w| w != name && *w != capitals) else { continue };
+        if let Some(unit) = records.unit_by_serial(&written)? {
+            if found.as_ref().is_some_and(|other: &Unit| other.id != unit.id) {
+                // It can be either: nobody guesses.
+                return Ok(None);
+            }
+            found = Some(unit);
+        }
+    }
+    Ok(found)
 }
 
 fn not_found(name: &str) -> Failure {
@@ -804,10 +835,11 @@ impl Clerk {
                 _ => ("Taking the order back", "has no open order; what the order did stays done"),
             };
             self.tell(Told::Working(format!("{working}: {serial}…")));
+            let why = Why { reason: reason.clone(), note: note.clone() };
             self.gate(act.right(), (act.audit(), serial), json!({ "reason": reason }), || match act {
-                Act::Quarantine => agent.quarantine(*unit, reason, operator),
-                Act::Release => agent.release(*unit, reason, operator),
-                Act::Scrap => agent.scrap(*unit, reason, operator),
+                Act::Quarantine => agent.quarantine(*unit, why, operator),
+                Act::Release => agent.release(*unit, why, operator),
+                Act::Scrap => agent.scrap(*unit, why, operator),
                 _ => agent.withdraw_reprovision(*unit, reason, operator),
             })?;
             return Ok(Told::Done(format!("{serial} {done}")));
@@ -859,7 +891,10 @@ impl Clerk {
         let records = self.records.clone();
         let detail = json!({ "reason": decision.reason, "fixture": name });
         self.gate(act.right(), (act.audit(), serial), detail, || match act {
-            Act::Retest => records.order_retest(unit, &decision.reason, operator).map_err(records_failure),
+            Act::Retest => {
+                let why = Why { reason: decision.reason.clone(), note: decision.note.clone() };
+                records.order_retest(unit, &why, operator).map_err(records_failure)
+            }
             _ => Ok(()),
         })?;
         let batch = self.records.batch(row.batch).map_err(records_failure)?.name;

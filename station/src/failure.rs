@@ -115,7 +115,7 @@ failure_codes! {
     AlreadyEnrolled = 404, Fail, permanent, "The agent has already given this unit its keys", "Hand it to QA for re-provisioning";
     AgentRefused = 405, Fail, permanent, "The agent refused the unit", "Hand it to QA with this code";
     CloudRefused = 406, Error, retry, "The cloud refused the unit or this station", "Do what the message says about the broker, then try again";
-    AnchorsMissing = 407, Error, permanent, "The region's signing keys are not on this station", "Run keywright anchors init, or import the region";
+    AnchorsMissing = 407, Error, permanent, "The region's signing keys are not on this station", "Make or import the region under Trust (Ctrl+6), or run keywright anchors init";
 
     BridgeRefused = 408, Fail, permanent, "The unit asks for another broker than its own", "Hand it to QA with this code: its record and the station's do not agree";
     OldKeyAccepted = 409, Error, retry, "A key that was replaced still opens the cloud", "Check the broker's accounts, then try again; do not ship the unit";
@@ -157,6 +157,9 @@ failure_codes! {
 
     PracticeBoardMissing = 680, Error, retry, "There is no virtual board to rehearse with", "Put the program virtual-board beside keywright, or name it in the settings; docs/virtual-board.md says how it is made";
     RehearsalFailed = 681, Error, retry, "The rehearsal can't be run", "Do what the message says, then rehearse again; the station's own records are not touched by it";
+    FileExists = 683, Error, permanent, "A file of that name is there already", "Move it away, or choose another folder or another name";
+    NothingToExport = 684, Error, permanent, "No unit that was chosen can stand in the file", "Choose other units, or export when some of them have passed";
+    SecondPerson = 685, Error, permanent, "Two people hand out keys", "Let a second person who works here show a PIN or a badge; it can't be the operator";
     NotSetUp = 682, Error, retry, "The station is not set up so far", "Do the earlier steps first: open the window, or run keywright init";
     ShiftBusy = 651, Error, retry, "Units are still in work", "Wait until the fixtures that the message names are done, or cancel them, then end the shift";
     NoShift = 652, Error, permanent, "That shift is not open", "Look at the open one again; if there is none, the next start opens it";
@@ -170,7 +173,7 @@ failure_codes! {
     TokenKeyMissing = 676, Error, permanent, "The signing key is not in the token", "Plug in the token that the region was made in; if it is lost, give the region a new epoch";
     TokenFailed = 677, Error, retry, "The token does not do what it should", "Unplug it and plug it in again; if it happens again ask its maker with this message";
     TokenNotConfigured = 678, Error, permanent, "This station does not know the token with the signing keys", "Name module and token under [pkcs11] in station.toml; docs/trust.md shows how";
-    RegionExpired = 679, Error, permanent, "The region's certificate has ended", "Give the region a new epoch: keywright anchors rotate --region R";
+    RegionExpired = 679, Error, permanent, "The region's certificate has ended", "Give the region a new epoch under Trust (Ctrl+6), or with keywright anchors rotate --region R";
     RmaOpen = 660, Error, permanent, "The unit is open under an RMA number already", "Close that one with what was found, then take the unit back again";
     NoRma = 661, Error, permanent, "No RMA is open for the unit", "Open one with keywright unit rma open, or in the Units view";
     RetestRefused = 662, Fail, permanent, "The unit can't be retested as it is", "Do what the message says first, then retest it";
@@ -178,7 +181,7 @@ failure_codes! {
 
     ConfigInvalid = 701, Error, permanent, "The configuration can't be used", "Correct station.toml where the message points";
     NoBatch = 702, Error, permanent, "No batch is chosen", "Choose the batch that the units belong to, then start again";
-    SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Check the sample, then open the batch again";
+    SampleDue = 703, Error, permanent, "The batch waits for the check of a sample", "Look at the units that are named, then approve the sample or stop the batch";
     StationFault = 704, Error, retry, "The station's own program failed", "Start the unit again; if it happens again send the log to the vendor";
 
     DiskFull = 705, Error, retry, "The disk of the station's folder is nearly full", "Free some space on the disk of the home folder";
@@ -186,13 +189,14 @@ failure_codes! {
     HomeReadOnly = 707, Error, retry, "The station's folder can't be written", "Give this user write access to the folder and everything in it";
     UnitsStayOpen = 708, Error, permanent, "Units of this order pass with their flash open to any debugger", "Enter a new product order without --no-lock for units that leave the house";
     NotChecked = 709, Error, retry, "Something could not be looked at before the start", "Look at it yourself, then check again";
+    BoardLifted = 710, Error, retry, "The board does not lie in its fixture", "Put the board back, then scan its label again";
 
     SerialsSpent = 618, Error, permanent, "The batch's serials are used up", "Close the batch; make one whose serial pattern has more digits";
     Cancelled = 801, Aborted, retry, "The operator cancelled", "Start the unit again when ready";
     NotAllowed = 810, Error, permanent, "This person may not do that", "Ask somebody who may";
     LoginNeeded = 811, Error, retry, "Nobody is logged in", "Say who works here: --person NAME and the PIN, or log in at the window";
-    LoginFailed = 812, Error, retry, "Name, PIN or badge is wrong", "Try again; an admin gives a new PIN with keywright people pin NAME";
-    LockedOut = 813, Error, retry, "Too many wrong tries", "Wait, or ask an admin: keywright people unlock NAME";
+    LoginFailed = 812, Error, retry, "Name, PIN or badge is wrong", "Try again; an admin gives a new PIN under People, or with keywright people pin NAME";
+    LockedOut = 813, Error, retry, "Too many wrong tries", "Wait, or ask an admin to unlock you under People, or with keywright people unlock NAME";
 
     LabelTemplate = 901, Error, permanent, "The label's template can't be used", "Correct the template where the message points";
     PrinterMissing = 902, Error, permanent, "The order wants labels and the station has no label printer", "Write a [label] table into station.toml; docs/labels.md shows one";

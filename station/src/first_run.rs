@@ -21,7 +21,7 @@ use crate::image::CommonImage;
 use crate::orders::StationImage;
 use crate::people::Right;
 use crate::secrets::{Passphrase, write_atomically};
-use crate::settings::{CloudDraft, FixtureDraft, StationFile};
+use crate::settings::{CloudDraft, Draft, FixtureDraft, StationFile};
 use crate::station::{Options, Station, anchors_failure, secrets_failure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -517,20 +517,15 @@ pub fn make_anchors(station: &Station, region: u32) -> Written {
 }
 
 /// A Mosquitto broker in station.toml, in place of the one of this name; a password that is given goes into the file that the entry
-/// names, readable by this user only.
+/// names, readable by this user only. The entry is checked before anything is written, and a file that is there already is replaced only
+/// if station.toml names it as the password of a broker.
 ///
 /// # Errors
-/// `ConfigInvalid` for an entry that can't be used, `SecretsFailed` if the password can't be written.
+/// `ConfigInvalid` for an entry that can't be used, `InvalidInput` if another file is where the password should go, `SecretsFailed` if the
+/// password can't be written.
 pub fn set_cloud(options: &Options, cloud: &CloudDraft, password: Option<&Passphrase>) -> Written {
     let file = file(options);
-    let mut wrote = Vec::new();
-    if let Some(password) = password {
-        let path = beside(options, &cloud.password_file);
-        let text = password.clone().into_text();
-        write_atomically(&path, text.as_bytes()).map_err(secrets_failure)?;
-        wrote.push(Wrote::Password { file: path });
-    }
-    let changed = file.change(|draft| {
+    let enter = |draft: &mut Draft| {
         let was = draft.clouds.iter().position(|c| c.name == cloud.name.trim());
         let mut cloud = cloud.clone();
         cloud.was = was.and_then(|i| draft.clouds[i].was.clone());
@@ -538,7 +533,28 @@ pub fn set_cloud(options: &Options, cloud: &CloudDraft, password: Option<&Passph
             Some(i) => draft.clouds[i] = cloud,
             None => draft.clouds.push(cloud),
         }
-    })?;
+    };
+    let read = file.check(enter)?;
+    let mut wrote = Vec::new();
+    if let Some(password) = password {
+        let path = beside(options, &cloud.password_file);
+        let same = |other: &Path| match (path.canonicalize(), other.canonicalize()) {
+            (Ok(path), Ok(other)) => path == other,
+            _ => false,
+        };
+        let named = read.draft.clouds.iter().any(|known| same(&beside(options, &known.password_file)));
+        if std::fs::symlink_metadata(&path).is_ok() && (!named || same(file.path())) {
+            return Err(Failure {
+                code: FailureCode::InvalidInput,
+                sentence: format!("{} is there already and is no broker's password", path.display()),
+                remedy: "Name another file for the password; this one stays as it is".into(),
+            });
+        }
+        let text = password.clone().into_text();
+        write_atomically(&path, text.as_bytes()).map_err(secrets_failure)?;
+        wrote.push(Wrote::Password { file: path });
+    }
+    let changed = file.change(enter)?;
     if changed.changed {
         let (name, url) = (cloud.name.trim().to_owned(), cloud.url.trim().to_owned());
         wrote.insert(0, Wrote::Cloud { name, url, file: file.path().to_owned() });
@@ -851,6 +867,28 @@ mod tests {
             assert_eq!(std::fs::metadata(&kept).expect("there").permissions().mode() & 0o077, 0);
         }
         assert_eq!(set_cloud(&options, &cloud, None).expect("again"), []);
+        // Its own file is replaced, no other one, and nothing for an entry that is not taken.
+        let newer = Passphrase::new("another word".into());
+        assert_eq!(set_cloud(&options, &cloud, Some(&newer)).expect("replaced").len(), 1);
+        assert_eq!(std::fs::read_to_string(&kept).expect("the password"), "another word");
+        std::fs::write(options.home.join("notes.txt"), "mine").expect("written");
+        for (name, url) in [
+            ("station.toml", "mqtt://127.0.0.1:2"),
+            ("notes.txt", "mqtt://127.0.0.1:2"),
+            ("notes.txt", "nowhere"),
+        ] {
+            let wrong = CloudDraft { url: url.into(), password_file: name.into(), ..cloud.clone() };
+            let before = std::fs::read(options.home.join(name)).expect("there");
+            let refused = set_cloud(&options, &wrong, Some(&password)).expect_err("it stays as it is");
+            let expected =
+                if url == "nowhere" { FailureCode::ConfigInvalid } else { FailureCode::InvalidInput };
+            assert_eq!(refused.code, expected, "{name}");
+            assert!(!refused.to_string().contains("own word"), "{refused}");
+            assert_eq!(std::fs::read(options.home.join(name)).expect("there"), before, "{name}");
+        }
+        let fresh = CloudDraft { name: "No Name".into(), password_file: "fresh".into(), ..cloud.clone() };
+        set_cloud(&options, &fresh, Some(&password)).expect_err("no such name");
+        assert!(!options.home.join("fresh").exists(), "checked first");
         let other = CloudDraft { username: "other".into(), ..cloud.clone() };
         assert_eq!(set_cloud(&options, &other, None).expect("changed").len(), 1);
         let config = options.load_config().expect("a file");

@@ -20,8 +20,8 @@ use crate::first_run::{self, Facts, Plugged, Progress, Step, Wrote};
 use crate::foreman::ForemanHandle;
 use crate::i18n::LanguageChoice;
 use crate::line::bench::Cancel;
-use crate::people::office::PeopleHandle;
-use crate::people::{NewPerson, Right};
+use crate::people::office::{self, PeopleHandle};
+use crate::people::{Credential, NewPerson, Right, Role};
 use crate::preflight::{self, Check};
 #[cfg(feature = "hardware")]
 use crate::rehearsal;
@@ -112,9 +112,24 @@ pub enum Told {
     Failed(Failure),
 }
 
+/// Somebody has to log in before the guide goes on: people work here, and nobody is there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Login {
+    /// Names that can log in.
+    pub names: Vec<(String, Role)>,
+    /// A PIN is being looked at.
+    pub works: bool,
+    /// Why the newest try let nobody in.
+    pub failure: Option<Failure>,
+    /// Whoever was tried last is locked out until then.
+    pub wait_until: Option<Instant>,
+}
+
 /// The guide, while it is open.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guide {
+    /// Who goes on is asked before any step is shown.
+    pub login: Option<Login>,
     /// Where somebody is.
     pub progress: Progress,
     /// What the station has.
@@ -183,6 +198,8 @@ pub enum Command {
     },
     /// The first admin.
     Admin(NewPerson),
+    /// Whoever goes on with the guide.
+    Login(Credential),
     /// What is plugged in now counts as old.
     Watch,
     /// Fixtures, in place of those that are there.
@@ -520,8 +537,53 @@ impl Keeper {
     fn look_at_facts(&mut self) {
         self.facts = Facts::look(&self.options, self.station.as_ref());
         self.facts.rehearsed = self.rehearsed;
+        let login = self.asks_login();
         if let Some(guide) = &mut self.view.guide {
             guide.facts = self.facts.clone();
+            guide.login = login;
+        }
+    }
+
+    /// Whether somebody has to log in here. Once the window has a line it has a lock screen of its own.
+    fn asks_login(&self) -> Option<Login> {
+        let people = &self.station.as_ref().filter(|_| self.opened_with.is_none())?.people;
+        let (who, locked) = people.session();
+        if people.is_open() || (who.is_some() && !locked) {
+            return None;
+        }
+        let persons = people.list().inspect_err(|failure| tracing::error!(%failure, "nobody can log in"));
+        let active = persons.unwrap_or_default().into_iter().filter(|person| person.active);
+        Some(Login { names: active.map(|p| (p.name, p.role)).collect(), ..Login::default() })
+    }
+
+    /// Lets somebody in who may set a station up; anybody else could only be refused at every step.
+    fn log_in(&mut self, credential: &Credential) {
+        if self.asks_login().is_none() {
+            return;
+        }
+        if let Some(login) = self.view.guide.as_mut().and_then(|guide| guide.login.as_mut()) {
+            (login.works, login.failure) = (true, None);
+        }
+        self.publish();
+        let tried = self.station().and_then(|station| {
+            let people = &station.people;
+            people.login(credential)?;
+            people.demand(Right::Settings, "first-run", "").inspect_err(|_| people.lock())
+        });
+        if let Some(station) = &mut self.station {
+            station.operator = station.people.operator();
+        }
+        self.look_at_facts();
+        let (Err(failure), Some(station)) = (tried, &self.station) else { return };
+        let wait_until = match credential {
+            Credential::Pin { name, .. } if failure.code == FailureCode::LockedOut => {
+                office::locked_until(&station.people, name)
+            }
+            _ => None,
+        };
+        if let Some(guide) = &mut self.view.guide {
+            guide.login =
+                Some(Login { failure: Some(failure), wait_until, ..guide.login.take().unwrap_or_default() });
         }
     }
 
@@ -538,7 +600,8 @@ impl Keeper {
             None => Progress::fresh(&self.facts),
         };
         self.before = Plugged::now();
-        self.view.guide = Some(Guide { progress, facts: self.facts.clone(), ..Guide::default() });
+        let login = self.asks_login();
+        self.view.guide = Some(Guide { progress, facts: self.facts.clone(), login, ..Guide::default() });
         self.arrive();
     }
 
@@ -621,6 +684,7 @@ impl Keeper {
                 self.look_at_plugs();
             }
             Command::TryCloud(cloud, password) => self.try_cloud(cloud, password),
+            Command::Login(credential) => self.log_in(&credential),
             Command::Rehearse => self.rehearse(),
             Command::CancelRehearsal => self.cancel_rehearsal(),
             writes => self.write(writes),
@@ -743,6 +807,13 @@ impl Keeper {
         let (options, told) = (self.options.clone(), self.messages.clone());
         let Some(guide) = &mut self.view.guide else { return };
         if guide.broker == Broker::Trying {
+            return;
+        }
+        // The password that the station keeps goes to the address that was typed.
+        if let Some(station) = &self.station
+            && let Err(failure) = station.people.demand(Right::Clouds, "cloud-tried", &cloud.name)
+        {
+            guide.broker = Broker::Failed(failure);
             return;
         }
         guide.broker = Broker::Trying;
@@ -1143,6 +1214,111 @@ mod tests {
         bench.host.send(Command::Guide);
         let guide = bench.wait("the guide", |s| s.guide.is_some());
         assert_eq!(guide.guide.as_ref().map(|g| g.progress.at), Some(Step::Name), "all of it");
+    }
+
+    fn login(name: &str, pin: &str) -> Command {
+        Command::Login(Credential::Pin { name: name.into(), pin: Pin::new(pin.to_owned()) })
+    }
+
+    #[test]
+    fn a_guide_that_was_left_asks_who_goes_on_and_then_does() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(&folder, true);
+        first_run::set_name(&options, "line-1", LanguageChoice::System).expect("a name");
+        // The first session: an admin and a technician, and then somebody goes home.
+        let (station, _) = first_run::open(&options, &Passphrase::demo(), false).expect("opens");
+        for (name, role) in [("Ana", Role::Admin), ("Bea", Role::Admin), ("Tom", Role::Technician)] {
+            let pin = Pin::new("q7t5-amber".to_owned());
+            station.people.add(&NewPerson { name: name.into(), role, pin, badge: None }).expect("added");
+        }
+        let left = [Step::People, Step::Fixtures].into();
+        Progress { at: Step::Anchors, left }.save(&options.home);
+        drop(station);
+        // The second one.
+        let station = Station::open(&options).expect("opens");
+        let people = station.people.clone();
+        let bench = Bench::on(folder, options, Some(station));
+        let asked = |s: &Snapshot| s.guide.as_ref().and_then(|g| g.login.clone());
+        let failed = |s: &Snapshot| asked(s).and_then(|l| l.failure).map(|f| f.code);
+        let first = bench.host.snapshot();
+        assert_eq!(first.guide.as_ref().map(|g| g.progress.at), Some(Step::Anchors));
+        let names: Vec<_> =
+            asked(&first).expect("somebody is asked").names.into_iter().map(|n| n.0).collect();
+        assert_eq!(names, ["Ana", "Bea", "Tom"]);
+        // Nothing is done before.
+        assert_eq!(bench.write(Command::Anchors(7)).expect_err("nobody").code, FailureCode::LoginNeeded);
+        bench.host.send(Command::TryCloud(CloudDraft::default(), None));
+        let tried = bench.wait("the refusal", |s| {
+            s.guide.as_ref().is_some_and(|g| matches!(&g.broker, Broker::Failed(_)))
+        });
+        let broker = tried.guide.as_ref().map(|g| g.broker.clone());
+        assert!(matches!(broker, Some(Broker::Failed(f)) if f.code == FailureCode::LoginNeeded));
+        // Somebody who may not set a station up is not kept.
+        bench.host.send(login("Tom", "q7t5-amber"));
+        bench.wait("not Tom", |s| failed(s) == Some(FailureCode::NotAllowed));
+        // The same counts and lock-outs as at the lock screen.
+        for _ in 0..crate::people::session::FREE_TRIES {
+            bench.host.send(login("Bea", "wrong-one"));
+        }
+        let out = bench.wait("the lock-out", |s| failed(s) == Some(FailureCode::LockedOut));
+        assert!(asked(&out).expect("still asked").wait_until.is_some());
+        assert!(people.session().1, "nobody is in");
+        bench.host.send(login("Ana", "q7t5-amber"));
+        let goes_on = bench.wait("Ana", |s| asked(s).is_none());
+        assert_eq!(goes_on.guide.as_ref().map(|g| g.progress.at), Some(Step::Anchors), "where it was left");
+        assert!(matches!(
+            bench.write(Command::Anchors(7)).expect("made")[..],
+            [Wrote::Anchors { region: 7, .. }]
+        ));
+        let made = AuditFilter { limit: 1, action: "anchors-made".into(), ..AuditFilter::default() };
+        assert_eq!(people.audit(&made).expect("read")[0].person, "Ana");
+        bench.host.send(Command::Finish);
+        assert!(bench.opened().people.snapshot().who().is_some_and(|who| who.name == "Ana"), "and still in");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_broker_is_tried_and_a_rehearsal_is_stopped_while_the_guide_stays() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(&folder, true);
+        first_run::set_name(&options, "line-1", LanguageChoice::System).expect("a name");
+        let index = r#"{"format":1,"model":"KW-GATEWAY-429","version":"0.1.0","parts":[]}"#;
+        std::fs::write(options.home.join("common-image.json"), index).expect("written");
+        first_run::set_image(&options, &options.home).expect("an image");
+        let program = options.home.join("board");
+        let plays = |script: &str| {
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("allowed");
+        };
+        let toml = std::fs::read_to_string(options.config_path()).expect("station.toml");
+        let named = format!("[station]\nvirtual_board = {:?}\n", program.display().to_string());
+        std::fs::write(options.config_path(), toml.replacen("[station]\n", &named, 1)).expect("written");
+        // A board that never says where it is.
+        plays("exec sleep 600");
+        let bench = Bench::on(folder, options, None);
+        let rehearsal = |s: &Snapshot| s.guide.as_ref().map(|g| g.rehearsal.clone()).unwrap_or_default();
+        bench.host.send(Command::Rehearse);
+        bench.wait("a board", |s| rehearsal(s) == Rehearsal::Running(Stage::Board));
+        bench.host.send(Command::CancelRehearsal);
+        let stopped = bench.wait("the end", |s| matches!(rehearsal(s), Rehearsal::Failed(_)));
+        assert!(matches!(rehearsal(&stopped), Rehearsal::Failed(f) if f.code == FailureCode::Cancelled));
+        // One that ends at once; and there is a next time.
+        plays("exit 3");
+        bench.host.send(Command::Rehearse);
+        let wrong = |s: &Snapshot| matches!(rehearsal(s), Rehearsal::Failed(f) if f.code == FailureCode::RehearsalFailed);
+        bench.wait("the next end", wrong);
+        // Nobody listens at port 1.
+        let cloud = CloudDraft {
+            name: "plant".into(),
+            url: "mqtt://127.0.0.1:1".into(),
+            username: "keywright-agent".into(),
+            ..CloudDraft::default()
+        };
+        bench.host.send(Command::TryCloud(cloud, Some(Passphrase::new("broker's own word".into()))));
+        let broker = |s: &Snapshot| s.guide.as_ref().map(|g| g.broker.clone()).unwrap_or_default();
+        let tried = bench.wait("the broker", |s| matches!(broker(s), Broker::Failed(_)));
+        assert!(!format!("{tried:?}").contains("own word"), "{tried:?}");
     }
 
     #[test]

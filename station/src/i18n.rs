@@ -103,8 +103,109 @@ impl LanguageChoice {
     }
 }
 
+/// What station.toml says about how dates are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DateFormat {
+    /// As the language does.
+    #[default]
+    Language,
+    /// 2026-11-26 (ISO 8601).
+    Iso,
+    /// 26.11.2026.
+    Dmy,
+    /// 11/26/2026.
+    Mdy,
+}
+
+impl DateFormat {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Language, Self::Iso, Self::Dmy, Self::Mdy];
+
+    /// The word in station.toml.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::Iso => "iso",
+            Self::Dmy => "dmy",
+            Self::Mdy => "mdy",
+        }
+    }
+
+    /// Patterns of a day with its year and without; `None`: the language's own.
+    const fn patterns(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Language => None,
+            Self::Iso => Some(("%Y-%m-%d", "%m-%d")),
+            Self::Dmy => Some(("%d.%m.%Y", "%d.%m.")),
+            Self::Mdy => Some(("%m/%d/%Y", "%m/%d")),
+        }
+    }
+}
+
+/// What station.toml says about how numbers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NumberFormat {
+    /// As the language does.
+    #[default]
+    Language,
+    /// 12,345.6
+    CommaPoint,
+    /// 12.345,6
+    PointComma,
+    /// 12 345,6
+    SpaceComma,
+}
+
+impl NumberFormat {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::Language, Self::CommaPoint, Self::PointComma, Self::SpaceComma];
+
+    /// The word in station.toml.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Language => "language",
+            Self::CommaPoint => "comma-point",
+            Self::PointComma => "point-comma",
+            Self::SpaceComma => "space-comma",
+        }
+    }
+
+    /// What stands between groups and before the fraction.
+    fn signs(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Language => (tr!("format-group"), tr!("format-fraction")),
+            Self::CommaPoint => (",", "."),
+            Self::PointComma => (".", ","),
+            // A space that no line breaks at.
+            Self::SpaceComma => ("\u{a0}", ","),
+        }
+    }
+}
+
+/// How dates and numbers are written in the window. Files are written the same everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// Dates.
+    pub dates: DateFormat,
+    /// Numbers.
+    pub numbers: NumberFormat,
+}
+
 thread_local! {
     static CURRENT: Cell<Language> = const { Cell::new(Language::English) };
+    static FORMATS: Cell<Formats> = const { Cell::new(Formats { dates: DateFormat::Language, numbers: NumberFormat::Language }) };
+}
+
+/// How this thread writes dates and numbers.
+pub fn formats() -> Formats {
+    FORMATS.get()
+}
+
+/// Dates and numbers are written like this on this thread from now on.
+pub fn write_as(formats: Formats) {
+    FORMATS.set(formats);
 }
 
 /// The language of this thread.
@@ -239,14 +340,26 @@ pub fn failure(failure: &Failure) -> (String, String) {
 
 /// A count for people: grouped from five digits on.
 pub fn number(n: impl Into<u64>) -> String {
-    let digits = n.into().to_string();
+    grouped(&n.into().to_string())
+}
+
+/// A number with so many digits after its point.
+pub fn decimal(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let whole = whole.strip_prefix('-').map_or_else(|| grouped(whole), |w| format!("-{}", grouped(w)));
+    if fraction.is_empty() { whole } else { format!("{whole}{}{fraction}", FORMATS.get().numbers.signs().1) }
+}
+
+fn grouped(digits: &str) -> String {
     if digits.len() < 5 {
-        return digits;
+        return digits.to_owned();
     }
+    let group = FORMATS.get().numbers.signs().0;
     let mut all = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            all.push_str(tr!("format-group"));
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            all.push_str(group);
         }
         all.push(digit);
     }
@@ -255,12 +368,15 @@ pub fn number(n: impl Into<u64>) -> String {
 
 /// A time as the clock on the wall shows it, to the minute; reports have UTC and seconds.
 pub fn date_time(at_ms: i64) -> String {
-    local(at_ms, tr!("format-date-time"))
+    match FORMATS.get().dates.patterns() {
+        Some((date, _)) => local(at_ms, &format!("{date} {}", tr!("format-time"))),
+        None => local(at_ms, tr!("format-date-time")),
+    }
 }
 
 /// A day.
 pub fn date(at_ms: i64) -> String {
-    local(at_ms, tr!("format-date"))
+    local(at_ms, FORMATS.get().dates.patterns().map_or(tr!("format-date"), |p| p.0))
 }
 
 /// A time of day, to the minute.
@@ -270,7 +386,7 @@ pub fn time(at_ms: i64) -> String {
 
 /// A day of the year.
 pub fn day(at_ms: i64) -> String {
-    local(at_ms, tr!("format-day"))
+    local(at_ms, FORMATS.get().dates.patterns().map_or(tr!("format-day"), |p| p.1))
 }
 
 /// When the day of a moment began on the wall, Unix milliseconds.
@@ -412,6 +528,34 @@ mod tests {
             found.push((key.to_owned(), names));
         }
         found
+    }
+
+    #[test]
+    fn dates_and_numbers_are_written_as_it_was_chosen() {
+        let at = 1_790_000_000_000;
+        assert_eq!((date_time(at), day(at)), ("2026-09-21 14:13".into(), "09-21".into()));
+        assert_eq!((number(1234_u32), number(1_234_567_u32)), ("1234".into(), "1,234,567".into()));
+        let cases = [
+            (DateFormat::Iso, NumberFormat::CommaPoint, "2026-09-21", "09-21", "12,345.7", "-0.5"),
+            (DateFormat::Dmy, NumberFormat::PointComma, "21.09.2026", "21.09.", "12.345,7", "-0,5"),
+            (DateFormat::Mdy, NumberFormat::SpaceComma, "09/21/2026", "09/21", "12\u{a0}345,7", "-0,5"),
+        ];
+        for language in Language::ALL {
+            let _spoken = using(language);
+            for (dates, numbers, day_of, short, long, negative) in cases {
+                write_as(Formats { dates, numbers });
+                assert_eq!((date(at), day(at)), (day_of.into(), short.into()));
+                assert_eq!(date_time(at), format!("{day_of} 14:13"));
+                assert_eq!((decimal(12_345.678, 1), decimal(-0.5, 1)), (long.into(), negative.into()));
+                assert_eq!(decimal(7.4, 0), "7");
+            }
+        }
+        for (dates, numbers) in DateFormat::ALL.into_iter().zip(NumberFormat::ALL) {
+            let text = format!("dates = {:?}\nnumbers = {:?}", dates.as_str(), numbers.as_str());
+            let config =
+                crate::config::Config::parse(&format!("[window]\n{text}"), Path::new("station.toml"));
+            assert_eq!(config.expect("known words").formats, Formats { dates, numbers });
+        }
     }
 
     #[test]

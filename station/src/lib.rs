@@ -48,6 +48,7 @@ pub mod records;
 pub mod rehearsal;
 pub mod secrets;
 pub mod settings;
+mod settings_changes;
 pub mod shift;
 pub mod sound;
 pub mod station;

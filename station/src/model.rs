@@ -310,15 +310,30 @@ impl BatchTerms {
         if self.gray_release > 0 { self.gray_release } else { station }
     }
 
-    /// How many passes wait for a sample, if the gate is shut.
-    pub const fn sample_due(&self, station: u32) -> Option<u32> {
-        let waiting = self.passed.saturating_sub(self.approved);
-        let gate = self.gate(station);
-        if gate > 0 && waiting >= gate { Some(waiting) } else { None }
+    /// Passes that no approved sample stands for.
+    pub const fn unsampled(&self) -> u32 {
+        self.passed.saturating_sub(self.approved)
     }
 }
 
-/// Counts of a batch; `planned = passed + failed + scrapped + open` always balances.
+impl Batch {
+    /// How many passes wait for a sample, if the gate is shut: those of a whole group, or of the last one, however small it is.
+    pub const fn sample_due(&self, station: u32) -> Option<u32> {
+        let waiting = self.terms.unsampled();
+        let gate = self.terms.gate(station);
+        let whole = waiting >= gate || self.terms.passed >= self.quantity;
+        if gate > 0 && waiting > 0 && whole { Some(waiting) } else { None }
+    }
+
+    /// Whether one more unit may start beside those in work: each of them may pass, and a group never outgrows its gate.
+    pub const fn has_room(&self, station: u32, in_work: u32) -> bool {
+        let gate = self.terms.gate(station);
+        gate == 0
+            || (self.sample_due(station).is_none() && self.terms.unsampled().saturating_add(in_work) < gate)
+    }
+}
+
+/// Counts of a batch; `planned + replaced = passed + failed + scrapped + open` always balances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchCounts {
     /// Planned units.
@@ -338,7 +353,17 @@ pub struct BatchCounts {
 impl BatchCounts {
     /// Units still to come to an end, in progress included.
     pub fn open(&self) -> u32 {
-        self.planned.saturating_sub(self.passed + self.failed + self.scrapped)
+        (self.planned + self.replaced()).saturating_sub(self.passed + self.failed + self.scrapped)
+    }
+
+    /// Units made beyond the plan: each takes the place of one that was scrapped.
+    pub fn replaced(&self) -> u32 {
+        (self.passed + self.failed + self.scrapped + self.in_progress).saturating_sub(self.planned)
+    }
+
+    /// More units than the plan and its scrap have room for: the records and the bench don't tell the same story.
+    pub fn overfull(&self) -> u32 {
+        self.replaced().saturating_sub(self.scrapped)
     }
 }
 

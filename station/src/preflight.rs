@@ -413,7 +413,7 @@ fn records(options: &Options, preflight: &Preflight) -> Vec<Check> {
             Status::Warn,
             FailureCode::RegionExpired,
             detail,
-            "See keywright trust rotation: what ends, and what to do",
+            "See what ends and what to do: Trust (Ctrl+6), or keywright trust rotation",
         ),
         Ok((detail, false)) => Check::ok(Name::Signing, detail),
         Err(failure) => Check::failed(Name::Signing, failure),
@@ -465,7 +465,7 @@ fn image(config: &Config, orders: &[ProductOrder], running: &[PoId]) -> Check {
             Status::Warn,
             FailureCode::NotChecked,
             format_args!("{} is there; no product order is there to check it against", path.display()),
-            "Enter the product order with keywright po new",
+            "Enter the product order under Batches (Ctrl+3), or with keywright po new",
         ),
         None => Check::new(
             name,

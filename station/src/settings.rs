@@ -7,7 +7,7 @@
 
 use crate::config::{self, Config, Theme};
 use crate::failure::{Failure, FailureCode};
-use crate::i18n::LanguageChoice;
+use crate::i18n::{Formats, LanguageChoice};
 use crate::label::{LABEL_TIMEOUT, LabelConfig, Sink};
 use std::path::{Path, PathBuf};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value, value};
@@ -155,6 +155,8 @@ pub struct Draft {
     pub fixtures: Vec<FixtureDraft>,
     /// Language of the window.
     pub language: LanguageChoice,
+    /// How the window writes dates and numbers.
+    pub formats: Formats,
     /// Colours of the window.
     pub theme: Theme,
     /// Text size of the window in percent.
@@ -175,6 +177,12 @@ pub struct Draft {
     pub virtual_board: String,
     /// The label printer.
     pub label: LabelDraft,
+    /// What plays a sound, as [`LabelDraft::command`]; empty = a player that is found.
+    pub sound_command: String,
+    /// The PKCS#11 module of the token with signing keys as the file names it; empty = no token.
+    pub token_module: String,
+    /// The token's label.
+    pub token_label: String,
 }
 
 /// A field of the draft.
@@ -216,6 +224,12 @@ pub enum Field {
     LabelPrinter,
     /// Seconds that a label may take.
     LabelTimeout,
+    /// The player of sounds.
+    SoundCommand,
+    /// The token's PKCS#11 module.
+    TokenModule,
+    /// The token's label.
+    TokenLabel,
 }
 
 /// What is wrong with a field.
@@ -255,6 +269,10 @@ pub enum Fault {
     Command,
     /// Not 1 to 300 seconds.
     LabelSeconds,
+    /// Not 1 to 32 bytes.
+    Token,
+    /// Not a whole path.
+    Absolute,
 }
 
 impl Draft {
@@ -294,6 +312,7 @@ impl Draft {
             sounds: config.line.sounds,
             fixtures: config.fixtures.iter().enumerate().map(fixture).collect(),
             language: config.language,
+            formats: config.formats,
             theme: config.theme,
             text_size: config.text_size,
             auto_lock: (config.auto_lock.as_secs() / 60).to_string(),
@@ -304,6 +323,9 @@ impl Draft {
             clouds: config.clouds.iter().filter_map(cloud).collect(),
             virtual_board: named("station", "virtual_board"),
             label: LabelDraft::of(config.label.as_ref(), named("label", "template")),
+            sound_command: words_in_line(config.line.sound_command.as_deref().unwrap_or_default()),
+            token_module: named("pkcs11", "module"),
+            token_label: config.token.as_ref().map(|t| t.token.clone()).unwrap_or_default(),
         }
     }
 
@@ -363,6 +385,20 @@ impl Draft {
             all.extend(cloud.faults().into_iter().map(|(field, fault)| (field(i), fault)));
         }
         all.extend(self.label.faults());
+        if !self.sound_command.trim().is_empty()
+            && !words_of_line(&self.sound_command).is_some_and(|words| config::fits_command(&words))
+        {
+            all.push((Field::SoundCommand, Fault::Command));
+        }
+        match (self.token_module.trim().is_empty(), self.token_label.trim().is_empty()) {
+            (true, true) => {}
+            (true, false) => all.push((Field::TokenModule, Fault::Empty)),
+            (false, _) if !Path::new(self.token_module.trim()).is_absolute() => {
+                all.push((Field::TokenModule, Fault::Absolute));
+            }
+            (false, _) if config::fits_token(&self.token_label) => {}
+            (false, _) => all.push((Field::TokenLabel, Fault::Token)),
+        }
         all
     }
 }
@@ -490,6 +526,27 @@ impl StationFile {
         Ok(self.read()?)
     }
 
+    /// Whether [`StationFile::change`] would be taken; writes nothing. Returns the file as it is.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`.
+    pub fn check(&self, change: impl FnOnce(&mut Draft)) -> Result<Read, Failure> {
+        let read = self.read()?;
+        let mut draft = read.draft.clone();
+        change(&mut draft);
+        let mut document: DocumentMut = read.text.parse().map_err(|e| self.invalid(e))?;
+        edit(&mut document, &read.draft, &draft);
+        Config::parse(&document.to_string(), &self.path)?;
+        Ok(read)
+    }
+
+    /// What writing `draft` would change, for the audit log: keys with their old and new values.
+    pub fn changes(&self, read: &Read, draft: &Draft) -> serde_json::Value {
+        let Ok(mut document) = read.text.parse::<DocumentMut>() else { return serde_json::json!({}) };
+        edit(&mut document, &read.draft, draft);
+        crate::settings_changes::changes(&read.text, &document.to_string())
+    }
+
     /// Changes the file as it is now, whoever wrote it last: for steps that know nothing of what stood there before.
     ///
     /// # Errors
@@ -569,9 +626,16 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
             }
         }
     }
-    if (old.auto_start, &old.debounce, old.sounds) != (new.auto_start, &new.debounce, new.sounds)
+    if (old.auto_start, &old.debounce, old.sounds, &old.sound_command)
+        != (new.auto_start, &new.debounce, new.sounds, &new.sound_command)
         && let Some(line) = section(document, "line")
     {
+        if old.sound_command != new.sound_command {
+            match words_of_line(&new.sound_command).filter(|words| !words.is_empty()) {
+                Some(words) => set(line, "sound_command", words.into_iter().collect::<Array>()),
+                None => drop(line.remove("sound_command")),
+            }
+        }
         if old.auto_start != new.auto_start {
             set(line, "auto_start", new.auto_start);
         }
@@ -584,9 +648,16 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
             set(line, "sounds", new.sounds);
         }
     }
-    if (old.language, old.theme, old.text_size) != (new.language, new.theme, new.text_size)
+    if (old.language, old.formats, old.theme, old.text_size)
+        != (new.language, new.formats, new.theme, new.text_size)
         && let Some(window) = section(document, "window")
     {
+        if old.formats.dates != new.formats.dates {
+            set(window, "dates", new.formats.dates.as_str());
+        }
+        if old.formats.numbers != new.formats.numbers {
+            set(window, "numbers", new.formats.numbers.as_str());
+        }
         if old.language != new.language {
             set(window, "language", new.language.as_str());
         }
@@ -639,6 +710,18 @@ fn edit(document: &mut DocumentMut, old: &Draft, new: &Draft) {
     }
     if old.label != new.label {
         label(document, &old.label, &new.label);
+    }
+    if (&old.token_module, &old.token_label) != (&new.token_module, &new.token_label) {
+        if new.token_module.trim().is_empty() {
+            document.remove("pkcs11");
+        } else if let Some(token) = section(document, "pkcs11") {
+            if old.token_module != new.token_module {
+                set(token, "module", new.token_module.trim());
+            }
+            if old.token_label != new.token_label {
+                set(token, "token", new.token_label.trim());
+            }
+        }
     }
 }
 
@@ -797,6 +880,36 @@ mod tests {
         draft = read.draft;
         (draft.label.kind, draft.label.tcp) = (PrinterKind::Tcp, "zebra:9100".into());
         assert_eq!(draft.faults(), [(Field::LabelTemplate, Fault::Empty)]);
+    }
+
+    #[test]
+    fn a_token_and_a_player_are_named_and_taken_away() {
+        let (_folder, file) = file("[line]\nsounds = true\n");
+        let read = file.read().expect("a good file");
+        let mut draft = read.draft.clone();
+        (draft.token_label, draft.sound_command) = ("kw-factory".into(), "aplay".into());
+        let wrong = [(Field::SoundCommand, Fault::Command), (Field::TokenModule, Fault::Empty)];
+        assert_eq!(draft.faults(), wrong);
+        (draft.token_module, draft.token_label) = ("token.so".into(), "x".repeat(33));
+        assert_eq!(draft.faults()[1..], [(Field::TokenModule, Fault::Absolute)]);
+        draft.token_module = "/usr/lib/token.so".into();
+        draft.sound_command = "aplay -q $file".into();
+        assert_eq!(draft.faults(), [(Field::TokenLabel, Fault::Token)]);
+        draft.token_label = " kw-factory ".into();
+        assert_eq!(draft.faults(), []);
+        let read = file.write(&read, &draft).expect("written");
+        let token = read.config.token.as_ref().expect("a token");
+        assert_eq!(
+            (token.module.as_path(), token.token.as_str()),
+            (Path::new("/usr/lib/token.so"), "kw-factory")
+        );
+        let player = read.config.line.sound_command.as_deref().expect("a player");
+        assert_eq!(player, ["aplay", "-q", "$file"]);
+        draft = read.draft.clone();
+        (draft.token_module, draft.token_label, draft.sound_command) = Default::default();
+        let read = file.write(&read, &draft).expect("written");
+        assert!(read.config.token.is_none() && read.config.line.sound_command.is_none());
+        assert_eq!(text(&file), "[line]\nsounds = true\n");
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::people::office::Tools;
 use crate::people::{Office, People};
 #[cfg(feature = "hardware")]
 use crate::preflight::StationInspector;
-use crate::records::{Attempt, Records, RecordsError, SqliteRecords, Verified};
+use crate::records::{Attempt, Person, Records, RecordsError, SqliteRecords, Verified};
 use crate::secrets::{Passphrase, PassphraseSource, SealedFile, Secret, SecretsError, StationKey};
 use crate::trust;
 use std::io::{IsTerminal, Read};
@@ -308,6 +308,19 @@ impl Options {
         Ok(passphrase)
     }
 
+    /// The passphrase of a station that is there, from the descriptor or the terminal: for what only somebody who knows it may do.
+    /// Neither the keyring nor the demo answers in their place.
+    ///
+    /// # Errors
+    /// `InvalidInput` if nobody types one.
+    pub fn typed_passphrase(&self) -> Result<Passphrase, Failure> {
+        let source = match self.passphrase_fd {
+            Some(fd) => PassphraseSource::Fd(fd),
+            None => PassphraseSource::Prompt { twice: false },
+        };
+        Passphrase::read(&source).map_err(secrets_failure)
+    }
+
     /// Opens the records to see whether this passphrase is theirs; a station that was never set up takes any good one.
     ///
     /// # Errors
@@ -333,7 +346,10 @@ impl Options {
                 "this station runs on the PUBLIC demo passphrase; its keys are protected from nobody"
             );
         }
-        SqliteRecords::open(&self.records_path(), &config.name, passphrase).map_err(records_failure)
+        let records = SqliteRecords::open(&self.records_path(), &config.name, passphrase);
+        let records = records.map_err(records_failure)?;
+        records.set_gray_release(config.gray_release);
+        Ok(records)
     }
 }
 
@@ -603,6 +619,7 @@ impl Station {
             Err(why) => (Vec::new(), Some(why)),
         };
         let line = self.line_on(&agent, &found)?;
+        line.keep_audit(self.people.clone());
         if let Some(why) = why {
             line.say_no_fixtures(why);
         }
@@ -680,14 +697,16 @@ impl Station {
     /// `StationFault` if no thread can be started.
     pub fn start_clerk(&self) -> Result<Clerk, Failure> {
         let (home, key) = (self.home.clone(), self.records.station_key());
-        Clerk::new(clerk::Office {
+        let office = clerk::Office {
             source: self.export_source(),
+            people: self.people.clone(),
             signer: Box::new(move || export_signer(&home, &key)),
             station: self.config.name.clone(),
             needs_second_person: self.config.second_person,
             folder: self.home.join("exports"),
             now_ms,
-        })
+        };
+        Clerk::new(office)
     }
 
     /// The foreman, for the window: figures and the end of a shift.
@@ -740,7 +759,8 @@ impl Station {
     }
 }
 
-fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure> {
+/// The key that signs exports; drawn and sealed at first use.
+pub(crate) fn export_signer(home: &Path, key: &StationKey) -> Result<ExportSigner, Failure> {
     let folder = home.join("anchors");
     let file = SealedFile::at(folder.join("export.sealed"));
     let seed = if file.path().exists() {
@@ -768,6 +788,24 @@ pub fn verify_histories(options: &Options) -> Result<Verified, Failure> {
         return Err(Failure::new(FailureCode::RecordsFailed, "there is no database yet"));
     }
     options.open_records(&options.load_config()?)?.verify_all().map_err(records_failure)
+}
+
+/// Gives an admin who can't log in any more a new PIN. Knowing the passphrase is the right to it, so it must have been typed:
+/// [`Options::typed_passphrase`].
+///
+/// # Errors
+/// `WrongPassphrase`, `RecordsFailed`; `NotFound` or `InvalidInput` if it is nobody's, or no admin's, name; `InvalidInput` for the PIN.
+pub fn recover(
+    options: &Options,
+    passphrase: &Passphrase,
+    name: &str,
+    pin: &crate::people::Pin,
+) -> Result<Person, Failure> {
+    if !options.has_records() {
+        return Err(Failure::new(FailureCode::RecordsFailed, "there is no database yet"));
+    }
+    let records = options.open_records_with(&options.load_config()?, passphrase)?;
+    People::new(records, &options.operator)?.recover(name, pin)
 }
 
 /// The secret half of [`Station::key_recipient`]; drawn and sealed at first use.
@@ -924,16 +962,15 @@ pub fn preflight(options: &Options) -> Preflight {
 
 /// The same of a station that is open.
 pub fn preflight_of(options: &Options, records: &SqliteRecords, words: &str) -> Preflight {
-    let database =
-        records.verify_all().map_err(records_failure).and_then(|found| match found.broken.first() {
-            Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
-            None => Ok(format!(
-                "{}: sound, {} events and {} audit rows, histories unbroken",
-                options.records_path().display(),
-                found.events,
-                found.audit
-            )),
-        });
+    let database = records.verify_all().map_err(records_failure).and_then(|found| match found.summary() {
+        Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken)),
+        None => Ok(format!(
+            "{}: sound, {} events and {} audit rows, histories unbroken",
+            options.records_path().display(),
+            found.events,
+            found.audit
+        )),
+    });
     let newest_ms = records.newest_ms().ok().flatten();
     let orders = records.list_product_orders().ok();
     let open = records.list_batches().unwrap_or_default().into_iter().filter(|b| b.state == BatchState::Open);

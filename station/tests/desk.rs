@@ -12,7 +12,7 @@ use keywright::traveler::{Form, Group};
 use keywright_protocol::{Purpose, Suite};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
-use support::{AT, Device, Station, unit_id};
+use support::{AT, Device, Station, new_order, unit_id};
 
 struct World {
     station: Station,
@@ -466,6 +466,22 @@ fn a_unit_is_found_by_the_code_on_its_label() {
         assert_eq!(found.map(|u| u.id), Some(unit_id(1)), "{text}");
     }
     assert!(keywright::desk::find(&station.records, &code.replace("KW1", "KW2")).unwrap().is_none());
+}
+
+/// A serial has the letters of its batch's name; a scanner that raises the case finds it all the same, and never another one.
+#[test]
+fn a_serial_in_small_letters_is_found_by_a_scanner_that_raises_the_case() {
+    let station = Station::new(1, 2);
+    let records = &station.records;
+    let po = records.create_product_order(new_order("PO-P", 5, 2)).unwrap().id;
+    let batch = records.create_batch(po, "pilot-b", 1).unwrap();
+    let attempt = records.begin_attempt(batch.id, "f", "Ana").unwrap();
+    let serial = records.bind_unit(attempt, unit_id(7)).unwrap().serial;
+    let find = |text: &str| keywright::desk::find(records, text).unwrap().map(|u| u.id);
+    assert!(serial.starts_with("pilot-b-"));
+    for text in [serial.to_uppercase(), serial.to_lowercase(), serial] {
+        assert_eq!(find(&text), Some(unit_id(7)), "{text}");
+    }
 }
 
 fn search(number: u64, text: &str) -> Command {

@@ -117,7 +117,7 @@ fn valid(schema: &jsonschema::Validator, value: &serde_json::Value) {
 
 #[test]
 fn mosquitto_takes_the_commands_and_lets_the_units_in() {
-    let made = Made::new(3);
+    let mut made = Made::new(3);
     let file = made.plain(Format::Dynsec);
     let text = std::fs::read_to_string(&file).unwrap();
     valid(&schema("dynsec.schema.json"), &serde_json::from_str(&text).unwrap());
@@ -134,6 +134,28 @@ fn mosquitto_takes_the_commands_and_lets_the_units_in() {
         let wrong = Credential::from_password("0".repeat(64));
         assert!(!try_login(&endpoint, identity, &wrong, LONG).unwrap());
     }
+    // The first unit gets a new cloud key. What the vendor has of it still works there, until the next list is imported.
+    let (old, old_credential) = made.credential(&made.devices[0]);
+    made.devices[0].goal.push(keywright_protocol::Purpose::CloudKeyUpdate);
+    made.station.complete(&mut made.devices[0]);
+    assert!(try_login(&endpoint, old, &old_credential, LONG).unwrap());
+    let text = std::fs::read_to_string(made.plain(Format::Dynsec)).unwrap();
+    valid(&schema("dynsec.schema.json"), &serde_json::from_str(&text).unwrap());
+    assert_eq!(text.matches("deleteClient").count(), 1, "only what an earlier list made known");
+    broker.administer(&text);
+    assert!(!try_login(&endpoint, old, &old_credential, LONG).unwrap(), "{old} is refused");
+    for device in &made.devices {
+        let (identity, credential) = made.credential(device);
+        assert!(try_login(&endpoint, identity, &credential, LONG).unwrap(), "{identity}");
+    }
+    // The same as device identities of a hub, and as a list where an import can only add.
+    let hub = std::fs::read_to_string(made.plain(Format::AzureHub)).unwrap();
+    let lines: Vec<serde_json::Value> = hub.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    lines.iter().for_each(|line| valid(&schema("azure-hub.schema.json"), line));
+    assert_eq!(lines[0], serde_json::json!({ "id": old.to_string(), "importMode": "delete" }));
+    let report = made.export(&[Format::Emqx], Protection::None);
+    let list = made.out.path().join(report.record.files[0].superseded_list.as_ref().unwrap());
+    assert_eq!(std::fs::read_to_string(list).unwrap(), format!("{old}\n"));
 }
 
 #[test]
@@ -248,21 +270,33 @@ fn key_containers_follow_the_schema_and_open_elsewhere() {
 #[test]
 fn manifests_are_json_web_signatures_for_openssl_too() {
     let made = Made::new(2);
+    let records = &made.station.records;
+    let attempts = records.list_attempts(made.station.batch.id).unwrap();
+    let made_at = |unit: UnitId| {
+        let at = attempts.iter().find(|a| a.unit == Some(unit)).and_then(|a| a.ended_at_ms);
+        keywright::export::Stamp(at.unwrap()).to_string()
+    };
+    // The first unit is on the line again, to be tested once more.
+    made.station.arrive(made.devices[0].id);
     let report = made.export(&[Format::Jws], Protection::None);
     let text = std::fs::read(made.out.path().join(&report.record.files[0].name)).unwrap();
-    let manifest: Vec<String> = serde_json::from_slice(&text).unwrap();
+    let manifest: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
     assert_eq!(manifest.len(), 2);
     let decode =
         |part: &str| base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, part).unwrap();
     let schema = schema("jws.schema.json");
     for (entry, device) in manifest.iter().zip(&made.devices) {
-        let (signed, signature) = entry.rsplit_once('.').unwrap();
-        let (header, payload) = signed.split_once('.').unwrap();
+        let part = |name: &str| entry[name].as_str().unwrap();
+        let (header, payload, signature) = (part("protected"), part("payload"), part("signature"));
+        let signed = format!("{header}.{payload}");
+        assert_eq!(entry["header"]["uniqueId"], device.id.to_string());
         let header: serde_json::Value = serde_json::from_slice(&decode(header)).unwrap();
         assert_eq!((&header["alg"], &header["kid"]), (&"EdDSA".into(), &report.record.signer.clone().into()));
         let payload: serde_json::Value = serde_json::from_slice(&decode(payload)).unwrap();
         valid(&schema, &payload);
         assert_eq!(payload["uniqueId"], device.id.to_string());
+        // An attempt that runs moves the end of the latest one, not the day the unit was made.
+        assert_eq!(payload["provisioningTimestamp"], made_at(device.id));
         let at = |name: &str| made.out.path().join(name);
         std::fs::write(at("signed"), signed).unwrap();
         std::fs::write(at("signature"), decode(signature)).unwrap();

@@ -14,6 +14,7 @@ use keywright::export::clerk::{self, Clerk, Command, ExportHandle, Order, Wanted
 use keywright::export::{ExportSigner, Format, RecordsSource, Selection};
 use keywright::failure::FailureCode;
 use keywright::model::BatchCounts;
+use keywright::people::People;
 use keywright::records::{ExportLogFilter, Records};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -160,6 +161,7 @@ impl Stepped {
     fn new(station: &Station) -> Self {
         let clerk = Clerk::new(clerk::Office {
             source: RecordsSource { records: station.records.clone(), vault: station.records.key_vault() },
+            people: Arc::new(People::new(station.records.clone(), "Ada").unwrap()),
             signer: Box::new(|| Ok(ExportSigner::from_seed(&[7; 32]))),
             station: "bench-1".into(),
             needs_second_person: false,
@@ -210,6 +212,7 @@ fn order(format: Format, folder: &Path) -> Command {
         wanted: Wanted::Plain("the test reads it".into()),
         handed_to: "Acme Cloud".into(),
         second_person: String::new(),
+        second_shows: None,
         operator: "Ada".into(),
         replaces: None,
         folder: folder.to_owned(),
@@ -290,13 +293,15 @@ fn what_goes_wrong_is_told_and_leaves_nothing() {
     assert_eq!(failure.code, FailureCode::InvalidInput);
     assert!(failure.sentence.contains("age1nobody"), "{failure}");
     assert_eq!(files(&out), 0);
-    // A file that is there is not replaced.
-    for written in [true, false] {
+    // A file that is there is not replaced: the second of a day has a name of its own.
+    for turn in 1..=2 {
         stepped.clerk.send(order(Format::Dynsec, &out));
         let all = stepped.rest(stepped.next());
-        assert_eq!(matches!(all.last().unwrap().told, Told::Done(_)), written);
+        assert!(matches!(all.last().unwrap().told, Told::Done(_)), "{turn}");
+        // File, signature and receipt each, and one public key.
+        assert_eq!(files(&out), 3 * turn + 1);
     }
-    assert_eq!(station.records.export_log(&ExportLogFilter::default()).unwrap().len(), 1);
+    assert_eq!(station.records.export_log(&ExportLogFilter::default()).unwrap().len(), 2);
 }
 
 #[test]

@@ -649,10 +649,12 @@ impl Records for Fakes {
         code: &str,
         operator: &str,
     ) -> Result<u32, RecordsError> {
-        assert_eq!(operator, "op");
         let mut book = self.0.lock().unwrap();
         book.write()?;
-        book.events.push((unit, "label-printed".into()));
+        book.events.push((
+            unit,
+            if operator == "op" { "label-printed".into() } else { format!("label-printed by {operator}") },
+        ));
         let label = book.labels.entry(unit).or_default();
         *label = LabelRow { code: Some(code.into()), prints: label.prints + 1, read_back: false };
         Ok(label.prints)
@@ -662,11 +664,12 @@ impl Records for Fakes {
         unit: UnitId,
         _: Option<AttemptId>,
         code: &str,
-        _: &str,
+        operator: &str,
     ) -> Result<(), RecordsError> {
         let mut book = self.0.lock().unwrap();
         book.write()?;
-        book.events.push((unit, "label-scanned".into()));
+        let by = if operator == "op" { String::new() } else { format!(" by {operator}") };
+        book.events.push((unit, format!("label-scanned{by}")));
         let label = book.labels.get_mut(&unit).unwrap();
         assert_eq!(label.code.as_deref(), Some(code));
         label.read_back = true;
@@ -1635,7 +1638,7 @@ impl World {
             if let Event::ScanWanted { problem, .. } = event {
                 let n = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 if let Some(said) = person(n, problem.as_ref().map(|p| p.code)) {
-                    assert!(desk.say(said), "it listens");
+                    assert!(desk.say(said, "op"), "it listens");
                 }
             }
         })
@@ -1823,6 +1826,61 @@ fn a_board_swapped_before_the_scan_is_noticed() {
     });
     assert_eq!(code, Some(FailureCode::UnitSwapped));
     assert_ne!(world.fakes.state(UID), Some(UnitState::Passed));
+}
+
+/// Who sticks a label on lifts the board for it: nothing ends, the board goes back and the label is scanned again.
+#[test]
+fn a_board_lifted_for_its_label_goes_back_and_passes() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let board = Arc::clone(&world.board);
+    let (_, outcome, _) = world.run_scanning(move |n, problem| {
+        let expected = if n == 1 { Some(FailureCode::BoardLifted) } else { None };
+        assert_eq!(problem, expected);
+        board.lock().unwrap().powered = n > 0;
+        Some(Said::Scan(code_of("S-1")))
+    });
+    assert_eq!(outcome, Outcome::Pass);
+    // The time limit holds for one that never goes back.
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let board = Arc::clone(&world.board);
+    let (_, _, code) = world.run_scanning(move |n, _| {
+        board.lock().unwrap().powered = false;
+        (n == 0).then(|| Said::Scan(code_of("S-1")))
+    });
+    assert_eq!(code, Some(FailureCode::ScanMissing));
+}
+
+/// A unit is one person's, its label another's: each stands in the records under their own name.
+#[test]
+fn a_scan_is_recorded_under_the_name_of_who_is_there() {
+    let world = World::with_printer(LabelPolicy::ScanBack);
+    let benches = vec![("1".into(), Box::new(FakeBench(Arc::clone(&world.board))) as Box<dyn Bench>)];
+    let records = Arc::new(world.fakes.clone());
+    let timing = Timing { scan: Duration::from_secs(60), ..TIMING };
+    let config = world.config(&world.printer());
+    let line = Line::with_benches(records.clone(), records, &config, benches, timing).unwrap();
+    let events = line.subscribe();
+    line.send(Command::SetOperator("op".into()));
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    let mut asked = 0;
+    loop {
+        match events.recv_timeout(Duration::from_secs(60)).expect("an event") {
+            Event::ScanWanted { serial, .. } => {
+                line.send(Command::SetOperator(["Mia", "Ana"][asked].into()));
+                line.send(if asked == 0 { Command::PrintAgain } else { Command::Scan(code_of(&serial)) });
+                asked += 1;
+            }
+            Event::Finished { outcome, .. } => break assert_eq!(outcome, Outcome::Pass),
+            _ => {}
+        }
+    }
+    let kinds = world.fakes.kinds();
+    assert_eq!(
+        kinds[kinds.len() - 3..],
+        ["label-printed", "label-printed by Mia", "label-scanned by Ana"].map(String::from)
+    );
+    assert_eq!(world.fakes.0.lock().unwrap().attempts[0].operator, "op");
 }
 
 #[test]
@@ -2062,6 +2120,95 @@ fn the_gray_release_gate_shuts_until_a_sample_is_approved() {
     line.send(Command::Start(0));
     assert_eq!(finished(&events, 1)[0].2, Some(FailureCode::BatchClosed));
     assert_eq!(world.fakes.batch(BatchId(1)).unwrap().state, BatchState::Paused);
+}
+
+/// What decides about a batch has its row in the audit log first: without the row it is not done.
+#[test]
+fn the_gate_opens_only_behind_its_row_in_the_audit_log() {
+    use keywright::people::{NewPerson, People, Pin, PinCost, Role};
+    use keywright::records::{AuditFilter, OpenOptions, SqliteRecords};
+    use keywright::secrets::{KdfCost, Passphrase};
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    let options = OpenOptions { cost: KdfCost::TEST, ..OpenOptions::new("bench-1") };
+    let records = SqliteRecords::open_with(&path, options, &Passphrase::demo()).unwrap();
+    let people = Arc::new(People::with(records, "", PinCost::TEST, Arc::new(|| Duration::ZERO)).unwrap());
+    let pin = Pin::new("729450".to_owned());
+    people.add(&NewPerson { name: "Ana".into(), role: Role::Admin, pin, badge: None }).unwrap();
+    let world = World::new();
+    let (line, events) = line(&world, &[Arc::clone(&world.board)], 1);
+    line.keep_audit(people.clone());
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::Start(0));
+    assert_eq!(finished(&events, 1)[0].1, Outcome::Pass);
+    wait_for("a sample is due", || line.snapshot().sample.is_some());
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END")
+        .unwrap();
+    let approve = || Command::ApproveSample { operator: "Ana".into(), note: "looked".into() };
+    line.send(approve());
+    wait_for("it is said", || {
+        line.snapshot().trouble.as_ref().is_some_and(|t| t.code == FailureCode::RecordsFailed)
+    });
+    assert!(line.snapshot().sample.is_some(), "the gate is shut");
+    sql.execute_batch("DROP TRIGGER full").unwrap();
+    line.send(approve());
+    wait_for("the gate is open", || line.snapshot().sample.is_none());
+    line.send(Command::StopBatch { operator: "Ana".into(), reason: "a bent pin".into() });
+    wait_for("it is paused", || world.fakes.batch(BatchId(1)).unwrap().state == BatchState::Paused);
+    let rows = people.audit(&AuditFilter { subject: "B1".into(), ..AuditFilter::default() }).unwrap();
+    let told: Vec<_> = rows.iter().map(|r| (r.action.as_str(), r.detail.to_string())).collect();
+    assert_eq!(
+        told,
+        [
+            ("batch-paused", r#"{"reason":"a bent pin"}"#.to_owned()),
+            ("sample-approved", r#"{"note":"looked"}"#.to_owned())
+        ]
+    );
+}
+
+/// Units in work may all pass, so they count: what is started beyond the group waits, goes on after the approval, and is let go when the
+/// batch is stopped. The last group is looked at like every other.
+#[test]
+fn a_group_never_outgrows_the_gate_however_many_fixtures_there_are() {
+    let world = World::new();
+    let another = |byte: u8| {
+        let board = Board::blank();
+        board.lock().unwrap().chip.unit = UnitId([byte; 12]);
+        board
+    };
+    let (second, third) = (another(0x51), another(0x52));
+    let (line, events) = line(&world, &[Arc::clone(&world.board), Arc::clone(&second), third], 2);
+    line.send(Command::SelectBatch("B1".into()));
+    line.send(Command::StartAll);
+    let mut ends = finished(&events, 2);
+    ends.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(ends, [("1".into(), Outcome::Pass, None), ("2".into(), Outcome::Pass, None)]);
+    let waits = |n: usize| {
+        let fixture = line.snapshot().fixtures[n].clone();
+        (fixture.held, fixture.waits_for_sample)
+    };
+    wait_for("a sample is due", || line.snapshot().sample.is_some());
+    assert_eq!(waits(2), (true, true));
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 2);
+    line.send(Command::ApproveSample { operator: "Quality".into(), note: "three looked at".into() });
+    assert_eq!(finished(&events, 1), [("3".into(), Outcome::Pass, None)]);
+    wait_for("nothing waits", || waits(2) == (false, false));
+    // One of the next two fills the group, and the batch with it.
+    for (board, byte) in [(&world.board, 0x53), (&second, 0x54)] {
+        let mut board = board.lock().unwrap();
+        board.chip.unit = UnitId([byte; 12]);
+        board.erased();
+    }
+    line.send(Command::Start(0));
+    line.send(Command::Start(1));
+    assert_eq!(finished(&events, 1), [("1".into(), Outcome::Pass, None)]);
+    wait_for("the last group is looked at too", || line.snapshot().sample.is_some());
+    assert_eq!((waits(1), line.snapshot().sample.as_ref().unwrap().waiting), ((true, true), 2));
+    line.send(Command::StopBatch { operator: "Quality".into(), reason: "a bent pin".into() });
+    assert_eq!(finished(&events, 1), [("2".into(), Outcome::Aborted, Some(FailureCode::Cancelled))]);
+    wait_for("it is let go", || waits(1) == (false, false));
+    assert_eq!(world.fakes.0.lock().unwrap().attempts.len(), 4);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 mod support;
 
 use keywright::desk::{self, Desk, DeskHandle};
-use keywright::export::ExportSigner;
+use keywright::export::clerk::{self, Clerk, ExportHandle};
+use keywright::export::{ExportSigner, Format, RecordsSource, Selection};
 use keywright::failure::FailureCode;
 use keywright::line::{self, LineHandle};
 use keywright::model::{BatchState, LabelPolicy, UnitState};
@@ -12,7 +13,10 @@ use keywright::people::office::{self, Tools};
 use keywright::people::{Credential, NewPerson, Office, People, PeopleHandle, Pin, PinCost, Right, Role};
 use keywright::records::{AuditFilter, Broken, OpenOptions, Records, SqliteRecords};
 use keywright::secrets::{KdfCost, Passphrase};
+use keywright::station::{Options as StationOptions, Station as Opened};
 use serde_json::json;
+use std::io::{Seek, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -152,9 +156,10 @@ fn wrong_tries_lock_out_for_longer_and_longer_also_over_a_restart() {
     let place = Place::new();
     let mut people = staffed(&place);
     let wrong = |people: &People| people.login(&pin("Tom", "9517")).unwrap_err();
-    for left in ["4 tries are left", "3 tries are left", "2 tries are left", "1 try is left"] {
-        let failure = wrong(&people);
-        assert!(failure.code == FailureCode::LoginFailed && failure.sentence.contains(left), "{failure}");
+    // A name that nobody has is answered in the same words.
+    let unknown = people.login(&pin("Tim", "9517")).unwrap_err();
+    for _ in 0..4 {
+        assert_eq!(wrong(&people), unknown);
     }
     drop(people);
     people = place.people();
@@ -171,7 +176,9 @@ fn wrong_tries_lock_out_for_longer_and_longer_also_over_a_restart() {
     assert!(people.login(&right()).unwrap_err().sentence.contains("60 s"));
     place.later(86_400 + 60);
     people.login(&right()).unwrap();
-    assert!(wrong(&people).sentence.contains("4 tries are left"), "the right PIN wiped the slate");
+    let tom = |people: &People| people.list().unwrap().into_iter().find(|p| p.name == "Tom").unwrap();
+    assert_eq!(tom(&people).failures, 0, "the right PIN wiped the slate");
+    drop(wrong(&people));
     // An admin ends it at once.
     (0..4).for_each(|_| drop(wrong(&people)));
     assert_eq!(people.login(&right()).unwrap_err().code, FailureCode::LockedOut);
@@ -323,33 +330,38 @@ fn every_act_has_its_row_before_it_and_a_failure_another() {
 /// Every column of a row, a missing row, two that changed places, and an end that was cut: each is found at its place.
 #[test]
 fn a_touched_audit_row_is_named_with_its_place() {
-    let touched: [(&str, &str, i64); 12] = [
-        ("time", "UPDATE audit SET at_ms = at_ms + 1 WHERE seq = 4", 4),
-        ("person", "UPDATE audit SET person = 'Eve' WHERE seq = 4", 4),
-        ("role", "UPDATE audit SET role = 'qa' WHERE seq = 4", 4),
-        ("action", "UPDATE audit SET action = 'login' WHERE seq = 4", 4),
-        ("subject", "UPDATE audit SET subject = 'B-9' WHERE seq = 4", 4),
-        ("detail", "UPDATE audit SET detail = '{}' WHERE seq = 4", 4),
-        ("chain", "UPDATE audit SET chain = zeroblob(32) WHERE seq = 4", 4),
+    let touched: [(&str, &str, &[i64]); 13] = [
+        ("time", "UPDATE audit SET at_ms = at_ms + 1 WHERE seq = 4", &[4]),
+        ("person", "UPDATE audit SET person = 'Eve' WHERE seq = 4", &[4]),
+        ("role", "UPDATE audit SET role = 'qa' WHERE seq = 4", &[4]),
+        ("action", "UPDATE audit SET action = 'login' WHERE seq = 4", &[4]),
+        ("subject", "UPDATE audit SET subject = 'B-9' WHERE seq = 4", &[4]),
+        ("detail", "UPDATE audit SET detail = '{}' WHERE seq = 4", &[4]),
+        ("chain", "UPDATE audit SET chain = zeroblob(32) WHERE seq = 4", &[4]),
         (
             "a text moved to the next column",
             "UPDATE audit SET action = action || subject, subject = '' WHERE seq = 4",
-            4,
+            &[4],
         ),
-        ("number", "UPDATE audit SET seq = 99 WHERE seq = 7", 99),
-        ("removed", "DELETE FROM audit WHERE seq = 4", 5),
+        ("number", "UPDATE audit SET seq = 99 WHERE seq = 7", &[99, 99]),
+        ("removed", "DELETE FROM audit WHERE seq = 4", &[5]),
         (
             "swapped",
             "UPDATE audit SET seq = 100 WHERE seq = 3; UPDATE audit SET seq = 3 WHERE seq = 5; UPDATE audit SET seq = 5 WHERE seq = 100",
-            3,
+            &[3, 4, 5, 6],
         ),
         (
             "written anew to the end",
             "UPDATE audit SET subject = 'B-9', chain = randomblob(32) WHERE seq >= 5",
-            5,
+            &[5, 6, 7, 7],
+        ),
+        (
+            "at two places",
+            "UPDATE audit SET subject = 'B-9' WHERE seq = 2; UPDATE audit SET person = 'Eve' WHERE seq = 6",
+            &[2, 6],
         ),
     ];
-    for (what, sql, place_of) in touched {
+    for (what, sql, places) in touched {
         let place = Place::new();
         let people = staffed(&place);
         for n in 0..4 {
@@ -361,11 +373,8 @@ fn a_touched_audit_row_is_named_with_its_place() {
         place.sql().execute_batch("DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete").unwrap();
         place.sql().execute_batch(sql).unwrap();
         let broken = place_broken(&people);
-        assert_eq!(
-            (broken.len(), broken[0].table, broken[0].row),
-            (1, "audit", place_of),
-            "{what}: {broken:?}"
-        );
+        assert_eq!(broken.iter().map(|b| b.row).collect::<Vec<_>>(), places, "{what}: {broken:?}");
+        assert!(broken.iter().all(|b| b.table == "audit"), "{what}: {broken:?}");
         assert!(broken[0].at_ms.is_some_and(|t| t == at || t == at + 1), "{what}: {broken:?}");
     }
 }
@@ -389,7 +398,315 @@ fn a_tail_that_was_cut_is_found_and_stays_found() {
         assert!(broken[0].what.contains("rows 6 to 7 were removed"), "{broken:?}");
     }
     drop(people);
-    assert_eq!(place.records().verify_all().unwrap().audit, 5, "it is said once");
+    assert_eq!(place.records().verify_all().unwrap().broken.len(), 1, "it is said once");
+    // What is touched after that is found all the same, before it as well as behind it.
+    place.sql().execute_batch("DROP TRIGGER audit_no_update").unwrap();
+    for row in [2, 7] {
+        place.sql().execute("UPDATE audit SET person = 'Eve' WHERE seq = ?1", [row]).unwrap();
+    }
+    let found = place.records().verify_all().unwrap();
+    assert_eq!(found.broken.iter().map(|b| b.row).collect::<Vec<_>>(), [2, 6, 7, 7], "{found:?}");
+    assert!(found.summary().unwrap().ends_with("3 more places don't fit"), "{found:?}");
+}
+
+/// The seal of an old row is as good as ever: only the roll knows that it is not the newest.
+#[test]
+fn a_person_who_was_put_back_with_an_editor_does_not_get_in() {
+    type Change = fn(&People);
+    let changes: [(&str, Change); 5] = [
+        ("another role", |p| drop(p.set_role("Eve", Role::Technician, None).unwrap())),
+        ("switched off", |p| drop(p.set_active("Eve", false).unwrap())),
+        ("another PIN", |p| drop(p.set_pin("Eve", &Pin::new("other7".to_owned())).unwrap())),
+        ("no badge", |p| drop(p.set_badge("Eve", None).unwrap())),
+        ("locked out", |p| (0..5).for_each(|_| drop(p.login(&pin("Eve", "wrong")).unwrap_err()))),
+    ];
+    for (what, change) in changes {
+        let place = Place::new();
+        let people = staffed(&place);
+        let badge = Some(Pin::new("EVE-0001".to_owned()));
+        people.add(&NewPerson { badge, ..person("Eve", Role::Admin, "evil00l") }).unwrap();
+        let sql = place.sql();
+        sql.execute_batch("CREATE TEMP TABLE old AS SELECT * FROM person WHERE name = 'Eve'").unwrap();
+        change(&people);
+        assert_eq!(place_broken(&people), [], "{what}");
+        sql.execute_batch(
+            "UPDATE person SET (role, pin, badge, badge_mark, active, failures, locked_until_ms, seal)
+             = (SELECT role, pin, badge, badge_mark, active, failures, locked_until_ms, seal FROM old) WHERE name = 'Eve'",
+        )
+        .unwrap();
+        for again in [false, true] {
+            let people = if again { &place.people() } else { &people };
+            for credential in [pin("Eve", "evil00l"), Credential::Badge(Pin::new("EVE-0001".to_owned()))] {
+                let refused = people.login(&credential).unwrap_err();
+                assert!(
+                    refused.code == FailureCode::HistoryBroken && refused.sentence.contains("Eve"),
+                    "{refused}"
+                );
+            }
+            let broken = place_broken(people);
+            assert_eq!(
+                (broken.len(), broken[0].table, broken[0].row),
+                (1, "person", 4),
+                "{what}: {broken:?}"
+            );
+            assert!(broken[0].what.contains("older row of \"Eve\" was put back"), "{what}: {broken:?}");
+            // Nobody else is kept out, and it stands in the log.
+            people.login(&pin("Ana Petrović", "729450")).unwrap();
+            let failed = AuditFilter { action: "login-failed".into(), ..AuditFilter::default() };
+            assert!(people.audit(&failed).unwrap()[0].detail["what"].as_str().unwrap().contains("Eve"));
+        }
+    }
+}
+
+#[test]
+fn the_roll_of_people_can_not_be_put_back_either() {
+    let place = Place::new();
+    let people = staffed(&place);
+    let sql = place.sql();
+    sql.execute_batch(
+        "CREATE TEMP TABLE old AS SELECT * FROM meta WHERE key IN ('people-roll', 'audit-head')",
+    )
+    .unwrap();
+    people.set_role("Quin", Role::Technician, None).unwrap();
+    drop(people);
+    // With a roll that does not fit its seal nobody gets in, and the next row that is written does not seal it.
+    sql.execute_batch(
+        "UPDATE meta SET value = (SELECT value FROM old WHERE old.key = meta.key) WHERE key = 'people-roll'",
+    )
+    .unwrap();
+    let people = place.people();
+    people.note("locked", "", json!({}));
+    assert_eq!(people.login(&pin("Quin", "quality7")).unwrap_err().code, FailureCode::HistoryBroken);
+    assert!(place_broken(&people)[0].what.contains("sealed roll of people"), "{:?}", place_broken(&people));
+    drop(people);
+    // Its seal is put back as well: that is the end of an older audit log.
+    sql.execute_batch("UPDATE meta SET value = (SELECT value FROM old WHERE old.key = meta.key) WHERE key IN (SELECT key FROM old)")
+        .unwrap();
+    let people = place.people();
+    assert!(
+        place_broken(&people)
+            .iter()
+            .any(|b| b.table == "audit" && b.what.contains("was not written by this station"))
+    );
+    // A row that nobody wrote, and one that is gone.
+    drop(people);
+    let place = Place::new();
+    let people = staffed(&place);
+    let sql = place.sql();
+    sql.execute_batch(
+        "DROP TRIGGER person_no_delete; DROP TRIGGER person_identity; UPDATE person SET id = 9 WHERE name = 'Tom'",
+    )
+    .unwrap();
+    let broken = place_broken(&people);
+    assert_eq!(broken.iter().map(|b| b.row).collect::<Vec<_>>(), [9, 2], "{broken:?}");
+}
+
+/// Whoever has the passphrase gives an admin a new PIN; an editor makes nobody an admin by this way.
+#[test]
+fn an_admin_is_recovered_with_the_passphrase_and_nobody_else() {
+    let home = tempfile::tempdir().unwrap();
+    let options = StationOptions {
+        home: home.path().to_owned(),
+        config: None,
+        passphrase_fd: None,
+        token_pin_fd: None,
+        demo: true,
+        operator: String::new(),
+    };
+    let open = || Opened::open(&options).unwrap();
+    let recover = |name: &str| {
+        let new = Pin::new("recov7x".to_owned());
+        keywright::station::recover(&options, &Passphrase::demo(), name, &new)
+    };
+    let station = open();
+    station.people.add(&person("Ana", Role::Admin, "729450")).unwrap();
+    station.people.add(&person("Eve", Role::Admin, "evil00l")).unwrap();
+    station.people.add(&person("Tom", Role::Technician, "2580")).unwrap();
+    let sql = rusqlite::Connection::open(options.records_path()).unwrap();
+    sql.execute_batch("CREATE TEMP TABLE old AS SELECT * FROM person WHERE name = 'Eve'").unwrap();
+    station.people.set_role("Eve", Role::Technician, None).unwrap();
+    drop(station);
+    // An old row, an edited one, and all of it without the seal.
+    sql.execute_batch(
+        "UPDATE person SET (role, seal) = (SELECT role, seal FROM old) WHERE name = 'Eve';
+         UPDATE person SET role = 'admin' WHERE name = 'Tom'; UPDATE person SET failures = 9 WHERE name = 'Ana'",
+    )
+    .unwrap();
+    for name in ["Eve", "Tom"] {
+        assert_eq!(recover(name).unwrap_err().code, FailureCode::HistoryBroken, "{name}");
+    }
+    recover("Ana").unwrap();
+    let wrong = keywright::station::recover(
+        &options,
+        &Passphrase::new("quite another one".to_owned()),
+        "Ana",
+        &Pin::new("recov7x".to_owned()),
+    );
+    assert_eq!(wrong.unwrap_err().code, FailureCode::WrongPassphrase);
+    sql.execute_batch("DELETE FROM meta WHERE key = 'people-roll'").unwrap();
+    assert_eq!(open().people.login(&pin("Ana", "recov7x")).unwrap_err().code, FailureCode::HistoryBroken);
+    recover("Ana").unwrap();
+    let station = open();
+    station.people.login(&pin("Ana", "recov7x")).unwrap();
+    let broken = station.people.verify().unwrap().broken;
+    assert_eq!(
+        broken.iter().map(|b| (b.table, b.row)).collect::<Vec<_>>(),
+        [("person", 2), ("person", 3)],
+        "{broken:?}"
+    );
+    let filter = AuditFilter { action: "people-recovered".into(), ..AuditFilter::default() };
+    let rows: Vec<_> = station.people.audit(&filter).unwrap().into_iter().map(|r| r.detail).collect();
+    assert_eq!(rows, [json!({ "people_sealed_anew": true }), json!({ "row_was_touched": true })]);
+}
+
+/// What schema 12 held of people is sealed once, and only if nobody cut the audit log.
+#[test]
+fn people_of_an_older_schema_are_sealed_with_the_upgrade() {
+    for cut in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("station.db");
+        let sql = rusqlite::Connection::open(&path).unwrap();
+        sql.execute_batch(include_str!("../../db/fixtures/schema-8.sql")).unwrap();
+        if cut {
+            sql.execute_batch("DROP TRIGGER audit_no_delete; DELETE FROM audit WHERE seq = 16").unwrap();
+        }
+        let people =
+            People::new(SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap(), "").unwrap();
+        let login = people.login(&pin("Ana", "729450"));
+        if cut {
+            assert_eq!(login.unwrap_err().code, FailureCode::HistoryBroken);
+            continue;
+        }
+        login.unwrap();
+        assert_eq!(place_broken(&people), []);
+        sql.execute_batch("CREATE TEMP TABLE old AS SELECT * FROM person WHERE name = 'Ana'").unwrap();
+        people.set_pin("Ana", &Pin::new("other7".to_owned())).unwrap();
+        sql.execute_batch("UPDATE person SET (pin, seal) = (SELECT pin, seal FROM old) WHERE name = 'Ana'")
+            .unwrap();
+        assert_eq!(people.login(&pin("Ana", "729450")).unwrap_err().code, FailureCode::HistoryBroken);
+    }
+}
+
+#[test]
+fn a_look_at_the_histories_says_how_far_it_is_and_can_be_stopped() {
+    let place = Place::new();
+    let people = staffed(&place);
+    (0..1200).for_each(|n| people.note("batch-closed", &format!("B-{n}"), json!({})));
+    let mut seen = Vec::new();
+    let found = people.verify_with(&mut |looked| {
+        seen.push((looked.done, looked.total));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(found.unwrap().unwrap().audit, 1203);
+    assert_eq!(seen, [(0, 1203), (512, 1203), (1024, 1203)]);
+    let stopped = people.verify_with(&mut |looked| match looked.done {
+        0 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    });
+    assert_eq!(stopped.unwrap(), None);
+}
+
+#[test]
+fn a_label_is_no_badge_and_costs_no_try() {
+    let place = Place::new();
+    let people = staffed(&place);
+    let label = || Pin::new("KW1:B1-00001K:0123456789ABCDEF:0000".to_owned());
+    let rows = actions(&people).len();
+    for _ in 0..30 {
+        for credential in [Credential::Badge(label()), Credential::Pin { name: "Tom".into(), pin: label() }] {
+            let refused = people.login(&credential).unwrap_err();
+            assert!(
+                refused.code == FailureCode::InvalidInput && refused.sentence.contains("label"),
+                "{refused}"
+            );
+        }
+    }
+    assert_eq!(actions(&people).len(), rows, "no try, no row");
+    people.login(&pin("Tom", "2580")).unwrap();
+    people.login(&pin("Ana Petrović", "729450")).unwrap();
+    assert!(people.set_badge("Tom", Some(&label())).is_err());
+}
+
+#[test]
+fn everybody_changes_their_own_pin_with_the_one_they_have() {
+    let place = Place::new();
+    let people = staffed(&place);
+    people.login(&pin("Tom", "2580")).unwrap();
+    let new = |text: &str| Pin::new(text.to_owned());
+    let change = |old: &str, to: &str| people.change_own_pin(&new(old), &new(to));
+    assert_eq!(change("2580", "1234").unwrap_err().code, FailureCode::InvalidInput);
+    for _ in 0..4 {
+        assert_eq!(change("9517", "7391").unwrap_err().code, FailureCode::LoginFailed);
+    }
+    assert_eq!(change("9517", "7391").unwrap_err().code, FailureCode::LockedOut, "no way to guess it here");
+    assert_eq!(change("2580", "7391").unwrap_err().code, FailureCode::LockedOut);
+    place.later(30);
+    change("2580", "7391").unwrap();
+    assert_eq!(people.login(&pin("Tom", "2580")).unwrap_err().code, FailureCode::LoginFailed);
+    people.login(&pin("Tom", "7391")).unwrap();
+    people.lock();
+    assert_eq!(change("7391", "4826").unwrap_err().code, FailureCode::LoginNeeded);
+}
+
+#[test]
+fn an_act_whose_row_can_not_be_written_is_not_done() {
+    let station = Station::new(2, 2);
+    station.arrive(unit_id(1));
+    let people = Arc::new(
+        People::with(station.records.clone(), "Ada", PinCost::TEST, Arc::new(|| Duration::ZERO)).unwrap(),
+    );
+    people.add(&person("Ana", Role::Admin, "729450")).unwrap();
+    let clerk = Clerk::new(clerk::Office {
+        source: RecordsSource { records: station.records.clone(), vault: station.records.key_vault() },
+        people: people.clone(),
+        signer: Box::new(|| Ok(ExportSigner::from_seed(&[7; 32]))),
+        station: "bench-1".into(),
+        needs_second_person: false,
+        folder: station.home.path().join("exports"),
+        now_ms: || START,
+    })
+    .unwrap();
+    let (wake, changes) = mpsc::channel();
+    let wake = Mutex::new(wake);
+    clerk.on_change(Box::new(move || {
+        let _ = wake.lock().unwrap().send(());
+    }));
+    let until = |done: &dyn Fn(&clerk::Snapshot) -> bool| {
+        while !done(&clerk.snapshot()) {
+            let told = changes.recv_timeout(Duration::from_secs(60));
+            told.unwrap_or_else(|_| panic!("{:?}", clerk.snapshot().told));
+        }
+    };
+    let order = |folder: &str| clerk::Order {
+        selection: Selection::default(),
+        format: Format::Csv,
+        wanted: clerk::Wanted::Nothing,
+        handed_to: "the vendor".into(),
+        second_person: String::new(),
+        second_shows: None,
+        operator: "Ana".into(),
+        replaces: None,
+        folder: station.home.path().join(folder),
+    };
+    let sql = station.sql();
+    sql.execute_batch(
+        "CREATE TRIGGER full BEFORE INSERT ON audit WHEN NEW.action = 'list-exported' BEGIN SELECT RAISE(ABORT, 'full'); END",
+    )
+    .unwrap();
+    clerk.send(clerk::Command::Export(Box::new(order("first"))));
+    until(&|s| matches!(s.told, desk::Told::Failed(_)));
+    assert!(!station.home.path().join("first").exists() && clerk.snapshot().log.is_empty());
+    sql.execute_batch("DROP TRIGGER full").unwrap();
+    clerk.send(clerk::Command::Export(Box::new(order("second"))));
+    until(&|s| !s.log.is_empty() && matches!(s.told, desk::Told::Done(_)));
+    // A revocation that fails has a second row.
+    clerk.send(clerk::Command::Revoke { export: 99, operator: "Ana".into(), reason: "lost".into() });
+    until(&|s| matches!(s.told, desk::Told::Failed(_)));
+    let revoked = AuditFilter { action: "export-revoked".into(), ..AuditFilter::default() };
+    let rows = people.audit(&revoked).unwrap();
+    assert_eq!((rows.len(), &rows[1].detail), (2, &json!({ "reason": "lost" })));
+    assert!(rows[0].detail["failed"].is_string(), "{rows:?}");
+    assert!(actions(&people).contains(&"Ana list-exported all".to_owned()), "{:?}", actions(&people));
 }
 
 #[test]
@@ -690,6 +1007,21 @@ impl Said {
 
 impl Program<'_> {
     fn run(&self, person: Option<(&str, &str)>, env: &[(&str, &str)], args: &[&str]) -> Said {
+        self.said(person, env, args, None)
+    }
+
+    /// With a text on standard input.
+    fn given(&self, text: &str, env: &[(&str, &str)], args: &[&str]) -> Said {
+        self.said(None, env, args, Some(text))
+    }
+
+    fn said(
+        &self,
+        person: Option<(&str, &str)>,
+        env: &[(&str, &str)],
+        args: &[&str],
+        given: Option<&str>,
+    ) -> Said {
         let mut command = Command::new("setsid");
         // Without a controlling terminal nobody can be asked.
         command.arg("--wait").arg(env!("CARGO_BIN_EXE_keywright"));
@@ -703,6 +1035,12 @@ impl Program<'_> {
         command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
         if let Some((name, pin)) = person {
             command.env("KEYWRIGHT_PERSON", name).env("KEYWRIGHT_PIN", pin);
+        }
+        let mut input = tempfile::tempfile().unwrap();
+        if let Some(text) = given {
+            input.write_all(text.as_bytes()).unwrap();
+            input.rewind().unwrap();
+            command.stdin(input);
         }
         let output = command.envs(env.iter().copied()).output().unwrap();
         Said {
@@ -776,7 +1114,8 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
         .error(5, "K601");
     program.run(None, &[("KEYWRIGHT_BADGE", "EMP-0042")], &["unit", "show", "X"]).error(5, "K810");
     let wrong = program.run(Some(("Tom", "9999")), &[], &["line", "run", "--batch", "B-1"]);
-    assert!(wrong.error(5, "K812")["message"].as_str().unwrap().contains("4 tries are left"));
+    let nobody = program.run(Some(("Tim", "9999")), &[], &["line", "run", "--batch", "B-1"]).error(5, "K812");
+    assert_eq!(wrong.error(5, "K812")["message"], nobody["message"], "nobody learns whether there is a Tom");
     for _ in 0..4 {
         program.run(Some(("Tom", "9999")), &[], &["line", "run", "--batch", "B-1"]);
     }
@@ -790,6 +1129,35 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
         ["Ana", "Quin", "Tom", "Vera"]
     );
     program.run(ANA, &[], &["people", "deactivate", "Ana"]).error(2, "K608");
+    let new_pin = [("KEYWRIGHT_NEW_PIN", "recov7x")];
+    // The last admin's PIN is lost: only whoever types the passphrase helps. The demo's is public, but must be typed too.
+    let recover = ["people", "recover", "Ana"];
+    assert_ne!(program.run(None, &new_pin, &recover).code, 0, "nobody typed the passphrase");
+    let typed = |text: &str, who: &str| {
+        program.given(text, &new_pin, &["--passphrase-fd", "0", "people", "recover", who])
+    };
+    assert_ne!(typed("another passphrase", "Ana").code, 0);
+    typed(keywright::secrets::DEMO_PASSPHRASE, "Tom").error(2, "K608");
+    program.run(ANA, &[], &["people", "list"]).ok();
+    for _ in 0..5 {
+        program.run(Some(("Ana", "999999")), &[], &["people", "list"]);
+    }
+    program.run(ANA, &[], &["people", "list"]).error(5, "K813");
+    typed(keywright::secrets::DEMO_PASSPHRASE, "ana").ok();
+    program.run(ANA, &[], &["people", "list"]).error(5, "K812");
+    program.run(Some(("Ana", "recov7x")), &[("KEYWRIGHT_NEW_PIN", "729450")], &["people", "pin", "Ana"]).ok();
+    let recovered = program.run(ANA, &[], &["audit", "list", "--action", "recovered"]).ok().of("audit");
+    assert_eq!(
+        (recovered[0]["subject"].as_str(), recovered[0]["role"].as_str(), recovered[0]["detail"].to_string()),
+        (Some("Ana"), Some("station"), "{}".into())
+    );
+    // One page after the other.
+    let seqs = |more: &[&str]| -> Vec<i64> {
+        let args = [&["audit", "list", "--count", "2"], more].concat();
+        program.run(ANA, &[], &args).ok().of("audit").iter().map(|r| r["seq"].as_i64().unwrap()).collect()
+    };
+    let first = seqs(&["--action", "po-"]);
+    assert_eq!(seqs(&["--before", "7"]), [6, 5], "{first:?}");
     // Who did what.
     let rows = program.run(VERA, &[], &["audit", "list", "--by", "Vera"]).ok().of("audit");
     let told: Vec<_> =

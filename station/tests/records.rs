@@ -168,6 +168,14 @@ fn binding_gives_serials_and_refuses_strangers() {
     assert_eq!(refusal(records.bind_unit(begin(), unit_id(2)).unwrap_err()), FailureCode::Scrapped);
     let third = records.bind_unit(begin(), unit_id(3)).unwrap();
     assert_eq!(serial::parse(&third.serial), Ok(("B1", 3)), "a scrapped unit's serial never comes again");
+    let counts = records.batch_counts(unit.batch).unwrap();
+    let made = counts.passed + counts.failed + counts.scrapped + counts.open();
+    assert_eq!(
+        (counts.planned, counts.replaced(), counts.scrapped, made),
+        (2, 1, 1, 3),
+        "it stands in for a scrapped one"
+    );
+    assert_eq!(counts.overfull(), 0);
     let other_po = records.create_product_order(new_order("PO-2", 1, 2)).unwrap();
     let other = records.create_batch(other_po.id, "B2", 1).unwrap();
     let there = records.begin_attempt(other.id, "fixture-1", "op").unwrap();
@@ -961,6 +969,29 @@ fn serials_of_one_pattern_are_counted_on_over_batches_and_never_meet_others() {
     }
 }
 
+/// The station's own size counts where a batch has none.
+#[test]
+fn the_stations_gray_release_holds_for_batches_without_their_own() {
+    let station = Station::new(4, 2);
+    let records = &station.records;
+    let order = records.create_product_order(new_order("PO-H", 9, 2)).unwrap();
+    let new = NewBatch {
+        po: order.id,
+        name: "H".into(),
+        quantity: 3,
+        operator: "Ana".into(),
+        ..NewBatch::default()
+    };
+    let batch = records.new_batch(new).unwrap();
+    let begin = || records.begin_attempt(batch.id, "f", "op");
+    begin().unwrap();
+    records.set_gray_release(2);
+    begin().unwrap();
+    assert_eq!(refusal(begin().unwrap_err()), FailureCode::SampleDue);
+    records.set_gray_release(0);
+    begin().unwrap();
+}
+
 #[test]
 fn the_gray_release_gate_and_the_timeline_of_a_batch() {
     let station = Station::new(4, 2);
@@ -980,17 +1011,24 @@ fn the_gray_release_gate_and_the_timeline_of_a_batch() {
     records.finish_attempt(attempt, Outcome::Pass, None, Some(&proof)).unwrap();
     let begin = || records.begin_attempt(batch.id, "f", "op");
     assert_eq!(refusal(begin().unwrap_err()), FailureCode::SampleDue);
-    assert_eq!(records.batch(batch.id).unwrap().terms.sample_due(0), Some(1));
+    assert_eq!(records.batch(batch.id).unwrap().sample_due(0), Some(1));
     let sample: Vec<_> = records.sample(batch.id, 3).unwrap().into_iter().map(|u| u.id).collect();
     assert_eq!(sample, [first]);
     // New keys for a unit out there wait for no sample.
     let update = records.begin_update(batch.id, "f", "op").unwrap();
     records.finish_attempt(update, Outcome::Fail, Some(&failure()), None).unwrap();
+    // Nor is an open batch closed over units that nobody looked at.
+    let close = records.set_batch_state(batch.id, BatchState::Closed, "Ana", "all done");
+    assert_eq!(refusal(close.unwrap_err()), FailureCode::SampleDue);
     records.approve_sample(batch.id, "Quality", "looked at 1").unwrap();
     // Proved again is no new pass.
     let again = begin().unwrap();
     records.bind_unit(again, first).unwrap();
     records.finish_attempt(again, Outcome::Pass, None, Some(&proof)).unwrap();
+    // One in work may pass: it fills the group.
+    let one = begin().unwrap();
+    assert_eq!(refusal(begin().unwrap_err()), FailureCode::SampleDue);
+    records.finish_attempt(one, Outcome::Fail, Some(&failure()), None).unwrap();
     begin().unwrap();
     let set = |state, reason| records.set_batch_state(batch.id, state, "Ana", reason);
     set(BatchState::Paused, "shift ends").unwrap();

@@ -610,3 +610,26 @@ fn scripts_read_figures_and_end_shifts() {
     let rows = run(home, ana, &["audit", "list", "--action", "shift-ended", "--by", "Tom"]).ok("audit");
     assert_eq!(rows["subject"], "2");
 }
+
+/// Schema 12 knew shifts, returns and the search; all of it is there after an upgrade.
+#[test]
+fn shifts_and_returns_of_schema_12_stay() {
+    use keywright::records::{UnitBook, UnitQuery};
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("station.db");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch(include_str!("../../db/fixtures/schema-12.sql"))
+        .unwrap();
+    let records = SqliteRecords::open(&path, "bench-1", &Passphrase::demo()).unwrap();
+    let found = records.verify_all().unwrap();
+    assert_eq!((found.broken.len(), found.events, found.audit), (0, 17, 38));
+    let ended: Vec<_> = records.shifts(10).unwrap().iter().map(|b| b.shift.number).collect();
+    assert_eq!((ended, records.open_shift().unwrap().map(|s| s.number)), (vec![1], Some(2)));
+    let batch = records.batch_by_name("B").unwrap();
+    let counts = records.batch_counts(batch.id).unwrap();
+    assert_eq!((counts.passed, counts.failed), (0, 1), "it lies in quarantine");
+    let units = records.find_units(&UnitQuery::parse("RMA-7 quarantined"), 0, 10).unwrap().units;
+    assert_eq!(units.iter().map(|u| u.serial.as_str()).collect::<Vec<_>>(), ["B-00001E"]);
+    assert_eq!(units[0].rma.as_deref(), Some("RMA-7"));
+}

@@ -487,13 +487,19 @@ mod token {
         assert_eq!(run(Some(PIN), &["anchors", "rotate", "--region", "7", "--keys", "token", "--yes"]).0, 0);
         assert_eq!(run(None, &["anchors", "name", "--region", "7", "EU"]).0, 0);
         let (_, shown) = run(None, &["trust", "show"]);
-        let told: Vec<_> = shown[1..]
+        let told: Vec<_> = shown
             .iter()
+            .filter(|r| r["role"] == "region")
             .map(|r| {
                 (r["name"].as_str().unwrap(), r["epoch"].as_u64().unwrap(), r["newest"].as_bool().unwrap())
             })
             .collect();
         assert_eq!(told, [("EU", 2, true), ("EU", 1, false)]);
+        let agents: Vec<_> = shown.iter().filter(|r| r["role"] == "agent").collect();
+        let [agent] = &agents[..] else { panic!("one agent of the newest epoch: {shown:?}") };
+        assert_eq!(agent["home"]["token"].as_str(), Some(LABEL));
+        let (key, print) = (agent["public_key"].as_str().unwrap(), agent["fingerprint"].as_str().unwrap());
+        assert_eq!(hex::encode(keywright_protocol::crypto::sha256(&[&hex::decode(key).unwrap()])), print);
         assert_eq!(run(None, &["trust", "units", "--region", "7", "--epoch", "3"]).0, 2);
         assert_eq!(run(None, &["trust", "units", "--region", "7"]), (0, vec![]));
         // The PIN is in none of the station's files, and station.toml does not take one.

@@ -179,6 +179,90 @@ fn more_than_can_be_counted_says_so_and_pages_go_on_where_they_ended() {
     );
 }
 
+/// Units of one batch, so many of them failed with K304 and so many set aside.
+fn batch_of(station: &Station, (id, name): (i64, &str), units: u32, failed: u32, aside: u32) {
+    let mut sql = station.sql();
+    let tx = sql.transaction().unwrap();
+    let first: u32 = tx.query_row("SELECT coalesce(max(id), 0) FROM unit", [], |r| r.get(0)).unwrap();
+    tx.execute(
+        "INSERT INTO batch (id, name, po, quantity, state, created_at_ms) VALUES (?1, ?2, 1, 99999, 'open', 1)",
+        (id, name),
+    )
+    .unwrap();
+    for n in 1..=units {
+        let mut uid = [0xcc; 12];
+        uid[8..].copy_from_slice(&(first + n).to_be_bytes());
+        // Both kinds lie where a walk from either end comes to them last.
+        let middle = units / 2;
+        let state = if n > middle && n <= middle + aside { "quarantined" } else { "passed" };
+        tx.execute(
+            "INSERT INTO unit (id, uid, batch, serial, state, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, 1)",
+            (first + n, uid, id, format!("{name}-{n:05}K"), state),
+        )
+        .unwrap();
+        if n <= middle && n + failed > middle {
+            tx.execute(
+                "INSERT INTO attempt (batch, unit, session, fixture, operator, station, started_at_ms, ended_at_ms, outcome,
+                                      failure_code, failure)
+                 VALUES (?1, ?2, 1, 'left', 'Ada', 'bench-1', 1000, 2000, 'FAIL', 304, '{}')",
+                (id, first + n),
+            )
+            .unwrap();
+        }
+    }
+    tx.commit().unwrap();
+}
+
+#[test]
+fn a_word_that_names_a_large_batch_and_a_code_or_a_state_are_exact_together() {
+    let station = Station::new(9, 2);
+    batch_of(&station, (50, "BIG"), 6_000, 10, 7);
+    batch_of(&station, (51, "ELSEWHERE"), 6_200, 3_000, 3_000);
+    batch_of(&station, (52, "GO"), 5_200, 4, 3);
+    let texts = [
+        ("BIG K304", 10),
+        ("K304 big", 10),
+        ("bi k304", 10),
+        ("IG- K304", 10),
+        ("BIG-0 K304", 10),
+        ("BIG quarantined", 7),
+        ("quarantined BIG-", 7),
+        ("GO K304", 4),
+        ("GO quarantined scrapped", 3),
+        // The narrower word leads, not the longer one.
+        ("ELSEWHERE 06199", 1),
+        ("BIG quarantined K304", 0),
+    ];
+    for (text, hits) in texts {
+        let query = UnitQuery::parse(text);
+        let found = station.records.find_units(&query, 0, 100).unwrap();
+        let mut serials: Vec<_> = found.units.iter().map(|u| u.serial.clone()).collect();
+        serials.sort();
+        assert_eq!(serials, by_hand(&station, &query), "{text:?}");
+        assert_eq!((found.count, found.exact), (hits, true), "{text:?}");
+    }
+    // Where every way is too long the answer does not claim to be all: nobody reads it as "there is none".
+    let query = UnitQuery::parse("K304 quarantined");
+    let found = station.records.find_units(&query, 0, 100).unwrap();
+    assert!(!found.exact, "{found:?}");
+    // What is walked for a word with a code are the two indexes, never a table.
+    let sql = station.sql();
+    for (statement, index) in [
+        (
+            "SELECT unit FROM attempt WHERE failure_code = 304 AND batch = 50 AND unit IS NOT NULL ORDER BY unit DESC LIMIT 9",
+            "attempt_by_failure (failure_code=? AND batch=? AND unit>?)",
+        ),
+        (
+            "SELECT id FROM unit WHERE state = 'quarantined' AND state <> 'passed' AND batch = 50 ORDER BY id DESC LIMIT 9",
+            "unit_not_passed (state=? AND batch=?)",
+        ),
+    ] {
+        let mut plan = sql.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let plan: Vec<String> = plan.query_map([], |r| r.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert!(plan.len() == 1 && plan[0].contains("COVERING INDEX") && plan[0].contains(index), "{plan:?}");
+    }
+}
+
 /// A unit that passed.
 fn passed(station: &Station) -> Device {
     let id = unit_id(1);
@@ -344,8 +428,11 @@ fn a_retest_is_an_attempt_of_its_own_kind_and_counts_no_unit_twice() {
     let station = Station::new(2, 2);
     let device = passed(&station);
     let records = &station.records;
-    assert_eq!(refusal(records.order_retest(device.id, "", "Quin")), FailureCode::InvalidInput);
-    records.order_retest(device.id, "came back", "Quin").unwrap();
+    assert_eq!(refusal(records.order_retest(device.id, &"".into(), "Quin")), FailureCode::InvalidInput);
+    let long = Why { reason: "came back".into(), note: "n".repeat(501) };
+    assert_eq!(refusal(records.order_retest(device.id, &long, "Quin")), FailureCode::InvalidInput);
+    let why = Why { reason: "came back".into(), note: "smells of smoke".into() };
+    records.order_retest(device.id, &why, "Quin").unwrap();
     let before = records.batch(station.batch.id).unwrap().terms.passed;
     let attempt = records.begin_retest(station.batch.id, "left", "Quin").unwrap();
     records.bind_unit(attempt, device.id).unwrap();
@@ -361,9 +448,25 @@ fn a_retest_is_an_attempt_of_its_own_kind_and_counts_no_unit_twice() {
     let kinds: Vec<_> = record.events.iter().map(|e| e.kind.as_str()).collect();
     assert_eq!(kinds[0], "retested");
     assert!(kinds.contains(&"retest-ordered"));
+    let ordered = record.events.iter().find(|e| e.kind == "retest-ordered").unwrap();
+    assert_eq!(ordered.detail["note"], "smells of smoke");
     assert!(station.sql().execute("UPDATE attempt SET retest = 0", []).is_err(), "it keeps what it was for");
-    station.agent.quarantine(device.id, "burnt", "Quin").unwrap();
-    assert_eq!(refusal(records.order_retest(device.id, "again", "Quin")), FailureCode::RetestRefused);
+    let why = Why { reason: "burnt".into(), note: "capacitor C4".into() };
+    station.agent.quarantine(device.id, why.clone(), "Quin").unwrap();
+    station
+        .agent
+        .release(device.id, Why { reason: "repaired".into(), note: "C4 is new".into() }, "Quin")
+        .unwrap();
+    station.agent.quarantine(device.id, why, "Quin").unwrap();
+    // Each stands in the traveler, a note beside its reason.
+    let record = records.unit_record(device.id).unwrap().unwrap();
+    for form in [Form::Text, Form::Csv, Form::Json] {
+        let text = traveler::write(&record, &[Group::Decision], form);
+        for part in ["burnt", "capacitor C4", "C4 is new"] {
+            assert!(text.contains(part), "{part} is not in {form:?}");
+        }
+    }
+    assert_eq!(refusal(records.order_retest(device.id, &"again".into(), "Quin")), FailureCode::RetestRefused);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use super::embedded::{EmbeddedAgent, active_place, region_of, told};
 use crate::failure::{Failure, FailureCode};
 use crate::model::{PoId, UnitId, UnitState};
-use crate::records::{AgentView, EnrolmentRow, NewReprovision, Records, Reprovision, ReprovisionKind};
+use crate::records::{AgentView, EnrolmentRow, NewReprovision, Records, Reprovision, ReprovisionKind, Why};
 use serde::Serialize;
 
 /// What came of making a product key invalid.
@@ -50,6 +50,19 @@ impl Standing {
             .iter()
             .map(|generation| u32::from(*generation > 0))
             .sum()
+    }
+
+    /// The same by name, for the command line: `agent key 1, cloud key 2`.
+    pub fn living_words(&self) -> String {
+        let keys = [
+            ("agent key", self.agent_key),
+            ("cloud key", self.cloud_key),
+            ("cloud key on its way", self.cloud_staged),
+            ("cloud key at the cloud it leaves", self.cloud_leaving),
+        ];
+        let living: Vec<_> =
+            keys.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {n}")).collect();
+        living.join(", ")
     }
 }
 
@@ -191,10 +204,11 @@ impl EmbeddedAgent {
     ///
     /// # Errors
     /// `Scrapped`, `InvalidInput`; `BrokerUnreachable` if the cloud was not reached: it is in quarantine here all the same.
-    pub fn quarantine(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
+    pub fn quarantine(&self, unit: UnitId, why: impl Into<Why>, operator: &str) -> Result<(), Failure> {
+        let why = &why.into();
         let _guard = self.records.0.unit_guard(unit);
         // The agent is silent from here on; a cloud that does not answer now is asked by the same command later.
-        self.records.0.quarantine(unit, reason, operator).map_err(told)?;
+        self.records.0.quarantine(unit, why, operator).map_err(told)?;
         self.block(unit)
     }
 
@@ -212,7 +226,8 @@ impl EmbeddedAgent {
     ///
     /// # Errors
     /// `InvalidInput`, `CloudRefused`, `BrokerUnreachable`.
-    pub fn release(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
+    pub fn release(&self, unit: UnitId, why: impl Into<Why>, operator: &str) -> Result<(), Failure> {
+        let why = &why.into();
         let _guard = self.records.0.unit_guard(unit);
         let view = self.records.0.agent_view(unit).map_err(told)?;
         let quarantined = view.as_ref().is_some_and(|v| v.state == UnitState::Quarantined);
@@ -221,27 +236,28 @@ impl EmbeddedAgent {
                 self.cloud.unblock(&at, unit)?;
             }
         }
-        self.records.0.release(unit, reason, operator).map_err(told)
+        self.records.0.release(unit, why, operator).map_err(told)
     }
 
     /// Takes a unit out for ever.
     ///
     /// # Errors
     /// `InvalidInput`; `BrokerUnreachable` if the cloud was not reached: it is in quarantine until the command is given again.
-    pub fn scrap(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), Failure> {
+    pub fn scrap(&self, unit: UnitId, why: impl Into<Why>, operator: &str) -> Result<(), Failure> {
+        let why = &why.into();
         let _guard = self.records.0.unit_guard(unit);
         let view = self.records.0.agent_view(unit).map_err(told)?;
         let state = view.as_ref().map(|v| v.state);
         if let Some(enrolment) = view.and_then(|v| v.enrolment)
             && state != Some(UnitState::Scrapped)
         {
-            self.records.0.quarantine(unit, reason, operator).map_err(told)?;
+            self.records.0.quarantine(unit, why, operator).map_err(told)?;
             self.retire_all(unit, &enrolment)?;
             for at in self.places_of(&enrolment)? {
                 self.cloud.block(&at, unit)?;
             }
         }
-        self.records.0.scrap(unit, reason, operator).map_err(told)
+        self.records.0.scrap(unit, why, operator).map_err(told)
     }
 
     /// A product key leaked (seed 003 §VII): it counts for nothing any more, and what it enrolled since `since_ms` (Unix
@@ -266,5 +282,17 @@ impl EmbeddedAgent {
             }
         }
         Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn living_keys_are_named_and_counted_alike() {
+        let keys = Standing { agent_key: 3, cloud_key: 2, cloud_leaving: 1, ..Standing::default() };
+        assert_eq!(keys.living_words(), "agent key 3, cloud key 2, cloud key at the cloud it leaves 1");
+        assert_eq!((keys.living(), Standing::default().living_words().as_str()), (3, ""));
     }
 }

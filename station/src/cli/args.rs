@@ -122,6 +122,8 @@ pub enum Command {
     Init(Init),
     /// Check everything that a shift needs, and say what to do
     Doctor,
+    /// What came of cutting a unit's power: transition × moment × outcome, measured on this release's firmware
+    Matrix,
     /// Open the window with other than its usual settings
     #[cfg(feature = "gui")]
     Window(Window),
@@ -545,6 +547,9 @@ Examples:
         /// Why; stands in its history
         #[arg(long)]
         reason: String,
+        /// What else is to be known; stands in its history too
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
         /// The fixture that it lies in
         #[arg(long, value_name = "NAME")]
         fixture: Option<String>,
@@ -725,6 +730,9 @@ pub struct Decision {
     /// Why; stands in the unit's history
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// What else is to be known; stands in the unit's history too
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub note: String,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -836,9 +844,15 @@ pub struct NewExport {
     /// Who receives it; stands in the receipt and in the log
     #[arg(long, value_name = "NAME")]
     pub to: Option<String>,
-    /// Who stands by; stands in the receipt and in the log
+    /// Who stands by; stands in the receipt and in the log. On a station with people they give their PIN: KEYWRIGHT_SECOND_PIN, or asked for
     #[arg(long, value_name = "NAME")]
     pub second: Option<String>,
+    /// File whose first line is the PIN of --second
+    #[arg(long, value_name = "FILE", requires = "second")]
+    pub second_pin_file: Option<PathBuf>,
+    /// The second person shows a badge in the place of a name and a PIN: KEYWRIGHT_SECOND_BADGE, or asked for
+    #[arg(long, conflicts_with = "second")]
+    pub second_badge: bool,
     /// Repeat an export of the log: the same units and format as of now; recipients are named anew
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["batch", "where_", "format"])]
     pub again: Option<i64>,
@@ -1253,6 +1267,21 @@ Examples:
         /// Whose
         name: String,
     },
+    /// Give an admin who can't log in any more a new PIN: for whoever knows the station's passphrase
+    #[command(after_help = "\
+The last admin forgot the PIN, and nobody is left who could give a new one. This asks for the station's passphrase and for no person.
+The passphrase is typed, or comes from --passphrase-fd; the keyring is not asked, nor is --demo enough. A lock-out ends. The audit log
+has a row about it (people-recovered), which nobody can take away. Close the window first: it holds the database.
+
+Example:
+  keywright people recover \"Ana Petrović\"")]
+    Recover {
+        /// The admin
+        name: String,
+        /// The new PIN, the first line of this file
+        #[arg(long, value_name = "FILE")]
+        new_pin_file: Option<PathBuf>,
+    },
 }
 
 /// `keywright audit …`
@@ -1272,6 +1301,9 @@ pub enum Audit {
         /// At most so many rows; 0: all
         #[arg(long, value_name = "N", default_value_t = 100)]
         count: u32,
+        /// Only rows before this number: the last row of one page gives the next
+        #[arg(long, value_name = "ROW", default_value_t = 0, hide_default_value = true)]
+        before: u32,
     },
     /// Look at every row of the audit log and of the units' history; says where one does not fit
     Verify,

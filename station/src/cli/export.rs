@@ -2,11 +2,14 @@
 
 use super::args;
 use super::output::{CliError, Done, Exit, Out};
+use super::people::{environment, first_line, prompt};
 use super::{find_unit, interrupts};
 use crate::export::{
-    self, Destination, ExportRequest, Format, ListKind, Protection, Recipient, Selection, Stamp, receipt_path,
+    self, Destination, ExportError, ExportRequest, Format, ListKind, Protection, Recipient, SecondPerson,
+    Selection, Stamp, receipt_path,
 };
 use crate::failure::{Failure, FailureCode};
+use crate::people::Credential;
 use crate::records::{ExportLogFilter, ExportRecord, ExposedUnit, Records, RecordsError};
 use crate::secrets::{Passphrase, PassphraseSource};
 use crate::station::{self, Station};
@@ -105,7 +108,10 @@ fn log_row(export: &ExportRecord) -> (Vec<String>, serde_json::Value) {
         export.format.clone(),
         export.selection.clone(),
         export.keys_of.to_string(),
-        export.protection.clone(),
+        match some(&export.reason) {
+            Some(reason) => format!("{}: {reason}", export.protection),
+            None => export.protection.clone(),
+        },
         if to.is_empty() { "-".into() } else { to.join(" ") },
         state,
     ];
@@ -155,6 +161,51 @@ fn protection(args: &args::NewExport, now_ms: i64) -> Result<Protection, CliErro
     Ok(if recipients.is_empty() { Protection::None } else { Protection::Age(recipients) })
 }
 
+/// Who is said to stand by, and what they show.
+fn second(station: &Station, args: &args::NewExport) -> Result<SecondPerson, CliError> {
+    let name = args.second.as_deref().map(str::trim).unwrap_or_default();
+    if station.people.is_open() {
+        return Ok(SecondPerson::Named(name.to_owned()));
+    }
+    if args.second_badge {
+        let badge = match environment("KEYWRIGHT_SECOND_BADGE") {
+            Some(badge) => badge,
+            None => prompt("Scan the badge of the second person: ")?,
+        };
+        return Ok(SecondPerson::Shows(Credential::Badge(badge)));
+    }
+    if name.is_empty() {
+        return Ok(SecondPerson::Nobody);
+    }
+    let pin = match (&args.second_pin_file, environment("KEYWRIGHT_SECOND_PIN")) {
+        (Some(file), _) => first_line(file)?,
+        (None, Some(pin)) => pin,
+        (None, None) => prompt(&format!("PIN of {name}: "))?,
+    };
+    Ok(SecondPerson::Shows(Credential::Pin { name: name.to_owned(), pin }))
+}
+
+/// A refusal with the options that answer it.
+fn with_options(error: ExportError) -> CliError {
+    use ExportError as E;
+    let mut failure = error.failure();
+    let options = match error {
+        E::Exists { .. } => "choose another --out, or say --overwrite",
+        E::OneFileManyFormats { .. } | E::SameName { .. } => "--out",
+        E::NeedsProtection { .. } => "--recipient, --openpgp, or --plain with --reason TEXT",
+        E::AgainWithoutKeys(_) => {
+            "--recipient, --openpgp, or --plain with --reason TEXT; --batch for a list without keys"
+        }
+        E::NeedsReason => "--reason TEXT",
+        E::NeedsReceiver => "--to NAME",
+        E::NeedsSecondPerson => "--second NAME, or --second-badge",
+        E::Decrypt { .. } => "--identity FILE",
+        _ => return failure.into(),
+    };
+    failure.sentence = format!("{} ({options})", failure.sentence);
+    failure.into()
+}
+
 fn hand_out(station: &Station, args: &args::NewExport, out: Out) -> Done {
     let now_ms = station::now_ms();
     let mut selection = args.batch.as_ref().map_or_else(Selection::default, Selection::batch);
@@ -186,13 +237,16 @@ fn hand_out(station: &Station, args: &args::NewExport, out: Out) -> Done {
             out.text(format_args!("sealed for {} ({})", recipient.owner(), recipient.fingerprint()));
         }
     }
+    let second = second(station, args)?;
+    let second_person =
+        export::second_person(&station.people, &station.operator, &second, &selection.to_string())?;
     let request = ExportRequest {
         selection,
         formats,
         delimiter: args.delimiter,
         protection,
         handed_to: args.to.clone(),
-        second_person: args.second.clone(),
+        second_person,
         needs_second_person: station.config.second_person,
         replaces: args.again,
         station: station.config.name.clone(),
@@ -213,7 +267,7 @@ fn hand_out(station: &Station, args: &args::NewExport, out: Out) -> Done {
     if bar {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
-    let report = report?;
+    let report = report.map_err(with_options)?;
     let selection = report.record.selection.to_string();
     for file in &report.record.files {
         let path = report.folder.join(&file.name);
@@ -226,10 +280,22 @@ fn hand_out(station: &Station, args: &args::NewExport, out: Out) -> Done {
             &json!({
                 "event": "export", "batch": args.batch, "selection": selection, "export": report.record.name,
                 "number": file.number, "format": file.format, "file": path, "rows": file.rows, "sha256": file.sha256,
-                "protected": file.protected, "signature": format!("{}.sig", path.display()), "receipt": receipt_path(&path),
+                "protected": file.protected, "superseded": file.superseded,
+                "superseded_list": file.superseded_list.as_ref().map(|list| report.folder.join(list)), "signature": format!("{}.sig", path.display()), "receipt": receipt_path(&path),
             }),
             format_args!("{} (export {}, {} rows{how})", path.display(), file.number, file.rows),
         );
+        match &file.superseded_list {
+            Some(list) => out.text(format_args!(
+                "{} logins of earlier lists count for nothing now; the importer can't end them, so do it by {}",
+                file.superseded,
+                report.folder.join(list).display()
+            )),
+            None if file.superseded > 0 => {
+                out.text(format_args!("it ends {} logins of earlier lists", file.superseded));
+            }
+            None => {}
+        }
     }
     if without_keys {
         out.text("no recipient was given, so no list with keys was written");
@@ -315,7 +381,8 @@ pub fn vendor_check(station: &Station, args: &args::ImportCheck, out: Out) -> Do
         .transpose()?
         .map(|p| p.into_text());
     let rows =
-        export::check_vendor_file(&args.file, format, &key, &identities, password, &station.export_source())?;
+        export::check_vendor_file(&args.file, format, &key, &identities, password, &station.export_source())
+            .map_err(with_options)?;
     out.say(
         &json!({
             "event": "import-check", "file": args.file, "list": format.word(), "rows": rows, "whole_file_signed": whole,
@@ -348,7 +415,8 @@ pub fn import_check(args: &args::ImportCheck, out: Out) -> Done {
     for file in &args.identity {
         identities.extend(export::read_identities(file)?);
     }
-    let checked = export::check_list(&args.file, &key, &identities, args.signature.as_deref())?;
+    let checked =
+        export::check_list(&args.file, &key, &identities, args.signature.as_deref()).map_err(with_options)?;
     let passed = checked.rows.iter().filter(|r| r.row.has_passed()).count();
     let with_keys = checked.rows.iter().filter(|r| r.secrets.is_some()).count();
     out.say(

@@ -55,6 +55,8 @@ impl Summary {
 struct Place {
     /// A unit was started and has not finished.
     running: bool,
+    /// It has begun: before, it may wait for a sample that nobody here can approve.
+    begun: bool,
     /// The board of the last unit still lies in it.
     used: bool,
 }
@@ -88,7 +90,7 @@ impl Plan {
                 continue;
             }
             self.to_start -= 1;
-            *place = Place { running: true, used: true };
+            *place = Place { running: true, begun: false, used: true };
             start.push(*index);
         }
         start
@@ -98,7 +100,7 @@ impl Plan {
     /// seen is another.
     fn finished(&mut self, fixture: &str, identified: bool) {
         if let Some((_, place)) = self.places.get_mut(fixture) {
-            *place = Place { running: false, used: identified };
+            *place = Place { running: false, begun: false, used: identified };
         }
     }
 
@@ -113,8 +115,19 @@ impl Plan {
             return None;
         }
         self.to_start -= 1;
-        *place = Place { running: true, used: true };
+        *place = Place { running: true, begun: false, used: true };
         Some(*index)
+    }
+
+    fn begun(&mut self, fixture: &str) {
+        if let Some((_, place)) = self.places.get_mut(fixture) {
+            place.begun = true;
+        }
+    }
+
+    /// Started, and held back by the line.
+    fn waiting(&self) -> Vec<usize> {
+        self.places.values().filter(|(_, p)| p.running && !p.begun).map(|(i, _)| *i).collect()
     }
 
     fn running(&self) -> impl Iterator<Item = usize> + '_ {
@@ -337,6 +350,16 @@ fn follow(
                 }
             }
             Event::ScanWanted { .. } => wanted = 1,
+            Event::Started { fixture, .. } => plan.begun(fixture),
+            // The gate has shut, and whoever could open it needs the station that this run holds: what waits is let go.
+            Event::Station { failure } if plan.makes && failure.code == FailureCode::SampleDue => {
+                let waiting = plan.waiting();
+                refused |= plan.to_start > 0 || !waiting.is_empty();
+                plan.to_start = 0;
+                for fixture in waiting {
+                    line.send(Command::Cancel(fixture));
+                }
+            }
             // What was started hears why not; no other board can do better.
             Event::Preflight { checks, .. }
                 if plan.makes && checks.iter().any(|c| c.fails() && c.fixture.is_none()) =>
@@ -667,6 +690,31 @@ mod tests {
         let (exit, sent) =
             play(&["a"], 5, &|| 0, |_| vec![finished("a", Outcome::Error, Some(FailureCode::QuotaReached))]);
         assert_eq!((exit, sent), (Exit::Refused, vec![Command::Start(0)]));
+    }
+
+    /// One of two was held back when the gate shut: it is let go, the run ends, and says that it was refused.
+    #[test]
+    fn what_waits_for_a_sample_is_let_go_and_the_run_ends() {
+        let (sender, events) = mpsc::channel();
+        let answer = |command: &Command| match command {
+            Command::Start(0) => vec![
+                Event::Started { fixture: "a".into(), attempt: AttemptId(1), batch: "B".into() },
+                Event::Station { failure: Failure::new(FailureCode::SampleDue, "") },
+                finished("a", Outcome::Pass, None),
+            ],
+            Command::Cancel(1) => {
+                vec![finished_unit("b", None, Outcome::Aborted, Some(FailureCode::Cancelled))]
+            }
+            _ => vec![],
+        };
+        let line = Scripted { events: sender, sent: Mutex::default(), answer: Box::new(answer) };
+        let chosen = [(0, "a".to_owned()), (1, "b".to_owned())];
+        let mut plan = Plan { makes: true, ..Plan::new(&chosen, 5) };
+        let ran = follow(&line, &events, None, &mut plan, Out { json: true }, &|| 0);
+        assert_eq!((ran.summary.passed, ran.summary.aborted), (1, 1));
+        assert_eq!(ran.report(Out { json: true }), Exit::Refused);
+        let sent = line.sent.into_inner().unwrap();
+        assert_eq!(sent, [Command::Start(0), Command::Start(1), Command::Cancel(1)]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod init;
 mod label;
 pub mod line;
 pub mod logging;
+mod matrix;
 mod orders;
 pub mod output;
 mod people;
@@ -28,7 +29,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::line::Update;
 use crate::model::{Batch, BatchState, ProductOrder, Unit};
 use crate::orders::{Draft, Field};
-use crate::records::{Records, UnitBook};
+use crate::records::{Records, UnitBook, Why};
 use crate::secrets::Passphrase;
 use crate::station::{self, Station};
 use args::{Cli, Command, Global};
@@ -85,6 +86,7 @@ fn run(cli: &Cli, out: Out) -> Done {
     match &cli.command {
         // These need no station: a recipient of lists, or a keeper of backups, runs them anywhere.
         Some(Command::Verify(args)) => return self::export::verify(args, out),
+        Some(Command::Matrix) => return Ok(matrix::run(out)),
         Some(Command::ImportCheck(args)) if args.format.is_none() => {
             return self::export::import_check(args, out);
         }
@@ -130,6 +132,9 @@ fn run(cli: &Cli, out: Out) -> Done {
             backup::restore(&options, args, out)
         }
         Some(Command::Audit(args::Audit::Verify)) => people::verify(&options, out),
+        Some(Command::People(args::People::Recover { name, new_pin_file })) => {
+            people::recover(&options, name, new_pin_file.as_deref(), out)
+        }
         Some(Command::Passphrase(command)) => passphrase(&options, command, out),
         Some(Command::Doctor) => doctor::run(&options, out),
         Some(Command::Init(args)) => init::run(&options, global, args, out),
@@ -152,8 +157,9 @@ fn carry_out(station: &Station, command: &Command, out: Out) -> Done {
         }
         Command::Unit(args::Unit::Show { unit, .. }) => unit_show(station, unit, out),
         Command::Unit(args::Unit::Find(args)) => units::find(station, args, out),
-        Command::Unit(args::Unit::Retest { unit, reason, fixture }) => {
-            units::retest(station, unit, reason, fixture.as_deref(), out)
+        Command::Unit(args::Unit::Retest { unit, reason, note, fixture }) => {
+            let why = Why { reason: reason.clone(), note: note.clone() };
+            units::retest(station, unit, &why, fixture.as_deref(), out)
         }
         Command::Unit(args::Unit::Compare { unit, fixture }) => {
             units::compare(station, unit, fixture.as_deref(), out)
@@ -266,6 +272,7 @@ fn window(options: &station::Options, global: &Global, args: &args::Window) -> D
         pictures: options.home.join("pictures"),
         tab: if args.units { gui::Tab::Units } else { gui::Tab::Line },
         language: config.language.language(),
+        formats: config.formats,
         file: Some(crate::settings::StationFile::new(options.config_path())),
         settings: false,
     };
@@ -295,9 +302,9 @@ fn batch_object(
     Ok(json!({
         "event": "batch", "name": batch.name, "po": order, "state": batch.state.as_str(),
         "planned": counts.planned, "passed": counts.passed, "failed": counts.failed, "scrapped": counts.scrapped,
-        "in_progress": counts.in_progress, "open": counts.open(), "first_pass": counts.first_pass,
+        "in_progress": counts.in_progress, "open": counts.open(), "replaced": counts.replaced(), "first_pass": counts.first_pass,
         "serial_pattern": batch.terms.serial_pattern, "gray_release": batch.terms.gate(station.config.gray_release),
-        "sample_due": batch.terms.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
+        "sample_due": batch.sample_due(station.config.gray_release), "closed_reason": batch.terms.closed_reason,
     }))
 }
 
@@ -328,9 +335,14 @@ fn batch(station: &Station, command: &args::Batch, out: Out) -> Done {
         let counts = records.batch_counts(batch.id)?;
         let numbers = match state {
             BatchState::Closed => format!(
-                ": {} of {} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
+                ": {} of {}{} units passed, {} failed, {} scrapped, {} can't be enrolled any more; batch open --reason takes it back",
                 counts.passed,
                 counts.planned,
+                if counts.replaced() > 0 {
+                    format!(" + {} replaced", counts.replaced())
+                } else {
+                    String::new()
+                },
                 counts.failed,
                 counts.scrapped,
                 counts.open()

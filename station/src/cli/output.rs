@@ -54,7 +54,7 @@ impl From<Failure> for CliError {
 fn exit_of(code: FailureCode) -> Exit {
     use FailureCode as C;
     match code {
-        C::InvalidInput | C::LabelUnreadable => Exit::Usage,
+        C::InvalidInput | C::LabelUnreadable | C::FileExists | C::NothingToExport => Exit::Usage,
         C::Cancelled | C::LabelMismatch => Exit::UnitsFailed,
         C::QuotaReached
         | C::AlreadyEnrolled
@@ -75,6 +75,7 @@ fn exit_of(code: FailureCode) -> Exit {
         | C::LoginNeeded
         | C::LoginFailed
         | C::LockedOut
+        | C::SecondPerson
         | C::ShiftBusy
         | C::NoShift
         | C::ShiftDiffers

@@ -102,7 +102,7 @@ fn need(command: &Command, records: &SqliteRecords) -> Need {
             act(Right::SeeUnits, "traveler-saved", unit, json!({ "file": file.display().to_string() }))
         }
         Command::Unit(Unit::Show { .. } | Unit::Find(_)) => Need::Look(Right::SeeUnits),
-        Command::Unit(Unit::Retest { unit, reason, fixture }) => {
+        Command::Unit(Unit::Retest { unit, reason, fixture, .. }) => {
             let how = Act::Retest;
             act(how.right(), how.audit(), unit, json!({ "reason": reason, "fixture": fixture }))
         }
@@ -179,6 +179,8 @@ fn need(command: &Command, records: &SqliteRecords) -> Need {
         Command::Backup(args) if args.list => Need::Look(Right::Backup),
         Command::Backup(_) => act(Right::Backup, "backup-made", "", json!({})),
         Command::People(args::People::List) => Need::Look(Right::ManagePeople),
+        // It does not come here: whoever knows the passphrase may, and nobody can log in.
+        Command::People(args::People::Recover { .. }) => Need::Nobody,
         // Each of its steps is through the gate by itself.
         Command::Init(_) => Need::Person,
         Command::People(_) | Command::Audit(Audit::List { .. } | Audit::Export { .. }) => Need::Person,
@@ -249,13 +251,13 @@ pub fn log_in(station: &mut Station, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-fn environment(name: &str) -> Option<Pin> {
+pub(super) fn environment(name: &str) -> Option<Pin> {
     let text = Zeroizing::new(std::env::var(name).ok()?);
     (!text.trim().is_empty()).then(|| Pin::new(text))
 }
 
 /// The first line of a file, never printed.
-fn first_line(path: &Path) -> Result<Pin, CliError> {
+pub(super) fn first_line(path: &Path) -> Result<Pin, CliError> {
     let refused = |detail: String| Failure {
         code: FailureCode::InvalidInput,
         sentence: format!("{} can't be read: {detail}", path.display()),
@@ -266,7 +268,7 @@ fn first_line(path: &Path) -> Result<Pin, CliError> {
     Ok(Pin::new(line.into_text()))
 }
 
-fn prompt(text: &str) -> Result<Pin, CliError> {
+pub(super) fn prompt(text: &str) -> Result<Pin, CliError> {
     let typed = rpassword::prompt_password(text).map_err(|e| {
         tracing::debug!(error = %e, "no terminal to ask at");
         Failure::new(FailureCode::LoginNeeded, "this station has people, and nobody is here to be asked")
@@ -390,18 +392,32 @@ pub fn people(station: &Station, command: &args::People, out: Out) -> Done {
             say(&people.set_active(name, true)?, format_args!("can log in again"))
         }
         args::People::Unlock { name } => say(&people.unlock(name)?, format_args!("can try again")),
+        args::People::Recover { .. } => Ok(Exit::Pass),
     }
+}
+
+/// `people recover`: no person is asked for, but the passphrase, before anything else.
+pub fn recover(options: &station::Options, name: &str, file: Option<&Path>, out: Out) -> Done {
+    let passphrase = options.typed_passphrase()?;
+    options.check_passphrase(&passphrase)?;
+    let pin = new_pin(name, Some(Role::Admin), file)?;
+    let person = station::recover(options, &passphrase, name, &pin)?;
+    out.say(
+        &row(&person).1,
+        format_args!("{} has a new PIN and can log in; the audit log has a row about it", person.name),
+    );
+    Ok(Exit::Pass)
 }
 
 /// `audit list` and `audit export`.
 pub fn audit(station: &Station, command: &args::Audit, out: Out) -> Done {
     match command {
-        args::Audit::List { by, action, subject, count } => {
+        args::Audit::List { by, action, subject, count, before } => {
             let filter = AuditFilter {
                 person: by.clone(),
                 action: action.clone(),
                 subject: subject.clone(),
-                before: 0,
+                before: i64::from(*before),
                 limit: *count,
             };
             let rows: Vec<_> = station
@@ -452,10 +468,13 @@ pub fn verify(options: &station::Options, out: Out) -> Done {
         out.say(&object, format_args!("BROKEN  {broken}"));
     }
     out.say(
-        &json!({ "event": "summary", "audit": found.audit, "events": found.events, "broken": found.broken.len() }),
+        &json!({ "event": "summary", "audit": found.audit, "events": found.events, "broken": found.places() }),
         format_args!("{} rows of the audit log and {} events of units fit", found.audit, found.events),
     );
-    match found.broken.first() {
+    if found.left_out > 0 {
+        out.text(format_args!("BROKEN  and {} more places", found.left_out));
+    }
+    match found.summary() {
         None => Ok(Exit::Pass),
         Some(broken) => Err(Failure::new(FailureCode::HistoryBroken, broken).into()),
     }

@@ -7,7 +7,7 @@ use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
 use crate::line::Work;
 use crate::model::{Unit, UnitState};
-use crate::records::{AlarmOf, NewReprovision, Records, Reprovision, ReprovisionKind};
+use crate::records::{AlarmOf, NewReprovision, Records, Reprovision, ReprovisionKind, Why};
 use crate::station::Station;
 use serde_json::json;
 use std::io::IsTerminal;
@@ -69,6 +69,16 @@ fn tell(station: &Station, unit: &Unit, out: Out, what: &str) -> Done {
     Ok(Exit::Pass)
 }
 
+/// The keys that a new start or a scrap kills, by name and generation.
+fn dying(station: &Station, unit: &Unit) -> Result<String, CliError> {
+    let keys = station.agent()?.standing(unit.id)?;
+    Ok(match keys.living() {
+        0 => "it has no living key".into(),
+        1 => format!("1 key dies everywhere at once ({})", keys.living_words()),
+        n => format!("{n} keys die everywhere at once ({})", keys.living_words()),
+    })
+}
+
 pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Done {
     let unit = find_unit(station, &args.unit)?;
     if args.withdraw {
@@ -82,10 +92,11 @@ pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Don
     };
     if kind == ReprovisionKind::NewStart {
         let what = format!(
-            "Unit {} ({}) is {}: its keys die everywhere at once, and all of its flash is erased.",
+            "Unit {} ({}) is {}: {}. All of its flash is erased.",
             unit.serial,
             unit.id,
-            unit.state.as_str()
+            unit.state.as_str(),
+            dying(station, &unit)?
         );
         if !confirm(args.yes, out, &what)? {
             return Err(cancelled());
@@ -119,32 +130,39 @@ pub fn reprovision(station: &Station, args: &args::Reprovision, out: Out) -> Don
     Ok(exit)
 }
 
+fn why(args: &args::Decision) -> Why {
+    Why { reason: args.reason.clone(), note: args.note.clone() }
+}
+
 pub fn quarantine(station: &Station, args: &args::Decision, out: Out) -> Done {
     let unit = find_unit(station, &args.unit)?;
-    station.agent()?.quarantine(unit.id, &args.reason, &station.operator)?;
+    station.agent()?.quarantine(unit.id, why(args), &station.operator)?;
     tell(station, &unit, out, "is set aside; its cloud lets it in no more")
 }
 
 pub fn release(station: &Station, args: &args::Decision, out: Out) -> Done {
     let unit = find_unit(station, &args.unit)?;
-    station.agent()?.release(unit.id, &args.reason, &station.operator)?;
+    station.agent()?.release(unit.id, why(args), &station.operator)?;
     tell(station, &unit, out, "is out of quarantine")
 }
 
 pub fn scrap(station: &Station, args: &args::Decision, out: Out) -> Done {
     let unit = find_unit(station, &args.unit)?;
     if unit.state != UnitState::Scrapped {
+        let open = station.records.reprovisions(unit.id)?.iter().any(|order| order.ended_at_ms.is_none());
         let what = format!(
-            "Unit {} ({}) is {}: its keys die everywhere and it never comes back.",
+            "Unit {} ({}) is {}: {}. It never comes back.{}",
             unit.serial,
             unit.id,
-            unit.state.as_str()
+            unit.state.as_str(),
+            dying(station, &unit)?,
+            if open { " The open order of QA is withdrawn." } else { "" }
         );
         if !confirm(args.yes, out, &what)? {
             return Err(cancelled());
         }
     }
-    station.agent()?.scrap(unit.id, &args.reason, &station.operator)?;
+    station.agent()?.scrap(unit.id, why(args), &station.operator)?;
     tell(station, &unit, out, "is taken out for ever")
 }
 

@@ -209,7 +209,36 @@ fn show(tree: &Tree, out: Out) {
                     home_words(&cert.home)
                 ),
             );
+            if let Some(agent) = region.agent.as_ref().filter(|_| i == 0) {
+                let mut object = serde_json::to_value(agent).unwrap_or_default();
+                (object["event"], object["role"]) = (json!("trust"), json!("agent"));
+                object["region"] = json!(region.region);
+                out.say(
+                    &object,
+                    format_args!(
+                        "agent of region {}\n  {}\n  {}",
+                        region.region,
+                        agent.fingerprint,
+                        home_words(&agent.home)
+                    ),
+                );
+            }
         }
+    }
+    if let Some(key) = &tree.export {
+        let object = json!({
+            "event": "trust", "role": "export", "since": stamp(key.since), "fingerprint": key.fingerprint,
+            "home": KeyHome::Sealed { file: key.file.clone() },
+        });
+        let fingerprint = key.fingerprint.as_deref().unwrap_or("the file can't be opened");
+        out.say(
+            &object,
+            format_args!(
+                "export key, since {}\n  {fingerprint}\n  sealed file {}",
+                stamp(key.since),
+                key.file
+            ),
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use crate::export::Stamp;
 use crate::failure::{Failure, FailureCode};
 use crate::line::Work;
 use crate::model::Unit;
-use crate::records::{NewRma, Records, Rma, UnitBook, UnitQuery};
+use crate::records::{NewRma, Records, Rma, UnitBook, UnitQuery, Why};
 use crate::station::Station;
 use crate::traveler::{self, Form, Group};
 use serde_json::json;
@@ -70,10 +70,16 @@ pub fn find(station: &Station, args: &args::UnitFind, out: Out) -> Done {
     if !rows.is_empty() {
         out.table(&["SERIAL", "UNIT", "BATCH", "STATE", "ATTEMPTS", "LAST", "CODE", "RMA"], &rows);
     }
-    let more = if found.exact { "" } else { "more than " };
+    let words = match (found.exact, found.count) {
+        (true, count) => format!("{} of {count} hits shown", rows.len()),
+        (false, 0) => "too many units to look through, and none of the first fits; add a word".into(),
+        (false, count) => {
+            format!("{} of more than {count} hits shown, too many to look through; add a word", rows.len())
+        }
+    };
     out.say(
         &json!({ "event": "found-count", "shown": rows.len(), "from": found.from, "count": found.count, "exact": found.exact, "of": found.of }),
-        format_args!("{} of {more}{} hits shown; the station knows {} units", rows.len(), found.count, found.of),
+        format_args!("{words}; the station knows {} units", found.of),
     );
     Ok(Exit::Pass)
 }
@@ -114,9 +120,9 @@ pub fn traveler(
     Ok(Exit::Pass)
 }
 
-pub fn retest(station: &Station, unit: &str, reason: &str, fixture: Option<&str>, out: Out) -> Done {
+pub fn retest(station: &Station, unit: &str, why: &Why, fixture: Option<&str>, out: Out) -> Done {
     let unit = find_unit(station, unit)?;
-    station.records.order_retest(unit.id, reason, &station.operator)?;
+    station.records.order_retest(unit.id, why, &station.operator)?;
     let batch = station.records.batch(unit.batch)?;
     let exit = line::one(station, &batch.name, Work::Retest(unit.id), fixture, out)?;
     if exit != Exit::Pass {
@@ -176,7 +182,7 @@ fn tell(station: &Station, unit: &Unit, out: Out) -> Done {
     }
 }
 
-pub const RMA_HEAD: [&str; 6] = ["RMA", "OPENED", "BY", "STATE", "REASON", "FINDING"];
+pub const RMA_HEAD: [&str; 8] = ["RMA", "OPENED", "BY", "STATE", "REASON", "NOTE", "FINDING", "CLOSING NOTE"];
 
 pub fn rma_row(unit: &Unit, rma: &Rma) -> (Vec<String>, serde_json::Value) {
     let closed = rma.closed.as_ref();
@@ -186,9 +192,19 @@ pub fn rma_row(unit: &Unit, rma: &Rma) -> (Vec<String>, serde_json::Value) {
         "closing_note": closed.map(|c| &c.note), "closed_by": closed.map(|c| &c.by), "closed_at": closed.map(|c| Stamp(c.at_ms)),
     });
     let state = closed.map_or("open".into(), |c| format!("closed {} by {}", Stamp(c.at_ms), c.by));
-    let finding = closed.map_or("-", |c| &c.finding).to_owned();
+    let (finding, closing) = closed.map_or(("-", ""), |c| (&c.finding, &c.note));
     let opened = Stamp(rma.opened_at_ms).to_string();
-    (vec![rma.number.clone(), opened, rma.opened_by.clone(), state, rma.reason.clone(), finding], object)
+    let cells = vec![
+        rma.number.clone(),
+        opened,
+        rma.opened_by.clone(),
+        state,
+        rma.reason.clone(),
+        none(&rma.note),
+        finding.to_owned(),
+        none(closing),
+    ];
+    (cells, object)
 }
 
 pub fn rma(station: &Station, command: &args::UnitRma, out: Out) -> Done {

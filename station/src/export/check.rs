@@ -6,6 +6,7 @@
 use super::formats::{self, Context, Misfit, Passed, ReadField};
 use super::read::open_file;
 use super::{Delimiter, ExportError, ExportSource, Format, ListRow};
+use crate::cloud::Identity;
 use crate::model::UnitId;
 use ed25519_dalek::VerifyingKey;
 use std::collections::HashSet;
@@ -27,7 +28,7 @@ pub(super) fn compare_all(
     records: &dyn ExportSource,
     path: &Path,
 ) -> Result<u64, ExportError> {
-    let mut seen = HashSet::new();
+    let (mut seen, mut ended) = (HashSet::new(), HashSet::new());
     let mut waiting: Vec<Waiting> = Vec::with_capacity(AT_ONCE);
     // The reader hands misfits back; a failure of the records waits here until it has.
     let mut failed = None;
@@ -42,8 +43,18 @@ pub(super) fn compare_all(
         }
     };
     let mut rows = 0;
+    let mut retired: Vec<(u64, Identity)> = Vec::new();
     let read = formats::read(format, source, context, &mut |row, fields| {
-        rows = row;
+        if let Some(name) = formats::retired(format, &fields) {
+            let refuse = |why: &str| Misfit::new(row, format!("{name:?} {why}"));
+            let identity = name.parse::<Identity>().map_err(|()| refuse("is no identity of a unit"))?;
+            if !ended.insert(identity) {
+                return Err(refuse("is ended twice"));
+            }
+            retired.push((row, identity));
+            return Ok(());
+        }
+        rows += 1;
         let unit = formats::unit_of(format, &fields)
             .ok_or_else(|| Misfit::new(row, "the row does not say which unit it is about"))?;
         if !seen.insert(unit) {
@@ -53,6 +64,11 @@ pub(super) fn compare_all(
         if waiting.len() == AT_ONCE { compare(&mut waiting) } else { Ok(()) }
     })
     .and_then(|()| compare(&mut waiting));
+    // What ends is compared last: there are few of them.
+    let read = match read {
+        Ok(()) if failed.is_none() => compare_ended(&retired, records)?,
+        read => read,
+    };
     match (failed, read) {
         (Some(error), _) => Err(error),
         (None, Err(m)) => {
@@ -62,13 +78,44 @@ pub(super) fn compare_all(
     }
 }
 
+/// Ends nothing but what newer keys took the place of.
+fn compare_ended(
+    retired: &[(u64, Identity)],
+    records: &dyn ExportSource,
+) -> Result<Result<(), Misfit>, ExportError> {
+    for some in retired.chunks(AT_ONCE) {
+        let units: Vec<UnitId> = some.iter().map(|(_, identity)| identity.unit).collect();
+        let rows = records.rows_of(&units)?;
+        let passed: Vec<&ListRow> = rows.iter().flatten().filter(|row| row.has_passed()).collect();
+        if let Some(at) = rows.iter().position(|row| !row.as_ref().is_some_and(ListRow::has_passed)) {
+            let (row, identity) = some[at];
+            let why = format!("unit {} was never here, has not passed, or is set aside", identity.unit);
+            return Ok(Err(Misfit::new(row, why)));
+        }
+        let keys = records.live_keys(&passed)?;
+        for ((row, identity), keys) in some.iter().zip(keys) {
+            if identity.generation >= keys.cloud_generation {
+                return Ok(Err(Misfit::new(*row, format!("{identity} is not superseded"))));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
 fn compare_some(
     format: Format,
     waiting: &[Waiting],
     records: &dyn ExportSource,
 ) -> Result<Result<(), Misfit>, ExportError> {
     let units: Vec<UnitId> = waiting.iter().map(|(_, unit, _)| *unit).collect();
-    let rows = records.rows_of(&units)?;
+    let mut rows = records.rows_of(&units)?;
+    if format.has_time() {
+        for (row, at) in rows.iter_mut().zip(records.provisioned(&units)?) {
+            if let Some(row) = row {
+                row.provisioned_at = at;
+            }
+        }
+    }
     for ((row, unit, _), found) in waiting.iter().zip(&rows) {
         let why = match found {
             None => format!("unit {unit} was never here"),

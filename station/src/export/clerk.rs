@@ -6,15 +6,18 @@
 //! - One export at a time; it is cancelled between two rows and leaves nothing.
 
 use super::{
-    Delimiter, Destination, ExportError, ExportRequest, ExportSigner, Format, Preview, Progress, Protection,
-    Recipient, RecordsSource, Selection, preview, read_pgp_recipients, receipt_path,
+    Delimiter, Destination, ExportError, ExportRequest, ExportSigner, Format, Inspect, Inspection, Preview,
+    Progress, Protection, Recipient, RecordsSource, SecondPerson, Selection, inspect, preview,
+    read_pgp_recipients, receipt_path, second_person,
 };
 use crate::backstage::{Backstage, Message, Outlet, Wake};
 use crate::desk::Told;
 use crate::failure::Failure;
+use crate::people::{Credential, People, Pin, Right};
 use crate::records::{ExportLogFilter, ExportRecord, ExposedUnit, Records};
 use crate::secrets::Passphrase;
 use crate::station::records_failure;
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +44,18 @@ pub enum Wanted {
     Password(Passphrase),
     /// In clear, and why.
     Plain(String),
+}
+
+impl Order {
+    fn second(&self) -> SecondPerson {
+        let name = self.second_person.trim();
+        match self.second_shows.clone() {
+            Some(badge) if name.is_empty() => SecondPerson::Shows(Credential::Badge(badge)),
+            Some(pin) => SecondPerson::Shows(Credential::Pin { name: name.to_owned(), pin }),
+            None if name.is_empty() => SecondPerson::Nobody,
+            None => SecondPerson::Named(name.to_owned()),
+        }
+    }
 }
 
 impl Wanted {
@@ -80,12 +95,28 @@ pub struct Order {
     pub handed_to: String,
     /// Who stands by.
     pub second_person: String,
+    /// What they show, on a station with people: the PIN of who is named, or a badge if nobody is.
+    pub second_shows: Option<Pin>,
     /// Who exports.
     pub operator: String,
     /// The export that it repeats.
     pub replaces: Option<i64>,
     /// Where to.
     pub folder: PathBuf,
+}
+
+impl Order {
+    /// What the audit log says of it.
+    fn audit(&self) -> serde_json::Value {
+        let wanted = match &self.wanted {
+            Wanted::Nothing => "none",
+            Wanted::Age(_) => "age",
+            Wanted::OpenPgp(_) => "openpgp",
+            Wanted::Password(_) => "password",
+            Wanted::Plain(_) => "plain",
+        };
+        json!({ "to": self.handed_to, "second_person": self.second_person, "protection": wanted })
+    }
 }
 
 /// Commands that go to the clerk.
@@ -106,6 +137,8 @@ pub enum Command {
     },
     /// Show which units' live keys the recipient of an export knows.
     Exposed(i64),
+    /// Look at a file that somebody brings.
+    Check(Box<Inspect>),
     /// Put the last order away.
     Clear,
 }
@@ -143,6 +176,8 @@ pub struct Snapshot {
     pub batches: Vec<String>,
     /// Keys go out by two people only.
     pub needs_second_person: bool,
+    /// People work here by name: a second person shows a PIN or a badge.
+    pub has_people: bool,
     /// Where files go if nobody says otherwise.
     pub folder: PathBuf,
     /// What the last order would hold.
@@ -157,6 +192,8 @@ pub struct Snapshot {
     pub told: Told,
     /// What was handed out, newest first.
     pub log: Arc<Vec<ExportRecord>>,
+    /// What [`Command::Check`] found.
+    pub checked: Option<Arc<Inspection>>,
     /// The units that [`Command::Exposed`] or a revocation found, and of which export.
     pub exposed: Option<(i64, Arc<Vec<ExposedUnit>>)>,
 }
@@ -184,6 +221,8 @@ pub struct Clerk {
 pub struct Office {
     /// The station's records and keys.
     pub source: RecordsSource,
+    /// Who works here.
+    pub people: Arc<People>,
     /// Draws or opens the export signing key.
     pub signer: Box<dyn Fn() -> Result<ExportSigner, Failure> + Send>,
     /// Name of the station.
@@ -204,6 +243,7 @@ impl Clerk {
     pub fn new(office: Office) -> Result<Self, Failure> {
         let first = Snapshot {
             needs_second_person: office.needs_second_person,
+            has_people: !office.people.is_open(),
             folder: office.folder.clone(),
             ..Snapshot::default()
         };
@@ -290,7 +330,10 @@ impl Worker {
         });
         match read {
             Ok((batches, mark, log)) => {
-                let changed = self.view.batches != batches || log.is_some();
+                let has_people = !self.office.people.is_open();
+                let changed =
+                    self.view.batches != batches || self.view.has_people != has_people || log.is_some();
+                self.view.has_people = has_people;
                 self.view.batches = batches;
                 self.mark = Some(mark);
                 if let Some(log) = log {
@@ -311,8 +354,21 @@ impl Worker {
                 self.view.preview = None;
                 self.view.done = None;
                 self.view.exposed = None;
+                self.view.checked = None;
                 self.view.recipients.clear();
                 self.view.told = Told::Nothing;
+            }
+            Command::Check(order) => {
+                self.view.checked = None;
+                self.view.told = Told::Working("Looking at the file".into());
+                self.outlet.publish(&self.view);
+                self.view.told = match inspect(&order, &self.office.source) {
+                    Ok(found) => {
+                        self.view.checked = Some(Arc::new(found));
+                        Told::Nothing
+                    }
+                    Err(error) => Told::Failed(error.failure()),
+                };
             }
             Command::Preview(order) => {
                 (self.view.preview, self.view.done) = (None, None);
@@ -332,9 +388,10 @@ impl Worker {
                 self.cancel.store(false, Ordering::Relaxed);
                 self.view.done = None;
                 self.view.told = Told::Working("Handing out".into());
-                self.view.progress = Some(Progress { done: 0, total: 0 });
+                self.view.progress = Some(Progress::default());
                 self.outlet.publish(&self.view);
-                match self.export(*order) {
+                let about = (order.selection.to_string(), order.audit());
+                match self.act("list-exported", about, |worker| worker.export(*order)) {
                     Ok(done) => {
                         let numbers: Vec<_> = done.iter().map(|d| d.number.to_string()).collect();
                         self.view.told = Told::Done(format!("Export {} is written", numbers.join(", ")));
@@ -346,15 +403,31 @@ impl Worker {
             }
             Command::Exposed(export) => self.expose(export),
             Command::Revoke { export, operator, reason } => {
-                match self.office.source.records.revoke_export(export, &operator, &reason) {
+                let about = (export.to_string(), json!({ "reason": reason }));
+                let revoked = self.act("export-revoked", about, |worker| {
+                    let records = &worker.office.source.records;
+                    records.revoke_export(export, &operator, &reason).map_err(records_failure)
+                });
+                match revoked {
                     Ok(()) => {
                         self.view.told = Told::Done(format!("Export {export} is revoked"));
                         self.expose(export);
                     }
-                    Err(error) => self.view.told = Told::Failed(records_failure(error)),
+                    Err(failure) => self.view.told = Told::Failed(failure),
                 }
             }
         }
+    }
+
+    /// Does something behind its row in the audit log.
+    fn act<T>(
+        &mut self,
+        action: &str,
+        (subject, detail): (String, serde_json::Value),
+        work: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let people = self.office.people.clone();
+        people.act(Right::Export, (action, &subject), detail, || work(self))
     }
 
     fn expose(&mut self, export: i64) {
@@ -384,14 +457,17 @@ impl Worker {
 
     fn export(&mut self, order: Order) -> Result<Vec<HandedOut>, Failure> {
         let now_ms = (self.office.now_ms)();
+        let protection = order.wanted.protection(now_ms).map_err(|e| e.failure())?;
+        let subject = order.selection.to_string();
+        let second = second_person(&self.office.people, &order.operator, &order.second(), &subject)?;
         let some = |text: String| Some(text).filter(|t| !t.trim().is_empty());
         let request = ExportRequest {
-            protection: order.wanted.protection(now_ms).map_err(|e| e.failure())?,
+            protection,
             selection: order.selection,
             formats: vec![order.format],
             delimiter: Delimiter::Comma,
             handed_to: some(order.handed_to),
-            second_person: some(order.second_person),
+            second_person: second,
             needs_second_person: self.office.needs_second_person,
             replaces: order.replaces,
             station: self.office.station.clone(),
@@ -404,7 +480,9 @@ impl Worker {
         let (cancel, mut shown) = (self.cancel.clone(), Instant::now());
         let (view, outlet) = (&mut self.view, &self.outlet);
         let report = super::export(&self.office.source, &signer, &request, &mut |progress| {
-            if shown.elapsed() >= SHOW {
+            // A phase is shown at once: cancelling ends with one.
+            let phase = view.progress.is_some_and(|shown| shown.phase != progress.phase);
+            if phase || shown.elapsed() >= SHOW {
                 shown = Instant::now();
                 view.progress = Some(progress);
                 outlet.publish(view);

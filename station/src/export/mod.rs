@@ -9,8 +9,8 @@
 //! The other forms ([`formats`]) are one file of the passed units as somebody else's import reads it. Every file gets a
 //! detached signature and a signed receipt, and a row in the export log.
 //!
-//! Code map: [`select`] says which units, [`formats`] what they look like, [`protect`] seals, [`check`] reads back,
-//! [`receipt`] and [`sign`] sign, [`clerk`] does it all for the window, [`row`] and [`read`] are the canonical forms.
+//! Code map: [`select`] says which units, [`formats`] what they look like, [`protect`] seals, [`check`] reads back, [`inspect`] looks at a file that somebody brings,
+//! [`receipt`] and [`sign`] sign, [`deliver`] gives names, [`second`] lets a second person stand by, [`clerk`] does it all for the window, [`row`] and [`read`] are the canonical forms.
 //!
 //! Invariants:
 //! - Export reads records only; it never talks to a board, the agent or the cloud.
@@ -18,36 +18,47 @@
 //!   renamed into place is sealed from its first byte.
 //! - Who got what is in the records before a file has its final name. A crash between the two leaves a record of an
 //!   export that nobody received, never a list that nobody recorded.
-//! - No file is replaced unless the caller says so.
+//! - No file is replaced unless the caller says so. An export delivers all of its files or none; a record of one that failed in
+//!   spite of everything says that it was not delivered.
 
 mod check;
 pub mod clerk;
+mod deliver;
 mod formats;
+mod inspect;
 mod preview;
 mod protect;
 mod read;
 mod receipt;
 mod row;
+mod second;
 mod select;
 mod sign;
 
 pub use check::check_vendor_file;
 pub use formats::{AWS_TEMPLATE, Format};
+pub use inspect::{Inspect, Inspection, Rows as InspectedRows, Verdict, inspect};
 pub use preview::{HIDDEN, Preview, PreviewField, PreviewRow, preview};
 pub use protect::{PgpRecipient, Protection, read_pgp_recipients};
 pub use read::{Checked, ListKind, ListedRow, check_list, read_identities};
-pub use receipt::{Receipt, read_receipt, receipt_path, verify_receipt};
+pub use receipt::{Receipt, Superseded, read_receipt, receipt_path, verify_receipt};
 pub use row::{COLUMNS, Delimiter, ListRow, SCHEMA_VERSION, SECRET_COLUMNS, Stamp};
+pub use second::{SecondPerson, second_person};
 pub use select::Selection;
 pub use sign::{ExportSigner, parse_public_pem, public_pem, verify_file};
 
+use crate::cloud::Identity;
 use crate::failure::{Failure, FailureCode};
 use crate::model::{UnitId, UnitState};
+use crate::people::same_name;
 use crate::records::{
-    ExportFilter, ExportKey, HandedUnit, KeyVault, NewExport, Records, RecordsError, SqliteRecords, UnitKeys,
+    ExportFilter, ExportKey, ExportLogFilter, HandedUnit, KeyVault, NewExport, Records, RecordsError,
+    SqliteRecords, UnitKeys,
 };
-use formats::{Context, Passed, PskcCipher};
+use deliver::{Pending, place_all};
+use formats::{Context, Passed, PskcCipher, Retires};
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -89,10 +100,18 @@ pub trait ExportSource: Sync {
     fn rows(&self, keys: &[ExportKey]) -> Result<Vec<ListRow>, RecordsError>;
     /// The rows of these units, in this order; `None` for a unit that was never here.
     fn rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ListRow>>, RecordsError>;
+    /// When these passed units got the keys they have, in this order: their first PASS with them.
+    fn provisioned(&self, units: &[UnitId]) -> Result<Vec<Option<Stamp>>, RecordsError>;
+    /// The cloud identities of the selected passed units that earlier lists made known and newer keys took the place of.
+    fn superseded(&self, selection: &Selection) -> Result<Vec<Identity>, RecordsError>;
     /// The keys of these passed units, in this order. Refused if one of them has other keys than its row says.
     fn live_keys(&self, rows: &[&ListRow]) -> Result<Vec<LiveKeys>, RecordsError>;
+    /// Whether this export of the log gave keys away.
+    fn gave_keys(&self, export: i64) -> Result<bool, RecordsError>;
     /// Records that the files are handed out; durable when it returns. The exports' numbers, one per file.
     fn record_export(&self, record: &ExportRecord) -> Result<Vec<i64>, RecordsError>;
+    /// Records that files which were recorded did not get their names after all: nobody received them.
+    fn not_delivered(&self, exports: &[i64], operator: &str, why: &str) -> Result<(), RecordsError>;
 }
 
 /// The station's records as an [`ExportSource`]: rows from the records, keys through the vault.
@@ -149,6 +168,26 @@ impl ExportSource for RecordsSource {
         rows.into_iter().map(|row| row.map(ListRow::try_from).transpose().map_err(corrupt)).collect()
     }
 
+    fn provisioned(&self, units: &[UnitId]) -> Result<Vec<Option<Stamp>>, RecordsError> {
+        let times = self.records.provisioned_at(units)?;
+        Ok(times.into_iter().map(|at| at.map(Stamp)).collect())
+    }
+
+    fn superseded(&self, selection: &Selection) -> Result<Vec<Identity>, RecordsError> {
+        let found = self.records.superseded_identities(&self.filter(selection)?)?;
+        Ok(found.into_iter().map(|(unit, generation)| Identity { unit, generation }).collect())
+    }
+
+    fn gave_keys(&self, export: i64) -> Result<bool, RecordsError> {
+        let log = self.records.export_log(&ExportLogFilter::default())?;
+        let found = log.iter().find(|e| e.id == export).map(|e| e.keys_of > 0);
+        found.ok_or_else(|| RecordsError::NotFound {
+            what: "export",
+            name: export.to_string(),
+            list: "export log",
+        })
+    }
+
     fn live_keys(&self, rows: &[&ListRow]) -> Result<Vec<LiveKeys>, RecordsError> {
         let units: Vec<UnitId> = rows.iter().filter_map(|r| r.mcu_uid).collect();
         let keys = self.vault.keys_of_many(&units)?;
@@ -183,26 +222,28 @@ impl ExportSource for RecordsSource {
     fn record_export(&self, record: &ExportRecord) -> Result<Vec<i64>, RecordsError> {
         let batch = record.selection.batch.as_deref().map(|b| self.records.batch_by_name(b)).transpose()?;
         let none = |text: &Option<String>| text.clone().unwrap_or_default();
-        let mut numbers = Vec::with_capacity(record.files.len());
-        for file in &record.files {
-            numbers.push(self.records.record_export(NewExport {
-                batch: batch.as_ref().map(|b| b.id),
-                selection: record.selection.to_string(),
-                format: file.format.clone(),
-                file: file.name.clone(),
-                rows: u32::try_from(file.rows).unwrap_or(u32::MAX),
-                sha256: file.sha256.clone(),
-                operator: record.operator.clone(),
-                protection: if file.protected { record.protection } else { "none" }.into(),
-                reason: if file.protected { none(&record.reason) } else { String::new() },
-                handed_to: none(&record.handed_to),
-                second_person: none(&record.second_person),
-                replaces: record.replaces,
-                recipients: if file.protected { record.recipients.clone() } else { Vec::new() },
-                units: file.units.clone(),
-            })?);
-        }
-        Ok(numbers)
+        let exports = record.files.iter().map(|file| NewExport {
+            batch: batch.as_ref().map(|b| b.id),
+            selection: record.selection.to_string(),
+            format: file.format.clone(),
+            file: file.name.clone(),
+            rows: u32::try_from(file.rows).unwrap_or(u32::MAX),
+            sha256: file.sha256.clone(),
+            operator: record.operator.clone(),
+            protection: if file.protected { record.protection } else { "none" }.into(),
+            reason: if file.protected { none(&record.reason) } else { String::new() },
+            handed_to: none(&record.handed_to),
+            second_person: none(&record.second_person),
+            replaces: record.replaces,
+            recipients: if file.protected { record.recipients.clone() } else { Vec::new() },
+            units: file.units.clone(),
+        });
+        self.records.record_exports(exports.collect())
+    }
+
+    fn not_delivered(&self, exports: &[i64], operator: &str, why: &str) -> Result<(), RecordsError> {
+        let why: String = format!("not delivered: {why}").chars().take(500).collect();
+        exports.iter().try_for_each(|export| self.records.revoke_export(*export, operator, &why))
     }
 }
 
@@ -253,6 +294,10 @@ pub struct ExportedFile {
     pub protected: bool,
     /// The format's word; with `.age` or `.gpg` behind it when sealed.
     pub format: String,
+    /// Identities that it ends, or that the list beside it says are to be ended.
+    pub superseded: u64,
+    /// Name of that list, if there is one.
+    pub superseded_list: Option<String>,
     /// Units in it, and which keys of them.
     #[serde(skip)]
     pub units: Vec<HandedUnit>,
@@ -321,7 +366,8 @@ pub fn read_recipients(path: &Path) -> Result<Vec<Recipient>, ExportError> {
 /// Where the lists go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// Into a folder under the standard names `export-<batch>-<what>-<YYYYMMDD>.<ext>`.
+    /// Into a folder under the standard names `export-<batch>-<what>-<YYYYMMDD>.<ext>`; if one of them is taken, all of the export's
+    /// names say that it is the second one of the day there: `…-<YYYYMMDD>-2.<ext>`.
     Folder(PathBuf),
     /// The units list under this name; the protected list under the same name with `.age` behind it.
     File(PathBuf),
@@ -329,14 +375,14 @@ pub enum Destination {
 
 impl Destination {
     /// How `--out` is read: an existing folder, a path that ends in `/` and a name without an extension that is no
-    /// file are folders, anything else a file. A trailing `.age` is the protected list's own and does not count.
+    /// file are folders, anything else a file. A trailing `.age` or `.gpg` is the protected list's own and does not count.
     pub fn from_out(out: &Path) -> Self {
         let text = out.as_os_str().to_string_lossy();
         let bare = out.extension().is_none() && !out.is_file();
         if bare || out.is_dir() || text.ends_with('/') || text.ends_with(std::path::MAIN_SEPARATOR) {
             return Self::Folder(out.to_owned());
         }
-        if out.extension().is_some_and(|e| e == "age") {
+        if out.extension().is_some_and(|e| e == "age" || e == "gpg") {
             return Self::File(out.with_extension(""));
         }
         Self::File(out.to_owned())
@@ -374,9 +420,23 @@ pub struct ExportRequest {
     pub now_ms: i64,
 }
 
+/// What an export is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Writing rows.
+    #[default]
+    Rows,
+    /// Signing what it wrote.
+    Signing,
+    /// Writing down who received what, and giving the files their names. It can't be cancelled any more.
+    Recording,
+}
+
 /// How far an export is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
+    /// What it is doing.
+    pub phase: Phase,
     /// Rows written, over all lists.
     pub done: u64,
     /// Rows to write, over all lists.
@@ -416,17 +476,46 @@ pub enum ExportError {
         why: String,
     },
     /// The file is there.
-    #[error("{} exists already; move it away, choose another --out, or say --overwrite", path.display())]
+    #[error("{} exists already", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
     /// One name for several forms.
-    #[error("--out names one file but {count} formats were asked for; name a folder instead")]
+    #[error("one file was named but {count} formats were asked for; name a folder instead")]
     OneFileManyFormats {
         /// How many.
         count: usize,
     },
+    /// Two files of the export would have this name.
+    #[error("two files of this export would have the name {}; name another", path.display())]
+    SameName {
+        /// The name.
+        path: PathBuf,
+    },
+    /// No row would be in the file.
+    #[error("no unit of {selection} {}", if format.is_canonical() { "is in the records" } else { "has passed" })]
+    NoUnits {
+        /// Which units were asked for, in words.
+        selection: String,
+        /// The form.
+        format: Format,
+    },
+    /// A list that gave keys away can't be repeated by one that gives none.
+    #[error("export {0} gave keys away, and without a recipient this one would not: name a recipient")]
+    AgainWithoutKeys(i64),
+    /// Nobody said why keys leave in clear.
+    #[error("keys in clear need a reason of 1 to 500 characters")]
+    NeedsReason,
+    /// Nobody said who receives it.
+    #[error("there is no recipient's key, so say who receives the file")]
+    NeedsReceiver,
+    /// Keys are handed out by two people, and one is here.
+    #[error("this station lets two people hand out a list with keys: let a second one stand by")]
+    NeedsSecondPerson,
+    /// The second person is the first.
+    #[error("the second person is the operator; it must be somebody else")]
+    SamePerson,
     /// The file system refused.
     #[error("{} can't be read or written: {error}", path.display())]
     Io {
@@ -483,7 +572,9 @@ pub enum ExportError {
         why: String,
     },
     /// The form holds secrets and nothing protects them.
-    #[error("a {format} file holds what units log in with; name a recipient, or say --plain with a reason")]
+    #[error(
+        "a {format} file holds what units log in with; name a recipient, or say why it is to be in clear"
+    )]
     NeedsProtection {
         /// The form.
         format: Format,
@@ -543,7 +634,10 @@ impl ExportError {
             Self::Records(RecordsError::Refused(failure)) => (**failure).clone(),
             Self::Records(RecordsError::NotFound { .. })
             | Self::Recipient { .. }
-            | Self::Exists { .. }
+            | Self::SameName { .. }
+            | Self::AgainWithoutKeys(_)
+            | Self::NeedsReason
+            | Self::NeedsReceiver
             | Self::OneFileManyFormats { .. }
             | Self::NeedsProtection { .. }
             | Self::PasswordForPskcOnly { .. }
@@ -552,6 +646,9 @@ impl ExportError {
             | Self::Encrypt(_)
             | Self::PublicKey { .. }
             | Self::SignatureFile { .. } => Failure::new(FailureCode::InvalidInput, self),
+            Self::Exists { path } => Failure::new(FailureCode::FileExists, path.display()),
+            Self::NoUnits { .. } => Failure::new(FailureCode::NothingToExport, self),
+            Self::NeedsSecondPerson | Self::SamePerson => Failure::new(FailureCode::SecondPerson, self),
             Self::Records(_) => Failure::new(FailureCode::RecordsFailed, self),
             Self::Io { .. } => Failure::new(FailureCode::ExportIo, self),
             Self::Decrypt { .. } => Failure::new(FailureCode::ExportUnreadable, self),
@@ -564,51 +661,18 @@ impl ExportError {
     }
 }
 
-/// `export-<batch>-<what>-<YYYYMMDD>.<ext>` (FIELD §3). What a file name can't hold becomes `_`.
-pub fn file_name(batch: &str, what: &str, now_ms: i64, extension: &str) -> String {
+/// `export-<batch>-<what>-<YYYYMMDD>.<ext>` (FIELD §3); from the second of a day on with its `turn` behind the day. What a file name
+/// can't hold becomes `_`.
+pub fn file_name(batch: &str, what: &str, now_ms: i64, turn: u32, extension: &str) -> String {
     let batch: String =
         batch.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    format!("export-{batch}-{what}-{}.{extension}", day(now_ms))
+    let turn = if turn > 1 { format!("-{turn}") } else { String::new() };
+    format!("export-{batch}-{what}-{}{turn}.{extension}", day(now_ms))
 }
 
 /// `YYYYMMDD`, UTC.
 fn day(now_ms: i64) -> String {
     Stamp(now_ms).to_string()[..10].replace('-', "")
-}
-
-/// A list on its way: written under a temporary name, removed unless it is put in place.
-struct Pending {
-    temporary: tempfile::NamedTempFile,
-    path: PathBuf,
-}
-
-impl Pending {
-    fn create(path: &Path) -> Result<Self, ExportError> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new()
-            .prefix(".keywright-")
-            .suffix(".part")
-            .tempfile_in(folder)
-            .map_err(|e| ExportError::io(path, e))?;
-        Ok(Self { temporary, path: path.to_owned() })
-    }
-
-    fn with_bytes(path: &Path, bytes: &[u8]) -> Result<Self, ExportError> {
-        let mut pending = Self::create(path)?;
-        pending.temporary.write_all(bytes).map_err(|e| ExportError::io(path, e))?;
-        Ok(pending)
-    }
-
-    fn put_in_place(self, overwrite: bool) -> Result<(), ExportError> {
-        let path = self.path;
-        self.temporary.as_file().sync_all().map_err(|e| ExportError::io(&path, e))?;
-        let put =
-            if overwrite { self.temporary.persist(&path) } else { self.temporary.persist_noclobber(&path) };
-        put.map(drop).map_err(|e| match e.error.kind() {
-            std::io::ErrorKind::AlreadyExists => ExportError::Exists { path: path.clone() },
-            _ => ExportError::io(&path, e.error),
-        })
-    }
 }
 
 /// One file to write.
@@ -619,6 +683,18 @@ struct Plan {
     path: PathBuf,
 }
 
+impl Plan {
+    /// Every name that the file and what lies beside it may take.
+    fn names(&self) -> impl Iterator<Item = PathBuf> {
+        let template = (self.format == Format::Aws).then(|| template_path(&self.path));
+        let superseded = (self.format.retires() == Retires::Beside).then(|| superseded_path(&self.path));
+        [self.path.clone(), signature_path(&self.path), receipt_path(&self.path)]
+            .into_iter()
+            .chain(template)
+            .chain(superseded)
+    }
+}
+
 fn signature_path(list: &Path) -> PathBuf {
     let mut name = list.as_os_str().to_owned();
     name.push(".sig");
@@ -627,9 +703,7 @@ fn signature_path(list: &Path) -> PathBuf {
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    if !name.to_string_lossy().ends_with(suffix) {
-        name.push(suffix);
-    }
+    name.push(suffix);
     PathBuf::from(name)
 }
 
@@ -652,14 +726,10 @@ fn check_request(request: &ExportRequest) -> Result<(), ExportError> {
     }
     match &request.protection {
         Protection::Plain { reason } if !(1..=500).contains(&reason.trim().chars().count()) => {
-            return Err(ExportError::Unsaid(
-                "keys in clear need a reason of 1 to 500 characters: --reason TEXT",
-            ));
+            return Err(ExportError::NeedsReason);
         }
         Protection::Plain { .. } | Protection::Password(_) if !given(&request.handed_to) => {
-            return Err(ExportError::Unsaid(
-                "there is no recipient's key, so say who receives the file: --to NAME",
-            ));
+            return Err(ExportError::NeedsReceiver);
         }
         Protection::Password(password) if password.chars().count() < 12 => {
             return Err(ExportError::Unsaid("the password has fewer than 12 characters"));
@@ -669,75 +739,101 @@ fn check_request(request: &ExportRequest) -> Result<(), ExportError> {
     let hands_out =
         !matches!(request.protection, Protection::None) && request.formats.iter().any(|f| f.holds_secrets());
     if hands_out && request.needs_second_person && !given(&request.second_person) {
-        return Err(ExportError::Unsaid(
-            "station.toml wants two people for a list with keys: let a second one stand by and say --second NAME",
-        ));
+        return Err(ExportError::NeedsSecondPerson);
     }
-    if request.second_person.as_deref().is_some_and(|second| second.trim() == request.operator) {
-        return Err(ExportError::Unsaid("the second person is the operator; it must be somebody else"));
+    if request.second_person.as_deref().is_some_and(|second| same_name(second, &request.operator)) {
+        return Err(ExportError::SamePerson);
     }
     Ok(())
 }
 
+/// More exports of one batch on one day into one folder are a program that runs wild.
+const MOST_A_DAY: u32 = 9_999;
+
 fn plans(request: &ExportRequest) -> Result<(PathBuf, Vec<Plan>), ExportError> {
-    let mut formats = request.formats.clone();
-    formats.dedup();
-    let mut plans = Vec::new();
-    let sealed = request.protection.suffix();
-    let keys = !matches!(request.protection, Protection::None);
-    let folder = match &request.destination {
+    let mut formats: Vec<Format> = Vec::new();
+    for format in &request.formats {
+        if !formats.contains(format) {
+            formats.push(*format);
+        }
+    }
+    let (folder, plans) = match &request.destination {
         Destination::Folder(folder) => {
             std::fs::create_dir_all(folder).map_err(|e| ExportError::io(folder, e))?;
-            for format in formats {
-                let name = |what, ext: &str| {
-                    folder.join(file_name(&request.selection.label(), what, request.now_ms, ext))
-                };
-                let extension = format.extension();
-                if format.is_canonical() {
-                    plans.push(Plan { format, protected: false, path: name("units", extension) });
-                    if keys {
-                        let path = name("keys", &format!("{extension}{sealed}"));
-                        plans.push(Plan { format, protected: true, path });
-                    }
-                } else {
-                    let protected = format.holds_secrets();
-                    let suffix = if protected { sealed } else { "" };
-                    let path = name(format.word(), &format!("{extension}{suffix}"));
-                    plans.push(Plan { format, protected, path });
-                }
-            }
-            folder.clone()
+            let of = |turn| plans_in(folder, &formats, request, turn);
+            let is_free = |plans: &Vec<Plan>| !plans.iter().flat_map(Plan::names).any(|name| name.exists());
+            let first = of(1);
+            let free = || (2..=MOST_A_DAY).map(of).find(is_free);
+            let plans = if request.overwrite || is_free(&first) { Some(first) } else { free() };
+            (folder.clone(), plans.ok_or_else(|| ExportError::Exists { path: folder.clone() })?)
         }
         Destination::File(file) => {
             let [format] = formats[..] else {
                 return Err(ExportError::OneFileManyFormats { count: formats.len() });
             };
-            if format.is_canonical() {
-                plans.push(Plan { format, protected: false, path: file.clone() });
-                if keys {
-                    let suffix = if sealed.is_empty() { ".keys" } else { sealed };
-                    plans.push(Plan { format, protected: true, path: with_suffix(file, suffix) });
-                }
-            } else {
-                let protected = format.holds_secrets();
-                let path = if protected { with_suffix(file, sealed) } else { file.clone() };
-                plans.push(Plan { format, protected, path });
-            }
-            match file.parent() {
+            let folder = match file.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
                 _ => PathBuf::from("."),
-            }
+            };
+            (folder, plans_of(file, format, request))
         }
     };
+    let mut names = HashSet::from([folder.join(PUBLIC_KEY)]);
+    if let Some(path) = plans.iter().flat_map(Plan::names).find(|name| !names.insert(name.clone())) {
+        return Err(ExportError::SameName { path });
+    }
     if !request.overwrite {
-        for plan in &plans {
-            let beside = [signature_path(&plan.path), receipt_path(&plan.path)];
-            if let Some(path) = [plan.path.clone()].into_iter().chain(beside).find(|p| p.exists()) {
-                return Err(ExportError::Exists { path });
-            }
-        }
+        refuse_existing(&plans)?;
     }
     Ok((folder, plans))
+}
+
+fn refuse_existing(plans: &[Plan]) -> Result<(), ExportError> {
+    match plans.iter().flat_map(Plan::names).find(|name| name.exists()) {
+        Some(path) => Err(ExportError::Exists { path }),
+        None => Ok(()),
+    }
+}
+
+/// The files of an export under their standard names, as the first, second, … of the day.
+fn plans_in(folder: &Path, formats: &[Format], request: &ExportRequest, turn: u32) -> Vec<Plan> {
+    let sealed = request.protection.suffix();
+    let mut plans = Vec::new();
+    for format in formats.iter().copied() {
+        let name = |what, ext: &str| {
+            folder.join(file_name(&request.selection.label(), what, request.now_ms, turn, ext))
+        };
+        let extension = format.extension();
+        if format.is_canonical() {
+            plans.push(Plan { format, protected: false, path: name("units", extension) });
+            if !matches!(request.protection, Protection::None) {
+                let path = name("keys", &format!("{extension}{sealed}"));
+                plans.push(Plan { format, protected: true, path });
+            }
+        } else {
+            let protected = format.holds_secrets();
+            let suffix = if protected { sealed } else { "" };
+            let path = name(format.word(), &format!("{extension}{suffix}"));
+            plans.push(Plan { format, protected, path });
+        }
+    }
+    plans
+}
+
+/// The files of an export under a name that somebody chose.
+fn plans_of(file: &Path, format: Format, request: &ExportRequest) -> Vec<Plan> {
+    let sealed = request.protection.suffix();
+    if !format.is_canonical() {
+        let protected = format.holds_secrets();
+        let path = if protected { with_suffix(file, sealed) } else { file.to_owned() };
+        return vec![Plan { format, protected, path }];
+    }
+    let mut plans = vec![Plan { format, protected: false, path: file.to_owned() }];
+    if !matches!(request.protection, Protection::None) {
+        let suffix = if sealed.is_empty() { ".keys" } else { sealed };
+        plans.push(Plan { format, protected: true, path: with_suffix(file, suffix) });
+    }
+    plans
 }
 
 /// Writes the files of one selection, checks, seals and signs them, records the export and puts the files in place.
@@ -750,16 +846,32 @@ pub fn export(
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExportReport, ExportError> {
     check_request(request)?;
+    if let Some(before) = request.replaces
+        && matches!(request.protection, Protection::None)
+        && source.gave_keys(before)?
+    {
+        return Err(ExportError::AgainWithoutKeys(before));
+    }
+    let keys = source.keys(&request.selection)?;
+    let has_passed = |key: &ExportKey| matches!(key, ExportKey::Unit { passed: true, .. });
+    let all: Vec<usize> = (0..keys.len()).collect();
+    let passed: Vec<usize> = all.iter().copied().filter(|at| has_passed(&keys[*at])).collect();
+    let rows_of = |format: Format| if format.is_canonical() { &all } else { &passed };
+    if let Some(format) = request.formats.iter().copied().find(|format| rows_of(*format).is_empty()) {
+        return Err(ExportError::NoUnits { selection: request.selection.to_string(), format });
+    }
     let (folder, plans) = plans(request)?;
     // Named by the day, as the files are: the same units in two forms give the same rows and signatures.
     let name = format!("export-{}-{}", request.selection.label(), day(request.now_ms));
-    let rows = Rows::new(source, name.clone(), source.keys(&request.selection)?, plans.len() > 1);
-    let has_passed = |key: &ExportKey| matches!(key, ExportKey::Unit { passed: true, .. });
-    let all: Vec<usize> = (0..rows.keys.len()).collect();
-    let passed: Vec<usize> = all.iter().copied().filter(|at| has_passed(&rows.keys[*at])).collect();
+    let mut rows = Rows::new(source, name.clone(), keys, plans.len() > 1);
+    if plans.iter().any(|plan| matches!(plan.format.retires(), Retires::InFile | Retires::Beside)) {
+        for identity in source.superseded(&request.selection)? {
+            rows.superseded.entry(identity.unit).or_default().push(identity);
+        }
+    }
 
     // The public key comes first: it holds no secret, and a folder that has another station's must be refused early.
-    let public_key = folder.join("export.pub.pem");
+    let public_key = folder.join(PUBLIC_KEY);
     let pem = signer.public_pem();
     let pem_pending = match std::fs::read(&public_key) {
         Ok(found) if found == pem.as_bytes() => None,
@@ -771,12 +883,11 @@ pub fn export(
         Err(e) => return Err(ExportError::io(&public_key, e)),
     };
 
-    let rows_of = |plan: &Plan| if plan.format.is_canonical() { &all } else { &passed };
-    let total = plans.iter().map(|p| rows_of(p).len() as u64).sum();
+    let total = plans.iter().map(|p| rows_of(p.format).len() as u64).sum();
     let mut done = 0;
-    let mut step = || {
-        done += 1;
-        match progress(Progress { done, total }) {
+    let mut tell = |phase, rows| {
+        done += rows;
+        match progress(Progress { phase, done, total }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(ExportError::Cancelled),
         }
@@ -784,34 +895,59 @@ pub fn export(
 
     let mut pending = Vec::new();
     let mut files = Vec::new();
+    let mut receipts = Vec::new();
     for plan in &plans {
-        let which = rows_of(plan);
+        let which = rows_of(plan.format);
         let mut list = Pending::create(&plan.path)?;
         let mut units = Vec::with_capacity(which.len());
         let unsealed = Protection::None;
         let protection = if plan.protected { &request.protection } else { &unsealed };
         let suffix = protection.suffix();
         protection.seal(&plan.path, list.temporary.as_file_mut(), &mut |out| {
-            write_file(&rows, signer, request, plan, which, out, &mut units, &mut step)
+            write_file(&rows, signer, request, plan, which, out, &mut units, &mut || tell(Phase::Rows, 1))
         })?;
+        tell(Phase::Signing, 0)?;
+        list.sync()?;
         // Signing reads the finished file into memory once: Ed25519 passes over its message twice, and a file that
         // changed between two passes would give away the signing key.
         let bytes = std::fs::read(list.temporary.path()).map_err(|e| ExportError::io(&plan.path, e))?;
-        files.push(ExportedFile {
+        let ended = match plan.format.retires() {
+            Retires::InFile | Retires::Beside => rows.superseded.values().map(Vec::len).sum::<usize>() as u64,
+            Retires::ByItself | Retires::Never => 0,
+        };
+        let mut file = ExportedFile {
             name: plan.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             sha256: hex::encode(Sha256::digest(&bytes)),
             rows: which.len() as u64,
             protected: plan.protected,
             format: format!("{}{suffix}", plan.format),
+            superseded: ended,
+            superseded_list: None,
             units,
             number: 0,
-        });
+        };
         // The signature takes its name before the list does: a list is never seen without one.
         pending.push(Pending::with_bytes(&signature_path(&plan.path), &signer.sign(&bytes))?);
         if plan.format == Format::Aws {
             pending.push(Pending::with_bytes(&template_path(&plan.path), AWS_TEMPLATE.as_bytes())?);
         }
+        let mut superseded = (ended > 0).then(|| Superseded { identities: ended, file: None, sha256: None });
+        if let Some(superseded) = superseded.as_mut().filter(|_| plan.format.retires() == Retires::Beside) {
+            let path = superseded_path(&plan.path);
+            let lines: String = rows
+                .superseded
+                .values()
+                .flatten()
+                .map(|identity| format!("{}\n", formats::name_in(plan.format, *identity)))
+                .collect();
+            file.superseded_list = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            superseded.file.clone_from(&file.superseded_list);
+            superseded.sha256 = Some(hex::encode(Sha256::digest(&lines)));
+            pending.push(Pending::with_bytes(&path, lines.as_bytes())?);
+        }
         pending.push(list);
+        files.push(file);
+        receipts.push((superseded, which));
     }
 
     let words =
@@ -833,19 +969,18 @@ pub fn export(
         files,
         signer: signer.fingerprint(),
     };
-    let numbers = source.record_export(&record)?;
-    let mut receipts = Vec::new();
-    for ((file, number), plan) in record.files.iter_mut().zip(numbers).zip(&plans) {
-        file.number = number;
+    // The receipts' numbers are given when the export is recorded; their room on the disk is taken before.
+    let mut drafts = Vec::new();
+    for ((file, (superseded, which)), plan) in record.files.iter().zip(receipts).zip(&plans) {
         let is_unit = |at: &&usize| matches!(rows.keys[**at], ExportKey::Unit { .. });
         let serial = |at: Option<&usize>| -> Result<Option<String>, ExportError> {
             let row = at.map(|at| source.rows(&rows.keys[*at..=*at])).transpose()?;
             Ok(row.and_then(|row| row.into_iter().next()).and_then(|row| row.unit_serial))
         };
-        let of = || rows_of(plan).iter().filter(is_unit);
+        let of = || which.iter().filter(is_unit);
         let receipt = Receipt {
             receipt_version: receipt::VERSION,
-            export: number,
+            export: i64::MAX,
             station: request.station.clone(),
             format: file.format.clone(),
             file: file.name.clone(),
@@ -864,33 +999,56 @@ pub fn export(
             replaces: record.replaces,
             at: Stamp(record.at_ms),
             signer: record.signer.clone(),
+            superseded,
         };
-        receipts.push(Pending::with_bytes(&receipt_path(&plan.path), &receipt.to_file(signer))?);
+        let draft = Pending::with_bytes(&receipt_path(&plan.path), &receipt.to_file(signer))?;
+        drafts.push((receipt, draft));
     }
-    for file in pem_pending.into_iter().chain(receipts).chain(pending) {
-        file.put_in_place(request.overwrite)?;
+    tell(Phase::Recording, 0)?;
+    // Somebody else may have written there meanwhile: what can be refused is refused before it is in the log.
+    if !request.overwrite {
+        refuse_existing(&plans)?;
+        if pem_pending.is_some() && public_key.exists() {
+            return Err(ExportError::Exists { path: public_key });
+        }
     }
-    sync_folder(&folder)?;
+    let numbers = source.record_export(&record)?;
+    let finish = || -> Result<(), ExportError> {
+        let mut files: Vec<Pending> = pem_pending.into_iter().collect();
+        for (((mut receipt, mut draft), number), file) in
+            drafts.into_iter().zip(&numbers).zip(&mut record.files)
+        {
+            (file.number, receipt.export) = (*number, *number);
+            draft.rewrite(&receipt.to_file(signer))?;
+            files.push(draft);
+        }
+        files.append(&mut pending);
+        place_all(files, &folder, request.overwrite)
+    };
+    if let Err(error) = finish() {
+        // The log is right again, or says in the program's log why not.
+        if let Err(again) = source.not_delivered(&numbers, &request.operator, &error.to_string()) {
+            tracing::error!(error = %again, "the log has an export that was not delivered");
+        }
+        return Err(error);
+    }
 
     let without_unit = rows.keys.iter().filter(|k| matches!(k, ExportKey::Attempt(_))).count() as u64;
     let not_passed = (all.len() - passed.len()) as u64 - without_unit;
     Ok(ExportReport { record, folder, public_key, passed: passed.len() as u64, not_passed, without_unit })
 }
 
+/// The file with the station's public key.
+const PUBLIC_KEY: &str = "export.pub.pem";
+
 /// The template that lies beside an AWS file.
 fn template_path(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".template.json");
-    PathBuf::from(name)
+    with_suffix(file, ".template.json")
 }
 
-/// Makes the new names durable; only Unix needs and allows it.
-fn sync_folder(folder: &Path) -> Result<(), ExportError> {
-    #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|e| ExportError::io(folder, e))?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
+/// The list of identities that a vendor has to end by hand.
+fn superseded_path(file: &Path) -> PathBuf {
+    with_suffix(file, ".superseded.txt")
 }
 
 /// Rows that one thread makes at a time.
@@ -909,6 +1067,8 @@ struct Rows<'a> {
     /// Stands in every row.
     name: String,
     keys: Vec<ExportKey>,
+    /// Identities that earlier lists made known and that are worth nothing now, by unit.
+    superseded: BTreeMap<UnitId, Vec<Identity>>,
     /// What stood in each row when it was read first (0: not read yet): every file of one export says the same.
     marks: Vec<AtomicU64>,
 }
@@ -916,7 +1076,14 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(source: &'a dyn ExportSource, name: String, keys: Vec<ExportKey>, several_files: bool) -> Self {
         let marks = if several_files { keys.len() } else { 0 };
-        Self { source, name, keys, marks: std::iter::repeat_with(AtomicU64::default).take(marks).collect() }
+        let superseded = BTreeMap::new();
+        Self {
+            source,
+            name,
+            keys,
+            superseded,
+            marks: std::iter::repeat_with(AtomicU64::default).take(marks).collect(),
+        }
     }
 
     /// Reads rows by their places.
@@ -936,16 +1103,31 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// When each of these units got its keys.
+fn add_time(source: &dyn ExportSource, rows: &mut [ListRow]) -> Result<(), ExportError> {
+    let units: Vec<UnitId> = rows.iter().filter_map(|r| r.mcu_uid).collect();
+    let times = source.provisioned(&units)?;
+    for (row, at) in rows.iter_mut().filter(|r| r.mcu_uid.is_some()).zip(times) {
+        row.provisioned_at = at;
+    }
+    Ok(())
+}
+
 /// Reads and makes the rows at these places, several threads at a time, and hands them to `take` in their order.
 fn make_rows(
     rows: &Rows<'_>,
     which: &[usize],
     with_keys: bool,
+    with_time: bool,
     make: &MakeRow<'_>,
     take: &mut dyn FnMut(Made) -> Result<(), ExportError>,
 ) -> Result<(), ExportError> {
     let some = |places: &[usize]| -> Result<Vec<Made>, ExportError> {
-        let rows_read = rows.read(places)?;
+        let mut rows_read = rows.read(places)?;
+        if with_time {
+            add_time(rows.source, &mut rows_read)?;
+        }
+        let rows_read = rows_read;
         let passed: Vec<&ListRow> = rows_read.iter().filter(|r| with_keys && r.has_passed()).collect();
         let keys = if passed.is_empty() { Vec::new() } else { rows.source.live_keys(&passed)? };
         let mut keys = keys.iter();
@@ -1023,7 +1205,7 @@ fn write_list(
         let (agent, cloud) = keys.map_or((0, 0), |k| (k.agent_generation, k.cloud_generation));
         Ok((line, row.mcu_uid.map(|unit| HandedUnit { unit, agent, cloud })))
     };
-    make_rows(from, rows, plan.protected, &make, &mut |(line, unit)| {
+    make_rows(from, rows, plan.protected, false, &make, &mut |(line, unit)| {
         out.write_all(&line).map_err(failed)?;
         units.extend(unit);
         step()
@@ -1097,7 +1279,15 @@ fn write_checked(
                 return Err(unwritable("it has no keys".into()));
             };
             let fields = formats::fields(format, &Passed { row, unit, keys }).map_err(unwritable)?;
-            let text = formats::row(format, &fields, context).map_err(unwritable)?;
+            let mut text = formats::row(format, &fields, context).map_err(unwritable)?;
+            if format.retires() == Retires::InFile
+                && let Some(ended) = from.superseded.get(&unit)
+            {
+                let mut both: Vec<u8> = ended.iter().flat_map(|i| formats::retire(format, *i)).collect();
+                both.reserve_exact(text.len());
+                both.extend_from_slice(&text);
+                text = Zeroizing::new(both);
+            }
             let handed = HandedUnit {
                 unit,
                 agent: if format.gives_agent_key() { keys.agent_generation } else { 0 },
@@ -1108,7 +1298,7 @@ fn write_checked(
         let mut at = 0;
         let written = both(formats::head(format, context, total).as_bytes())
             .and_then(|()| {
-                make_rows(from, rows, true, &make, &mut |(text, unit)| {
+                make_rows(from, rows, true, format.has_time(), &make, &mut |(text, unit)| {
                     if at > 0 {
                         both(formats::between(format, at).as_bytes())?;
                     }

@@ -104,7 +104,7 @@ fn decrypt(
 ) -> Result<Vec<u8>, ExportError> {
     let refuse = |why: String| ExportError::Decrypt { path: path.to_owned(), why };
     if identities.is_empty() {
-        return Err(refuse("it is encrypted; give the recipient's secret key with --identity FILE".into()));
+        return Err(refuse("it is encrypted; name the file with the recipient's secret key".into()));
     }
     let mut clear = Vec::with_capacity(bytes.len());
     age::Decryptor::new_buffered(bytes)

@@ -55,6 +55,21 @@ pub struct Receipt {
     pub at: Stamp,
     /// SHA-256 of the signer's public key, hex.
     pub signer: String,
+    /// Logins of earlier lists that end with this one; absent: there are none, or the form does not need to say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Superseded>,
+}
+
+/// Logins that earlier lists made known and newer keys took the place of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Superseded {
+    /// How many.
+    pub identities: u64,
+    /// The list beside the file that names them, for the vendor to end them; `None`: the file itself ends them.
+    pub file: Option<String>,
+    /// SHA-256 of that list, hex.
+    pub sha256: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +138,19 @@ pub fn verify_receipt(file: &Path, receipt: &Path, key: &VerifyingKey) -> Result
             path: receipt.to_owned(),
             why: format!("{} is not the file that it is for: the digests differ", file.display()),
         });
+    }
+    if let Some(Superseded { file: Some(name), sha256: Some(sha256), .. }) = &found.superseded {
+        let beside = file.parent().unwrap_or(Path::new("")).join(name);
+        // The file is worth something without its list; another list than the station's is not.
+        if beside.exists() {
+            let bytes = std::fs::read(&beside).map_err(|e| ExportError::io(&beside, e))?;
+            if hex::encode(Sha256::digest(&bytes)) != *sha256 {
+                return Err(ExportError::BadReceipt {
+                    path: receipt.to_owned(),
+                    why: format!("{} is not the list that it is for: the digests differ", beside.display()),
+                });
+            }
+        }
     }
     Ok(found)
 }

@@ -142,6 +142,9 @@ pub struct ListRow {
     pub label_printed_at: Option<Stamp>,
     /// Serial of the unit that this one replaces.
     pub supersedes: Option<String>,
+    /// When the unit got the keys it has; no column, filled where a form asks for it.
+    #[serde(skip)]
+    pub provisioned_at: Option<Stamp>,
     /// The export that this row came out of: `export-<batch>-<YYYYMMDD>`.
     pub exported_in: String,
     /// Ed25519 over [`ListRow::signed_bytes`], 128 hex digits.
@@ -206,6 +209,7 @@ impl TryFrom<records::ExportRow> for ListRow {
             failure_code: words(row.failure_code),
             label_printed_at: maybe(&row.label_printed_at)?,
             supersedes: words(row.supersedes),
+            provisioned_at: None,
             exported_in: String::new(),
             record_signature: String::new(),
         })
@@ -301,6 +305,7 @@ impl ListRow {
             failure_code: owned(23),
             label_printed_at: at(24, maybe(field[24]))?,
             supersedes: owned(25),
+            provisioned_at: None,
             exported_in: field[26].to_owned(),
             record_signature: field[27].to_owned(),
         })

@@ -13,6 +13,11 @@ pub(super) struct Source {
     recorded: Mutex<Vec<ExportRecord>>,
     refuse_record: bool,
     watch: Option<PathBuf>,
+    /// Identities that earlier lists made known.
+    pub superseded: Vec<Identity>,
+    /// Appears in the folder just when the export has been recorded.
+    intruder: Option<PathBuf>,
+    not_delivered: Mutex<Vec<(i64, String)>>,
 }
 
 impl Source {
@@ -54,6 +59,21 @@ impl ExportSource for Source {
         };
         Ok(rows.iter().map(of).collect())
     }
+    fn provisioned(&self, units: &[UnitId]) -> Result<Vec<Option<Stamp>>, RecordsError> {
+        Ok(units.iter().map(|_| Some(Stamp(NOW - 60_000))).collect())
+    }
+    fn superseded(&self, _: &Selection) -> Result<Vec<Identity>, RecordsError> {
+        Ok(self.superseded.clone())
+    }
+    fn gave_keys(&self, export: i64) -> Result<bool, RecordsError> {
+        let recorded = self.recorded.lock().unwrap();
+        let all = recorded.iter().zip(1..).flat_map(|(r, n)| r.files.iter().zip(n * 10..));
+        Ok(all.into_iter().any(|(file, number)| number == export && file.protected))
+    }
+    fn not_delivered(&self, exports: &[i64], _: &str, why: &str) -> Result<(), RecordsError> {
+        self.not_delivered.lock().unwrap().extend(exports.iter().map(|e| (*e, why.to_owned())));
+        Ok(())
+    }
     fn record_export(&self, record: &ExportRecord) -> Result<Vec<i64>, RecordsError> {
         if let Some(folder) = &self.watch {
             let named: Vec<_> = visible(folder);
@@ -61,6 +81,9 @@ impl ExportSource for Source {
         }
         if self.refuse_record {
             return Err(RecordsError::DiskFull { path: "station.db".into() });
+        }
+        if let Some(intruder) = &self.intruder {
+            std::fs::write(intruder, "somebody else's").unwrap();
         }
         let mut recorded = self.recorded.lock().unwrap();
         recorded.push(record.clone());
@@ -297,12 +320,30 @@ fn nothing_is_replaced_silently() {
     let (source, mut request) = (sample(), request(folder.path(), &[Format::Csv], vec![]));
     go(&source, &request).unwrap();
     let before = std::fs::read(folder.path().join("export-B7-units-20261121.csv")).unwrap();
-    let again = go(&source, &request).unwrap_err();
-    assert!(matches!(again, ExportError::Exists { .. }), "{again}");
-    assert_eq!(source.recorded.lock().unwrap().len(), 1);
+    // The second one of a day has a name of its own, whole with what lies beside it; so has the third.
+    for turn in [2, 3] {
+        let again = go(&source, &request).unwrap();
+        let name = format!("export-B7-units-20261121-{turn}.csv");
+        assert_eq!(again.record.files[0].name, name);
+        verify_receipt(
+            &folder.path().join(&name),
+            &receipt_path(&folder.path().join(&name)),
+            &signer().public(),
+        )
+        .unwrap();
+    }
     assert_eq!(std::fs::read(folder.path().join("export-B7-units-20261121.csv")).unwrap(), before);
+    // A name that somebody chose is that name or none.
+    request.destination = Destination::File(folder.path().join("export-B7-units-20261121.csv"));
+    let again = go(&source, &request).unwrap_err();
+    assert_eq!(again.failure().code, FailureCode::FileExists, "{again}");
+    assert!(!again.to_string().contains("--"), "the window says the same words: {again}");
+    assert_eq!(source.recorded.lock().unwrap().len(), 3);
     request.overwrite = true;
     go(&source, &request).unwrap();
+    assert_eq!(std::fs::read(folder.path().join("export-B7-units-20261121.csv")).unwrap(), before);
+    assert!(all_files(folder.path()).iter().all(|f| !f.ends_with(".part")), "nothing hidden is left");
+    request.destination = Destination::Folder(folder.path().to_owned());
     // Another station's public key in the folder is not replaced either.
     request.overwrite = false;
     request.now_ms += 86_400_000;
@@ -327,13 +368,94 @@ fn cancelling_or_failing_to_record_leaves_no_file() {
             if p.done == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(matches!(result, Err(ExportError::Cancelled)));
-        assert_eq!(seen.last(), Some(&Progress { done: stop_at, total: 16 }));
+        assert_eq!(seen.last(), Some(&Progress { phase: Phase::Rows, done: stop_at, total: 16 }));
         assert_eq!(all_files(folder.path()), Vec::<PathBuf>::new());
     }
     assert!(source.recorded.lock().unwrap().is_empty());
+    // It can be cancelled until it is written into the log, and every phase is told.
+    for phase in [Phase::Signing, Phase::Recording] {
+        let result = export(&source, &signer(), &request, &mut |p| {
+            if p.phase == phase { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(result, Err(ExportError::Cancelled)), "{phase:?}");
+        assert_eq!(all_files(folder.path()), Vec::<PathBuf>::new());
+    }
     source.refuse_record = true;
     assert!(matches!(go(&source, &request), Err(ExportError::Records(RecordsError::DiskFull { .. }))));
     assert_eq!(all_files(folder.path()), Vec::<PathBuf>::new());
+    assert!(source.not_delivered.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_name_that_is_taken_at_the_last_moment_takes_everything_back_and_the_log_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (recipient, _) = identity();
+    let mut request = request(folder.path(), &[Format::Csv], vec![recipient]);
+    // The last name that is given: everything else has its own by then.
+    let source = Source { intruder: Some(path("export-B7-keys-20261121.csv.age")), ..sample() };
+    assert!(matches!(go(&source, &request), Err(ExportError::Exists { .. })));
+    assert_eq!(all_files(folder.path()), [path("export-B7-keys-20261121.csv.age")]);
+    assert_eq!(std::fs::read(path("export-B7-keys-20261121.csv.age")).unwrap(), b"somebody else's");
+    let undone = source.not_delivered.lock().unwrap().clone();
+    assert_eq!(
+        undone.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        [10, 11],
+        "both rows: {undone:?}"
+    );
+    // What was there before and was to be replaced is there again.
+    let source = sample();
+    let plain = |source: &Source, request: &mut ExportRequest| {
+        request.destination = Destination::File(path("mine.csv"));
+        request.overwrite = true;
+        go(source, request)
+    };
+    std::fs::write(path("mine.csv"), "before").unwrap();
+    std::fs::create_dir(path("mine.csv.age")).unwrap();
+    assert!(plain(&source, &mut request).is_err());
+    assert_eq!(std::fs::read(path("mine.csv")).unwrap(), b"before");
+    assert!(!path("mine.csv.sig").exists() && !path("export.pub.pem").exists());
+    assert_eq!(all_files(folder.path()).len(), 3, "{:?}", all_files(folder.path()));
+}
+
+#[test]
+fn two_files_of_an_export_never_share_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = sample();
+    let plain = || Protection::Plain { reason: "test".into() };
+    let mut asked = request(folder.path(), &[Format::Csv, Format::Jws, Format::Csv], vec![]);
+    let report = go(&source, &asked).unwrap();
+    assert_eq!(report.record.files.len(), 2, "a form that is named twice is one file");
+    asked.formats = vec![Format::Csv];
+    asked.protection = plain();
+    asked.destination = Destination::from_out(&folder.path().join("x.keys"));
+    let names: Vec<_> = go(&source, &asked).unwrap().record.files.into_iter().map(|f| f.name).collect();
+    assert_eq!(names, ["x.keys", "x.keys.keys"]);
+    for (out, list, sealed) in [("x.csv.gpg", "x.csv", "x.csv"), ("y.csv.age", "y.csv", "y.csv")] {
+        let out = folder.path().join(out);
+        assert_eq!(Destination::from_out(&out), Destination::File(folder.path().join(list)), "{sealed}");
+    }
+    let before = source.recorded.lock().unwrap().len();
+    asked.protection = Protection::None;
+    asked.destination = Destination::File(folder.path().join("export.pub.pem"));
+    assert!(matches!(go(&source, &asked), Err(ExportError::SameName { .. })));
+    assert_eq!(source.recorded.lock().unwrap().len(), before);
+}
+
+#[test]
+fn a_list_that_gave_keys_is_not_repeated_by_one_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = sample();
+    let (recipient, _) = identity();
+    let first = go(&source, &request(folder.path(), &[Format::Csv], vec![recipient])).unwrap();
+    let keys = first.record.files.iter().find(|f| f.protected).unwrap().number;
+    let mut again = request(folder.path(), &[Format::Csv], vec![]);
+    again.replaces = Some(keys);
+    let files = all_files(folder.path()).len();
+    assert!(matches!(go(&source, &again), Err(ExportError::AgainWithoutKeys(number)) if number == keys));
+    assert_eq!(all_files(folder.path()).len(), files);
+    again.replaces = Some(first.record.files[0].number);
+    go(&source, &again).unwrap();
 }
 
 #[test]
@@ -388,7 +510,7 @@ fn the_protected_list_opens_for_every_recipient_and_nobody_else() {
     }
     assert!(matches!(check_list(&list, &key, &stranger, None), Err(ExportError::Decrypt { .. })));
     let nobody = check_list(&list, &key, &[], None).unwrap_err();
-    assert!(nobody.to_string().contains("--identity"), "{nobody}");
+    assert!(nobody.to_string().contains("secret key"), "{nobody}");
 }
 
 #[test]
@@ -440,8 +562,9 @@ fn recipients_are_refused_with_the_reason_and_a_secret_is_not_repeated() {
 
 #[test]
 fn file_names_follow_the_convention_and_never_leave_the_folder() {
-    assert_eq!(file_name("B7", "units", NOW, "csv"), "export-B7-units-20261121.csv");
-    assert_eq!(file_name("../etc/x y", "keys", NOW, "csv.age"), "export-.._etc_x_y-keys-20261121.csv.age");
+    assert_eq!(file_name("B7", "units", NOW, 2, "csv"), "export-B7-units-20261121-2.csv");
+    assert_eq!(file_name("B7", "units", NOW, 1, "csv"), "export-B7-units-20261121.csv");
+    assert_eq!(file_name("../etc/x y", "keys", NOW, 1, "csv.age"), "export-.._etc_x_y-keys-20261121.csv.age");
 }
 
 #[test]
@@ -494,6 +617,7 @@ prop_compose! {
             failure_code: code,
             label_printed_at: times[2].map(Stamp),
             supersedes,
+            provisioned_at: None,
             exported_in: String::new(),
             record_signature: String::new(),
         }
@@ -519,7 +643,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, rng_seed: proptest::test_runner::RngSeed::Fixed(2), ..ProptestConfig::default() })]
 
     #[test]
-    fn any_rows_survive_both_forms_both_delimiters_and_both_line_ends(rows in proptest::collection::vec(any_row(), 0..6)) {
+    fn any_rows_survive_both_forms_both_delimiters_and_both_line_ends(rows in proptest::collection::vec(any_row(), 1..6)) {
         let folder = tempfile::tempdir().unwrap();
         let mut seen = std::collections::HashSet::new();
         let rows: Vec<_> = rows.into_iter().filter(|r| r.mcu_uid.is_none_or(|u| seen.insert(u))).collect();

@@ -92,13 +92,171 @@ fn every_format_reads_back_to_the_records_and_its_sample_is_true() {
 }
 
 #[test]
-fn no_unit_gives_a_whole_file_of_no_rows() {
-    let (source, signer) = (Source::default(), signer());
-    for format in vendor() {
-        let context = context(&signer, true);
-        let text = write(&source, format, &context).unwrap();
-        assert_eq!(read(&source, format, &context, &text).unwrap(), 0, "{format}");
+fn no_unit_gives_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = source();
+    source.rows.retain(|row| !row.has_passed());
+    for format in Format::ALL {
+        let mut asked = request(folder.path(), &[format], vec![]);
+        asked.protection = Protection::Plain { reason: "test".into() };
+        match (format.is_canonical(), go(&source, &asked)) {
+            // The list says which units there are, and that none of them passed.
+            (true, Ok(report)) => assert_eq!(report.record.files[0].rows, 1),
+            (false, Err(error)) => {
+                assert_eq!(error.failure().code, FailureCode::NothingToExport, "{format}: {error}");
+                assert!(error.to_string().contains("batch=B7"), "{error}");
+            }
+            (_, other) => panic!("{format}: {other:?}"),
+        }
     }
+    assert!(
+        visible(folder.path())
+            .iter()
+            .all(|n| n.contains("-units-") || n.contains("-keys-") || n == PUBLIC_KEY)
+    );
+    source.rows.clear();
+    let asked = request(&folder.path().join("new"), &[Format::Csv], vec![]);
+    assert!(matches!(go(&source, &asked), Err(ExportError::NoUnits { .. })));
+    assert!(!folder.path().join("new").exists());
+}
+
+/// What AWS takes, from its API reference: independent of what our schema says.
+#[test]
+fn aws_takes_the_names_and_the_number_of_attributes() {
+    let (mut source, signer) = (source(), signer());
+    source.rows[0].batch = "B 7/ä".into();
+    let text = write(&source, Format::Aws, &context(&signer, false)).unwrap();
+    let plain = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    for line in std::str::from_utf8(&text).unwrap().lines() {
+        let line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let name = line["ThingName"].as_str().unwrap();
+        assert!(plain(name, ":_-") && (1..=128).contains(&name.len()), "{name}");
+        for value in line.values().map(|v| v.as_str().unwrap()) {
+            assert!(plain(value, "_.,@/:#-") && value.len() <= 800, "{value}");
+        }
+        // The client id of the unit, as docs/formats says how to get from one to the other.
+        name.replacen(':', ".", 1).parse::<Identity>().unwrap();
+    }
+    let template: serde_json::Value = serde_json::from_str(AWS_TEMPLATE).unwrap();
+    let thing = template["Resources"]["thing"]["Properties"].as_object().unwrap();
+    let attributes = thing["AttributePayload"].as_object().unwrap();
+    assert!(attributes.len() <= 3 && !thing.contains_key("ThingTypeName"), "three without a thing type");
+    assert!(attributes.keys().all(|name| plain(name, "_.,@/:#-") && name.len() <= 128));
+}
+
+/// What a reader that knows namespaces sees: RFC 6030's own elements, and PKCS #5's parameters in none.
+#[test]
+fn the_parameters_of_pkcs_5_are_in_no_namespace() {
+    use quick_xml::name::ResolveResult;
+    let (source, signer) = (source(), signer());
+    let text = write(&source, Format::Pskc, &context(&signer, true)).unwrap();
+    let mut reader = quick_xml::NsReader::from_reader(&text[..]);
+    let (mut buffer, mut bare, mut ours, mut inside) = (Vec::new(), Vec::new(), 0, false);
+    loop {
+        let (namespace, event) = reader.read_resolved_event_into(&mut buffer).unwrap();
+        let (start, empty) = match &event {
+            quick_xml::events::Event::Start(start) => (start, false),
+            quick_xml::events::Event::Empty(start) => (start, true),
+            quick_xml::events::Event::End(end) => {
+                inside &= end.local_name().as_ref() != b"PBKDF2-params";
+                continue;
+            }
+            quick_xml::events::Event::Eof => break,
+            _ => continue,
+        };
+        let name = String::from_utf8(start.local_name().as_ref().to_vec()).unwrap();
+        match namespace {
+            ResolveResult::Unbound => bare.push(name),
+            ResolveResult::Bound(found) => {
+                assert!(!inside, "{name} is claimed by {found:?}");
+                inside |= name == "PBKDF2-params" && !empty;
+                ours += usize::from(found.as_ref() == b"urn:ietf:params:xml:ns:keyprov:pskc");
+            }
+            ResolveResult::Unknown(prefix) => panic!("{prefix:?}"),
+        }
+    }
+    assert_eq!(bare, ["Salt", "Specified", "IterationCount", "KeyLength", "PRF"]);
+    assert!(ours > 40, "{ours}");
+}
+
+/// Logins that newer keys took the place of end where the form can say it; otherwise a list beside the file names them.
+#[test]
+fn superseded_logins_end() {
+    let (mut source, signer) = (source(), signer());
+    let unit = source.rows[2].mcu_uid.unwrap();
+    let old = Identity { unit, generation: 1 };
+    source.superseded = vec![old];
+    let folder = tempfile::tempdir().unwrap();
+    for format in vendor() {
+        let mut asked = request(&folder.path().join(format.word()), &[format], vec![]);
+        asked.protection = Protection::Plain { reason: "test".into() };
+        let report = go(&source, &asked).unwrap();
+        let file = &report.record.files[0];
+        let path = report.folder.join(&file.name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let receipt = verify_receipt(&path, &receipt_path(&path), &signer.public()).unwrap();
+        assert_eq!(receipt.superseded.as_ref().map_or(0, |s| s.identities), file.superseded);
+        let context = context(&signer, false);
+        assert_eq!(read(&source, format, &context, text.as_bytes()).unwrap(), 2, "{format}");
+        match format.retires() {
+            Retires::InFile => {
+                assert_eq!((file.superseded, &file.superseded_list), (1, &None), "{format}");
+                assert_eq!(text.matches(&format!("\"{old}\"")).count(), 1, "{format}: {text}");
+                // What is live is never ended, nor what is unknown.
+                for (other, why) in [("2", "not superseded"), ("9", "not superseded")] {
+                    let wrong = text.replace(&format!("\"{old}\""), &format!("\"{unit}.{other}\""));
+                    let error = read(&source, format, &context, wrong.as_bytes()).unwrap_err().to_string();
+                    assert!(error.contains(why), "{format}: {error}");
+                }
+            }
+            Retires::Beside => {
+                let list = report.folder.join(file.superseded_list.as_ref().unwrap());
+                let separator = if format == Format::Aws { ":" } else { "." };
+                assert_eq!(
+                    std::fs::read_to_string(&list).unwrap(),
+                    format!("{unit}{separator}1\n"),
+                    "{format}"
+                );
+                assert!(!text.contains(&format!("{unit}{separator}1\"")), "{format}");
+                std::fs::write(&list, "another\n").unwrap();
+                assert!(verify_receipt(&path, &receipt_path(&path), &signer.public()).is_err(), "{format}");
+            }
+            Retires::ByItself | Retires::Never => assert_eq!(file.superseded, 0, "{format}"),
+        }
+    }
+}
+
+/// Everything that can be said of a file that somebody brings.
+#[test]
+fn a_file_is_looked_at_as_a_whole() {
+    let (source, folder) = (source(), tempfile::tempdir().unwrap());
+    let mut asked = request(folder.path(), &[Format::Dynsec, Format::Csv], vec![]);
+    asked.protection = Protection::Plain { reason: "test".into() };
+    let report = go(&source, &asked).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let look =
+        |file: &Path| inspect(&Inspect { file: file.to_owned(), ..Inspect::default() }, &source).unwrap();
+    for file in &report.record.files {
+        let found = look(&at(&file.name));
+        assert!(found.fits(), "{found:?}");
+        let Verdict::Fits(rows) = found.rows else { panic!("{found:?}") };
+        assert_eq!((rows.rows, rows.with_records), (file.rows, file.format == "dynsec"));
+    }
+    let dynsec = at(&report.record.files[0].name);
+    let text = std::fs::read_to_string(&dynsec).unwrap();
+    std::fs::write(&dynsec, text.replace("KW-00003", "KW-00004")).unwrap();
+    // The receipt does not fit, so the form is said by who asks.
+    let asked = Inspect { file: dynsec.clone(), format: Some(Format::Dynsec), ..Inspect::default() };
+    let found = inspect(&asked, &source).unwrap();
+    assert!(!found.fits());
+    assert!(matches!((&found.signature, &found.receipt), (Verdict::Refused(_), Verdict::Refused(_))));
+    let Verdict::Refused(failure) = found.rows else { panic!("it was altered") };
+    assert!(failure.sentence.contains("row 2") && failure.sentence.contains("textname"), "{failure}");
+    // A file without anything beside it says nothing.
+    let bare = at("bare.csv");
+    std::fs::write(&bare, "x").unwrap();
+    let found = look(&bare);
+    assert!(!found.fits() && found.rows == Verdict::Absent && found.receipt == Verdict::Absent);
 }
 
 #[test]
@@ -186,7 +344,7 @@ fn an_altered_key_container_or_manifest_is_noticed() {
         format!("{}{other}{}", &pskc[..at], &pskc[at + 1..])
     };
     assert_eq!(place(&flip(at + 2), &context), (2, "ValueMAC".into()));
-    let mac = pskc.rfind("<ValueMAC>").unwrap() + 10;
+    let mac = pskc.rfind("<pskc:ValueMAC>").unwrap() + 15;
     assert_eq!(place(&flip(mac + 2), &context), (2, "ValueMAC".into()));
     assert_eq!(place(&pskc.replace("KW-00003", "KW-00004"), &context), (2, "agent.SerialNo".into()));
     let wrong = Context {
@@ -198,16 +356,19 @@ fn an_altered_key_container_or_manifest_is_noticed() {
     assert_eq!(place(&pskc, &none), (1, "EncryptionKey".into()));
 
     let jws = String::from_utf8(write(&source, Format::Jws, &context).unwrap()).unwrap();
-    let second = jws.rfind('"').map(|end| jws[..end].rfind('"').unwrap()).unwrap();
-    let dot = second + jws[second..].find('.').unwrap();
-    let altered = format!(
-        "{}{}{}",
-        &jws[..dot + 4],
-        if &jws[dot + 4..dot + 5] == "A" { "B" } else { "A" },
-        &jws[dot + 5..]
-    );
+    let at = jws.rfind("\"payload\":\"").unwrap() + 14;
+    let altered = format!("{}{}{}", &jws[..at], if &jws[at..=at] == "A" { "B" } else { "A" }, &jws[at + 1..]);
     match read(&source, Format::Jws, &context, altered.as_bytes()) {
         Err(ExportError::Misfit { row: 2, column: Some(column), .. }) => assert_eq!(column, "signature"),
+        other => panic!("{other:?}"),
+    }
+    // The header that is not signed says no other unit than the payload that is.
+    let (first, last) = (source.rows[0].mcu_uid.unwrap(), source.rows[2].mcu_uid.unwrap());
+    let other = jws.replacen(&first.to_string(), &last.to_string(), 1);
+    match read(&source, Format::Jws, &context, other.as_bytes()) {
+        Err(ExportError::Misfit { row: 1, column: Some(column), .. }) => {
+            assert_eq!(column, "header.uniqueId")
+        }
         other => panic!("{other:?}"),
     }
     let stranger = ExportSigner::from_seed(&[1; 32]);
@@ -271,16 +432,18 @@ fn a_file_with_keys_needs_protection_or_a_reason() {
         }
         assert!(matches!(bare, Err(ExportError::NeedsProtection { .. })), "{format}: {bare:?}");
         asked.protection = Protection::Plain { reason: " ".into() };
-        assert!(matches!(go(&source, &asked), Err(ExportError::Unsaid(_))), "{format}");
+        assert!(matches!(go(&source, &asked), Err(ExportError::NeedsReason)), "{format}");
         asked.protection = Protection::Plain { reason: "the importer can't decrypt".into() };
         asked.handed_to = None;
-        assert!(matches!(go(&source, &asked), Err(ExportError::Unsaid(_))), "{format}: nobody is named");
+        assert!(matches!(go(&source, &asked), Err(ExportError::NeedsReceiver)), "{format}: nobody is named");
         asked.handed_to = Some("Acme".into());
         asked.needs_second_person = true;
         asked.second_person = None;
-        assert!(go(&source, &asked).unwrap_err().to_string().contains("two people"), "{format}");
-        asked.second_person = Some("Ada".into());
-        assert!(go(&source, &asked).unwrap_err().to_string().contains("somebody else"), "{format}");
+        assert!(matches!(go(&source, &asked), Err(ExportError::NeedsSecondPerson)), "{format}");
+        for same in ["Ada", " ada", "ADA "] {
+            asked.second_person = Some(same.into());
+            assert!(matches!(go(&source, &asked), Err(ExportError::SamePerson)), "{format}: {same}");
+        }
         asked.second_person = Some("Bea".into());
         let report = go(&source, &asked).unwrap();
         let file = folder.path().join(&report.record.files[0].name);

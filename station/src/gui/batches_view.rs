@@ -132,6 +132,19 @@ pub(super) fn off(seen: Seen<'_>, right: Right) -> Option<&'static str> {
     seen.people.refusal(right).map(super::people_view::reason).or_else(|| operator(seen))
 }
 
+/// Why no test label can be printed.
+pub(super) fn test_label_off(seen: Seen<'_>) -> Option<&'static str> {
+    match &seen.desk.office.printer {
+        Some(Err(_)) => Some(tr!("batches-no-printer")),
+        _ => off(seen, Right::PrintLabels),
+    }
+}
+
+/// Has a label printed that is no unit's.
+pub(super) fn test_label(seen: Seen<'_>, out: &mut Asked) {
+    office(out, Command::TestLabel { operator: seen.line.operator.clone() });
+}
+
 /// The right to bring a batch to a state.
 fn right(file: &BatchFile, state: BatchState) -> Right {
     crate::office::state_right(file.batch.state, state).0
@@ -165,12 +178,8 @@ pub fn body(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState, out: 
                 view.batches.import = Some(Import::default());
             }
             let printer = seen.desk.office.printer.as_ref();
-            let off = match printer {
-                Some(Err(_)) => Some(tr!("batches-no-printer")),
-                _ => off(seen, Right::PrintLabels),
-            };
-            if press(ui, tr!("batches-test-label"), off) {
-                office(out, Command::TestLabel { operator: seen.line.operator.clone() });
+            if press(ui, tr!("batches-test-label"), test_label_off(seen)) {
+                test_label(seen, out);
             }
             let place = match printer {
                 Some(Ok(place)) => tr!("batches-printer", place = place.as_str()),
@@ -294,9 +303,13 @@ fn batch(ui: &mut Ui, file: &BatchFile, seen: Seen<'_>, view: &mut ViewState, p:
         p,
     ));
     let open = c.open();
+    let planned = match c.replaced() {
+        0 => tr!("batches-planned", planned = i18n::number(c.planned)),
+        n => tr!("batches-planned-replaced", planned = i18n::number(c.planned), replaced = i18n::number(n)),
+    };
     let balance = tr!(
         "batches-balance",
-        planned = i18n::number(c.planned),
+        planned = planned,
         passed = i18n::number(c.passed),
         failed = i18n::number(c.failed),
         scrapped = i18n::number(c.scrapped),

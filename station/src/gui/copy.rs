@@ -111,6 +111,14 @@ mod tests {
 
     type H = Harness<'static, World>;
 
+    fn trust() -> crate::trust::clerk::Snapshot {
+        super::super::trust_view::tests::snapshot()
+    }
+
+    fn guide(step: crate::first_run::Step) -> crate::host::Guide {
+        super::super::first_view::tests::at(step, super::super::first_view::tests::whole())
+    }
+
     fn copied(h: &H) -> Option<String> {
         let commands = &h.output().platform_output.commands;
         commands.iter().find_map(|c| match c {
@@ -135,7 +143,7 @@ mod tests {
         let text = told(&failure());
         assert!(text.starts_with("K"), "{text}");
         type Put = fn(&mut World, Failure);
-        let places: [(&str, Tab, Put); 7] = [
+        let places: [(&str, Tab, Put); 13] = [
             ("the station's trouble", Tab::Line, |w, f| w.snapshot.trouble = Some(f)),
             ("the desk", Tab::Units, |w, f| w.desk.told = desk::Told::Failed(f)),
             ("orders and batches", Tab::Batches, |w, f| w.desk.told = desk::Told::Failed(f)),
@@ -148,6 +156,31 @@ mod tests {
                 let seen =
                     crate::foreman::Snapshot { told: crate::foreman::Told::Failed(f), ..Default::default() };
                 w.view.shift.seen = Arc::new(seen);
+            }),
+            ("the chain of trust", Tab::Trust, |w, f| {
+                let told = crate::trust::clerk::Told::Failed(f);
+                w.view.trust.seen = Arc::new(crate::trust::clerk::Snapshot { told, ..trust() });
+            }),
+            ("anchors that can't be read", Tab::Trust, |w, f| {
+                w.view.trust.seen = Arc::new(crate::trust::clerk::Snapshot { trouble: Some(f), ..trust() });
+            }),
+            ("a token that is not there", Tab::Trust, |w, f| {
+                let token = crate::trust::TokenView { label: "kw".into(), seen: Err(f), has_pin: false };
+                w.view.trust.seen = Arc::new(crate::trust::clerk::Snapshot { token: Some(token), ..trust() });
+            }),
+            ("a step of the guide", Tab::Line, |w, f| {
+                let told = crate::host::Told::Failed(f);
+                w.guide = Some(crate::host::Guide { told, ..guide(crate::first_run::Step::Name) });
+            }),
+            ("a board for the rehearsal", Tab::Line, |w, f| {
+                let board = Some(Err(f));
+                w.guide = Some(crate::host::Guide { board, ..guide(crate::first_run::Step::Rehearsal) });
+            }),
+            ("the guide's summary", Tab::Line, |w, f| {
+                let check = scripted::checked(crate::preflight::Name::Disk, Some(f.code), None);
+                let check = crate::preflight::Check { failure: Some(f), ..check };
+                let checks = vec![check];
+                w.guide = Some(crate::host::Guide { checks, ..guide(crate::first_run::Step::Summary) });
             }),
             ("people", Tab::People, |w, f| w.people.told = people::office::Told::Failed(f)),
             ("the audit log", Tab::Audit, |w, f| w.people.told = people::office::Told::Failed(f)),

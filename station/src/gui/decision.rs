@@ -355,7 +355,7 @@ pub(super) fn show(
                 form.focused = true;
             }
         }
-        if matches!(form.act, Act::OpenRma | Act::CloseRma) {
+        if form.act.takes_note() {
             let r = row(ui, 20.0);
             widgets::line(ui, r, Align2::LEFT_CENTER, tr!("decision-note"), strong(14.5), p.text);
             let edit = field(ui, "note", &mut form.note, tr!("decision-note-hint"), 500, true);

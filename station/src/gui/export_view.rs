@@ -5,20 +5,25 @@
 //! - What is secret is never shown: previews arrive hidden, a typed password is wiped when it has been sent.
 //! - A step that can't be left says why.
 
+use super::check_view::{self, CheckState};
 use super::copy;
+use super::files::{Files, Kind};
 use super::line_view::ViewState;
 use super::said;
+use super::settings_view::path_row;
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use crate::desk::Told;
 use crate::export::clerk::{Command, Order, Snapshot, Wanted};
-use crate::export::{Format, Selection};
+use crate::export::{Format, Phase, Selection};
 use crate::i18n::{date_time, number, tr};
 use crate::model::UnitState;
+use crate::people::{Pin, same_name};
+use crate::records::ExposedUnit;
 use crate::secrets::Passphrase;
 use egui::{Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, vec2};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use zeroize::Zeroize;
+use std::sync::Arc;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Steps of the wizard, in order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,19 +83,25 @@ pub enum Protect {
     Without,
 }
 
-/// What a file dialog was opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pick {
-    Key,
-    Folder,
-}
-
-/// Where dialogs put what was chosen: they run on threads of their own, for they block.
-type Picked = Arc<Mutex<Vec<(Pick, PathBuf)>>>;
-
 /// A text that is wiped and never shown by `Debug`.
 #[derive(Clone, Default)]
-struct Typed(String);
+pub(super) struct Typed(String);
+
+impl Typed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A copy, which whoever takes it wipes.
+    pub(super) fn text(&self) -> String {
+        self.0.clone()
+    }
+
+    pub(super) fn wipe(&mut self) {
+        self.0.zeroize();
+        self.0.clear();
+    }
+}
 
 impl std::fmt::Debug for Typed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,6 +126,8 @@ pub struct ExportsState {
     pub cancel: bool,
     step: Step,
     log: bool,
+    checking: bool,
+    pub(super) check: CheckState,
     batch: String,
     state: Option<UnitState>,
     failed: Option<bool>,
@@ -125,15 +138,16 @@ pub struct ExportsState {
     protect: Protect,
     age: String,
     keys: Vec<PathBuf>,
+    key: String,
     password: Typed,
     again: Typed,
     reason: String,
     to: String,
     second: String,
+    second_shows: Typed,
     folder: String,
     replaces: Option<i64>,
     revoke: Option<(i64, String)>,
-    picked: Picked,
     /// The line's batch was offered.
     offered: bool,
 }
@@ -143,6 +157,32 @@ impl ExportsState {
     #[cfg(test)]
     pub(super) fn at(step: Step, log: bool, format: Format, protect: Protect) -> Self {
         Self { step, log, format: Some(format), protect, ..Self::default() }
+    }
+
+    /// How many characters of a password it holds, and of the step it shows whether it is the first.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> (usize, bool) {
+        (self.password.0.len() + self.again.0.len(), self.step == Step::What)
+    }
+
+    /// The panel that looks at a file.
+    #[cfg(test)]
+    pub(super) fn checking() -> Self {
+        Self { checking: true, ..Self::default() }
+    }
+
+    /// Wipes what was typed and is secret.
+    pub fn wipe(&mut self) {
+        for typed in [&mut self.password, &mut self.again, &mut self.second_shows, &mut self.check.password] {
+            typed.wipe();
+        }
+    }
+
+    /// The files with OpenPGP keys, the one that is still in its field included.
+    fn key_files(&self) -> Vec<PathBuf> {
+        let typed = Some(self.key.trim()).filter(|key| !key.is_empty()).map(PathBuf::from);
+        let typed = typed.filter(|key| !self.keys.contains(key));
+        self.keys.iter().cloned().chain(typed).collect()
     }
 
     /// Begins with the batch that the line works on; what somebody chose since stays.
@@ -187,7 +227,7 @@ impl ExportsState {
         }
         match self.protect {
             Protect::Age => Wanted::Age(self.age.clone()),
-            Protect::OpenPgp => Wanted::OpenPgp(self.keys.clone()),
+            Protect::OpenPgp => Wanted::OpenPgp(self.key_files()),
             Protect::Password => Wanted::Password(Passphrase::new(self.password.0.clone())),
             Protect::Plain => Wanted::Plain(self.reason.clone()),
             Protect::Without => Wanted::Nothing,
@@ -203,7 +243,7 @@ impl ExportsState {
             Step::Protection if !self.needs_protection() => None,
             Step::Protection => match self.protect {
                 Protect::Age if self.age.trim().is_empty() => Some(tr!("exports-no-recipient").into()),
-                Protect::OpenPgp if self.keys.is_empty() => Some(tr!("exports-no-key").into()),
+                Protect::OpenPgp if self.key_files().is_empty() => Some(tr!("exports-no-key").into()),
                 Protect::Password if self.password.0.chars().count() < 12 => {
                     Some(tr!("exports-short").into())
                 }
@@ -215,20 +255,38 @@ impl ExportsState {
                 _ => None,
             },
             Step::Preview => match &self.seen.preview {
+                None if matches!(self.seen.told, Told::Failed(_)) => Some(tr!("exports-go-back").into()),
                 None => Some(tr!("exports-reading").into()),
                 Some(preview) if preview.rows == 0 => Some(tr!("exports-no-unit").into()),
                 Some(_) => None,
             },
             Step::File if operator.is_empty() => Some(tr!("exports-no-operator").into()),
             Step::File if self.folder.trim().is_empty() => Some(tr!("exports-no-folder").into()),
-            Step::File if hands_out && self.seen.needs_second_person && self.second.trim().is_empty() => {
-                Some(tr!("exports-no-second").into())
-            }
-            Step::File if !self.second.trim().is_empty() && self.second.trim() == operator => {
+            Step::File if !self.second.trim().is_empty() && same_name(&self.second, operator) => {
                 Some(tr!("exports-same-person").into())
+            }
+            Step::File
+                if self.seen.has_people && !self.second.trim().is_empty() && self.second_shows.is_empty() =>
+            {
+                Some(tr!("exports-no-pin").into())
+            }
+            Step::File if hands_out && self.seen.needs_second_person && !self.stands_by() => {
+                Some(tr!("exports-no-second").into())
             }
             Step::File | Step::Done => None,
         }
+    }
+
+    /// Somebody is said to stand by; whether they do is the clerk's to find out.
+    fn stands_by(&self) -> bool {
+        let shows = self.seen.has_people && !self.second_shows.is_empty();
+        shows || (!self.seen.has_people && !self.second.trim().is_empty())
+    }
+
+    /// Is shown while a file is made.
+    fn shows(&self) -> Option<Pin> {
+        let here = self.step == Step::File && self.seen.has_people && !self.second_shows.is_empty();
+        here.then(|| Pin::new(Zeroizing::new(self.second_shows.text())))
     }
 
     fn order(&self, operator: &str) -> Option<Box<Order>> {
@@ -238,50 +296,30 @@ impl ExportsState {
             wanted: self.wanted(),
             handed_to: self.to.clone(),
             second_person: self.second.clone(),
+            second_shows: self.shows(),
             operator: operator.to_owned(),
             replaces: self.replaces,
             folder: PathBuf::from(self.folder.trim()),
         }))
     }
 
-    fn restart(&mut self) {
-        *self = Self { seen: self.seen.clone(), folder: self.folder.clone(), ..Self::default() };
-        self.out.push(Command::Clear);
-    }
-
-    fn take_picked(&mut self) {
-        let picked = std::mem::take(&mut *self.picked.lock().unwrap_or_else(PoisonError::into_inner));
-        for (what, path) in picked {
-            match what {
-                Pick::Key if !self.keys.contains(&path) => self.keys.push(path),
-                Pick::Key => {}
-                Pick::Folder => self.folder = path.display().to_string(),
-            }
+    /// The station was locked: what was typed and is secret is gone, and whoever comes back types it again.
+    pub fn put_away(&mut self) {
+        self.wipe();
+        if self.protect == Protect::Password && self.step > Step::Protection && self.step != Step::Done {
+            self.step = Step::Protection;
         }
     }
 
-    /// Opens a file dialog on a thread of its own.
-    fn pick(&self, what: Pick, ctx: &egui::Context) {
-        let (picked, ctx) = (self.picked.clone(), ctx.clone());
-        // The language is this thread's.
-        let title = match what {
-            Pick::Key => tr!("exports-pick-key"),
-            Pick::Folder => tr!("exports-pick-folder"),
-        };
-        std::thread::spawn(move || {
-            let dialog = rfd::FileDialog::new().set_title(title);
-            let chosen = match what {
-                Pick::Key => dialog.pick_files().unwrap_or_default(),
-                Pick::Folder => dialog.pick_folder().into_iter().collect(),
-            };
-            let mut slot = picked.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.extend(chosen.into_iter().map(|path| (what, path)));
-            ctx.request_repaint();
-        });
+    /// Begins anew: for the next list, and for the next person.
+    pub fn restart(&mut self) {
+        *self = Self { seen: self.seen.clone(), folder: self.folder.clone(), ..Self::default() };
+        self.out.push(Command::Clear);
     }
 }
 
-fn title(format: Format) -> &'static str {
+/// What a form is called.
+pub(super) fn format_name(format: Format) -> &'static str {
     match format {
         Format::Csv => tr!("exports-title-csv"),
         Format::Jsonl => tr!("exports-title-jsonl"),
@@ -303,8 +341,9 @@ fn holds(format: Format) -> &'static str {
             tr!("exports-holds-canonical")
         }
         Format::Aws => tr!("exports-holds-aws"),
+        Format::Thingsboard => tr!("exports-holds-thingsboard"),
         Format::AzureHub | Format::AzureDps => tr!("exports-holds-azure"),
-        Format::Thingsboard | Format::Dynsec => tr!("exports-holds-login"),
+        Format::Dynsec => tr!("exports-holds-login"),
         Format::Emqx | Format::EmqxJson => tr!("exports-holds-hashes"),
         Format::Pskc => tr!("exports-holds-both"),
         Format::Jws => tr!("exports-holds-jws"),
@@ -315,19 +354,23 @@ fn holds(format: Format) -> &'static str {
 pub fn body(ui: &mut Ui, room: Rect, operator: &str, view: &mut ViewState) {
     let p = palette(ui.ctx());
     let state = &mut view.exports;
-    state.take_picked();
+    let files = &view.files;
     if state.folder.is_empty() {
         state.folder = state.seen.folder.display().to_string();
     }
     ui.painter().rect(room, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     ui.scope_builder(UiBuilder::new().max_rect(room.shrink2(vec2(22.0, 16.0))), |ui| {
         ui.horizontal(|ui| {
-            for (log, name) in [(false, tr!("exports-new")), (true, tr!("exports-log"))] {
-                if ui.selectable_label(state.log == log, name).clicked() {
-                    state.log = log;
+            for (log, checking, name) in [
+                (false, false, tr!("exports-new")),
+                (true, false, tr!("exports-log")),
+                (false, true, tr!("exports-check")),
+            ] {
+                if ui.selectable_label((state.log, state.checking) == (log, checking), name).clicked() {
+                    (state.log, state.checking) = (log, checking);
                 }
             }
-            if !state.log {
+            if !state.log && !state.checking {
                 ui.add_space(18.0);
                 for step in Step::ALL {
                     let here = step == state.step;
@@ -339,7 +382,11 @@ pub fn body(ui: &mut Ui, room: Rect, operator: &str, view: &mut ViewState) {
             }
         });
         told(ui, &state.seen.told, p);
-        if state.log { log(ui, operator, state, p) } else { wizard(ui, operator, state, p) }
+        match (state.log, state.checking) {
+            (true, _) => log(ui, operator, state, p),
+            (_, true) => check_view::panel(ui, state, files, p),
+            _ => wizard(ui, operator, state, files, p),
+        }
     });
 }
 
@@ -372,7 +419,7 @@ fn told(ui: &mut Ui, told: &Told, p: &Palette) {
     }
 }
 
-fn heading(ui: &mut Ui, text: &str, more: &str, p: &Palette) {
+pub(super) fn heading(ui: &mut Ui, text: &str, more: &str, p: &Palette) {
     ui.add_space(6.0);
     ui.label(RichText::new(text).font(strong(20.0)).color(p.text));
     if !more.is_empty() {
@@ -388,23 +435,25 @@ fn text(ui: &mut Ui, name: &str, hint: &'static str, value: &mut String, width: 
         .labelled_by(label.id);
 }
 
-fn wizard(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
+/// A field for what nobody else may read.
+pub(super) fn secret(ui: &mut Ui, typed: &mut Typed, width: f32) -> egui::Response {
+    ui.add(egui::TextEdit::singleline(&mut typed.0).password(true).char_limit(200).desired_width(width))
+}
+
+fn wizard(ui: &mut Ui, operator: &str, state: &mut ExportsState, files: &Files, p: &Palette) {
     // The export ended while its step was shown.
     if state.step == Step::File && state.seen.done.is_some() {
         state.step = Step::Done;
-        for typed in [&mut state.password, &mut state.again] {
-            typed.0.zeroize();
-            typed.0.clear();
-        }
+        state.wipe();
     }
     let room = ui.available_height() - 64.0;
     egui::ScrollArea::vertical().id_salt("export step").max_height(room).auto_shrink(false).show(ui, |ui| {
         match state.step {
             Step::What => what(ui, state, p),
             Step::Format => formats(ui, state, p),
-            Step::Protection => protection(ui, state, p),
+            Step::Protection => protection(ui, state, files, p),
             Step::Preview => previewed(ui, state, p),
-            Step::File => file(ui, state, p),
+            Step::File => file(ui, state, files, p),
             Step::Done => done(ui, state, p),
         }
     });
@@ -427,8 +476,12 @@ fn wizard(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
         if ui.add_enabled(missing.is_none() && !busy, go).clicked() {
             leave(state, operator);
         }
-        if busy && ui.button(tr!("exports-cancel")).clicked() {
-            state.cancel = true;
+        if let Some(progress) = state.seen.progress {
+            // From the entry in the log on there is nothing that could be cancelled.
+            let can = progress.phase < Phase::Recording;
+            if ui.add_enabled(can, egui::Button::new(tr!("exports-cancel"))).clicked() {
+                state.cancel = true;
+            }
         }
         if let Some(why) = missing.filter(|_| !busy) {
             ui.label(RichText::new(why).font(regular(14.5)).color(p.muted));
@@ -442,10 +495,13 @@ fn leave(state: &mut ExportsState, operator: &str) {
     match state.step {
         Step::Protection => {
             state.out.push(Command::Preview(order));
-            state.seen = Arc::new(Snapshot { preview: None, ..(*state.seen).clone() });
+            // Until the clerk has answered, what it said before is not about this.
+            let told = Told::Working("Reading the records".into());
+            state.seen = Arc::new(Snapshot { preview: None, told, ..(*state.seen).clone() });
         }
         Step::File => {
             state.out.push(Command::Export(order));
+            state.second_shows.wipe();
             return;
         }
         _ => {}
@@ -506,7 +562,7 @@ fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
     (ui.spacing_mut().interact_size.y, ui.spacing_mut().item_spacing.y) = (26.0, 4.0);
     for format in Format::ALL {
         ui.horizontal(|ui| {
-            if ui.radio(state.format == Some(format), title(format)).clicked() {
+            if ui.radio(state.format == Some(format), format_name(format)).clicked() {
                 state.format = Some(format);
                 let fits = |protect| match protect {
                     Protect::Password => format == Format::Pskc,
@@ -523,7 +579,7 @@ fn formats(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
     }
 }
 
-fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
+fn protection(ui: &mut Ui, state: &mut ExportsState, files: &Files, p: &Palette) {
     if !state.needs_protection() {
         heading(ui, tr!("exports-no-secret"), tr!("exports-no-secret-how"), p);
         text(ui, tr!("exports-to"), tr!("exports-to-hint"), &mut state.to, 360.0);
@@ -553,8 +609,13 @@ fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
             .labelled_by(label.id);
         }
         Protect::OpenPgp => {
-            if ui.button(tr!("exports-choose-keys")).clicked() {
-                state.pick(Pick::Key, ui.ctx());
+            let hint = (None, tr!("exports-key-hint"));
+            let kind = Kind::File(&["asc", "gpg", "pgp", "key"]);
+            path_row(ui, tr!("exports-key"), &mut state.key, (files, kind), hint, p);
+            let another = egui::Button::new(tr!("exports-key-add"));
+            if ui.add_enabled(!state.key.trim().is_empty(), another).clicked() {
+                state.keys = state.key_files();
+                state.key.clear();
             }
             let mut gone = None;
             for (i, key) in state.keys.iter().enumerate() {
@@ -581,13 +642,7 @@ fn protection(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
                 (tr!("exports-password-again"), &mut state.again),
             ] {
                 let label = ui.label(name);
-                ui.add(
-                    egui::TextEdit::singleline(&mut typed.0)
-                        .password(true)
-                        .char_limit(200)
-                        .desired_width(360.0),
-                )
-                .labelled_by(label.id);
+                secret(ui, typed, 360.0).labelled_by(label.id);
             }
             ui.label(RichText::new(tr!("exports-password-how")).font(regular(14.0)).color(p.muted));
         }
@@ -644,15 +699,17 @@ fn previewed(ui: &mut Ui, state: &ExportsState, p: &Palette) {
     }
 }
 
-fn file(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
+fn file(ui: &mut Ui, state: &mut ExportsState, files: &Files, p: &Palette) {
     heading(ui, tr!("exports-where"), tr!("exports-where-how"), p);
-    text(ui, tr!("exports-folder"), "", &mut state.folder, 640.0);
-    if ui.button(tr!("exports-choose-folder")).clicked() {
-        state.pick(Pick::Folder, ui.ctx());
-    }
+    path_row(ui, tr!("exports-folder"), &mut state.folder, (files, Kind::Folder), (None, ""), p);
     let asked =
         if state.seen.needs_second_person { tr!("exports-second-demanded") } else { tr!("exports-second") };
     text(ui, asked, "", &mut state.second, 360.0);
+    if state.seen.has_people {
+        let label = ui.label(tr!("exports-second-pin"));
+        secret(ui, &mut state.second_shows, 360.0).labelled_by(label.id);
+        ui.label(RichText::new(tr!("exports-second-how")).font(regular(14.0)).color(p.muted));
+    }
     recipients(ui, state, p);
     if let (Some(preview), None) = (&state.seen.preview, state.seen.progress) {
         // What can't be taken back is said in numbers where it is decided.
@@ -668,11 +725,14 @@ fn file(ui: &mut Ui, state: &mut ExportsState, p: &Palette) {
     if let Some(progress) = state.seen.progress {
         ui.add_space(10.0);
         let share = if progress.total == 0 { 0.0 } else { progress.done as f32 / progress.total as f32 };
-        let bar = egui::ProgressBar::new(share).text(tr!(
-            "exports-rows-of",
-            done = number(progress.done),
-            total = number(progress.total)
-        ));
+        let words = match progress.phase {
+            Phase::Rows => {
+                tr!("exports-rows-of", done = number(progress.done), total = number(progress.total))
+            }
+            Phase::Signing => tr!("exports-signing").into(),
+            Phase::Recording => tr!("exports-recording").into(),
+        };
+        let bar = egui::ProgressBar::new(share).text(words);
         let response = ui.add(bar.desired_width(640.0));
         ui.ctx().accesskit_node_builder(response.id, |node| node.set_label(tr!("exports-progress-name")));
     }
@@ -712,6 +772,31 @@ fn done(ui: &mut Ui, state: &ExportsState, p: &Palette) {
     recipients(ui, state, p);
 }
 
+/// The units whose live keys the recipient of an export knows: all of them, for somebody has to give each of them new keys.
+fn exposed(ui: &mut Ui, export: i64, units: &[ExposedUnit], p: &Palette) {
+    let words = match units.len() as u64 {
+        0 => tr!("exports-exposed-none", number = export.to_string()),
+        all => tr!("exports-exposed", number = export.to_string(), units = number(all)),
+    };
+    ui.label(RichText::new(words).font(strong(14.5)).color(p.error.ink));
+    if units.is_empty() {
+        return;
+    }
+    if ui.button(tr!("exports-exposed-copy")).clicked() {
+        let serials: Vec<&str> = units.iter().map(|unit| unit.serial.as_str()).collect();
+        ui.ctx().copy_text(serials.join("\n"));
+    }
+    let most = 120.0_f32.min(ui.available_height() / 3.0);
+    let area =
+        egui::ScrollArea::vertical().id_salt("exposed units").max_height(most).auto_shrink([false, true]);
+    area.show_rows(ui, 18.0, units.len(), |ui, shown| {
+        for unit in &units[shown] {
+            let line = format!("{}   {}   {}", unit.serial, unit.unit, unit.batch);
+            ui.add(egui::Label::new(RichText::new(line).font(mono(13.0)).color(p.text)).truncate());
+        }
+    });
+}
+
 fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
     let log = state.seen.log.clone();
     if log.is_empty() {
@@ -720,19 +805,7 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
     }
     heading(ui, tr!("exports-log-head"), tr!("exports-log-how"), p);
     if let Some((export, units)) = &state.seen.exposed {
-        let words = if units.is_empty() {
-            tr!("exports-exposed-none", number = export.to_string())
-        } else {
-            let some: Vec<_> = units.iter().take(8).map(|u| u.serial.as_str()).collect();
-            let more = if units.len() > some.len() { " …" } else { "" };
-            tr!(
-                "exports-exposed",
-                number = export.to_string(),
-                units = number(units.len() as u64),
-                serials = format!("{}{more}", some.join(", "))
-            )
-        };
-        ui.label(RichText::new(words).font(strong(14.5)).color(p.error.ink));
+        exposed(ui, *export, units, p);
     }
     if let Some((export, reason)) = &mut state.revoke {
         let export = *export;
@@ -798,6 +871,10 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
                         export.protection
                     );
                     ui.label(RichText::new(facts).font(regular(14.0)).color(p.muted));
+                    if !export.reason.is_empty() {
+                        let words = tr!("exports-because", reason = &export.reason);
+                        ui.label(RichText::new(words).font(regular(14.0)).color(p.fail.ink));
+                    }
                     for fingerprint in &export.recipients {
                         ui.label(RichText::new(fingerprint).font(mono(12.5)).color(p.muted));
                     }
@@ -961,7 +1038,7 @@ pub(crate) mod tests {
         );
         assert!(matches!(&order.wanted, Wanted::Age(text) if text == "age1vendor"));
         let working = Snapshot {
-            progress: Some(Progress { done: 100, total: 312 }),
+            progress: Some(Progress { phase: Phase::Rows, done: 100, total: 312 }),
             told: Told::Working("Handing out".into()),
             ..seen()
         };
@@ -970,6 +1047,13 @@ pub(crate) mod tests {
         assert!(is_off(&h, "Back") && is_off(&h, "Export now"));
         click(&mut h, "Cancel the export");
         assert!(h.state().view.exports.cancel);
+        // From the entry in the log on it can't be cancelled, and the bar says what is done.
+        let recording = Progress { phase: Phase::Recording, done: 312, total: 312 };
+        show(
+            &mut h,
+            Snapshot { progress: Some(recording), told: Told::Working("Handing out".into()), ..seen() },
+        );
+        assert!(is_off(&h, "Cancel the export"));
         let file = HandedOut {
             number: 17,
             file: "/exports/export-B-2041-dynsec-20261121.json.age".into(),
@@ -1038,6 +1122,66 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_second_person_shows_a_pin_or_a_badge_where_people_work() {
+        let demanding = || Snapshot {
+            needs_second_person: true,
+            has_people: true,
+            preview: Some(Arc::new(preview())),
+            ..seen()
+        };
+        let mut h = exports(demanding());
+        h.state_mut().view.exports.format = Some(Format::Dynsec);
+        h.state_mut().view.exports.step = Step::File;
+        h.run();
+        type_into(&mut h, "Second person, demanded here", "ana petrović");
+        h.get_by_label("The second person is somebody else than the operator");
+        h.state_mut().view.exports.second = "Bea".into();
+        h.run();
+        h.get_by_label("The second person shows a PIN or a badge");
+        assert!(is_off(&h, "Export now"));
+        type_into(&mut h, "Their PIN, or their badge", "4711 secret");
+        assert!(!format!("{:?}", h.state().view.exports).contains("4711"));
+        click(&mut h, "Export now");
+        let [Command::Export(order)] = &sent(&mut h)[..] else { panic!("an export is asked for") };
+        assert!(order.second_shows.as_ref() == Some(&Pin::new("4711 secret".to_owned())));
+        assert!(!format!("{order:?}").contains("4711"), "a PIN is in no Debug output");
+        assert!(h.state().view.exports.second_shows.is_empty(), "it is wiped when it has been sent");
+        // A badge says itself whose it is.
+        h.state_mut().view.exports.second.clear();
+        h.run();
+        h.get_by_label("Two people hand out keys: say who stands by");
+        type_into(&mut h, "Their PIN, or their badge", "badge-1");
+        assert!(!is_off(&h, "Export now"));
+    }
+
+    #[test]
+    fn a_preview_that_failed_says_what_to_do_and_not_that_it_is_being_read() {
+        let failure = crate::failure::Failure::new(crate::failure::FailureCode::InvalidInput, "no recipient");
+        let mut h = exports(Snapshot { told: Told::Failed(failure), ..seen() });
+        h.state_mut().view.exports.step = Step::Preview;
+        h.run();
+        h.get_by_label("Go back and correct what the message says");
+        assert!(h.query_by_label("The records are being read").is_none());
+        assert!(is_off(&h, "Next") && !is_off(&h, "Back"));
+    }
+
+    #[test]
+    fn a_key_file_can_be_typed_and_several_are_listed() {
+        let mut h = exports(seen());
+        h.state_mut().view.exports.format = Some(Format::Dynsec);
+        h.state_mut().view.exports.protect = Protect::OpenPgp;
+        h.state_mut().view.exports.step = Step::Protection;
+        h.run();
+        type_into(&mut h, "Public key file", "/keys/a.asc");
+        click(&mut h, "Add another key file");
+        type_into(&mut h, "Public key file", "/keys/b.asc");
+        click(&mut h, "Next");
+        let [Command::Preview(order)] = &sent(&mut h)[..] else { panic!("a preview is asked for") };
+        let Wanted::OpenPgp(files) = &order.wanted else { panic!("{:?}", order.wanted) };
+        assert_eq!(files, &[PathBuf::from("/keys/a.asc"), PathBuf::from("/keys/b.asc")]);
+    }
+
+    #[test]
     fn the_log_says_who_and_when_and_revokes_with_a_reason() {
         let mut h = exports(seen());
         click(&mut h, "Export log");
@@ -1083,7 +1227,7 @@ pub(crate) mod tests {
         );
         h.get_by_label("Export 17: dynsec.age, 312 rows, keys of 312 units");
         h.get_by_label("Revoked by Ana: laptop stolen");
-        h.get_by_label_contains("knows live keys of 1 units; give them new ones: KW429-01043");
+        h.get_by_label_contains("knows live keys of 1 units; give them new ones:");
         assert!(h.query_by_label("Revoke 16…").is_none(), "once is enough");
         click(&mut h, "Revoke 17…");
         assert!(is_off(&h, "Revoke it for ever"));

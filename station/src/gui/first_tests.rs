@@ -7,9 +7,10 @@ use crate::anchors::{Shown, ShownRegion};
 use crate::config::{Config, PortDescription, ProbeDescription};
 use crate::failure::{Failure, FailureCode};
 use crate::first_run::{Facts, Plugged, Progress};
-use crate::host::{HostHandle, Made, Old, Opened, Snapshot};
+use crate::host::{HostHandle, Login, Made, Old, Opened, Snapshot};
 use crate::i18n::Language;
 use crate::orders::StationImage;
+use crate::people::{Credential, Role};
 use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -250,7 +251,7 @@ fn a_new_passphrase_is_typed_twice_judged_and_wiped() {
     assert!(state.pass.0.is_empty() && state.again.0.is_empty());
     let refused = Told::Failed(Failure::new(FailureCode::SecretsFailed, "the keyring is locked"));
     bench.show(Guide { told: refused, ..at(Step::Key, Facts::default()) });
-    bench.h.get_by_label_contains("K613");
+    bench.h.get_by_label_contains("K613 ");
     for (given, text) in [(Given::Demo, "This is the demo"), (Given::Keyring, "The system's keyring has")] {
         bench.show(at(Step::Key, Facts { given: Some(given), ..Facts::default() }));
         bench.h.get_by_label_contains(text);
@@ -281,6 +282,65 @@ fn the_first_admin_has_the_same_rules_as_elsewhere() {
     assert!(matches!(&asked[..], [Command::Admin(new)] if new.name == "Ana"));
     bench.show(at(Step::People, whole()));
     bench.h.get_by_label("People work here: 2");
+}
+
+/// A station with people, and nobody there.
+pub(in crate::gui) fn nobody() -> Guide {
+    let facts = Facts { anchors: None, has_anchors: false, rehearsed: false, ..whole() };
+    let names = vec![("Ana Petrović".to_owned(), Role::Admin), ("Tom".to_owned(), Role::Technician)];
+    Guide { login: Some(Login { names, ..Login::default() }), ..at(Step::Anchors, facts) }
+}
+
+#[test]
+fn whoever_goes_on_with_a_guide_logs_in_first() {
+    let mut bench = Bench::new(nobody());
+    bench.h.get_by_label_contains("an admin logs in, then the guide goes on");
+    assert!(bench.h.query_by_label("Make root and region").is_none(), "first the person, then the step");
+    assert!(bench.is_off("Go on") && bench.is_off("Back") && bench.is_off("1. Name and language: done"));
+    assert!(!bench.is_off("Go on later and close"));
+    // By name, PIN and the keyboard alone.
+    bench.write("Name, or scan your badge", "ana");
+    bench.press(Key::Enter);
+    bench.write("PIN of Ana Petrović", "q7t5-amber");
+    // Typed and entered as fast as here it would be a badge.
+    bench.tab_to("Log in");
+    bench.press(Key::Space);
+    let asked = bench.host.asked();
+    assert!(!format!("{asked:?}").contains("amber"), "{asked:?}");
+    assert!(
+        matches!(&asked[..], [Command::Login(Credential::Pin { name, .. })] if name == "Ana Petrović"),
+        "{asked:?}"
+    );
+    let lock = |bench: &Bench| format!("{:?}", bench.h.state().as_ref().expect("a window").view.people.lock);
+    assert!(!lock(&bench).contains("amber"));
+    // What went wrong is said, and can be copied.
+    let wrong = Failure::new(FailureCode::LoginFailed, "4 tries are left");
+    let login = Login { failure: Some(wrong.clone()), ..nobody().login.expect("asked") };
+    bench.show(Guide { login: Some(login), ..nobody() });
+    let (sentence, _) = i18n::failure(&wrong);
+    bench.h.get_by_label(&sentence);
+    bench.h.get_by_label(&format!("Copy error {}", wrong.code));
+    // A badge needs no name.
+    bench.click("Another person");
+    bench.write("Name, or scan your badge", "BADGE-0042-77");
+    bench.press(Key::Enter);
+    assert!(matches!(bench.host.asked()[..], [Command::Login(Credential::Badge(_))]));
+    // Somebody is in: the step is there, and nothing that was typed.
+    bench.show(Guide { login: None, ..nobody() });
+    bench.h.get_by_label("Make root and region");
+    assert!(!bench.is_off("1. Name and language: done"));
+}
+
+#[test]
+fn the_login_of_the_guide_fits_the_smallest_window_in_chinese() {
+    let size = vec2(1024.0, 640.0);
+    let mut bench = Bench::sized(nobody(), size, Language::Chinese);
+    bench.click("Ana Petrović, 管理员");
+    let _chinese = i18n::using(Language::Chinese);
+    let screen = Rect::from_min_size(egui::Pos2::ZERO, size);
+    for label in [tr!("lock-log-in"), tr!("lock-another"), tr!("first-keys"), tr!("first-leave-close")] {
+        assert!(screen.contains_rect(bench.h.get_by_label(label).rect()), "{label}");
+    }
 }
 
 #[test]
@@ -374,7 +434,7 @@ fn anchors_image_and_cloud_are_written_and_shown() {
     assert_eq!((tried, written.username.as_str()), (written, "keywright-agent"));
     for (broker, text) in [
         (Broker::Answers(3), "it knows 3 units"),
-        (Broker::Failed(Failure::new(FailureCode::CloudRefused, "not authorised")), "K406"),
+        (Broker::Failed(Failure::new(FailureCode::CloudRefused, "not authorised")), "K406 "),
     ] {
         bench.show(Guide {
             broker,
@@ -391,7 +451,7 @@ fn a_rehearsal_says_what_it_lacks_how_far_it_is_and_what_came_of_it() {
     let facts = Facts { rehearsed: false, ..whole() };
     let board = |guide: Guide| Guide { board: Some(Ok("/usr/bin/virtual-board".into())), ..guide };
     let mut bench = Bench::new(Guide { board: Some(Err(missing)), ..at(Step::Rehearsal, facts.clone()) });
-    bench.h.get_by_label_contains("K680");
+    bench.h.get_by_label_contains("K680 ");
     assert!(bench.is_off("Make one unit for trial") && !bench.is_off("Leave it for later"));
     bench.show(board(at(Step::Rehearsal, facts.clone())));
     bench.click("Make one unit for trial");
@@ -490,6 +550,15 @@ fn opened(line: &ScriptedLine) -> Opened {
         fn touch(&self) {}
         fn permit(&self, _: crate::people::Right, _: &'static str) -> Result<(), Failure> {
             Ok(())
+        }
+        fn act(
+            &self,
+            _: crate::people::Right,
+            _: &'static str,
+            _: serde_json::Value,
+            work: &mut dyn FnMut() -> Result<(), Failure>,
+        ) -> Result<(), Failure> {
+            work()
         }
         fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
     }

@@ -5,7 +5,9 @@
 //! everything works without a mouse.
 
 use super::ViewState;
+use super::copy;
 use super::files::Kind;
+use super::first_login;
 use super::icons::{self, Icon};
 use super::people_view::{self, Form, Typed};
 use super::preflight_view;
@@ -14,6 +16,7 @@ use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use super::tile::step_name;
 use super::widgets::{self, Button, Loud};
 use crate::config::{CloudKind, Fixture};
+use crate::failure::Failure;
 use crate::first_run::{self, Given, Standing, Step, Strength, Wrote};
 use crate::host::{Broker, Command, Guide, Rehearsal, Stage, Told};
 use crate::i18n::{self, LanguageChoice, tr};
@@ -51,6 +54,8 @@ pub struct FirstState {
     cloud: CloudDraft,
     password: Typed,
     image: String,
+    /// Somebody is asked to log in.
+    logs_in: bool,
 }
 
 impl Default for FirstState {
@@ -71,6 +76,7 @@ impl Default for FirstState {
             cloud: CloudDraft::default(),
             password: Typed::default(),
             image: String::new(),
+            logs_in: false,
         }
     }
 }
@@ -82,7 +88,7 @@ impl FirstState {
         if self.at == Some(guide.progress.at) {
             return;
         }
-        *self = Self { at: Some(guide.progress.at), ..Self::default() };
+        *self = Self { at: Some(guide.progress.at), logs_in: self.logs_in, ..Self::default() };
         let config = &facts.config;
         self.name = if facts.has_file { config.name.clone() } else { tr!("first-name-example").into() };
         self.language = config.language;
@@ -214,7 +220,12 @@ pub(super) fn show(
     let _spoken = i18n::using(view.language);
     let p = palette(ui.ctx());
     let mut out = Asked::default();
+    if state.at != Some(guide.progress.at) {
+        view.copied = None;
+    }
     state.arrive(guide);
+    first_login::observe(guide.login.as_ref(), &mut state.logs_in, view);
+    copy::begin(ui);
     let all = ui.max_rect();
     ui.painter().rect_filled(all, 0.0, p.background);
     let left = Rect::from_min_size(all.min, vec2(RAIL, all.height()));
@@ -236,11 +247,14 @@ pub(super) fn show(
             let number = tr!("first-number", number = at.number(), of = Step::ALL.len());
             ui.label(RichText::new(number).font(regular(13.5)).color(p.muted));
             ui.label(RichText::new(title(at)).font(strong(24.0)).color(p.text));
+            if let Some(login) = &guide.login {
+                out.host.extend(first_login::show(ui, login, view, p));
+                return;
+            }
             ui.add(egui::Label::new(RichText::new(why(at)).font(regular(15.0)).color(p.text)).wrap());
             told(ui, &guide.told, p);
             if let Some(failure) = &guide.facts.file_failure {
-                let (sentence, remedy) = i18n::failure(failure);
-                said(ui, p.fail, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy, p);
+                failed(ui, p.fail, failure, p);
             }
             match at {
                 Step::Name => name(ui, guide, state, view, &mut out, p),
@@ -255,7 +269,11 @@ pub(super) fn show(
             }
         });
     });
-    footer(ui, foot, guide, &mut out, p);
+    footer(ui, foot, guide, view, &mut out, p);
+    if !out.host.is_empty() {
+        view.copied = None;
+    }
+    copy::end(ui, view);
     out
 }
 
@@ -282,11 +300,13 @@ fn rail(ui: &mut Ui, rect: Rect, guide: &Guide, has_line: bool, out: &mut Asked,
         } else {
             format!("{}. {}: {word}", step.number(), title(step))
         };
-        let response = ui.interact(place, ui.scope_id().with(("first step", i)), Sense::click());
-        response.widget_info(|| WidgetInfo::selected(egui::Role::Button, true, shown, &name));
+        let free = guide.login.is_none();
+        let sense = if free { Sense::click() } else { Sense::hover() };
+        let response = ui.interact(place, ui.scope_id().with(("first step", i)), sense);
+        response.widget_info(|| WidgetInfo::selected(egui::Role::Button, free, shown, &name));
         let fill = if shown {
             p.running.soft
-        } else if response.hovered() {
+        } else if response.hovered() && free {
             p.hover
         } else {
             p.surface
@@ -328,13 +348,15 @@ fn rail(ui: &mut Ui, rect: Rect, guide: &Guide, has_line: bool, out: &mut Asked,
 }
 
 /// Back and on.
-fn footer(ui: &mut Ui, rect: Rect, guide: &Guide, out: &mut Asked, p: &Palette) {
+fn footer(ui: &mut Ui, rect: Rect, guide: &Guide, view: &ViewState, out: &mut Asked, p: &Palette) {
     // Unless the step itself took it.
     let onward = ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
     let at = guide.progress.at;
     let standing = guide.progress.standing(at, &guide.facts);
     let done = matches!(standing, Standing::Done | Standing::Left);
-    let works = guide.told == Told::Working || matches!(guide.rehearsal, Rehearsal::Running(_));
+    let works = guide.told == Told::Working
+        || matches!(guide.rehearsal, Rehearsal::Running(_))
+        || guide.login.is_some();
     let (text, enabled) = match at {
         Step::Summary => (tr!("first-finish"), guide.facts.can_open()),
         _ if standing == Standing::Done => (tr!("first-on"), true),
@@ -361,7 +383,10 @@ fn footer(ui: &mut Ui, rect: Rect, guide: &Guide, out: &mut Asked, p: &Palette) 
         }
     }
     let words = Rect::from_min_max(rect.min, pos2(left - 10.0, rect.bottom()));
-    widgets::line(ui, words, Align2::LEFT_CENTER, tr!("first-keys"), regular(13.0), p.muted);
+    match &view.copied {
+        Some(copied) => widgets::line(ui, words, Align2::LEFT_CENTER, copied, strong(14.0), p.running.ink),
+        None => widgets::line(ui, words, Align2::LEFT_CENTER, tr!("first-keys"), regular(13.0), p.muted),
+    };
 }
 
 /// What going on means for a step that is not done.
@@ -388,14 +413,30 @@ fn told(ui: &mut Ui, told: &Told, p: &Palette) {
             }
         }
         Told::Failed(failure) => {
-            let (sentence, remedy) = i18n::failure(failure);
-            said(ui, p.fail, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy, p);
+            failed(ui, p.fail, failure, p);
         }
     }
 }
 
+/// A failure as a strip, with the button that copies it.
+fn failed(ui: &mut Ui, tone: Tone, failure: &Failure, p: &Palette) {
+    let (sentence, remedy) = i18n::failure(failure);
+    let first = format!("{} {sentence}", failure.code);
+    strip(ui, (tone, Icon::Warning), (&first, &remedy), Some(&copy::told(failure)), p);
+}
+
 /// A strip that says something; it is as high as its words.
 fn said(ui: &mut Ui, tone: Tone, icon: Icon, first: &str, second: &str, p: &Palette) {
+    strip(ui, (tone, icon), (first, second), None, p);
+}
+
+fn strip(
+    ui: &mut Ui,
+    (tone, icon): (Tone, Icon),
+    (first, second): (&str, &str),
+    copied: Option<&str>,
+    p: &Palette,
+) {
     let frame = egui::Frame::new()
         .fill(tone.soft)
         .stroke(Stroke::new(1.0, tone.solid))
@@ -406,7 +447,13 @@ fn said(ui: &mut Ui, tone: Tone, icon: Icon, first: &str, second: &str, p: &Pale
         ui.horizontal_top(|ui| {
             let (r, _) = ui.allocate_exact_size(vec2(20.0, 20.0), Sense::hover());
             icons::paint(ui.painter(), r, icon, tone.ink, tone.soft, 0.0);
+            let room = ui.available_rect_before_wrap();
             ui.vertical(|ui| {
+                if let Some(text) = copied {
+                    let button = Rect::from_min_size(room.min, vec2(room.width(), 30.0));
+                    let left = copy::button(ui, button, text);
+                    ui.set_max_width(left.width());
+                }
                 ui.spacing_mut().item_spacing.y = 2.0;
                 ui.add(egui::Label::new(RichText::new(first).font(strong(14.5)).color(tone.ink)).wrap());
                 if !second.is_empty() {
@@ -727,8 +774,7 @@ fn cloud(
             said(ui, p.pass, Icon::Check, &tr!("first-cloud-answers", count = *units), "", p);
         }
         Broker::Failed(failure) => {
-            let (sentence, remedy) = i18n::failure(failure);
-            said(ui, p.fail, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy, p);
+            failed(ui, p.fail, failure, p);
         }
     }
 }
@@ -761,8 +807,7 @@ fn image(
             }
         }
         Some(Err(failure)) => {
-            let (sentence, remedy) = i18n::failure(failure);
-            said(ui, p.fail, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy, p);
+            failed(ui, p.fail, failure, p);
         }
         None => note(ui, tr!("first-image-none"), p),
     }
@@ -776,8 +821,7 @@ fn rehearsal(ui: &mut Ui, guide: &Guide, out: &mut Asked, p: &Palette) {
     match &guide.board {
         Some(Err(failure)) => {
             ready = false;
-            let (sentence, remedy) = i18n::failure(failure);
-            said(ui, p.error, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy, p);
+            failed(ui, p.error, failure, p);
         }
         Some(Ok(path)) => note(ui, &tr!("first-rehearsal-board", path = path.display().to_string()), p),
         None => {}
@@ -817,11 +861,12 @@ fn rehearsal(ui: &mut Ui, guide: &Guide, out: &mut Asked, p: &Palette) {
         }
         Rehearsal::Ended(made) => {
             let (sentence, remedy) = made.failure.as_ref().map(i18n::failure).unwrap_or_default();
-            said(ui, p.fail, Icon::Cross, &tr!("first-rehearsal-failed", why = sentence), &remedy, p);
+            let first = tr!("first-rehearsal-failed", why = sentence);
+            let copied = made.failure.as_ref().map(copy::told);
+            strip(ui, (p.fail, Icon::Cross), (&first, &remedy), copied.as_deref(), p);
         }
         Rehearsal::Failed(failure) => {
-            let (sentence, remedy) = i18n::failure(failure);
-            said(ui, p.fail, Icon::Warning, &format!("{} {sentence}", failure.code), &remedy, p);
+            failed(ui, p.fail, failure, p);
         }
         Rehearsal::None | Rehearsal::Running(_) => {}
     }
@@ -857,7 +902,13 @@ fn summary(ui: &mut Ui, guide: &Guide, p: &Palette) {
             icons::paint(ui.painter(), square, icon, tone.ink, p.surface, 0.0);
             let (r, _) = ui.allocate_exact_size(vec2(150.0, 22.0), Sense::hover());
             widgets::line(ui, r, Align2::LEFT_CENTER, preflight_view::name(check.name), strong(14.0), p.text);
+            let room = ui.available_rect_before_wrap();
             ui.vertical(|ui| {
+                if let Some(failure) = &check.failure {
+                    let button = Rect::from_min_size(room.min, vec2(room.width(), 26.0));
+                    let left = copy::button(ui, button, &copy::told(failure));
+                    ui.set_max_width(left.width());
+                }
                 ui.spacing_mut().item_spacing.y = 1.0;
                 let (detail, remedy) = match &check.failure {
                     Some(failure) => {

@@ -478,6 +478,23 @@ fn matching<'a>(batches: &'a [Batch], query: &str) -> Vec<&'a Batch> {
         .collect()
 }
 
+/// The batch of this name. Names that differ in capitals only were allowed once, and scanners may lose them: the exact one is meant, else
+/// the only one that it can be.
+///
+/// # Errors
+/// It can be several.
+pub(super) fn named<'a>(batches: &'a [Batch], name: &str) -> Result<Option<&'a Batch>, ()> {
+    let name = name.trim();
+    if let Some(exact) = batches.iter().find(|b| b.name == name) {
+        return Ok(Some(exact));
+    }
+    let mut alike = batches.iter().filter(|b| b.name.eq_ignore_ascii_case(name));
+    match (alike.next(), alike.next()) {
+        (_, Some(_)) => Err(()),
+        (only, None) => Ok(only),
+    }
+}
+
 fn pick(
     ui: &mut Ui,
     opener: Rect,
@@ -566,8 +583,16 @@ fn pick(
     });
     if enter {
         // A scanner's characters and its Enter come at once: what they name is known now, and is that and nothing longer.
-        let exact = found.iter().find(|b| b.name.eq_ignore_ascii_case(picker.query.trim()));
-        chosen = exact.or_else(|| found.get(picker.at)).map(|b| b.name.clone());
+        match named(&snapshot.batches, &picker.query) {
+            // Whoever went down the list has chosen.
+            Err(()) if picker.at == 0 => {
+                view.notice = Some(tr!("scan-batch-ambiguous", code = picker.query.trim()));
+            }
+            exact => {
+                let exact = exact.ok().flatten().or_else(|| found.get(picker.at).copied());
+                chosen = exact.map(|b| b.name.clone());
+            }
+        }
     }
     if let Some(name) = chosen {
         out.push(Command::SelectBatch(name));
@@ -633,6 +658,10 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
         x + 30.0
     };
     x = number(ui, x, c.planned, tr!("count-planned"), None);
+    if c.replaced() > 0 {
+        x = sign(ui, x, "+");
+        x = number(ui, x, c.replaced(), tr!("count-replaced"), None);
+    }
     x = sign(ui, x, "=");
     x = number(ui, x, c.passed, tr!("count-passed"), Some((Icon::Check, p.pass.solid)));
     x = sign(ui, x, "+");
@@ -646,7 +675,10 @@ fn counts(ui: &mut Ui, row: Rect, snapshot: &Snapshot, view: &ViewState, p: &Pal
     let finished = c.passed + c.failed + c.scrapped;
     let first_pass = match finished {
         0 => "–".to_string(),
-        n => tr!("count-percent", value = format!("{:.1}", f64::from(c.first_pass) * 100.0 / f64::from(n))),
+        n => tr!(
+            "count-percent",
+            value = crate::i18n::decimal(f64::from(c.first_pass) * 100.0 / f64::from(n), 1)
+        ),
     };
     let per_hour = pace.per_hour.map_or_else(|| "–".into(), |h| format!("{h:.0}"));
     let left = match (c.open(), pace.left) {
@@ -733,6 +765,24 @@ mod tests {
         h.get_by_label("112 units per hour");
         h.get_by_label_contains("to go");
         h.get_by_label("65 % of the batch done, 3 unfinished");
+    }
+
+    /// A unit that was scrapped left its place to another one: both stand in the equation, and that is no alarm.
+    #[test]
+    fn the_header_balances_with_units_in_place_of_scrapped_ones() {
+        let mut snapshot = scene(Scene::Ready(1), Instant::now());
+        let counts =
+            crate::model::BatchCounts { planned: 100, passed: 100, scrapped: 1, ..Default::default() };
+        snapshot.counts = counts;
+        let h = harness(snapshot.clone());
+        let of = |word: &str| label_numbers(&h, word);
+        assert_eq!(of("planned") + of("replaced"), of("passed") + of("failed") + of("scrapped") + of("open"));
+        assert_eq!((of("replaced"), of("open")), (1, 0));
+        assert!(h.query_by_label_contains("don't balance").is_none());
+        // More than scrap can explain is one.
+        snapshot.counts.passed = 101;
+        let h = harness(snapshot);
+        h.get_by_label_contains("The counts don't balance: 102 units of 100 planned");
     }
 
     #[test]

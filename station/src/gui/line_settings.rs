@@ -1,6 +1,6 @@
 //! How the line starts and sounds, among the settings.
 
-use super::settings_view::{Wish, beside, heading, row, text_row};
+use super::settings_view::{Wish, heading, row, text_row};
 use super::theme::Palette;
 use crate::i18n::tr;
 use crate::settings::{Draft, Fault, Field};
@@ -8,7 +8,8 @@ use egui::Ui;
 
 /// The section; what is asked of the window, if something is.
 pub(super) fn show(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], p: &Palette) -> Option<Wish> {
-    let fault = faults.iter().find(|f| f.0 == Field::Debounce).map(|f| f.1);
+    let fault_of = |field| faults.iter().find(|f| f.0 == field).map(|f| f.1);
+    let fault = fault_of(Field::Debounce);
     heading(ui, tr!("settings-line"), p);
     row(ui, tr!("settings-auto-start"), p, |ui, _| {
         ui.checkbox(&mut draft.auto_start, tr!("settings-auto-start-on"));
@@ -22,7 +23,8 @@ pub(super) fn show(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], p:
         if ui.button(tr!("settings-sounds-test")).clicked() {
             wish = Some(Wish::TestSounds);
         }
-        beside(ui, None, tr!("settings-sounds-hint"), p);
     });
+    let said = (fault_of(Field::SoundCommand), tr!("settings-player-hint"));
+    text_row(ui, tr!("settings-player"), &mut draft.sound_command, 260.0, said, p);
     wish
 }

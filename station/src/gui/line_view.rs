@@ -10,6 +10,7 @@ use super::export_view::ExportsState;
 use super::files::Files;
 use super::icons::{self, Icon};
 use super::layout::{Density, Grid};
+use super::line_ask::{self, LineAsk};
 use super::no_fixtures;
 use super::people_view::PeopleState;
 use super::preflight_view::PreflightState;
@@ -41,6 +42,10 @@ pub struct Picker {
     /// The search field was given the keyboard.
     pub focused: bool,
 }
+
+/// They start the first fixtures.
+const DIGITS: [Key; 9] =
+    [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9];
 
 /// What the window shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,10 +101,10 @@ pub struct ViewState {
     pub people: PeopleState,
     /// Orders and batches.
     pub batches: BatchesState,
-    /// What a scanner has typed of a label so far.
-    pub scan: String,
-    /// What was typed on the line and is not yet told apart: a code that is scanned, or a person's keys.
+    /// What was typed and is not yet told apart: a code that is scanned, or a person's keys.
     pub wedge: Wedge,
+    /// What is asked before something that can't be taken back.
+    pub line_ask: Option<LineAsk>,
     /// What was scanned while no label was waited for: its history is offered.
     pub offered: Option<String>,
     /// Whether the station is ready.
@@ -148,8 +153,8 @@ impl Default for ViewState {
             units: UnitsState::default(),
             people: PeopleState::default(),
             batches: BatchesState::default(),
-            scan: String::new(),
             wedge: Wedge::default(),
+            line_ask: None,
             offered: None,
             preflight: PreflightState::default(),
             exports: ExportsState::default(),
@@ -286,6 +291,7 @@ fn tile<'a>(snapshot: &'a Snapshot, view: &'a ViewState, index: usize, grid: &Gr
         startable: !view.closing && state::may_start(snapshot, fixture).is_ok(),
         locks: snapshot.batch.as_ref().is_none_or(|(_, order)| order.lock),
         labels: snapshot.batch.as_ref().is_some_and(|(_, order)| order.label != LabelPolicy::None),
+        gated: snapshot.sample.is_some(),
         stopped: !snapshot.preflight.checking && snapshot.preflight.stops(index).is_some(),
         auto: snapshot.auto_start && !view.closing,
         density: grid.density,
@@ -429,12 +435,25 @@ pub(super) fn keys(
     if plain && nothing_focused && pressed(Key::Space) {
         start_all(snapshot, view, out);
     }
+    if plain {
+        for (fixture, key) in DIGITS.into_iter().enumerate() {
+            if pressed(key) {
+                start(snapshot, view, fixture, out);
+            }
+        }
+    }
     if escape {
         let running = |i: usize| snapshot.fixtures[i].running.as_ref().is_some_and(|r| !r.cancelling);
         match focused {
-            Some(i) if running(i) => out.push(Command::Cancel(i)),
+            // One that only waits has not begun.
+            Some(i) if running(i) || snapshot.fixtures[i].held => out.push(Command::Cancel(i)),
             Some(i) => ui.memory_mut(|m| m.surrender_focus(Tile::id(i))),
-            None => out.extend((0..count).filter(|i| running(*i)).map(Command::Cancel)),
+            None if line_ask::running(snapshot).next().is_some() => {
+                // The dialog would else hear it too, and be gone at once.
+                ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Escape));
+                view.line_ask = Some(LineAsk::Cancel { focused: false });
+            }
+            None => out.extend((0..count).filter(|i| snapshot.fixtures[*i].held).map(Command::Cancel)),
         }
     }
     if count > 0 && plain && (nothing_focused || focused.is_some()) {
@@ -515,8 +534,9 @@ pub(super) fn notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, view: &
 /// What stands in the way of the line.
 fn batch_notices(ui: &mut Ui, room: &mut Rect, snapshot: &Snapshot, p: &Palette) {
     let c = &snapshot.counts;
-    let counted = c.passed + c.failed + c.scrapped;
-    if counted > c.planned && snapshot.batch.is_some() {
+    // A scrapped unit leaves its place to another one; more than that can't be.
+    if c.overfull() > 0 && snapshot.batch.is_some() {
+        let counted = c.passed + c.failed + c.scrapped + c.in_progress;
         let title = tr!("line-no-balance", counted = counted, planned = c.planned);
         notice(ui, room, p.error, Icon::Warning, &title, tr!("line-no-balance-text"));
     }
@@ -762,7 +782,12 @@ pub(crate) mod tests {
             scripted::idle(4, Some(true)),
         ]);
         press(&mut h, &[Key::Escape]);
+        assert_eq!(h.state_mut().take(), [], "all of them are asked about first");
+        h.get_by_label("Cancel 2 units").click();
+        h.run();
         assert_eq!(h.state_mut().take(), [Command::Cancel(0), Command::Cancel(1)]);
+        // The dialog had the keyboard.
+        h.run();
         press(&mut h, &[Key::ArrowRight, Key::ArrowRight, Key::Escape]);
         assert_eq!(h.state_mut().take(), [Command::Cancel(1)]);
         h.get_by_label("Cancelling…");
@@ -798,7 +823,7 @@ pub(crate) mod tests {
     fn empty_states_say_what_to_do() {
         let h = harness(scene(Scene::NoBatch, Instant::now()));
         h.get_by_label("No batch yet");
-        h.get_by_label_contains("keywright batch new");
+        h.get_by_label_contains("under Batches (Ctrl+3)");
         h.get_by_label("Seat a board in this fixture");
         let h = harness(scene(Scene::NoFixtures, Instant::now()));
         h.get_by_label("No fixtures");
@@ -820,7 +845,7 @@ pub(crate) mod tests {
         assert!(harness(snapshot.clone()).query_by_label_contains("don't balance").is_none());
         snapshot.counts.passed = 600;
         let h = harness(snapshot);
-        h.get_by_label("The counts don't balance: 611 units of 500 planned");
+        h.get_by_label("The counts don't balance: 614 units of 500 planned");
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //! falls into.
 
 use super::copy;
+use super::files::Files;
 use super::header;
 use super::line_view::{Tab, ViewState};
 use super::people_view::{self, Form, Typed};
 use super::shell::{self, Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
+use super::wedge::Wedge;
 use super::widgets::{self, Button, Loud};
 use crate::failure::FailureCode;
 use crate::i18n::{self, tr};
@@ -49,6 +51,8 @@ pub struct LockState {
     was_locked: bool,
     /// It is being locked for somebody else: whoever goes is not offered first.
     switching: bool,
+    /// A unit's label was scanned here, which says nothing of a person.
+    label: bool,
 }
 
 /// Whether somebody typed, pressed or moved something.
@@ -70,7 +74,7 @@ pub(super) fn is_touched(ui: &Ui) -> bool {
 }
 
 /// Takes in who is there: another person does not find what the one before left open.
-pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
+pub(super) fn observe(ctx: &egui::Context, seen: Seen<'_>, view: &mut ViewState) {
     let lock = &mut view.people.lock;
     let locked = seen.people.is_locked();
     if locked && !lock.was_locked {
@@ -81,7 +85,12 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
         view.people.form = None;
         view.people.menu = false;
         view.trust.put_away();
+        view.exports.put_away();
+        // A dialog that chooses a file outlives the lock.
+        view.files = Files::default();
+        forget_typed(ctx, view);
     }
+    let lock = &mut view.people.lock;
     if !locked && let Some(who) = seen.people.who() {
         lock.was_locked = false;
         if lock.person != Some(who.id) || lock.logins != seen.people.logins {
@@ -91,12 +100,22 @@ pub(super) fn observe(seen: Seen<'_>, view: &mut ViewState) {
                 view.units = super::units_view::UnitsState::default();
                 view.people.audit = super::audit_view::AuditState::default();
                 view.batches = super::batches_view::BatchesState::default();
+                view.exports.restart();
+                view.offered = None;
+                view.files = Files::default();
                 view.shift.form = None;
                 view.settings = None;
                 view.tab = Tab::Line;
+                forget_typed(ctx, view);
             }
         }
     }
+}
+
+/// What is half typed or half scanned is nobody else's, and neither is what text fields keep to take a change back.
+fn forget_typed(ctx: &egui::Context, view: &mut ViewState) {
+    view.wedge = Wedge::default();
+    ctx.data_mut(|data| data.remove_by_type::<egui::text_edit::TextEditState>());
 }
 
 /// F8 and F9; true if one of them was pressed.
@@ -150,11 +169,12 @@ pub(super) fn menu(
     p: &Palette,
 ) {
     let mut chosen = None;
-    let items: [(&str, &str, Option<Right>); 4] = [
+    let items: [(&str, &str, Option<Right>); 5] = [
         (tr!("menu-switch"), "F8", None),
         (tr!("menu-lock"), "F9", None),
-        (tr!("people-title"), "", Some(Right::ManagePeople)),
-        (tr!("audit-title"), "", Some(Right::ReadAudit)),
+        (tr!("menu-own-pin"), "", None),
+        (tr!("people-title"), "Ctrl+7", Some(Right::ManagePeople)),
+        (tr!("audit-title"), "Ctrl+8", Some(Right::ReadAudit)),
     ];
     let area =
         header::popup(ui, "person menu", pos2(opener.left() - 60.0, opener.bottom() + 6.0), 230.0, p, |ui| {
@@ -181,6 +201,9 @@ pub(super) fn menu(
                     let lower = Rect::from_min_max(pos2(inner.left(), inner.center().y), inner.max);
                     widgets::line(ui, lower, Align2::LEFT_CENTER, why, regular(12.0), p.muted);
                 }
+                if response.has_focus() {
+                    widgets::focus_ring(ui, r.shrink(2.0), 8.0, p);
+                }
                 if response.clicked() {
                     chosen = Some(i);
                 }
@@ -190,8 +213,9 @@ pub(super) fn menu(
     match chosen {
         Some(0) => leave(view, out, true),
         Some(1) => leave(view, out, false),
-        Some(2) => shell::turn_to(Tab::People, view),
-        Some(3) => shell::turn_to(Tab::Audit, view),
+        Some(2) => view.people.form = seen.people.who().map(Form::own),
+        Some(3) => shell::turn_to(Tab::People, view),
+        Some(4) => shell::turn_to(Tab::Audit, view),
         _ if escape || header::pressed_outside(ui, area, opener) => view.people.menu = false,
         _ => return,
     }
@@ -228,7 +252,8 @@ pub(super) fn show(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
     });
 }
 
-fn login(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
+/// Name and PIN, or a badge: what stands in the card.
+pub(super) fn login(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let width = ui.available_width();
     let row = |ui: &mut Ui, height: f32| ui.allocate_exact_size(vec2(width, height), Sense::hover()).0;
     let running = seen.line.fixtures.iter().filter(|f| f.running.is_some()).count();
@@ -263,6 +288,13 @@ fn login(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: 
 
 /// What went wrong, and for how long nobody is looked at.
 fn refusal(ui: &mut Ui, width: f32, seen: Seen<'_>, view: &ViewState, p: &Palette) {
+    if view.people.lock.label {
+        let (card, _) = ui.allocate_exact_size(vec2(width, 62.0), Sense::hover());
+        ui.painter().rect(card, 10.0, p.running.soft, Stroke::new(1.0, p.running.solid), StrokeKind::Inside);
+        let words = card.shrink2(vec2(12.0, 8.0));
+        widgets::block(ui, words, Align2::LEFT_CENTER, tr!("lock-label"), regular(14.0), p.running.ink, 2);
+        return;
+    }
     let Told::Failed(failure) = &seen.people.told else { return };
     let left = seen.people.wait_until.and_then(|until| until.checked_duration_since(view.now));
     let (first, second) = match (failure.code, left) {
@@ -345,7 +377,13 @@ fn pick(
         match (exact, &fitting[..]) {
             (Some((name, _)), _) => chosen = Some(name.clone()),
             (None, [(name, _)]) if !is_scan(lock, &lock.who.0, now) => chosen = Some(name.clone()),
+            _ if lock.who.pin().is_label() => {
+                lock.label = true;
+                lock.who = Typed::default();
+                lock.began = None;
+            }
             _ => {
+                lock.label = false;
                 out.people.push(Command::Login(Credential::Badge(lock.who.pin())));
                 lock.who = Typed::default();
                 lock.began = None;
@@ -390,6 +428,7 @@ fn pick(
             who: Typed::default(),
             began: None,
             wants_focus: true,
+            label: false,
             ..lock.clone()
         };
         ui.ctx().request_repaint();
@@ -449,7 +488,13 @@ fn pin(
         size: 14.0,
     };
     let other = other.show(ui, r).clicked();
+    if go && lock.pin.pin().is_label() {
+        lock.label = true;
+        lock.pin = Typed::default();
+        lock.began = None;
+    }
     if go && !working && !lock.pin.0.is_empty() {
+        lock.label = false;
         let credential = if is_scan(lock, &lock.pin.0, now) && enter {
             Credential::Badge(lock.pin.pin())
         } else {
@@ -665,6 +710,66 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_label_that_is_scanned_at_the_lock_is_no_badge() {
+        let mut h = locked(None);
+        for field in ["name", "pin"] {
+            h.event(egui::Event::Text("kw1:KW429-01042:0123456789ABCDEF:12AB".into()));
+            h.run();
+            press(&mut h, &[Key::Enter]);
+            assert_eq!(asked(&mut h), [], "{field}");
+            h.get_by_label_contains("That is a unit's label");
+            if field == "name" {
+                h.get_by_label("Tom, Technician").click();
+                h.run();
+                h.run();
+            }
+        }
+        slowly(&mut h, "2580");
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(asked(&mut h).len(), 1);
+        h.run();
+        assert!(h.query_by_label_contains("That is a unit's label").is_none());
+    }
+
+    #[test]
+    fn the_next_person_finds_no_list_of_the_last_one_and_nobody_a_password() {
+        use super::super::export_view::{ExportsState, Protect, Step};
+        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
+        h.state_mut().people = logged_in(Role::Vendor);
+        h.run();
+        h.state_mut().view.exports =
+            ExportsState::at(Step::Protection, false, crate::export::Format::Pskc, Protect::Password);
+        h.state_mut().view.tab = Tab::Exports;
+        h.run();
+        for field in ["Password, at least 12 characters", "The same again"] {
+            h.get_by_label(field).focus();
+            h.run();
+            h.event(egui::Event::Text("correct horse battery".into()));
+            h.run();
+        }
+        assert_eq!(h.state().view.exports.left(), (42, false));
+        h.state_mut().view.offered = Some("KW1:KW429-01042".into());
+        h.state_mut().people = gate(Some(who(Role::Vendor)), true);
+        h.run();
+        assert_eq!(
+            h.state().view.exports.left(),
+            (0, false),
+            "whoever comes back finds the list, not the password"
+        );
+        // What the fields keep to take a change back is gone too.
+        let kept = h.ctx.data_mut(|data| data.count::<egui::text_edit::TextEditState>());
+        assert!(kept <= 1, "only the lock screen's own field: {kept}");
+        h.state_mut().people = Snapshot { logins: 1, ..logged_in(Role::Admin) };
+        h.run();
+        assert_eq!(h.state().view.exports.left(), (0, true));
+        assert_eq!(h.state().view.offered, None);
+        assert!(
+            matches!(h.state().view.exports.out[..], [crate::export::clerk::Command::Clear]),
+            "the clerk forgets its preview"
+        );
+    }
+
+    #[test]
     fn each_role_finds_what_it_may_and_the_reason_for_what_it_may_not() {
         for (role, units, audit, people) in [
             (Role::Technician, false, false, false),
@@ -687,9 +792,15 @@ pub(crate) mod tests {
             h.run();
             assert_eq!(h.get_by_label("Audit log").accesskit_node().is_disabled(), !audit, "{role}");
             assert_eq!(h.get_by_label("People").accesskit_node().is_disabled(), !people, "{role}");
+            h.get_by_label("My PIN…");
             h.get_by_label("Lock").click();
             h.run();
             assert_eq!(asked(&mut h), [Command::Lock]);
+            for (key, tab) in [(Key::Num7, Tab::People), (Key::Num8, Tab::Audit)] {
+                h.key_press_modifiers(Modifiers::COMMAND, key);
+                h.run();
+                assert_eq!(h.state().view.tab, tab);
+            }
         }
     }
 
@@ -705,7 +816,9 @@ pub(crate) mod tests {
             let mut h = harness(snapshot.clone());
             h.state_mut().people = logged_in(role);
             h.run();
-            h.get_by_label("Approve the sample").click();
+            h.get_by_label("Look at the sample: approve it or stop the batch").click();
+            h.run();
+            h.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
             h.run();
             assert_eq!(h.state_mut().take().len(), usize::from(approves), "{role}");
             h.key_press_modifiers(Modifiers::COMMAND, Key::Num3);

@@ -13,15 +13,18 @@
 
 mod audit_view;
 mod batches_view;
+mod check_view;
 mod copy;
 mod decision;
 mod export_view;
 mod files;
+mod first_login;
 mod first_view;
 mod header;
 mod icons;
 mod label_settings;
 mod layout;
+mod line_ask;
 mod line_settings;
 mod line_view;
 mod lock_screen;
@@ -76,13 +79,14 @@ pub use wedge::Wedge;
 
 use crate::desk::{self, DeskHandle, Handles};
 use crate::export::clerk::ExportHandle;
+use crate::failure::{Failure, FailureCode};
 use crate::foreman::ForemanHandle;
 use crate::host::{self, HostHandle};
-use crate::i18n::{self, Language, tr};
+use crate::i18n::{self, Formats, Language, tr};
 use crate::line::{Command, LineHandle, Snapshot};
 use crate::people::Right;
 use crate::people::office::{self, PeopleHandle};
-use crate::settings::{Draft, NotWritten, StationFile};
+use crate::settings::{Draft, NotWritten, Read, StationFile};
 use crate::sound::Sound;
 use crate::trust::clerk::TrustHandle;
 use egui::{Context, Key, Modifiers, Ui, ViewportCommand};
@@ -154,6 +158,8 @@ pub struct Options {
     pub tab: Tab,
     /// What the window speaks.
     pub language: Language,
+    /// How it writes dates and numbers.
+    pub formats: Formats,
     /// The station.toml that the settings show; without it there are no settings.
     pub file: Option<StationFile>,
     /// The settings are shown first.
@@ -172,6 +178,7 @@ impl Default for Options {
             pictures: PathBuf::from("."),
             tab: Tab::Line,
             language: Language::English,
+            formats: Formats::default(),
             file: None,
             settings: false,
         }
@@ -307,6 +314,7 @@ pub struct Window {
     closes: u32,
     clock: Arc<FrameClock>,
     rhythm: Rhythm,
+    formats: Formats,
     toml: Option<StationFile>,
     wish: Option<Wish>,
     looked: Instant,
@@ -394,6 +402,7 @@ impl Window {
             closes: 0,
             clock,
             rhythm,
+            formats: options.formats,
             toml: options.file,
             wish: options.settings.then_some(Wish::Open),
             looked: Instant::now(),
@@ -451,6 +460,7 @@ impl Window {
             (self.foreman, self.trust) = (Some(foreman), Some(trust));
             self.has_line = true;
             self.view.language = config.language.language();
+            self.formats = config.formats;
             let demo = if config.demo { " (demo)" } else { "" };
             ctx.send_viewport_cmd(ViewportCommand::Title(format!("Keywright: {}{demo}", config.name)));
             ctx.request_repaint();
@@ -510,6 +520,7 @@ impl Window {
     /// What happens whether or not the window is visible: reading the line, closing, finished pictures.
     pub fn logic(&mut self, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
+        i18n::write_as(self.formats);
         self.view.now = Instant::now();
         self.look_at_host(ctx);
         self.snapshot = self.line.snapshot();
@@ -572,14 +583,13 @@ impl Window {
     fn grant(&mut self, wish: Wish, ctx: &Context) {
         let _spoken = i18n::using(self.view.language);
         let Some(file) = &self.toml else { return };
-        if let (Some(people), Wish::Open | Wish::Save) = (&self.people, &wish) {
-            let action = if wish == Wish::Save { "settings-changed" } else { "settings-opened" };
-            if let Err(failure) = people.permit(Right::Settings, action) {
-                let (sentence, remedy) = i18n::failure(&failure);
-                self.view.settings = None;
-                self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
-                return;
-            }
+        if let (Some(people), Wish::Open) = (&self.people, &wish)
+            && let Err(failure) = people.permit(Right::Settings, "settings-opened")
+        {
+            let (sentence, remedy) = i18n::failure(&failure);
+            self.view.settings = None;
+            self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
+            return;
         }
         match (wish, &mut self.view.settings) {
             (Wish::Open | Wish::Reload, shown) => match (file.read(), shown) {
@@ -590,12 +600,14 @@ impl Window {
                     self.view.notice = Some(format!("{} {sentence}. {remedy}", failure.code));
                 }
             },
-            (Wish::Save, Some(state)) => match file.write(&state.read, &state.draft) {
+            (Wish::Save, Some(state)) => match save(file, state, self.people.as_deref()) {
                 Ok(read) => {
-                    let window = |draft: &Draft| (draft.language, draft.theme, draft.text_size);
+                    let window =
+                        |draft: &Draft| (draft.language, draft.formats, draft.theme, draft.text_size);
                     let (old, new) = (&state.read.draft, &read.draft);
                     let same = Draft {
                         language: new.language,
+                        formats: new.formats,
                         theme: new.theme,
                         text_size: new.text_size,
                         ..old.clone()
@@ -608,6 +620,7 @@ impl Window {
                     self.reopen |= later == Some(Later::WhenIdle);
                     if window(old) != window(new) {
                         self.view.language = new.language.language();
+                        self.formats = new.formats;
                         theme::choose(ctx, new.theme);
                         self.zoom = new.text_size as f32 / 100.0;
                     }
@@ -785,6 +798,34 @@ impl Window {
             });
         });
         ctx.request_repaint();
+    }
+}
+
+/// Writes the settings; where people work, behind a row in the audit log that says what changes.
+fn save(
+    file: &StationFile,
+    state: &SettingsState,
+    people: Option<&dyn PeopleHandle>,
+) -> Result<Read, NotWritten> {
+    let Some(people) = people else { return file.write(&state.read, &state.draft) };
+    let mut written = None;
+    let changes = file.changes(&state.read, &state.draft);
+    let done = people.act(Right::Settings, "settings-changed", changes, &mut || {
+        let result = file.write(&state.read, &state.draft);
+        let failed = match &result {
+            Ok(_) => Ok(()),
+            Err(NotWritten::Failed(failure)) => Err(failure.clone()),
+            Err(NotWritten::ChangedOutside) => {
+                Err(Failure::new(FailureCode::ConfigInvalid, "somebody else changed the file meanwhile"))
+            }
+        };
+        written = Some(result);
+        failed
+    });
+    match (written, done) {
+        (Some(result), _) => result,
+        (None, Err(failure)) => Err(NotWritten::Failed(failure)),
+        (None, Ok(())) => Err(NotWritten::ChangedOutside),
     }
 }
 
@@ -988,6 +1029,61 @@ mod tests {
         assert_eq!((read.width, read.height), (7, 5));
         assert_eq!(&read.rgba[..4], &[9, 200, 30, 255]);
         std::fs::remove_dir_all(folder).expect("cleaned up");
+    }
+
+    /// An audit log that can be written, or not, and what was put into it.
+    struct Rows(bool, std::sync::Mutex<Vec<serde_json::Value>>);
+
+    impl PeopleHandle for Rows {
+        fn send(&self, _: office::Command) {}
+        fn snapshot(&self) -> Arc<office::Snapshot> {
+            Arc::default()
+        }
+        fn touch(&self) {}
+        fn permit(&self, _: Right, _: &'static str) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn act(
+            &self,
+            right: Right,
+            action: &'static str,
+            detail: serde_json::Value,
+            work: &mut dyn FnMut() -> Result<(), Failure>,
+        ) -> Result<(), Failure> {
+            assert_eq!((right, action), (Right::Settings, "settings-changed"));
+            if !self.0 {
+                return Err(Failure::new(FailureCode::DiskFull, ""));
+            }
+            self.1.lock().expect("rows").push(detail);
+            work()
+        }
+        fn on_change(&self, _: Box<dyn Fn() + Send + Sync>) {}
+    }
+
+    #[test]
+    fn settings_are_written_behind_a_row_that_says_what_changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("station.toml");
+        let text = "[station]\nname = \"line-1\" # ours\n";
+        std::fs::write(&path, text).expect("written");
+        let file = StationFile::new(&path);
+        let mut state = SettingsState::new(file.read().expect("a good file"));
+        state.draft.name = "line-2".into();
+        let full = Rows(false, Default::default());
+        assert!(matches!(
+            save(&file, &state, Some(&full)),
+            Err(NotWritten::Failed(failure)) if failure.code == FailureCode::DiskFull
+        ));
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), text, "without the row nothing is changed");
+        let rows = Rows(true, Default::default());
+        save(&file, &state, Some(&rows)).expect("saved");
+        assert_eq!(
+            *rows.1.lock().expect("rows"),
+            [serde_json::json!({ "station.name": ["line-1", "line-2"] })]
+        );
+        assert!(std::fs::read_to_string(&path).expect("read").contains("line-2"));
+        // Somebody else was faster: the row is there, and the caller says why it failed.
+        assert!(matches!(save(&file, &state, Some(&rows)), Err(NotWritten::ChangedOutside)));
     }
 
     #[test]

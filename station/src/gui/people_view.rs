@@ -9,9 +9,10 @@ use super::lock_screen::LockState;
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, regular, strong};
 use super::widgets::{self, Button, Loud};
+use crate::failure::{Failure, FailureCode};
 use crate::i18n::{self, tr};
 use crate::people::office::{Command, Done, Refusal, Told};
-use crate::people::{NewPerson, Pin, Right, Role, pin};
+use crate::people::{NewPerson, Pin, Right, Role, Who, pin};
 use crate::records::Person;
 use egui::{Align2, Id, Key, Modifiers, Rect, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 use zeroize::Zeroizing;
@@ -58,6 +59,8 @@ pub enum Change {
     Pin,
     /// A new badge.
     Badge,
+    /// The own PIN.
+    Own,
 }
 
 /// A person who is being added or changed.
@@ -68,11 +71,16 @@ pub struct Form {
     /// The role now; for a new person none.
     was: Option<Role>,
     role: Role,
+    old: Typed,
     pin: Typed,
     again: Typed,
     badge: Typed,
     focused: bool,
     sent: bool,
+    /// Why it was refused last.
+    refused: Option<Failure>,
+    /// The keyboard is to go back to the old PIN: it was wrong.
+    wants_old: bool,
 }
 
 impl Form {
@@ -88,6 +96,20 @@ impl Form {
         Self::of(change, person.name.clone(), Some(person.role), person.role)
     }
 
+    /// The own PIN of whoever is logged in.
+    pub fn own(who: &Who) -> Self {
+        Self::of(Change::Own, who.name.clone(), Some(who.role), who.role)
+    }
+
+    /// As it is after a wrong try, with a new PIN that is too short.
+    #[cfg(test)]
+    pub(super) fn own_refused(who: &Who) -> Self {
+        let mut form = Self::own(who);
+        form.refused = Some(Failure::new(FailureCode::LoginFailed, "3 tries are left"));
+        form.pin.0.push_str("25");
+        form
+    }
+
     fn of(change: Change, name: String, was: Option<Role>, role: Role) -> Self {
         let empty = Typed::default;
         Self {
@@ -95,17 +117,20 @@ impl Form {
             name,
             was,
             role,
+            old: empty(),
             pin: empty(),
             again: empty(),
             badge: empty(),
             focused: false,
             sent: false,
+            refused: None,
+            wants_old: false,
         }
     }
 
     fn wants_pin(&self) -> bool {
         match self.change {
-            Change::First | Change::Add | Change::Pin => true,
+            Change::First | Change::Add | Change::Pin | Change::Own => true,
             Change::Role => self.was.is_some_and(|was| pin::least_length(self.role) > pin::least_length(was)),
             Change::Badge => false,
         }
@@ -126,7 +151,38 @@ impl Form {
             Change::Role => tr!("people-role-of", name = self.name.as_str()),
             Change::Pin => tr!("people-pin-of", name = self.name.as_str()),
             Change::Badge => tr!("people-badge-of", name = self.name.as_str()),
+            Change::Own => tr!("people-own-pin").into(),
         }
+    }
+
+    /// What is wrong with the old PIN, the new one and the second one, for beside their fields. Nothing is said of what was not typed.
+    fn beside(&self) -> [Option<String>; 3] {
+        let typed = |text: &Typed| !text.0.trim().is_empty();
+        let wrong = self.refused.as_ref().filter(|f| f.code == FailureCode::LoginFailed && !typed(&self.old));
+        let left = |f: &Failure| f.sentence.rsplit(": ").next()?.split(' ').next()?.parse::<u32>().ok();
+        let old = wrong.map(|failure| match left(failure) {
+            Some(left) => tr!("people-own-wrong-tries", count = left),
+            None => tr!("people-own-wrong").into(),
+        });
+        let new = if !typed(&self.pin) {
+            None
+        } else if typed(&self.old) && self.pin.pin() == self.old.pin() {
+            Some(tr!("people-own-same").into())
+        } else {
+            self.weakness()
+        };
+        let again = (typed(&self.again) && self.again.pin() != self.pin.pin())
+            .then(|| tr!("people-pin-twice").to_owned());
+        [old, new, again]
+    }
+
+    /// Why the new PIN can't be one.
+    fn weakness(&self) -> Option<String> {
+        let least = pin::least_length(self.role);
+        if self.pin.0.trim().chars().count() < least {
+            return Some(tr!("people-missing-pin", count = least));
+        }
+        self.pin.pin().check_new(&self.name, self.role).is_err().then(|| tr!("people-pin-weak").into())
     }
 
     /// What is still missing.
@@ -134,16 +190,17 @@ impl Form {
         if self.is_new() && self.name.trim().is_empty() {
             return Some(tr!("people-missing-name").into());
         }
+        if self.change == Change::Own && self.old.pin().is_empty() {
+            return Some(tr!("people-own-missing").into());
+        }
         if self.wants_pin() {
-            let new = self.pin.pin();
-            let least = pin::least_length(self.role);
-            if self.pin.0.trim().chars().count() < least {
-                return Some(tr!("people-missing-pin", count = least));
+            if let Some(weak) = self.weakness() {
+                return Some(weak);
             }
-            if new.check_new(&self.name, self.role).is_err() {
-                return Some(tr!("people-pin-weak").into());
+            if self.change == Change::Own && self.pin.pin() == self.old.pin() {
+                return Some(tr!("people-own-same").into());
             }
-            if self.again.pin() != new {
+            if self.again.pin() != self.pin.pin() {
                 return Some(tr!("people-pin-twice").into());
             }
         }
@@ -171,7 +228,24 @@ impl Form {
                 }
             });
         }
-        if self.wants_pin() {
+        if self.change == Change::Own {
+            let beside = self.beside();
+            let again = std::mem::take(&mut self.wants_old);
+            let fields = [
+                (tr!("people-own-old"), &mut self.old, focus || again),
+                (tr!("people-own-new"), &mut self.pin, false),
+                (tr!("people-pin-again"), &mut self.again, false),
+            ];
+            for ((name, text, focus), wrong) in fields.into_iter().zip(beside) {
+                let response = field(ui, name, &mut text.0, true, focus, p);
+                let (r, _) = ui.allocate_exact_size(vec2(ui.available_width(), 18.0), Sense::hover());
+                if let Some(wrong) = wrong {
+                    let ink = p.error.ink;
+                    widgets::line(ui, r, Align2::LEFT_CENTER, &wrong, regular(13.0), ink);
+                    ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(wrong.clone()));
+                }
+            }
+        } else if self.wants_pin() {
             let first = focus && !self.is_new();
             field(ui, tr!("people-pin"), &mut self.pin.0, true, first, p);
             field(ui, tr!("people-pin-again"), &mut self.again.0, true, false, p);
@@ -199,6 +273,7 @@ impl Form {
             }
             Change::Pin => Command::SetPin { name, pin: self.pin.pin() },
             Change::Badge => Command::SetBadge { name, badge },
+            Change::Own => Command::SetOwnPin { old: self.old.pin(), new: self.pin.pin() },
         }
     }
 }
@@ -454,7 +529,14 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
                 view.notice = Some(done(what));
                 return;
             }
-            _ => form.sent = matches!(seen.people.told, Told::Nothing),
+            Told::Nothing => {}
+            Told::Failed(failure) => {
+                form.sent = false;
+                form.refused = Some(failure.clone());
+                if failure.code == FailureCode::LoginFailed {
+                    (form.old, form.wants_old) = (Typed::default(), true);
+                }
+            }
         }
     }
     let frame = egui::Frame::new()
@@ -476,7 +558,11 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
         }
         form.fields(ui, p);
         let mut hint = form.missing();
-        if let (Told::Failed(failure), None) = (&seen.people.told, &hint)
+        // What stands beside its field is not said twice.
+        let beside = form.change == Change::Own && form.beside().iter().any(Option::is_some);
+        if beside {
+            hint = None;
+        } else if let (Some(failure), None) = (&form.refused, &hint)
             && !form.sent
         {
             let (sentence, remedy) = i18n::failure(failure);
@@ -519,7 +605,7 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
     });
     if go {
         out.people.push(form.command());
-        form.sent = true;
+        (form.sent, form.refused) = (true, None);
     }
     if !(back || modal.should_close()) {
         view.people.form = Some(form);
@@ -624,6 +710,49 @@ mod tests {
         h.run();
         h.run();
         h.get_by_label("Add the person");
+    }
+
+    #[test]
+    fn everybody_changes_their_own_pin_and_what_is_wrong_stands_beside_its_field() {
+        let mut h = harness(scene(Scene::Ready(1), Instant::now()));
+        h.state_mut().people = logged_in(Role::Technician);
+        h.run();
+        h.get_by_label("Person: Tom, Technician").click();
+        h.run();
+        h.run();
+        h.get_by_label("My PIN…").click();
+        h.run();
+        h.run();
+        h.get_by_label("Type the PIN that you have now");
+        h.event(egui::Event::Text("2580".into()));
+        h.run();
+        type_into(&mut h, "My new PIN", "25");
+        h.get_by_label("Choose a PIN of at least 4 characters");
+        type_into(&mut h, "My new PIN", "80");
+        h.get_by_label("Choose another one than you have now");
+        type_into(&mut h, "My new PIN", "3");
+        type_into(&mut h, "The same PIN again", "2580");
+        h.get_by_label("Type the same PIN twice");
+        type_into(&mut h, "The same PIN again", "3");
+        press(&mut h, &[Key::Enter]);
+        let pin = |text: &str| Pin::new(text.to_owned());
+        let sent = || Command::SetOwnPin { old: pin("2580"), new: pin("25803") };
+        assert_eq!(std::mem::take(&mut h.state_mut().asked.people), [sent()]);
+        let wrong = Failure::new(FailureCode::LoginFailed, "3 tries are left");
+        h.state_mut().people.told = Told::Failed(wrong);
+        h.run();
+        h.run();
+        h.get_by_label("That is not your PIN; 3 tries are left");
+        // The keyboard is where the wrong one was.
+        h.event(egui::Event::Text("2580".into()));
+        h.run();
+        assert!(h.query_by_label_contains("That is not your PIN").is_none());
+        press(&mut h, &[Key::Enter]);
+        assert_eq!(std::mem::take(&mut h.state_mut().asked.people), [sent()]);
+        h.state_mut().people.told = Told::Done(Done::Pin("Tom".into()));
+        h.run();
+        assert!(h.query_by_label("My new PIN").is_none());
+        assert_eq!(h.state_mut().take(), [], "typing reached no fixture");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use super::line_view::tests::World;
 use super::scripted::{self, Scene, scene};
 use super::traveler_view::Panel;
 use super::{
-    SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install, lock_screen,
-    order_view, shift_view, theme, trust_view,
+    PersonForm, SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install,
+    lock_screen, order_view, shift_view, theme, trust_view,
 };
 use crate::desk::Act;
 use crate::failure::FailureCode;
@@ -70,6 +70,19 @@ pictures! {
     line: MAIN, |w, now| w.snapshot = scene(Scene::Gallery, now);
     line_32: &[LIGHT, SMALL, WALL], |w, now| w.snapshot = scene(Scene::Busy(32), now);
     line_waits: FEW, waits;
+    line_sample: FEW, |w, now| {
+        waits(w, now);
+        w.snapshot.fixtures[2].held = true;
+        w.snapshot.fixtures[2].waits_for_sample = true;
+        w.view.line_ask = super::line_ask::LineAsk::sample(&w.snapshot);
+    };
+    line_cancel: FEW, |w, now| {
+        waits(w, now);
+        w.snapshot.sample = None;
+        w.snapshot.fixtures[0] = scripted::running(1, Step::Flash, "writing app", 0.3, now, 4);
+        w.snapshot.counts = crate::model::BatchCounts { passed: 498, failed: 0, scrapped: 2, in_progress: 2, ..w.snapshot.counts };
+        w.view.line_ask = Some(super::line_ask::LineAsk::Cancel { focused: false });
+    };
     line_empty: FEW, |w, now| w.snapshot = scene(Scene::NoBatch, now);
     units: ALL, |w, _| (w.view.tab, w.desk) = (Tab::Units, scripted::desk(UnitState::Passed));
     units_decision: FEW, decision;
@@ -106,6 +119,18 @@ pictures! {
         w.view.tab = Tab::People;
         w.people = office::Snapshot { persons: lock_screen::tests::persons(), ..lock_screen::tests::logged_in(Role::Admin) };
     };
+    people_own_pin: FEW, |w, _| {
+        w.people = lock_screen::tests::logged_in(Role::Technician);
+        w.view.people.form = Some(PersonForm::own_refused(&lock_screen::tests::who(Role::Technician)));
+    };
+    person_menu: FEW, |w, _| {
+        w.people = lock_screen::tests::logged_in(Role::Qa);
+        w.view.people.menu = true;
+    };
+    audit_broken: FEW, |w, _| {
+        w.view.tab = Tab::Audit;
+        w.people = audit_view::tests::broken();
+    };
     audit: FEW, |w, _| {
         w.view.tab = Tab::Audit;
         w.people = lock_screen::tests::logged_in(Role::Admin);
@@ -125,6 +150,7 @@ pictures! {
         let facts = Facts { people: Some(0), anchors: None, has_anchors: false, rehearsed: false, ..first_view::tests::whole() };
         w.guide = Some(first_view::tests::at(first_run::Step::People, facts));
     };
+    first_login: FEW, |w, _| w.guide = Some(first_view::tests::nobody());
     alarms: FEW, |w, _| (w.view.alarms, w.desk.alarms) = (true, scripted::alarms());
     help: FEW, |w, _| w.view.help = true;
 }

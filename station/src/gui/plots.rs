@@ -110,12 +110,12 @@ fn lowest(trend: &[Interval]) -> Option<(i64, f64)> {
 
 /// `93.2 %`, or a dash.
 pub(super) fn percent(share: Option<f64>) -> String {
-    share.map_or_else(|| "–".into(), |s| tr!("count-percent", value = format!("{:.1}", s * 100.0)))
+    share.map_or_else(|| "–".into(), |s| tr!("count-percent", value = i18n::decimal(s * 100.0, 1)))
 }
 
 /// `21.4 s`.
 pub(super) fn seconds(ms: u32) -> String {
-    tr!("shift-seconds", value = format!("{:.1}", f64::from(ms) / 1000.0))
+    tr!("shift-seconds", value = i18n::decimal(f64::from(ms) / 1000.0, 1))
 }
 
 fn moment(at_ms: i64, interval_ms: i64) -> String {
@@ -250,7 +250,7 @@ fn trend(ui: &mut Ui, rect: Rect, f: &Figures, p: &Palette) -> egui::Response {
     });
     let chart = BarChart::new("units", bars.collect()).color(p.pass.solid);
     let chart = chart.element_formatter(Box::new(|bar, _| bar.name.clone()));
-    let y = AxisHints::new_y().formatter(|mark, _| format!("{:.0}", mark.value));
+    let y = AxisHints::new_y().formatter(|mark, _| i18n::decimal(mark.value, 0));
     plot(Which::Trend, rect, p, clock_axis(f), y.label_spacing(egui::Rangef::new(14.0, 15.0)))
         .x_grid_spacer(hours(span, rect.width()))
         .y_grid_spacer(whole)
@@ -290,7 +290,7 @@ fn first_pass(ui: &mut Ui, rect: Rect, f: &Figures, p: &Palette) -> egui::Respon
 
 fn percent_axis<'a>() -> AxisHints<'a> {
     AxisHints::new_y()
-        .formatter(|mark, _| tr!("count-percent", value = format!("{:.0}", mark.value)))
+        .formatter(|mark, _| tr!("count-percent", value = i18n::decimal(mark.value, 0)))
         .label_spacing(egui::Rangef::new(14.0, 15.0))
 }
 
@@ -312,8 +312,8 @@ fn histogram(ui: &mut Ui, rect: Rect, cycle: &Cycle, p: &Palette) -> egui::Respo
     let chart = BarChart::new("cycle", bars.collect()).color(p.running.solid);
     let chart = chart.element_formatter(Box::new(|bar, _| bar.name.clone()));
     let x =
-        AxisHints::new_x().formatter(|mark, _| tr!("shift-seconds", value = format!("{:.0}", mark.value)));
-    let y = AxisHints::new_y().formatter(|mark, _| format!("{:.0}", mark.value));
+        AxisHints::new_x().formatter(|mark, _| tr!("shift-seconds", value = i18n::decimal(mark.value, 0)));
+    let y = AxisHints::new_y().formatter(|mark, _| i18n::decimal(mark.value, 0));
     let lines = [(cycle.median_ms, p.text), (cycle.p90_ms, p.muted)];
     plot(
         Which::Cycle,

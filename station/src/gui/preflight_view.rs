@@ -1,11 +1,13 @@
 //! Whether the station is ready for the chosen batch, above the tiles: what fails with what to do about it, what is worth a word, and a
 //! short word when all is well.
 
+use super::batches_view;
 use super::icons::{self, Icon};
 use super::line_view::ViewState;
 use super::scan_view::{bar, button};
-use super::shell::Seen;
+use super::shell::{Asked, Seen};
 use super::theme::{Palette, Tone, palette, regular, strong};
+use super::units_view;
 use super::widgets::{self, Button, Loud};
 use crate::i18n::{self, tr};
 use crate::line::{Command, PreflightView, Snapshot};
@@ -27,6 +29,8 @@ pub struct PreflightState {
     seen: Option<(Arc<Vec<Check>>, Instant)>,
     /// The warnings of what was seen last were put away.
     hidden: bool,
+    /// A test label was asked for from the list of checks: what came of it is said there.
+    tested: bool,
 }
 
 impl PreflightState {
@@ -90,13 +94,7 @@ pub(super) fn refusal(snapshot: &Snapshot) -> Option<String> {
 }
 
 /// The bar above the tiles, and the list it opens.
-pub(super) fn show(
-    ui: &mut Ui,
-    room: &mut Rect,
-    seen: Seen<'_>,
-    view: &mut ViewState,
-    out: &mut Vec<Command>,
-) {
+pub(super) fn show(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     let p = palette(ui.ctx());
     let snapshot = seen.line;
     let Some((batch, _)) = &snapshot.batch else { return };
@@ -127,12 +125,12 @@ pub(super) fn show(
             text = tr!("check-more", remedy = text, more = failed - 1);
         }
         match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[(list, None), (again, None)], p) {
-            Some(0) => view.preflight.open = true,
-            Some(_) => out.push(Command::CheckAgain),
+            Some(0) => (view.preflight.open, view.preflight.tested) = (true, false),
+            Some(_) => out.line.push(Command::CheckAgain),
             None => {}
         }
     } else if preflight.checking {
-        let held = snapshot.fixtures.iter().filter(|f| f.held).count();
+        let held = snapshot.fixtures.iter().filter(|f| f.held && !f.waits_for_sample).count();
         let text = match held {
             0 => tr!("check-looks-text").to_owned(),
             n => tr!("check-looks-held", count = n),
@@ -143,7 +141,7 @@ pub(super) fn show(
         let title = tr!("check-warned", count = warned, name = name(check.name), sentence = sentence);
         let hide = button(tr!("check-hide"), tr!("check-hide-name"), Loud::Quiet, true);
         match bar(ui, room, p.timeout, Icon::Warning, (&title, &remedy), &[(list, None), (hide, None)], p) {
-            Some(0) => view.preflight.open = true,
+            Some(0) => (view.preflight.open, view.preflight.tested) = (true, false),
             Some(_) => view.preflight.hidden = true,
             None => {}
         }
@@ -169,7 +167,7 @@ fn fine(ui: &mut Ui, room: &mut Rect, text: &str, p: &Palette) {
 }
 
 /// Every check with what was found.
-fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>, p: &Palette) {
+fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let snapshot = seen.line;
     let preflight = &snapshot.preflight;
     let frame = egui::Frame::new()
@@ -201,12 +199,19 @@ fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Comma
                 row(ui, width, check, snapshot, p);
             }
         });
+        if view.preflight.tested {
+            let (mut r, _) = ui.allocate_exact_size(vec2(width, 62.0), egui::Sense::hover());
+            units_view::told(ui, &mut r, &seen.desk.told, p);
+        }
         let (foot, _) = ui.allocate_exact_size(vec2(width, 40.0), egui::Sense::hover());
         let mut right = foot.right();
         let off = seen.people.refusal(Right::RunLine);
+        // Whoever sets up the printer sees what comes out of it, without an order and without a unit.
+        let prints = batches_view::test_label_off(seen);
         for (n, (text, loud, enabled)) in [
             (tr!("check-again"), Loud::Primary, !preflight.checking && off.is_none()),
             (tr!("check-close"), Loud::Quiet, true),
+            (tr!("batches-test-label"), Loud::Quiet, prints.is_none()),
         ]
         .into_iter()
         .enumerate()
@@ -214,8 +219,13 @@ fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Comma
             let button = Button { text, name: text, icon: None, loud, enabled, size: 14.5 };
             let w = button.width(ui);
             let place = Rect::from_min_size(pos2(right - w, foot.top() + 4.0), vec2(w, 34.0));
-            if button.show(ui, place).clicked() {
+            let response = button.show(ui, place);
+            if response.clicked() {
                 asked = Some(n);
+            }
+            if let (2, Some(why)) = (n, prints) {
+                ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+                response.on_hover_text(why);
             }
             right = place.left() - 8.0;
         }
@@ -225,11 +235,15 @@ fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Comma
     });
     let again = !preflight.checking && seen.people.refusal(Right::RunLine).is_none();
     if again && ui.input(|i| i.key_pressed(Key::F5)) {
-        out.push(Command::CheckAgain);
+        out.line.push(Command::CheckAgain);
     }
     match asked {
-        Some(0) => out.push(Command::CheckAgain),
-        Some(_) => view.preflight.open = false,
+        Some(0) => out.line.push(Command::CheckAgain),
+        Some(1) => view.preflight.open = false,
+        Some(_) => {
+            view.preflight.tested = true;
+            batches_view::test_label(seen, out);
+        }
         None if modal.should_close() => view.preflight.open = false,
         None => {}
     }
@@ -282,7 +296,7 @@ pub(super) fn keys(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<
         out.push(Command::CheckAgain);
     }
     if pressed(Key::F6) && !seen.line.preflight.checks.is_empty() {
-        view.preflight.open = true;
+        (view.preflight.open, view.preflight.tested) = (true, false);
         return true;
     }
     false
@@ -293,7 +307,7 @@ mod tests {
     use super::super::line_view::tests::{World, harness, press};
     use super::super::scripted::{Scene, checked, scene};
     use super::*;
-    use crate::failure::FailureCode;
+    use crate::failure::{Failure, FailureCode};
     use crate::i18n::Language;
     use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
 
@@ -364,6 +378,23 @@ mod tests {
         h.get_by_label("Put the warnings away").click();
         h.run();
         assert!(h.query_by_label_contains("1 warning").is_none());
+    }
+
+    /// A technician has no Batches view, and sets the printer up all the same.
+    #[test]
+    fn a_test_label_is_printed_from_the_list_of_checks() {
+        let mut h = with(vec![checked(Name::Clock, None, None)], false);
+        h.state_mut().desk.office.printer = Some(Ok("zebra:9100".into()));
+        press(&mut h, &[Key::F6]);
+        h.get_by_label("Print a test label").click();
+        h.run();
+        let operator = "Ana Petrović".into();
+        let wanted = crate::desk::Command::Office(crate::office::Command::TestLabel { operator });
+        assert_eq!(h.state_mut().take_desk(), [wanted]);
+        h.state_mut().desk.told =
+            crate::desk::Told::Failed(Failure::new(FailureCode::PrintFailed, "out of paper"));
+        h.run();
+        h.get_by_label_contains("out of paper");
     }
 
     #[test]

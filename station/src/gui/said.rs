@@ -305,6 +305,7 @@ fn office(told: &str) -> Option<String> {
     match told {
         "Reading the records" => return Some(tr!("told-reading").into()),
         "Handing out" => return Some(tr!("told-handing-out").into()),
+        "Looking at the file" => return Some(tr!("told-checking").into()),
         _ => {}
     }
     if let Some(numbers) = between(told, "Export ", " is written") {

@@ -3,79 +3,66 @@
 //! Invariant: what a scanner types is a scan, wherever the keyboard is, and starts no fixture: while a label is to be scanned it is that
 //! label's, else it chooses the batch it names or has a unit's history offered.
 
+use super::header;
 use super::icons::{self, Icon};
-use super::line_view::{self, Tab, ViewState};
+use super::line_ask::LineAsk;
+use super::line_view::{Tab, ViewState};
 use super::shell::{self, Asked, Seen};
 use super::theme::{Palette, Tone, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::desk;
+use crate::failure::FailureCode;
 use crate::i18n::{self, tr};
 use crate::label::LabelCode;
 use crate::line::{Command, ScanView, Snapshot};
 use crate::people::Right;
 use crate::records::serial;
-use egui::{Align2, Key, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
-
-/// What was typed of a scan; longer is no label.
-const LONGEST: usize = 200;
+use egui::{Align2, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 
 /// The fixture that waits for a scan: its name and what it wants. One label is out at a time.
 fn wanted(snapshot: &Snapshot) -> Option<(&str, &ScanView)> {
     snapshot.fixtures.iter().find_map(|f| Some((f.name.as_str(), f.running.as_ref()?.scan.as_ref()?)))
 }
 
-/// Takes what a scanner types; true if the line's own keys must not see it.
-pub fn keys(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>) -> bool {
-    let snapshot = seen.line;
-    if wanted(snapshot).is_none() {
-        view.scan.clear();
-        plain(ui, seen, view, out);
-        return false;
-    }
-    view.wedge.clear();
-    if ui.ctx().text_edit_focused() || ui.input(|i| i.key_pressed(Key::Escape) || i.modifiers.command) {
-        return false;
-    }
-    let mut entered = Vec::new();
-    ui.input_mut(|i| {
-        i.events.retain(|event| {
-            match event {
-                egui::Event::Text(text) | egui::Event::Paste(text) => {
-                    view.scan.push_str(text.trim_matches(['\r', '\n']));
-                }
-                egui::Event::Key { key: Key::Enter, pressed: true, .. } => {
-                    entered.push(std::mem::take(&mut view.scan));
-                }
-                egui::Event::Key { key: Key::Space, .. } => {}
-                _ => return true,
-            }
-            // What has the keyboard must not be pressed by a scanner.
-            false
-        });
-    });
-    if let Some((at, _)) = view.scan.char_indices().nth(LONGEST) {
-        view.scan.truncate(at);
-    }
-    let scans = entered.into_iter().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty());
-    out.extend(scans.map(Command::Scan));
-    true
-}
-
-/// What is typed while no label is waited for: a person's digits start fixtures, a scanned code chooses the batch it names or has its
-/// history offered, and starts nothing.
-fn plain(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>) {
+/// Takes what a scanner types before anything else on the screen sees it; a person's keys go on to where they belong.
+/// `asks`: something is open that is answered first.
+pub(super) fn take(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, asks: bool, out: &mut Asked) {
     if ui.ctx().text_edit_focused() {
         return view.wedge.clear();
     }
-    let typed = view.wedge.take(ui);
-    for fixture in typed.digits {
-        view.notice = None;
-        line_view::start(seen.line, view, fixture, out);
+    let label = wanted(seen.line).is_some();
+    // Somebody whose scanner is broken may have the code from elsewhere.
+    let mut pasted = None;
+    if label {
+        ui.input_mut(|i| {
+            i.events.retain(|event| match event {
+                egui::Event::Paste(text) => {
+                    pasted = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+                    false
+                }
+                _ => true,
+            });
+        });
     }
-    let Some(code) = typed.scan else { return };
+    let Some(code) = view.wedge.take(ui).or(pasted) else { return };
     view.notice = None;
+    if label {
+        out.line.push(Command::Scan(code));
+    } else if asks {
+        // Not what: it may have been meant for the dialog, a badge for one.
+        view.notice = Some(tr!("scan-dialog-open").into());
+    } else {
+        plain(seen, view, code, out);
+    }
+}
+
+/// What is scanned while no label is waited for chooses the batch it names or has its history offered, and starts nothing.
+fn plain(seen: Seen<'_>, view: &mut ViewState, code: String, out: &mut Asked) {
     view.offered = None;
-    let batch = seen.line.batches.iter().find(|b| b.name.eq_ignore_ascii_case(&code));
+    let Ok(batch) = header::named(&seen.line.batches, &code) else {
+        view.notice = Some(tr!("scan-batch-ambiguous", code = code));
+        return;
+    };
     if let Some(batch) = batch {
         if seen.line.batch.as_ref().is_some_and(|(chosen, _)| chosen.id == batch.id) {
             view.notice = Some(tr!("scan-batch-already", batch = batch.name.as_str()));
@@ -83,13 +70,15 @@ fn plain(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Comman
             view.notice = Some(super::people_view::reason(why).to_owned());
         } else {
             view.notice = Some(tr!("scan-batch", batch = batch.name.as_str()));
-            out.push(Command::SelectBatch(batch.name.clone()));
+            out.line.push(Command::SelectBatch(batch.name.clone()));
         }
     } else if !may_be_a_unit(&code) {
         view.notice = Some(tr!("scan-nothing", code = code));
     } else if let Some(why) = seen.people.refusal(Right::SeeUnits) {
         let why = super::people_view::reason(why);
         view.notice = Some(tr!("scan-unit-not-for", code = shown(&code), why = why));
+    } else if view.tab == Tab::Units {
+        out.desk.push(desk::Command::Find(code));
     } else {
         view.offered = Some(code);
     }
@@ -138,57 +127,53 @@ pub(super) fn offer(ui: &mut Ui, room: &mut Rect, view: &mut ViewState, out: &mu
     }
 }
 
-/// Bars above the tiles for what waits.
-pub fn bars(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>) {
+/// The bar that says that a label waits for its scan, in every view: whoever holds the label sees it.
+pub(super) fn label_bar(
+    ui: &mut Ui,
+    room: &mut Rect,
+    seen: Seen<'_>,
+    view: &ViewState,
+    out: &mut Vec<Command>,
+) {
     let p = palette(ui.ctx());
-    let snapshot = seen.line;
-    if let Some((fixture, scan)) = wanted(snapshot) {
-        let title = tr!("scan-title", serial = scan.serial.as_str());
-        let mut text = tr!("scan-text", fixture = fixture);
-        if let Some(problem) = &scan.problem {
-            text = tr!("scan-problem", problem = i18n::failure(problem).0, fixture = fixture);
-        } else if scan.labels > 1 {
-            text = tr!("scan-text-again", fixture = fixture, labels = scan.labels.to_string());
-        }
-        if !view.scan.is_empty() {
-            text = format!("{fixture}: {}", view.scan);
-        }
-        let name = tr!("scan-print-again-name", serial = scan.serial.as_str());
-        let again = (button(tr!("scan-print-again"), &name, Loud::Quiet, true), None);
-        let pressed = bar(ui, room, p.running, Icon::Search, (&title, &text), &[again], p);
-        if pressed == Some(0) {
-            out.push(Command::PrintAgain);
-        }
-    }
-    if let (Some(sample), Some((batch, _))) = (&snapshot.sample, &snapshot.batch) {
-        let title = tr!("sample-title", waiting = i18n::number(sample.waiting));
-        let text = tr!("sample-text", serials = sample.serials.join(", "), batch = batch.name.as_str());
-        let may = |right| seen.people.refusal(right).map(super::people_view::reason);
-        let named = !snapshot.operator.is_empty();
-        let (mut title, text) = (title, text);
-        if let Some(why) = may(Right::ApproveGate) {
-            title = format!("{title} ({why})");
-        }
-        let off = |right| may(right).or((!named).then_some(tr!("need-operator")));
-        let stops = off(Right::PauseBatch);
-        let stop = button(tr!("sample-stop"), tr!("sample-stop-name"), Loud::Danger, stops.is_none());
-        let approves = off(Right::ApproveGate);
-        let approve =
-            button(tr!("sample-approve"), tr!("sample-approve-name"), Loud::Primary, approves.is_none());
-        let (stop, approve) = ((stop, stops), (approve, approves));
-        match bar(ui, room, p.error, Icon::Stop, (&title, &text), &[stop, approve], p) {
-            Some(0) => out.push(Command::StopBatch {
-                operator: snapshot.operator.clone(),
-                reason: tr!("sample-not-good").into(),
-            }),
-            Some(_) => {
-                out.push(Command::ApproveSample {
-                    operator: snapshot.operator.clone(),
-                    note: sample.serials.join(", "),
-                });
+    let Some((fixture, scan)) = wanted(seen.line) else { return };
+    let title = tr!("scan-title", serial = scan.serial.as_str());
+    let mut text = tr!("scan-text", fixture = fixture);
+    if let Some(problem) = &scan.problem {
+        let (sentence, remedy) = i18n::failure(problem);
+        text = match problem.code {
+            FailureCode::BoardLifted => {
+                tr!("scan-board-lifted", problem = sentence, remedy = remedy, fixture = fixture)
             }
-            None => {}
-        }
+            _ => tr!("scan-problem", problem = sentence, fixture = fixture),
+        };
+    } else if scan.labels > 1 {
+        text = tr!("scan-text-again", fixture = fixture, labels = scan.labels.to_string());
+    }
+    if !view.wedge.text().is_empty() {
+        text = format!("{fixture}: {}", view.wedge.text());
+    }
+    let name = tr!("scan-print-again-name", serial = scan.serial.as_str());
+    let again = (button(tr!("scan-print-again"), &name, Loud::Quiet, true), None);
+    if bar(ui, room, p.running, Icon::Search, (&title, &text), &[again], p) == Some(0) {
+        out.push(Command::PrintAgain);
+    }
+}
+
+/// The bar of the gate, above the tiles: which units are to be looked at. What is decided is decided in a dialog.
+pub(super) fn gate_bar(ui: &mut Ui, room: &mut Rect, seen: Seen<'_>, view: &mut ViewState) {
+    let p = palette(ui.ctx());
+    let (Some(sample), Some((batch, _))) = (&seen.line.sample, &seen.line.batch) else { return };
+    let mut title = tr!("sample-title", waiting = i18n::number(sample.waiting));
+    let text = tr!("sample-text", serials = sample.serials.join(", "), batch = batch.name.as_str());
+    let refused = seen.people.refusal(Right::ApproveGate).map(super::people_view::reason);
+    if let Some(why) = refused {
+        title = format!("{title} ({why})");
+    }
+    let off = refused.or(seen.line.operator.is_empty().then_some(tr!("need-operator")));
+    let open = button(tr!("sample-open"), tr!("sample-open-name"), Loud::Primary, off.is_none());
+    if bar(ui, room, p.error, Icon::Stop, (&title, &text), &[(open, off)], p).is_some() {
+        view.line_ask = LineAsk::sample(seen.line);
     }
 }
 
@@ -247,9 +232,10 @@ mod tests {
     use super::super::line_view::tests::{World, harness, press};
     use super::super::scripted::{self, Scene, scene};
     use super::*;
-    use crate::failure::{Failure, FailureCode};
-    use crate::line::{SampleView, Step};
-    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use crate::failure::Failure;
+    use crate::line::Step;
+    use egui::Key;
+    use egui_kittest::{Harness, kittest::Queryable};
     use std::time::Instant;
 
     fn waiting(problem: Option<FailureCode>, labels: u32) -> Harness<'static, World> {
@@ -276,21 +262,111 @@ mod tests {
 
     #[test]
     fn a_scan_goes_to_the_unit_that_waits_and_its_digits_start_nothing() {
+        let code = "KW1:KW429-01042:12";
         let mut h = waiting(None, 1);
         h.get_by_label("Scan the label of KW429-01042");
         h.get_by_label("Fixture 2: stick it on, then scan it");
         h.get_by_label("Label: in work");
-        for key in [Key::Num1, Key::Num2, Key::Space] {
-            press(&mut h, &[key]);
-        }
-        type_in(&mut h, "KW1:KW429-01042:12");
+        type_in(&mut h, code);
         h.get_by_label("Fixture 2: KW1:KW429-01042:12");
         press(&mut h, &[Key::Enter]);
-        assert_eq!(h.state_mut().take(), [Command::Scan("KW1:KW429-01042:12".into())]);
+        assert_eq!(h.state_mut().take(), [Command::Scan(code.into())]);
         press(&mut h, &[Key::Enter]);
         assert_eq!(h.state_mut().take(), [], "nothing was scanned");
+        scan(&mut h, code);
+        assert_eq!(h.state_mut().take(), [Command::Scan(code.into())]);
+    }
+
+    /// A label may wait for minutes: the line goes on meanwhile.
+    #[test]
+    fn a_persons_keys_act_while_a_label_waits() {
+        let mut h = waiting(None, 1);
+        press(&mut h, &[Key::Num1]);
+        assert_eq!(h.state_mut().take(), [Command::Start(0)]);
+        press(&mut h, &[Key::Space]);
+        assert_eq!(h.state_mut().take(), [Command::Start(0)]);
+        // A key that was pressed by mistake does not spoil the scan that follows.
+        scan(&mut h, "KW1:KW429-01042:12");
+        assert_eq!(h.state_mut().take(), [Command::Scan("KW1:KW429-01042:12".into())]);
+        press(&mut h, &[Key::ArrowRight, Key::Escape]);
+        // Esc asks; see `line_ask`.
         press(&mut h, &[Key::Escape]);
-        assert_eq!(h.state_mut().take(), [Command::Cancel(1)], "it can still be cancelled");
+        assert_eq!(h.state_mut().take(), []);
+        h.get_by_label("Cancel the unit").click();
+        h.run();
+        assert_eq!(h.state_mut().take(), [Command::Cancel(1)]);
+    }
+
+    /// Whatever is on the screen, the label's scan goes to the unit that waits for it, and everybody sees that one waits.
+    #[test]
+    fn a_label_is_scanned_from_every_view_and_over_every_dialog() {
+        type Put = fn(&mut super::super::line_view::ViewState);
+        let places: [(&str, Put); 11] = [
+            ("help", |v| v.help = true),
+            ("alarms", |v| v.alarms = true),
+            ("power cuts", |v| v.matrix = true),
+            ("checks", |v| v.preflight.open = true),
+            ("cancel", |v| v.line_ask = Some(LineAsk::Cancel { focused: false })),
+            ("batches", |v| v.tab = Tab::Batches),
+            ("exports", |v| v.tab = Tab::Exports),
+            ("shift", |v| v.tab = Tab::Shift),
+            ("trust", |v| v.tab = Tab::Trust),
+            ("people", |v| v.tab = Tab::People),
+            ("audit", |v| v.tab = Tab::Audit),
+        ];
+        // Letters and digits that mean something to the views below.
+        let code = "kw1:te-1234:e1t2";
+        for (place, put) in places {
+            let mut h = waiting(None, 1);
+            put(&mut h.state_mut().view);
+            h.run();
+            let before = format!("{:?}", h.state().view.shift);
+            h.get_by_label("Scan the label of KW429-01042");
+            scan(&mut h, code);
+            assert_eq!(h.state_mut().take(), [Command::Scan(code.into())], "{place}");
+            assert_eq!(format!("{:?}", h.state().view.shift), before, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_scan_that_nothing_waits_for_acts_in_every_view_but_not_behind_a_dialog() {
+        let mut h = on_the_line(false);
+        for tab in [Tab::Shift, Tab::Batches, Tab::Trust] {
+            h.state_mut().view.tab = tab;
+            h.run();
+            scan(&mut h, "B-2042");
+            assert_eq!(h.state_mut().take(), [Command::SelectBatch("B-2042".into())], "{tab:?}");
+        }
+        h.state_mut().view.line_ask = Some(LineAsk::Cancel { focused: true });
+        let now = Instant::now();
+        h.state_mut().snapshot.fixtures[0] = scripted::running(1, Step::Flash, "writing app", 0.3, now, 4);
+        h.run();
+        scan(&mut h, "B-2042");
+        assert_eq!(h.state_mut().take(), []);
+        h.get_by_label_contains("Something was scanned. Close what is open");
+    }
+
+    /// Names that differ in capitals only were allowed once: the exact one is meant, and where none is, nobody guesses.
+    #[test]
+    fn a_scanned_batch_is_the_one_of_exactly_this_name() {
+        let mut s = scene(Scene::Ready(1), Instant::now());
+        let mut other = s.batches.iter().find(|b| b.name == "B-2042").unwrap().clone();
+        other.name = "b-2042".into();
+        s.batches.insert(0, other);
+        let mut h = harness(s);
+        for name in ["B-2042", "b-2042"] {
+            scan(&mut h, name);
+            assert_eq!(h.state_mut().take(), [Command::SelectBatch(name.into())]);
+        }
+        h.state_mut().snapshot.batches.retain(|b| b.name != "B-2042");
+        for name in ["BX-1", "bX-1"] {
+            let alike = crate::model::Batch { name: name.into(), ..h.state().snapshot.batches[0].clone() };
+            h.state_mut().snapshot.batches.push(alike);
+        }
+        h.run();
+        scan(&mut h, "bx-1");
+        assert_eq!(h.state_mut().take(), []);
+        h.get_by_label_contains("Several batches are named “bx-1”");
     }
 
     /// As a scanner types: keys and characters at once, then Enter.
@@ -344,6 +420,9 @@ mod tests {
         assert_eq!(h.state_mut().take(), [Command::Start(1), Command::Start(2)]);
         // A code without an end is nothing.
         type_in(&mut h, "1234");
+        for _ in 0..60 {
+            h.step();
+        }
         press(&mut h, &[Key::Enter]);
         assert_eq!(h.state_mut().take(), []);
     }
@@ -398,26 +477,5 @@ mod tests {
         assert_eq!(h.state_mut().take(), [Command::PrintAgain]);
         let h = waiting(None, 2);
         h.get_by_label_contains("label 2: take the old ones off");
-    }
-
-    #[test]
-    fn the_gate_shows_its_sample_and_is_opened_or_the_batch_stopped() {
-        let mut s = scene(Scene::Ready(1), Instant::now());
-        s.sample =
-            Some(SampleView { waiting: 50, serials: vec!["KW429-01050".into(), "KW429-01049".into()] });
-        let mut h = harness(s.clone());
-        h.get_by_label("Check a sample: 50 units passed");
-        h.get_by_label("Look at KW429-01050, KW429-01049; no unit of B-2041 starts until then");
-        h.get_by_label("Approve the sample").click();
-        h.run();
-        let (operator, note) = ("Ana Petrović".to_owned(), "KW429-01050, KW429-01049".to_owned());
-        assert_eq!(h.state_mut().take(), [Command::ApproveSample { operator: operator.clone(), note }]);
-        h.get_by_label("Stop the batch: the sample is not good").click();
-        h.run();
-        let reason = "the sample is not good".into();
-        assert_eq!(h.state_mut().take(), [Command::StopBatch { operator, reason }]);
-        s.operator.clear();
-        let h = harness(s);
-        assert!(h.get_by_label("Approve the sample").accesskit_node().is_disabled(), "nobody is named");
     }
 }

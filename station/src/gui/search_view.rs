@@ -234,10 +234,10 @@ pub(super) fn show(
         Some(answer) => {
             let found = &answer.found;
             let (count, of) = (number(found.count), number(found.of));
-            let mut text = if found.exact {
-                tr!("search-count", count = count, of = of)
-            } else {
-                tr!("search-count-more", count = count, of = of)
+            let mut text = match (found.exact, found.count) {
+                (true, _) => tr!("search-count", count = count, of = of),
+                (false, 0) => tr!("search-count-unknown", of = of),
+                (false, _) => tr!("search-count-more", count = count, of = of),
             };
             if found.count > PAGE {
                 let to = found.from + found.units.len() as u32;
@@ -257,21 +257,26 @@ pub(super) fn show(
     ui.painter().rect(card, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
     let Some(answer) = shown else { return };
     if fresh.is_some() && answer.found.units.is_empty() {
-        nothing(ui, card, p);
+        nothing(ui, card, answer.found.exact, p);
         return;
     }
     list(ui, card, answer, view, out, p);
 }
 
-fn nothing(ui: &mut Ui, card: Rect, p: &Palette) {
+/// No hit: because there is none, or because it was not among those that could be looked at.
+fn nothing(ui: &mut Ui, card: Rect, exact: bool, p: &Palette) {
+    let (title, text) = if exact {
+        (tr!("search-none"), tr!("search-none-text"))
+    } else {
+        (tr!("search-too-many"), tr!("search-too-many-text"))
+    };
     let middle = card.center().y.min(card.top() + 150.0);
     let icon = Rect::from_center_size(pos2(card.center().x, middle - 50.0), vec2(34.0, 34.0));
     icons::paint(ui.painter(), icon, Icon::Search, p.muted, p.surface, 0.0);
     let slice = |top: f32, height: f32| {
         Rect::from_min_size(pos2(card.left() + 28.0, middle + top), vec2(card.width() - 56.0, height))
     };
-    widgets::line(ui, slice(-24.0, 30.0), Align2::CENTER_CENTER, tr!("search-none"), strong(20.0), p.text);
-    let text = tr!("search-none-text");
+    widgets::line(ui, slice(-24.0, 30.0), Align2::CENTER_CENTER, title, strong(20.0), p.text);
     widgets::block(ui, slice(12.0, 60.0), Align2::CENTER_TOP, text, regular(14.5), p.muted, 3);
 }
 

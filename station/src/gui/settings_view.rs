@@ -7,10 +7,11 @@ use super::files::{Files, Kind};
 use super::shell::{Asked, Seen};
 use super::theme::{Palette, palette, regular, strong};
 use super::widgets::{Button, Loud};
-use super::{Theme, ViewState, label_settings, line_settings, line_view};
+use super::{Theme, ViewState, label_settings, line_settings, line_view, people_view};
 use crate::config::TEXT_SIZES;
 use crate::failure::Failure;
-use crate::i18n::{Language, LanguageChoice, tr};
+use crate::i18n::{self, DateFormat, Formats, Language, LanguageChoice, NumberFormat, tr};
+use crate::people::Right;
 use crate::settings::{CloudDraft, Draft, Fault, Field, FixtureDraft, Read};
 use egui::{Align2, Key, Modifiers, Rect, RichText, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
 
@@ -77,9 +78,9 @@ impl SettingsState {
     }
 }
 
-/// Whether whoever works here may change the settings; the reason if not. Rights are asked here and nowhere else.
-fn may_change_settings(_seen: Seen<'_>) -> Result<(), String> {
-    Ok(())
+/// Whether whoever works here may change the settings; the reason if not. What is saved is asked once more where it is written.
+fn may_change_settings(seen: Seen<'_>) -> Result<(), &'static str> {
+    seen.people.refusal(Right::Settings).map_or(Ok(()), |why| Err(people_view::reason(why)))
 }
 
 /// Opens the settings, or asks to close them.
@@ -140,6 +141,8 @@ fn fault_text(fault: Fault) -> &'static str {
         Fault::Printer => tr!("settings-fault-printer"),
         Fault::Command => tr!("settings-fault-command"),
         Fault::LabelSeconds => tr!("settings-fault-label-seconds"),
+        Fault::Token => tr!("settings-fault-token"),
+        Fault::Absolute => tr!("settings-fault-absolute"),
     }
 }
 
@@ -149,6 +152,27 @@ pub(super) fn language_name(choice: LanguageChoice) -> &'static str {
         LanguageChoice::English => Language::English.name(),
         LanguageChoice::Chinese => Language::Chinese.name(),
     }
+}
+
+/// What a choice looks like says more than its name.
+fn sample(formats: Formats) -> (String, String) {
+    // Noon of the last day of 2026, UTC: the same day nearly everywhere.
+    const DAY: i64 = 1_798_718_400_000;
+    let before = i18n::formats();
+    i18n::write_as(formats);
+    let samples = (i18n::date(DAY), i18n::decimal(12_345.6, 1));
+    i18n::write_as(before);
+    samples
+}
+
+fn date_sample(dates: DateFormat) -> String {
+    let sample = sample(Formats { dates, ..Formats::default() }).0;
+    if dates == DateFormat::Language { tr!("settings-as-language", sample = sample) } else { sample }
+}
+
+fn number_sample(numbers: NumberFormat) -> String {
+    let sample = sample(Formats { numbers, ..Formats::default() }).1;
+    if numbers == NumberFormat::Language { tr!("settings-as-language", sample = sample) } else { sample }
 }
 
 fn theme_name(theme: Theme) -> &'static str {
@@ -166,7 +190,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
     let Some(mut state) = view.settings.take() else { return };
     let refused = may_change_settings(seen).err();
     let mut room = room;
-    said(ui, &mut room, &state, refused.as_deref());
+    said(ui, &mut room, &state, refused);
     let foot = Rect::from_min_max(pos2(room.left(), room.bottom() - 46.0), room.max);
     let card = Rect::from_min_max(room.min, pos2(room.right(), foot.top() - 8.0));
     ui.painter().rect(card, 14.0, p.surface, Stroke::new(1.0, p.border), StrokeKind::Inside);
@@ -186,6 +210,7 @@ pub(super) fn show(ui: &mut Ui, room: Rect, seen: Seen<'_>, view: &mut ViewState
             work(ui, &mut state.draft, &faults, p);
             backup(ui, &mut state.draft, &faults, &view.files, p);
             clouds(ui, &mut state.draft, &faults, &view.files, p);
+            token(ui, &mut state.draft, &faults, &view.files, p);
             paths(ui, view, out, p);
         });
     });
@@ -343,6 +368,18 @@ fn window(ui: &mut Ui, draft: &mut Draft, p: &Palette) {
             ui.radio_value(&mut draft.language, choice, language_name(choice));
         }
     });
+    row(ui, tr!("settings-dates"), p, |ui, _| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        for format in DateFormat::ALL {
+            ui.radio_value(&mut draft.formats.dates, format, date_sample(format));
+        }
+    });
+    row(ui, tr!("settings-numbers"), p, |ui, _| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        for format in NumberFormat::ALL {
+            ui.radio_value(&mut draft.formats.numbers, format, number_sample(format));
+        }
+    });
     row(ui, tr!("settings-theme"), p, |ui, _| {
         ui.spacing_mut().item_spacing.x = 14.0;
         for theme in Theme::ALL {
@@ -477,6 +514,17 @@ fn broker(
     let said = (fault(Field::CloudPassword), tr!("settings-cloud-password-hint"));
     let kind = (files, Kind::File(&[]));
     path_row(ui, &tr!("settings-cloud-password", number = number), &mut cloud.password_file, kind, said, p);
+}
+
+/// The token that may hold signing keys; its PIN is asked for, and never in the file.
+fn token(ui: &mut Ui, draft: &mut Draft, faults: &[(Field, Fault)], files: &Files, p: &Palette) {
+    let fault = |field| faults.iter().find(|f| f.0 == field).map(|f| f.1);
+    heading(ui, tr!("settings-token"), p);
+    let said = (fault(Field::TokenModule), tr!("settings-token-module-hint"));
+    let kind = (files, Kind::File(&["so", "dll", "dylib"]));
+    path_row(ui, tr!("settings-token-module"), &mut draft.token_module, kind, said, p);
+    let said = (fault(Field::TokenLabel), tr!("settings-token-label-hint"));
+    text_row(ui, tr!("settings-token-label"), &mut draft.token_label, 260.0, said, p);
 }
 
 fn paths(ui: &mut Ui, view: &mut ViewState, out: &mut Asked, p: &Palette) {

@@ -9,6 +9,7 @@ use super::copy;
 use super::export_view;
 use super::header;
 use super::icons::{self, Icon};
+use super::line_ask;
 use super::line_view::{self, Picker, Tab, ViewState};
 use super::lock_screen;
 use super::people_view;
@@ -72,12 +73,15 @@ pub fn window_view(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState) -> Asked {
 
 fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     view.observe(seen.line);
-    lock_screen::observe(seen, view);
+    lock_screen::observe(ui.ctx(), seen, view);
     if seen.people.is_locked() {
         lock_screen::show(ui, seen, view, out);
         shift_view::watch(view, true);
         return;
     }
+    // Before anything else sees the keys: a scanner does not know what is on the screen.
+    let asks = is_asking(view) || view.settings.is_some();
+    scan_view::take(ui, seen, view, asks, out);
     // Whatever is open: the station can be locked.
     let leaves = lock_screen::keys(ui, seen, view, out);
     let free = keys(ui, view, out) && !leaves;
@@ -97,6 +101,19 @@ fn shown(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     }
     people_view::form(ui, seen, view, out, p);
     trust_view::form(ui, view, p);
+    line_ask::show(ui, seen, view, &mut out.line, p);
+}
+
+/// A decision is made or left before anything else.
+fn is_asking(view: &ViewState) -> bool {
+    view.units.form.is_some()
+        || view.batches.is_asking()
+        || view.people.form.is_some()
+        || view.people.menu
+        || view.shift.form.is_some()
+        || view.trust.is_asking()
+        || view.line_ask.is_some()
+        || view.units.label.is_some()
 }
 
 /// Header, view and footer; `free`: the view may have the keys.
@@ -122,6 +139,8 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         pos2(all.right() - 16.0, foot.top() - 10.0),
     );
     line_view::notices(ui, &mut room, seen.line, view);
+    scan_view::label_bar(ui, &mut room, seen, view, &mut out.line);
+    scan_view::offer(ui, &mut room, view, out);
     match view.tab {
         _ if view.settings.is_some() => {
             header::show(ui, head, seen, view, out);
@@ -130,13 +149,11 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Line => {
             resume_view::show(ui, &mut room, seen.line, view, out);
-            scan_view::bars(ui, &mut room, seen, view, &mut out.line);
-            scan_view::offer(ui, &mut room, view, out);
-            preflight_view::show(ui, &mut room, seen, view, &mut out.line);
+            scan_view::gate_bar(ui, &mut room, seen, view);
+            preflight_view::show(ui, &mut room, seen, view, out);
             let free = free && !preflight_view::keys(ui, seen, view, &mut out.line);
-            let scans = free && scan_view::keys(ui, seen, view, &mut out.line);
             let plan = line_view::plan(ui, room, seen.line);
-            if free && !scans {
+            if free {
                 line_view::keys(ui, seen.line, view, &plan, &mut out.line);
             }
             header::show(ui, head, seen, view, out);
@@ -189,7 +206,7 @@ pub(super) fn framed(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, free: bo
         }
         Tab::Trust => {
             header::show(ui, head, seen, view, out);
-            trust_view::body(ui, room, seen, view);
+            trust_view::body(ui, room, seen, view, out);
             footer(ui, foot, view, "", tr!("foot-keys-trust"), p);
         }
         Tab::Exports if let Some(why) = seen.people.refusal(Right::Export) => {
@@ -230,14 +247,7 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::D) {
         view.toggle_theme(ui.ctx());
     }
-    let asks = view.batches.is_asking()
-        || view.units.label.is_some()
-        || view.people.form.is_some()
-        || view.people.menu
-        || view.shift.form.is_some()
-        || view.trust.is_asking();
-    if view.units.form.is_some() || asks {
-        // A decision is made or left before anything else.
+    if is_asking(view) {
         return false;
     }
     if command(Key::Comma) {
@@ -267,11 +277,19 @@ fn keys(ui: &mut Ui, view: &mut ViewState, out: &mut Asked) -> bool {
     if command(Key::Num6) {
         to = Some(Tab::Trust);
     }
+    if command(Key::Num7) {
+        to = Some(Tab::People);
+    }
+    if command(Key::Num8) {
+        to = Some(Tab::Audit);
+    }
     if pressed(Key::F2) {
-        to = Some(if view.tab == Tab::Line { Tab::Units } else { Tab::Line });
+        // What was scanned is offered by this very key, wherever it is.
+        let units = view.tab == Tab::Line || view.offered.is_some();
+        to = Some(if units { Tab::Units } else { Tab::Line });
     }
     if let Some(tab) = to {
-        if tab == Tab::Units && view.tab == Tab::Line {
+        if tab == Tab::Units {
             scan_view::take_offer(view, out);
         }
         turn_to(tab, view);
@@ -454,6 +472,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
         ("Ctrl+4", tr!("help-exports")),
         ("Ctrl+5", tr!("help-shift")),
         ("Ctrl+6", tr!("help-trust")),
+        ("Ctrl+7  Ctrl+8", tr!("help-people")),
         ("F5  F6", tr!("help-checks")),
         ("F3", tr!("help-f3")),
         ("F4", tr!("help-f4")),

@@ -133,6 +133,7 @@ pub fn batch_refusal(snapshot: &Snapshot) -> Option<String> {
     match &snapshot.batch {
         None => Some(tr!("start-no-batch").into()),
         Some((batch, _)) => match batch.state {
+            BatchState::Open if snapshot.sample.is_some() => Some(tr!("start-sample").into()),
             BatchState::Open => preflight_view::refusal(snapshot),
             BatchState::Paused => Some(tr!("start-batch-paused", name = &batch.name)),
             BatchState::Closed => Some(tr!("start-batch-closed", name = &batch.name)),
@@ -145,6 +146,9 @@ pub fn may_start(snapshot: &Snapshot, fixture: &FixtureView) -> Result<(), Strin
     let name = &fixture.name;
     if fixture.running.is_some() {
         return Err(tr!("start-running", name = name));
+    }
+    if fixture.waits_for_sample {
+        return Err(tr!("start-held-sample", name = name));
     }
     if fixture.held {
         return Err(tr!("start-held", name = name));

@@ -46,6 +46,8 @@ pub struct Tile<'a> {
     pub labels: bool,
     /// A check of the station keeps it from starting.
     pub stopped: bool,
+    /// The batch waits for the check of a sample.
+    pub gated: bool,
     /// Boards that are put in start by themselves.
     pub auto: bool,
     /// How much room there is.
@@ -130,6 +132,7 @@ impl<'a> Tile<'a> {
             tr!("tile-spoken", name = &f.name, state = state)
         };
         let soon = match f {
+            _ if f.waits_for_sample => Some(tr!("tile-held-sample")),
             _ if f.held => Some(tr!("tile-held")),
             _ if f.starts.is_some() => Some(tr!("tile-starts")),
             _ => None,
@@ -336,8 +339,10 @@ impl<'a> Tile<'a> {
             }
             State::Ready | State::Unknown => {
                 let key = match self.index {
+                    _ if self.fixture.waits_for_sample => tr!("tile-held-sample").into(),
                     _ if self.fixture.held => tr!("tile-held").into(),
                     _ if self.fixture.starts.is_some() => tr!("tile-starts").into(),
+                    _ if self.gated => tr!("tile-held-sample").into(),
                     _ if self.stopped => tr!("tile-stopped-check").into(),
                     i @ 0..9 if self.startable => tr!("tile-press-number", number = i + 1),
                     _ if self.startable => tr!("tile-press-space").into(),
@@ -570,6 +575,9 @@ impl<'a> Tile<'a> {
     /// What follows from the result, in two or three words.
     pub fn verdict(&self) -> Option<(&'static str, Icon)> {
         match State::of(self.fixture) {
+            State::Done(_) if self.fixture.waits_for_sample => {
+                Some((tr!("tile-held-sample"), Icon::Hourglass))
+            }
             State::Done(_) if self.fixture.held => Some((tr!("tile-held"), Icon::Play)),
             State::Done(_) if self.fixture.starts.is_some() => Some((tr!("tile-starts"), Icon::Play)),
             State::Done(Outcome::Pass) if self.seat.holds_last(self.fixture) => {
@@ -665,8 +673,10 @@ impl<'a> Tile<'a> {
         } else {
             let text = match state {
                 State::NoBoard => tr!("compact-seat"),
+                State::Ready | State::Unknown if self.fixture.waits_for_sample => tr!("compact-held-sample"),
                 State::Ready | State::Unknown if self.fixture.held => tr!("compact-held"),
                 State::Ready | State::Unknown if self.fixture.starts.is_some() => tr!("compact-starts"),
+                State::Ready | State::Unknown if self.gated => tr!("compact-held-sample"),
                 State::Ready | State::Unknown if self.stopped => tr!("compact-stopped"),
                 State::Ready | State::Unknown if self.startable && self.index < 9 => tr!("compact-number"),
                 State::Ready | State::Unknown if self.startable => tr!("compact-space"),
@@ -761,6 +771,7 @@ mod tests {
                     startable: true,
                     locks: true,
                     labels: false,
+                    gated: false,
                     stopped: false,
                     auto: false,
                     density,

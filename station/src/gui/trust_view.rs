@@ -6,20 +6,24 @@
 //! - Nothing is told by its colour alone: what ends has a word and a shape.
 
 use super::batches_view::{dialog, muted, press, title, words};
+use super::copy;
 use super::icons::Icon;
 use super::line_view::{Tab, ViewState};
 use super::people_view::{Typed, field, reason, title_row};
-use super::shell::Seen;
+use super::shell::{self, Asked, Seen};
 use super::theme::{Palette, Tone, mono, palette, regular, strong};
 use super::widgets::{self, Button, Loud};
 use crate::anchors::{CertFacts, KeyHome, MAX_DAYS, MAX_NAME, NewHome, NewRegion, RegionFacts};
+use crate::desk;
+use crate::failure::Failure;
 use crate::i18n::{self, date, number, tr};
+use crate::model::UnitId;
 use crate::people::Right;
 use crate::records::{UnderFilter, UnitUnder};
 use crate::secrets::Passphrase;
 use crate::trust::clerk::{Command, Done, MOST, PAGE, Snapshot, Told};
 use crate::trust::{Tree, Turn, TurnOf, Validity};
-use egui::{Align2, Rect, RichText, Sense, Stroke, StrokeKind, Ui, UiBuilder, pos2, vec2};
+use egui::{Align2, Rect, RichText, Role, Sense, Stroke, StrokeKind, Ui, UiBuilder, WidgetInfo, pos2, vec2};
 use std::sync::Arc;
 
 /// Height of one unit's row.
@@ -154,6 +158,8 @@ pub struct TrustState {
     batch: Option<String>,
     search: String,
     form: Option<Form>,
+    /// A unit that was pressed: its file is opened.
+    wanted: Option<UnitId>,
 }
 
 impl TrustState {
@@ -296,7 +302,7 @@ fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
     let (sentence, remedy) = i18n::failure(failure);
     let rect = Rect::from_min_size(room.min, vec2(room.width(), 58.0));
     ui.painter().rect(rect, 10.0, p.fail.soft, Stroke::new(1.0, p.fail.solid), StrokeKind::Inside);
-    let inner = rect.shrink2(vec2(14.0, 8.0));
+    let inner = copy::button(ui, rect.shrink2(vec2(14.0, 8.0)), &copy::told(failure));
     let (upper, lower) = inner.split_top_bottom_at_fraction(0.52);
     let text = format!("{} {sentence}", failure.code);
     widgets::line(ui, upper, Align2::LEFT_CENTER, &text, strong(15.0), p.fail.ink);
@@ -305,7 +311,7 @@ fn told(ui: &mut Ui, room: &mut Rect, told: &Told, p: &Palette) {
 }
 
 /// The view below the header; whoever may not see it does not come here.
-pub(super) fn body(ui: &mut Ui, mut room: Rect, seen: Seen<'_>, view: &mut ViewState) {
+pub(super) fn body(ui: &mut Ui, mut room: Rect, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked) {
     let p = palette(ui.ctx());
     let state = view.trust.seen.clone();
     let makes = seen.people.refusal(Right::Anchors);
@@ -344,11 +350,16 @@ pub(super) fn body(ui: &mut Ui, mut room: Rect, seen: Seen<'_>, view: &mut ViewS
         for region in &tree.anchors.regions {
             self::region(ui, &tree, region, view, refusal, p);
         }
+        export_key(ui, &tree, view, p);
     });
     pane(ui, right, "trust rotation", &mut |ui| {
         rotation(ui, &tree, p);
         token(ui, &state, p);
     });
+    if let Some(unit) = view.trust.wanted.take() {
+        out.desk.push(desk::Command::Find(unit.to_string()));
+        shell::turn_to(Tab::Units, view);
+    }
 }
 
 fn empty(ui: &mut Ui, room: Rect, read: bool, p: &Palette) {
@@ -406,6 +417,23 @@ fn root(ui: &mut Ui, tree: &Tree, view: &mut ViewState, p: &Palette) {
     });
 }
 
+/// The key that signs lists: no unit trusts it, recipients do.
+fn export_key(ui: &mut Ui, tree: &Tree, view: &mut ViewState, p: &Palette) {
+    card(ui, p, Stroke::new(1.0, p.border), |ui| {
+        ui.label(title(tr!("trust-export-key"), 17.0, p));
+        let Some(key) = &tree.export else {
+            ui.label(muted(tr!("trust-export-none"), p));
+            return;
+        };
+        match &key.fingerprint {
+            Some(whole) => fingerprint(ui, whole, tr!("trust-export-key"), view, p),
+            None => drop(ui.label(words(tr!("trust-export-closed"), p))),
+        }
+        let home = KeyHome::Sealed { file: key.file.clone() };
+        ui.label(muted(tr!("trust-since", day = day(key.since), home = home_words(&home)), p));
+    });
+}
+
 fn region(
     ui: &mut Ui,
     tree: &Tree,
@@ -444,11 +472,17 @@ fn region(
                 }
             });
             fingerprint(ui, &cert.fingerprint, &of, view, p);
+            let agent = region.agent.as_ref().filter(|_| i == 0);
             let period = match cert.not_after {
                 Some(end) => tr!("trust-from-until", from = day(cert.not_before), until = day(end)),
                 None => tr!("trust-from", from = day(cert.not_before)),
             };
             ui.label(muted(format!("{period} · {}", home_words(&cert.home)), p));
+            if let Some(agent) = agent {
+                let of = tr!("trust-agent-of", region = name.as_str());
+                ui.label(words(tr!("trust-agent", home = home_words(&agent.home)), p));
+                fingerprint(ui, &agent.fingerprint, &of, view, p);
+            }
             ui.horizontal_wrapped(|ui| {
                 let units = tree.units_of(cert);
                 ui.label(words(units_words(units), p));
@@ -532,7 +566,11 @@ fn under(ui: &mut Ui, cert: &CertFacts, view: &mut ViewState, p: &Palette) {
             .max_height(ROW * 10.0)
             .auto_shrink([false, true])
             .show_rows(ui, ROW, units.len(), |ui, range| {
-                units[range].iter().for_each(|unit| unit_row(ui, unit, p))
+                for unit in &units[range] {
+                    if unit_row(ui, unit, p) {
+                        state.wanted = Some(unit.unit);
+                    }
+                }
             });
     });
     let full = units.len() as u32 >= filter.limit;
@@ -549,8 +587,18 @@ fn under(ui: &mut Ui, cert: &CertFacts, view: &mut ViewState, p: &Palette) {
     });
 }
 
-fn unit_row(ui: &mut Ui, unit: &UnitUnder, p: &Palette) {
+/// True: it was pressed.
+fn unit_row(ui: &mut Ui, unit: &UnitUnder, p: &Palette) -> bool {
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
+    let response = ui.interact(rect, ui.scope_id().with(("unit under", unit.unit)), Sense::click());
+    let name = tr!("trust-open-unit", serial = unit.serial.as_str());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
+    if response.hovered() || response.has_focus() {
+        ui.painter().rect_filled(rect, 6.0, p.hover);
+    }
+    if response.has_focus() {
+        widgets::focus_ring(ui, rect.shrink(3.0), 6.0, p);
+    }
     let cells = [
         (unit.serial.clone(), 0.0, 0.30, strong(13.5), p.text),
         (unit.unit.to_string(), 0.30, 0.68, mono(12.5), p.muted),
@@ -562,6 +610,7 @@ fn unit_row(ui: &mut Ui, unit: &UnitUnder, p: &Palette) {
         let cell = Rect::from_min_max(pos2(x(from), rect.top()), pos2(x(to) - 8.0, rect.bottom()));
         widgets::line(ui, cell, Align2::LEFT_CENTER, &text, font, color);
     }
+    response.clicked()
 }
 
 fn turn_words(tree: &Tree, turn: &Turn) -> (String, String) {
@@ -632,12 +681,21 @@ fn token(ui: &mut Ui, state: &Snapshot, p: &Palette) {
                 let pin = if token.has_pin { tr!("trust-token-pin") } else { tr!("trust-token-no-pin") };
                 ui.label(muted(pin, p));
             }
-            Err(failure) => {
-                let (sentence, remedy) = i18n::failure(failure);
-                ui.label(words(sentence, p));
-                ui.label(muted(remedy, p));
-            }
+            Err(failure) => wrong(ui, failure, p),
         }
+    });
+}
+
+/// A failure in the flow of a card or a dialog, with the button that copies it.
+fn wrong(ui: &mut Ui, failure: &Failure, p: &Palette) {
+    let text = copy::told(failure);
+    let whole = ui.available_rect_before_wrap();
+    let room = copy::button(ui, Rect::from_min_size(whole.min, vec2(whole.width(), 30.0)), &text);
+    ui.scope(|ui| {
+        ui.set_max_width(room.width());
+        let words = RichText::new(text).font(regular(14.0)).color(p.fail.ink);
+        ui.set_min_height(room.height());
+        ui.add(egui::Label::new(words).wrap());
     });
 }
 
@@ -729,9 +787,7 @@ pub(super) fn form(ui: &Ui, view: &mut ViewState, p: &Palette) {
         let missing = if form.sent.is_some() { Some(tr!("told-working")) } else { form.missing(&seen) };
         match (&seen.told, missing) {
             (Told::Failed(failure), _) if form.sent.is_none() => {
-                let (sentence, remedy) = i18n::failure(failure);
-                let text = format!("{} {sentence}. {remedy}", failure.code);
-                ui.label(RichText::new(text).font(regular(14.0)).color(p.fail.ink));
+                wrong(ui, failure, p);
             }
             (_, Some(why)) => {
                 ui.label(muted(why, p));
@@ -773,11 +829,11 @@ pub(crate) mod tests {
     use super::super::lock_screen::tests::logged_in;
     use super::super::scripted::{Scene, scene};
     use super::*;
-    use crate::anchors::AnchorFacts;
-    use crate::failure::{Failure, FailureCode};
+    use crate::anchors::{AgentFacts, AnchorFacts};
+    use crate::failure::FailureCode;
     use crate::hsm::Seen as Token;
     use crate::i18n::Language;
-    use crate::model::{UnitId, UnitState};
+    use crate::model::UnitState;
     use crate::people::Role;
     use crate::records::BatchUnder;
     use crate::trust::{DAY, ExportKey, TokenView};
@@ -807,7 +863,11 @@ pub(crate) mod tests {
         let region = |region, name: &str, certs| RegionFacts {
             region,
             name: name.into(),
-            agent_public_key: None,
+            agent: (region == 7).then(|| AgentFacts {
+                public_key: "ef".repeat(32),
+                fingerprint: "5c".repeat(32),
+                home: sealed("agent-7.sealed"),
+            }),
             certs,
         };
         let anchors = AnchorFacts {
@@ -828,7 +888,11 @@ pub(crate) mod tests {
             ],
         };
         let units = [("2a".repeat(32), 312_040), ("1a".repeat(32), 5)].into_iter().collect();
-        let export = Some(ExportKey { since: NOW - 10 * DAY, file: "export.sealed".into() });
+        let export = Some(ExportKey {
+            since: NOW - 10 * DAY,
+            file: "export.sealed".into(),
+            fingerprint: Some("e0".repeat(32)),
+        });
         let token =
             Token { label: "kw-factory".into(), slot: 3, serial: "a3c1".into(), model: "SoftHSM v2".into() };
         Snapshot {
@@ -892,6 +956,8 @@ pub(crate) mod tests {
             "keys in token kw-factory, serial a3c1",
             "keys in the sealed file region-7.sealed",
             "keys not on this station",
+            "Agent: keys in the sealed file agent-7.sealed",
+            "keys in the sealed file export.sealed",
             "5 units of Region 7 · Europe hold an earlier epoch",
             "Renew their cloud keys; they get epoch 2",
             "Slot 3, serial a3c1, SoftHSM v2",
@@ -901,6 +967,10 @@ pub(crate) mod tests {
         assert_eq!(h.get_all_by_label("ends in 40 days").count(), 3, "region, its turn and its agent's");
         assert_eq!(h.get_all_by_label("ends in 3 days").count(), 2);
         click(&mut h, "Copy the fingerprint of epoch 2 of Region 7 · Europe");
+        for (of, whole) in [("the agent of Region 7 · Europe", "5c"), ("Export key", "e0")] {
+            h.get_by_label(&format!("Copy the fingerprint of {of}"));
+            h.get_by_label(&whole.repeat(32));
+        }
         let copied = h
             .output()
             .platform_output
@@ -949,6 +1019,13 @@ pub(crate) mod tests {
         show(&mut h, |s| s.units = Some(Arc::new((filter.clone(), units))));
         h.get_by_label("2026A0001");
         assert!(h.query_by_label("2026A0090").is_none(), "what is not on the screen is not drawn");
+        // A unit leads to its file.
+        click(&mut h, "Open unit 2026A0002");
+        assert_eq!(h.state().view.tab, Tab::Units);
+        assert_eq!(h.state_mut().take_desk(), [desk::Command::Find(UnitId([2; 12]).to_string())]);
+        h.state_mut().view.tab = Tab::Trust;
+        h.run();
+        sent(&mut h);
         h.get_by_label("The first 100; search for the others");
         click(&mut h, "Show more");
         let more = UnderFilter { limit: 2 * PAGE, ..filter.clone() };
@@ -1004,7 +1081,7 @@ pub(crate) mod tests {
         assert!(is_off(&h, "Make the region"), "it waits");
         let wrong = Failure::new(FailureCode::TokenPinWrong, "");
         show(&mut h, |s| (s.told, s.answers) = (Told::Failed(wrong), 1));
-        h.get_by_label_contains("K673");
+        h.get_by_label_contains("K673 ");
         type_into(&mut h, "PIN of token kw-factory", "111111");
         click(&mut h, "Make the region");
         // The old refusal is not taken for the new answer.
@@ -1043,13 +1120,13 @@ pub(crate) mod tests {
         );
         let h = trust(Snapshot { read: true, ..Snapshot::default() }, Role::Admin);
         h.get_by_label("No root and no region yet");
-        h.get_by_label_contains("keywright anchors init");
+        h.get_by_label_contains("New region… makes the first region");
         assert!(!is_off(&h, "New region…"));
         let h = trust(Snapshot::default(), Role::Qa);
         h.get_by_label("Reading the anchors…");
         let trouble = Some(Failure::new(FailureCode::SecretsFailed, ""));
         let h = trust(Snapshot { read: true, trouble, ..Snapshot::default() }, Role::Qa);
-        h.get_by_label_contains("K613");
+        h.get_by_label_contains("K613 ");
     }
 
     #[test]

@@ -672,10 +672,16 @@ fn lines(file: &UnitFile, time: fn(i64) -> String, p: &Palette) -> Vec<Line> {
         all.push(Line::Head(RMAS));
     }
     for r in &file.rmas {
-        let finding =
-            r.closed.as_ref().map_or_else(|| tr!("rma-open-state").to_owned(), |c| c.finding.clone());
-        let cells =
-            vec![time(r.opened_at_ms), r.number.clone(), r.opened_by.clone(), r.reason.clone(), finding];
+        let noted = |text: &str, note: &str| match note.trim() {
+            "" => text.to_owned(),
+            note => tr!("rma-with-note", text = text, note = note),
+        };
+        let finding = r
+            .closed
+            .as_ref()
+            .map_or_else(|| tr!("rma-open-state").to_owned(), |c| noted(&c.finding, &c.note));
+        let reason = noted(&r.reason, &r.note);
+        let cells = vec![time(r.opened_at_ms), r.number.clone(), r.opened_by.clone(), reason, finding];
         all.push(Line::Cells(RMAS, cells, None));
     }
     if !file.issued.is_empty() {
@@ -1344,6 +1350,14 @@ mod tests {
         h.run();
         h.get_by_label("Nothing fits");
         h.get_by_label("0 of 3401 units");
+        // What was not looked through to its end is not called nothing.
+        let mut many = scripted::answer(h.state().desk.search.as_ref().unwrap().search.number, "KWX", 0);
+        many.found.exact = false;
+        h.state_mut().desk.search = Some(Arc::new(many));
+        h.run();
+        h.get_by_label("Too many units to look through");
+        h.get_by_label("too many to look through; the station knows 3401 units");
+        assert!(h.query_by_label("Nothing fits").is_none());
         press(&mut h, &[Key::Escape]);
         h.get_by_label("Scan a unit that came back");
     }

@@ -5,9 +5,10 @@
 
 use super::decision::{Form, act_name};
 use super::export_view::{ExportsState, Protect, Step};
+use super::line_ask::LineAsk;
 use super::line_view::tests::{World, sized};
 use super::line_view::{Picker, Tab};
-use super::lock_screen::tests::{logged_in, persons};
+use super::lock_screen::tests::{logged_in, persons, who};
 use super::scripted::{self, Scene, scene};
 use super::{PersonForm, batches_view, order_view, people_view, unit_label};
 use crate::desk::Act;
@@ -70,8 +71,7 @@ fn acts(tab: Tab) -> Vec<(String, Right)> {
         Tab::Line => vec![
             act(tr!("header-auto-start"), Right::RunLine),
             act(&tr!("tile-copy-name", name = "Fixture 3"), Right::RunLine),
-            act(tr!("sample-approve-name"), Right::ApproveGate),
-            act(tr!("sample-stop-name"), Right::PauseBatch),
+            act(tr!("sample-open-name"), Right::ApproveGate),
         ],
         Tab::Units => [Act::NewKeys, Act::NewStart, Act::Quarantine, Act::Scrap]
             .map(|a| (act_name(a), a.right()))
@@ -393,6 +393,8 @@ fn every_dialog_and_every_step_has_names() {
         ("help", Box::new(|w| w.view.help = true)),
         ("power cuts", Box::new(|w| w.view.matrix = true)),
         ("alarms", Box::new(|w| w.view.alarms = true)),
+        ("a sample", Box::new(|w| w.view.line_ask = LineAsk::sample(&w.snapshot))),
+        ("cancel", Box::new(|w| w.view.line_ask = Some(LineAsk::Cancel { focused: false }))),
         ("batch list", Box::new(|w| w.view.picker = Some(Picker::default()))),
         ("menu", Box::new(|w| w.view.people.menu = true)),
         ("the station locked", Box::new(|w| w.people.gate = Gate::People { who: None, locked: true })),
@@ -439,6 +441,7 @@ fn every_dialog_and_every_step_has_names() {
                 w.view.people.form = Some(PersonForm::add(false));
             }),
         ),
+        ("the own PIN", Box::new(|w| w.view.people.form = Some(PersonForm::own(&who(Role::Admin))))),
         (
             "units, nothing open",
             Box::new(|w| {
@@ -447,6 +450,14 @@ fn every_dialog_and_every_step_has_names() {
             }),
         ),
         ("the log of exports", export(Step::What, true, Format::Csv, Protect::Age)),
+        (
+            "a file is checked",
+            Box::new(|w| {
+                w.view.tab = Tab::Exports;
+                w.view.exports = ExportsState::checking();
+                w.view.exports.seen = Arc::new(exports());
+            }),
+        ),
         ("a batch is closed", ask(BatchState::Closed)),
         ("a batch is paused", ask(BatchState::Paused)),
     ];

@@ -13,6 +13,11 @@ pub const ANCHOR: usize = 16;
 /// Hex digits of the check.
 pub const CHECK: usize = 4;
 const HEAD: &str = "KW1:";
+/// Whether a text begins as a label's code, whatever follows.
+pub fn looks_like(text: &str) -> bool {
+    text.trim_start().get(..HEAD.len()).is_some_and(|head| head.eq_ignore_ascii_case(HEAD))
+}
+
 /// Longer is no serial of ours.
 const LONGEST_SERIAL: usize = 48;
 

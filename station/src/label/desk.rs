@@ -28,7 +28,8 @@ struct State {
     /// Who waits, the one whose turn it is first.
     queue: VecDeque<u64>,
     next: u64,
-    said: VecDeque<Said>,
+    /// What was said, and by whom.
+    said: VecDeque<(Said, String)>,
     /// The first of the queue listens.
     listens: bool,
 }
@@ -102,13 +103,13 @@ impl LabelDesk {
         self.state().queue.is_empty()
     }
 
-    /// Tells the fixture whose turn it is; false if none listens, and nothing happened.
-    pub fn say(&self, said: Said) -> bool {
+    /// Tells the fixture whose turn it is, and who says it; false if none listens, and nothing happened.
+    pub fn say(&self, said: Said, by: &str) -> bool {
         let mut state = self.state();
         if !state.listens {
             return false;
         }
-        state.said.push_back(said);
+        state.said.push_back((said, by.to_owned()));
         self.0.changed.notify_all();
         true
     }
@@ -127,11 +128,11 @@ impl Turn {
         self.desk.state().listens = true;
     }
 
-    /// What was said within `wait`.
+    /// What was said within `wait`, and by whom.
     ///
     /// # Errors
     /// `Cancelled`.
-    pub fn hear(&self, wait: Duration, cancel: &Cancel) -> Result<Option<Said>, Failure> {
+    pub fn hear(&self, wait: Duration, cancel: &Cancel) -> Result<Option<(Said, String)>, Failure> {
         let until = Instant::now() + wait;
         let mut state = self.desk.state();
         loop {
@@ -172,7 +173,7 @@ mod tests {
         let desk = LabelDesk::default();
         let never = Cancel::default();
         let first = desk.take_turn(&never).unwrap();
-        assert!(!desk.say(Said::PrintAgain), "nobody listens yet");
+        assert!(!desk.say(Said::PrintAgain, "Ana"), "nobody listens yet");
         first.listen();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut threads = Vec::new();
@@ -192,13 +193,14 @@ mod tests {
                 std::thread::yield_now();
             }
         }
-        assert!(desk.say(Said::Scan("a".into())) && desk.say(Said::Scan("b".into())));
-        assert_eq!(first.hear(Duration::from_secs(30), &never), Ok(Some(Said::Scan("a".into()))));
+        assert!(desk.say(Said::Scan("a".into()), "Ana") && desk.say(Said::Scan("b".into()), "Mia"));
+        let heard = first.hear(Duration::from_secs(30), &never);
+        assert_eq!(heard, Ok(Some((Said::Scan("a".into()), "Ana".into()))));
         assert!(order.lock().unwrap().is_empty());
         drop(first);
         threads.into_iter().for_each(|t| t.join().unwrap());
         assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
-        assert!(desk.is_free() && !desk.say(Said::PrintAgain));
+        assert!(desk.is_free() && !desk.say(Said::PrintAgain, "Ana"));
     }
 
     #[test]

@@ -16,8 +16,10 @@ use crate::failure::{Failure, FailureCode};
 use crate::label::desk::Said;
 use crate::label::{LabelDesk, Printer};
 use crate::model::{AttemptId, BatchId, BatchState, Outcome, UnitId};
+use crate::people::{People, Right};
 use crate::preflight::{BareInspector, Check, Inspect, Name, Question};
 use crate::records::{Records, RecordsError};
+use serde_json::json;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -48,6 +50,7 @@ enum Message {
     Subscribe(Sender<Event>),
     OnChange(Box<dyn Fn() + Send + Sync>),
     NoFixtures(Failure),
+    People(Arc<People>),
     Stop,
 }
 
@@ -176,6 +179,7 @@ impl Line {
             subscribers: Vec::new(),
             wakers: Vec::new(),
             gray_release: config.gray_release,
+            sample_told: false,
             inspector,
             messages: messages.clone(),
             round: 0,
@@ -186,6 +190,7 @@ impl Line {
             labels,
             work: Work::default(),
             stopping: false,
+            people: None,
         };
         let hub = std::thread::Builder::new()
             .name("line".into())
@@ -198,6 +203,11 @@ impl Line {
     pub fn commands(&self) -> impl Fn(Command) + Send + 'static {
         let messages = self.messages.clone();
         move |command| drop(messages.send(Message::Command(command)))
+    }
+
+    /// Whose acts are written down: what decides about a batch has its row in the audit log before it is done.
+    pub fn keep_audit(&self, people: Arc<People>) {
+        drop(self.messages.send(Message::People(people)));
     }
 
     /// Every event from now on.
@@ -300,7 +310,7 @@ struct Place {
     tasks: Sender<Task>,
     thread: Option<JoinHandle<()>>,
     running: Option<Running>,
-    /// It was started and waits for the look at the station.
+    /// It was started and waits for the look at the station, or for the sample before its group.
     held: bool,
     /// Auto-start takes the board that lies there, though nobody saw it put in.
     sweep: bool,
@@ -309,6 +319,7 @@ struct Place {
 struct Running {
     cancel: Cancel,
     work: Work,
+    batch: BatchId,
 }
 
 struct Hub {
@@ -319,6 +330,8 @@ struct Hub {
     subscribers: Vec<Sender<Event>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
     gray_release: u32,
+    /// It was said that the sample is due.
+    sample_told: bool,
     inspector: Arc<dyn Inspect>,
     messages: Sender<Message>,
     /// The newest look at the station; what an older one says is void.
@@ -330,6 +343,8 @@ struct Hub {
     looking: Vec<JoinHandle<()>>,
     labels: LabelDesk,
     work: Work,
+    /// Whose acts are written down.
+    people: Option<Arc<People>>,
     stopping: bool,
 }
 
@@ -356,6 +371,7 @@ impl Hub {
             if refreshed.elapsed() >= REFRESH {
                 refreshed = Instant::now();
                 changed |= self.refresh();
+                changed |= self.go_on();
             }
             if self.looks_again() && self.checked.elapsed() >= self.check_again {
                 self.quietly = self.look();
@@ -401,10 +417,8 @@ impl Hub {
                     let batch = self.records.batch_by_name(&batch.name)?;
                     let order = self.records.product_order(batch.po)?;
                     let counts = self.records.batch_counts(batch.id)?;
-                    let sample = match batch.terms.sample_due(self.gray_release) {
-                        Some(waiting)
-                            if batch.state == BatchState::Open && batch.terms.passed < batch.quantity =>
-                        {
+                    let sample = match batch.sample_due(self.gray_release) {
+                        Some(waiting) if batch.state == BatchState::Open => {
                             let units = self.records.sample(batch.id, SAMPLE)?;
                             Some(SampleView {
                                 waiting,
@@ -430,6 +444,7 @@ impl Hub {
                     || chosen.as_ref().map(|c| &c.1.image_sha256)
                         != self.view.batch.as_ref().map(|c| &c.1.image_sha256);
                 self.view.counts = counts;
+                self.sample_told &= sample.is_some();
                 self.view.sample = sample;
                 self.view.batches = batches;
                 self.view.batch = chosen.map(|(batch, order, ..)| (batch, order));
@@ -458,6 +473,10 @@ impl Hub {
                 self.wakers.push(wake);
                 false
             }
+            Message::People(people) => {
+                self.people = Some(people);
+                false
+            }
             Message::NoFixtures(why) => {
                 self.view.no_fixtures = Some(why);
                 true
@@ -467,13 +486,16 @@ impl Hub {
                 if let Event::Finished { outcome, .. } = &event {
                     // All of it before anybody is told: who hears of the end may start the next unit at once.
                     let ran = self.places[index].running.take().map(|r| r.work);
-                    let before = self.view.sample.is_some();
                     self.refresh();
-                    if *outcome == Outcome::Pass && ran == Some(Work::Make) && !before {
+                    if *outcome == Outcome::Pass && ran == Some(Work::Make) {
                         self.gray_release();
                     }
                 }
                 self.tell(&event);
+                if matches!(event, Event::Finished { .. }) {
+                    // It left room in its group, or its pass filled it.
+                    self.go_on();
+                }
                 true
             }
             Message::Presence(index, seen, present) => {
@@ -487,6 +509,10 @@ impl Hub {
                 }
                 if seen.left {
                     self.places[index].sweep = false;
+                    if self.view.fixtures[index].waits_for_sample {
+                        // Nothing lies there to be started when the sample is approved.
+                        self.let_go_of(index);
+                    }
                 }
                 let before = self.view.fixtures[index].starts;
                 let counts = seen.inserted || self.places[index].sweep;
@@ -557,8 +583,7 @@ impl Hub {
             Command::CheckAgain if self.view.preflight.checking => return false,
             Command::CheckAgain => self.check(),
             Command::Cancel(index) if self.places.get(index).is_some_and(|p| p.held) => {
-                self.release(index);
-                self.refuse(index, None, Failure::new(FailureCode::Cancelled, ""));
+                self.let_go_of(index);
             }
             Command::Cancel(index) => {
                 if let Some(running) = self.places.get(index).and_then(|p| p.running.as_ref()) {
@@ -575,13 +600,16 @@ impl Hub {
                     view.starts = None;
                 }
             }
-            Command::Scan(text) => return self.labels.say(Said::Scan(text)),
-            Command::PrintAgain => return self.labels.say(Said::PrintAgain),
+            // Who is there now, not who started the unit.
+            Command::Scan(text) => return self.labels.say(Said::Scan(text), &self.view.operator),
+            Command::PrintAgain => return self.labels.say(Said::PrintAgain, &self.view.operator),
             Command::ApproveSample { operator, note } => {
-                self.about_batch(|records, batch| records.approve_sample(batch, &operator, &note));
+                let row = (Right::ApproveGate, "sample-approved", json!({ "note": note }));
+                self.about_batch(row, |records, batch| records.approve_sample(batch, &operator, &note));
             }
             Command::StopBatch { operator, reason } => {
-                self.about_batch(|records, batch| {
+                let row = (Right::PauseBatch, "batch-paused", json!({ "reason": reason }));
+                self.about_batch(row, |records, batch| {
                     records.set_batch_state(batch, BatchState::Paused, &operator, &reason)
                 });
             }
@@ -605,15 +633,16 @@ impl Hub {
             return;
         };
         if self.work == Work::Make && self.view.sample.is_some() {
-            let failure = sample_due(&self.view, &batch.name);
-            self.refuse(index, None, failure);
+            // Who waits for it already goes on waiting.
+            if !self.view.fixtures[index].waits_for_sample {
+                let failure = sample_due(&self.view, &batch.name);
+                self.refuse(index, None, failure);
+            }
             return;
         }
         if self.work == Work::Make {
             if self.view.preflight.checking || self.quietly {
-                self.places[index].held = true;
-                self.view.fixtures[index].held = true;
-                return;
+                return self.hold(index, false);
             }
             if let Some(check) = self.view.preflight.stops(index) {
                 let failure = check.failure.clone();
@@ -623,6 +652,9 @@ impl Hub {
                     failure.unwrap_or_else(|| Failure::new(FailureCode::NotChecked, "")),
                 );
                 return;
+            }
+            if batch.state == BatchState::Open && !batch.has_room(self.gray_release, self.in_work(batch.id)) {
+                return self.hold(index, true);
             }
         }
         let order =
@@ -660,7 +692,7 @@ impl Hub {
     }
 
     fn launch(&mut self, index: usize, order: Order) {
-        let (cancel, work) = (Cancel::default(), order.work.clone());
+        let (cancel, work, batch) = (Cancel::default(), order.work.clone(), order.batch.id);
         let qa = work.qa();
         let place = &mut self.places[index];
         if place.tasks.send(Task::Run(Box::new(order), cancel.clone())).is_err() {
@@ -669,7 +701,7 @@ impl Hub {
             self.refuse(index, qa, failure);
             return;
         }
-        place.running = Some(Running { cancel, work });
+        place.running = Some(Running { cancel, work, batch });
         self.release(index);
         let view = &mut self.view.fixtures[index];
         view.starts = None;
@@ -808,7 +840,8 @@ impl Hub {
         self.view.preflight = PreflightView { checking: false, checks: Arc::new(checks) };
         let mut held = false;
         for index in 0..self.places.len() {
-            if self.places[index].held {
+            // Who waits for a sample goes on waiting, and its check is the gate's.
+            if self.places[index].held && !(self.view.fixtures[index].waits_for_sample && self.shut()) {
                 held = true;
                 self.release(index);
                 self.start(index);
@@ -817,19 +850,64 @@ impl Hub {
         news || held
     }
 
-    fn release(&mut self, index: usize) {
-        self.places[index].held = false;
-        self.view.fixtures[index].held = false;
+    /// It starts by itself as soon as nothing is in the way any more.
+    fn hold(&mut self, index: usize, waits_for_sample: bool) {
+        self.places[index].held = true;
+        let view = &mut self.view.fixtures[index];
+        (view.held, view.waits_for_sample, view.starts) = (true, waits_for_sample, None);
     }
 
-    /// Those who wait for the look at the station are not started any more.
+    fn release(&mut self, index: usize) {
+        self.places[index].held = false;
+        let view = &mut self.view.fixtures[index];
+        (view.held, view.waits_for_sample) = (false, false);
+    }
+
+    /// One who waits is not started any more.
+    fn let_go_of(&mut self, index: usize) {
+        self.release(index);
+        self.refuse(index, None, Failure::new(FailureCode::Cancelled, "it had not begun"));
+    }
+
+    /// Those who wait are not started any more.
     fn let_go(&mut self) {
         for index in 0..self.places.len() {
             if self.places[index].held {
-                self.release(index);
-                self.refuse(index, None, Failure::new(FailureCode::Cancelled, ""));
+                self.let_go_of(index);
             }
         }
+    }
+
+    /// Units of the batch that may still become passes of its group.
+    fn in_work(&self, batch: BatchId) -> u32 {
+        let makes = |r: &Running| r.batch == batch && r.work == Work::Make;
+        self.places.iter().filter(|p| p.running.as_ref().is_some_and(makes)).count() as u32
+    }
+
+    /// Nothing more of the chosen batch starts before a sample was looked at.
+    fn shut(&self) -> bool {
+        self.view.batch.as_ref().is_some_and(|(b, _)| !b.has_room(self.gray_release, self.in_work(b.id)))
+    }
+
+    /// Those who wait for a sample start, as far as their group has room, or are let go if the batch was stopped; whether any did.
+    fn go_on(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.places.len() {
+            if !self.view.fixtures[index].waits_for_sample {
+                continue;
+            }
+            let open = self.view.batch.as_ref().is_some_and(|(b, _)| b.state == BatchState::Open);
+            if !open {
+                self.let_go_of(index);
+            } else if self.shut() {
+                break;
+            } else {
+                self.release(index);
+                self.start(index);
+            }
+            any = true;
+        }
+        any
     }
 
     /// Whether a board in this fixture may start without anybody's word: as if somebody started it, and nothing is asked first.
@@ -839,6 +917,7 @@ impl Hub {
             && !self.stopping
             && self.work == Work::Make
             && self.places[index].running.is_none()
+            && !self.places[index].held
             && view.fixtures[index].trouble.is_none()
             && view.batch.as_ref().is_some_and(|(batch, _)| batch.state == BatchState::Open)
             && view.sample.is_none()
@@ -848,22 +927,38 @@ impl Hub {
 
     /// The gate has just shut: said once, and shown until somebody has checked a sample.
     fn gray_release(&mut self) {
-        let (Some(_), Some((batch, _))) = (&self.view.sample, &self.view.batch) else { return };
+        // The clock's refresh may have seen it before the end of the attempt did: whether it was told is remembered, not seen.
+        let (Some(_), Some((batch, _)), false) = (&self.view.sample, &self.view.batch, self.sample_told)
+        else {
+            return;
+        };
         let failure = sample_due(&self.view, &batch.name);
+        self.sample_told = true;
         self.trouble(failure);
     }
 
     /// What QA decides about the chosen batch.
-    fn about_batch(&mut self, act: impl FnOnce(&dyn Records, BatchId) -> Result<(), RecordsError>) {
+    /// Decides about the batch; where people work, behind its row in the audit log.
+    fn about_batch(
+        &mut self,
+        (right, action, detail): (Right, &str, serde_json::Value),
+        act: impl FnOnce(&dyn Records, BatchId) -> Result<(), RecordsError>,
+    ) {
         let Some((batch, _)) = &self.view.batch else {
             return self.trouble(Failure::new(FailureCode::NoBatch, ""));
         };
-        match act(&*self.records, batch.id) {
+        let act = || act(&*self.records, batch.id).map_err(records_failure);
+        let done = match &self.people {
+            Some(people) => people.act(right, (action, &batch.name), detail, act),
+            None => act(),
+        };
+        match done {
             Ok(()) => {
                 self.view.trouble = self.view.trouble.take().filter(|t| t.code != FailureCode::SampleDue);
                 self.refresh();
+                self.go_on();
             }
-            Err(error) => self.trouble(records_failure(error)),
+            Err(failure) => self.trouble(failure),
         }
     }
 }

@@ -283,8 +283,10 @@ pub struct FixtureView {
     pub last: Option<ResultView>,
     /// The fixture can't be used now.
     pub trouble: Option<Failure>,
-    /// It was started and waits until the station was looked at.
+    /// It was started and waits until the station was looked at, or until a sample was.
     pub held: bool,
+    /// It waits for the sample: its group is full, and all of it passed or is in work.
+    pub waits_for_sample: bool,
     /// A board lies in it that starts by itself, at this time at the earliest.
     pub starts: Option<std::time::Instant>,
 }

@@ -1251,7 +1251,7 @@ impl Run<'_> {
         let desk = self.worker.labels.clone();
         let turn = desk.take_turn(self.cancel)?;
         if !printed {
-            self.print(&code)?;
+            self.print(&code, &self.order.operator)?;
         }
         if policy == LabelPolicy::ScanBack {
             self.read_back(&turn, &code)?;
@@ -1276,10 +1276,9 @@ impl Run<'_> {
         self.worker.records.label_facts(self.id()).map_err(records_failure)
     }
 
-    fn print(&mut self, code: &LabelCode) -> Result<(), Failure> {
+    fn print(&self, code: &LabelCode, operator: &str) -> Result<(), Failure> {
         self.progress(Step::Label, "printing the label", 1, 3);
         let facts = self.label_facts()?;
-        let operator = &self.order.operator;
         let printed = self.worker.labels.printer()?.print(&facts, operator, crate::station::now_ms());
         if let Err(failure) = printed {
             self.event("label-failed", json!({ "failure": failure.sentence }), None)?;
@@ -1300,13 +1299,16 @@ impl Run<'_> {
         loop {
             self.want_scan(problem.take())?;
             let said = turn.hear(until.saturating_duration_since(Instant::now()), self.cancel)?;
+            let (said, by) = said.map_or((None, String::new()), |(said, by)| (Some(said), by));
+            // An open station may have nobody's name.
+            let by = if by.is_empty() { &self.order.operator } else { &by };
             let read: LabelCode = match said {
                 None => {
                     let facts = format!("{} was waited for", code.serial());
                     return Err(Failure::new(FailureCode::ScanMissing, facts));
                 }
                 Some(Said::PrintAgain) => {
-                    self.print(code)?;
+                    self.print(code, by)?;
                     continue;
                 }
                 Some(Said::Scan(text)) => match text.parse() {
@@ -1319,20 +1321,29 @@ impl Run<'_> {
                 },
             };
             // The device answers for itself: whose label this must be is asked of the chip that lies here now, not of what began.
-            let now = self.worker.bench.unit_now()?;
+            let now = self.worker.bench.unit_now();
             self.worker.bench.release();
+            let now = match now {
+                // Whoever sticks a label on may lift the board for it: that ends nothing, and what was scanned waits for the board.
+                Err(away) if matches!(away.code, FailureCode::NoTarget | FailureCode::BoardUnplugged) => {
+                    problem = Some(Failure::new(FailureCode::BoardLifted, ""));
+                    continue;
+                }
+                now => now?,
+            };
             self.same_unit(now)?;
             let record = self.worker.records.label_facts(now).map_err(records_failure)?;
             let compared = label::compare(&read, &label::code_of(&record)?);
             if let Err(failure) = compared {
-                let detail = json!({ "read": read.to_string(), "expected": code.to_string(), "operator": self.order.operator });
+                let detail =
+                    json!({ "read": read.to_string(), "expected": code.to_string(), "operator": by });
                 self.event("label-mismatch", detail, None)?;
                 return Err(failure);
             }
             return self
                 .worker
                 .records
-                .label_scanned(now, Some(self.id), &code.to_string(), &self.order.operator)
+                .label_scanned(now, Some(self.id), &code.to_string(), by)
                 .map_err(records_failure);
         }
     }

@@ -3,17 +3,19 @@
 //! Invariants:
 //! - A try at a PIN is counted before it is looked at, so that killing the program gives no free tries.
 //! - The row about an act is on disk before the act; one that then fails adds a row that says so.
-//! - Nobody learns from an answer, or from how long it took, whether a name exists.
+//! - Nobody learns from the answer to a wrong try, or from how long it took, whether a name exists. A lock-out tells, and so does the
+//!   lock screen, which lists the names: there, and only there, a person also reads how many tries are left ([`People::tries_left`]).
 
 use super::pin::{Pin, PinCost, least_length};
 use super::session::{
     FREE_TRIES, RATE_TRIES, RATE_WINDOW, Session, Who, left_of_lock_out, lock_out, tries_left,
 };
-use super::{Right, Role};
-use crate::export::ExportSigner;
+use super::{Right, Role, same_name};
+use crate::export::{ExportError, ExportSigner};
 use crate::failure::{Failure, FailureCode};
 use crate::records::{
-    AuditEntry, AuditFilter, NewAudit, Person, PersonChange, PersonRow, RecordsError, SqliteRecords, Verified,
+    AuditEntry, AuditFilter, NewAudit, Person, PersonChange, PersonRow, RecordsError, SqliteRecords, Telling,
+    Verified,
 };
 use crate::secrets::write_atomically;
 use crate::station::{records_failure, secrets_failure};
@@ -24,6 +26,19 @@ use std::time::{Duration, Instant};
 
 /// Time from any beginning that never runs back; tests move it on.
 pub type Ticks = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// What somebody shows a PIN or a badge for.
+enum Proves<'a> {
+    /// They begin to work.
+    LogsIn,
+    /// They stand by while another one does something.
+    StandsBy {
+        /// Who does it.
+        operator: &'a str,
+        /// What it is done to.
+        subject: &'a str,
+    },
+}
 
 /// What somebody shows to get in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,12 +274,8 @@ impl People {
         })
     }
 
-    /// Lets somebody in; whoever was there before is out. What runs on the line goes on.
-    ///
-    /// # Errors
-    /// `LoginFailed`, `LockedOut`; `HistoryBroken` if the person's row was changed outside Keywright.
-    pub fn login(&self, credential: &Credential) -> Result<Who, Failure> {
-        let _one = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Refuses everybody while too many wrong names, PINs and badges were tried; the time now.
+    fn not_too_often(&self) -> Result<i64, Failure> {
         let records = &self.records.0;
         let now = records.now();
         let window = i64::try_from(RATE_WINDOW.as_millis()).unwrap_or(i64::MAX);
@@ -275,25 +286,63 @@ impl People {
                 remedy: "Wait a minute, then try again".into(),
             });
         }
+        Ok(now)
+    }
+
+    /// Lets somebody in; whoever was there before is out. What runs on the line goes on.
+    ///
+    /// # Errors
+    /// `LoginFailed`, `LockedOut`; `InvalidInput` for a unit's label, which is no try; `HistoryBroken` if the person's row was changed
+    /// or put back outside Keywright.
+    pub fn login(&self, credential: &Credential) -> Result<Who, Failure> {
+        self.prove(credential, &Proves::LogsIn)
+    }
+
+    /// A second person stands by while somebody works: they show their PIN or badge, and stay logged out. Wrong tries count as those of
+    /// a login do.
+    ///
+    /// # Errors
+    /// As [`People::login`]; `SecondPerson` if it is the one who works.
+    pub fn stand_by(&self, credential: &Credential, operator: &str, subject: &str) -> Result<Who, Failure> {
+        self.prove(credential, &Proves::StandsBy { operator, subject })
+    }
+
+    fn prove(&self, credential: &Credential, proves: &Proves<'_>) -> Result<Who, Failure> {
+        let _one = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         let (by, shown) = match credential {
             Credential::Pin { pin, .. } => ("pin", pin),
             Credential::Badge(badge) => ("badge", badge),
         };
+        if shown.is_label() {
+            // Whoever scans boards at a locked station tries nothing.
+            return Err(super::pin::label_is_no_badge());
+        }
+        let now = self.not_too_often()?;
+        let records = &self.records.0;
         let key = self.records.station_key();
         let row = match credential {
-            _ if shown.is_too_long() || shown.is_empty() => None,
-            Credential::Pin { name, .. } => records.person_named(name).map_err(records_failure)?,
-            Credential::Badge(badge) => {
-                records.person_of_badge(&badge.badge_mark(&key)).map_err(records_failure)?
-            }
+            _ if shown.is_too_long() || shown.is_empty() => Ok(None),
+            Credential::Pin { name, .. } => records.person_named(name),
+            Credential::Badge(badge) => records.person_of_badge(&badge.badge_mark(&key)),
         };
+        let row = row.map_err(|error| {
+            let failure = records_failure(error);
+            if failure.code == FailureCode::HistoryBroken {
+                let why =
+                    json!({ "by": by, "why": "the person's row was touched", "what": failure.sentence });
+                if let Err(failure) = self.outsider("", why) {
+                    tracing::error!(%failure, "the audit log can't be written");
+                }
+            }
+            failure
+        })?;
         let Some(row) = row.filter(|row| row.person.active) else {
             self.cost.pretend();
             // What was typed as a name may be a PIN that was typed in the wrong field: it is written down nowhere.
             self.outsider("", json!({ "by": by, "why": "unknown or switched off" }))?;
             return Err(Failure::new(FailureCode::LoginFailed, ""));
         };
-        self.let_in(row, by, now, |row| match credential {
+        self.let_in(row, proves, by, now, |row| match credential {
             Credential::Pin { pin, .. } => pin.fits(&key, &row.person.name, &row.pin),
             Credential::Badge(badge) => {
                 row.badge.as_deref().is_some_and(|kept| badge.badge_fits(&key, &row.person.name, kept))
@@ -314,37 +363,28 @@ impl People {
     fn let_in(
         &self,
         row: PersonRow,
+        proves: &Proves<'_>,
         by: &str,
         now: i64,
         fits: impl FnOnce(&PersonRow) -> bool,
     ) -> Result<Who, Failure> {
-        let Person { id, name, failures, locked_until_ms, .. } = row.person.clone();
-        let left = left_of_lock_out(failures, locked_until_ms, now);
-        if !left.is_zero() {
-            return Err(locked_out(&name, left));
+        let Person { id, name, failures, .. } = row.person.clone();
+        if matches!(proves, Proves::StandsBy { operator, .. } if same_name(operator, &name)) {
+            return Err(ExportError::SamePerson.failure());
         }
-        let tried = failures.saturating_add(1);
-        let out = lock_out(tried);
-        let until = now.saturating_add(i64::try_from(out.as_millis()).unwrap_or(i64::MAX));
+        self.tried(&row, by, now, fits)?;
         let records = &self.records.0;
-        let counted = PersonChange::Try { locked_until_ms: until };
-        records.change_person(id, counted, None).map_err(records_failure)?;
-        if !fits(&row) {
-            let left = tries_left(tried);
-            self.outsider(&name, json!({ "by": by, "tries_left": left }))?;
-            if out.is_zero() {
-                let tries =
-                    if left == 1 { "1 try is left".to_owned() } else { format!("{left} tries are left") };
-                return Err(Failure::new(FailureCode::LoginFailed, tries));
-            }
-            self.write(NewAudit {
-                person: "nobody".into(),
-                role: "none",
-                action: "locked-out".into(),
-                subject: name.clone(),
-                detail: json!({ "seconds": seconds(out), "wrong": tried }),
-            })?;
-            return Err(locked_out(&name, out));
+        if let Proves::StandsBy { operator, subject } = proves {
+            let entry = NewAudit {
+                person: name.clone(),
+                role: row.person.role.as_str(),
+                action: "stood-by".into(),
+                subject: (*subject).to_owned(),
+                detail: json!({ "by": by, "operator": operator, "second_person": name }),
+            };
+            let person =
+                records.change_person(id, PersonChange::Right, Some(entry)).map_err(records_failure)?;
+            return Ok(Who { id, name, role: person.role });
         }
         let before = self.session().0;
         let mut detail = json!({ "by": by });
@@ -366,6 +406,47 @@ impl People {
         let ticks = (self.ticks)();
         self.state().session.enter(who.clone(), ticks);
         Ok(who)
+    }
+
+    /// Counts a try, then looks at it; what is wrong with it is written down. The count is wiped by whoever goes on from here.
+    fn tried(
+        &self,
+        row: &PersonRow,
+        by: &str,
+        now: i64,
+        fits: impl FnOnce(&PersonRow) -> bool,
+    ) -> Result<(), Failure> {
+        let Person { id, name, failures, locked_until_ms, .. } = row.person.clone();
+        let left = left_of_lock_out(failures, locked_until_ms, now);
+        if !left.is_zero() {
+            return Err(locked_out(&name, left));
+        }
+        let tried = failures.saturating_add(1);
+        let out = lock_out(tried);
+        let until = now.saturating_add(i64::try_from(out.as_millis()).unwrap_or(i64::MAX));
+        let counted = PersonChange::Try { locked_until_ms: until };
+        self.records.0.change_person(id, counted, None).map_err(records_failure)?;
+        if fits(row) {
+            return Ok(());
+        }
+        self.outsider(&name, json!({ "by": by, "tries_left": tries_left(tried) }))?;
+        if out.is_zero() {
+            return Err(Failure::new(FailureCode::LoginFailed, ""));
+        }
+        self.write(NewAudit {
+            person: "nobody".into(),
+            role: "none",
+            action: "locked-out".into(),
+            subject: name.clone(),
+            detail: json!({ "seconds": seconds(out), "wrong": tried }),
+        })?;
+        Err(locked_out(&name, out))
+    }
+
+    /// Tries before the next lock-out of somebody whose name is no secret; `None` for a name that nobody has.
+    pub(super) fn tries_left(&self, name: &str) -> Option<u32> {
+        let row = self.records.0.person_named(name).ok()??;
+        row.person.active.then(|| tries_left(row.person.failures))
     }
 
     /// Everybody, in the order they came.
@@ -481,6 +562,45 @@ impl People {
         self.change(&row.person, PersonChange::Pin(kept), ("pin-changed", json!({})))
     }
 
+    /// Gives whoever is logged in another PIN. The one they have is asked for: the station may stand open for somebody else. A wrong one
+    /// counts as a wrong login.
+    ///
+    /// # Errors
+    /// `LoginNeeded`, `LoginFailed` if the old one is wrong, `LockedOut`, `InvalidInput`.
+    pub fn change_own_pin(&self, old: &Pin, new: &Pin) -> Result<Person, Failure> {
+        let _one = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        self.permit(None)?;
+        let Some(who) = self.session().0 else {
+            return Err(Failure::new(FailureCode::LoginNeeded, ""));
+        };
+        let now = self.not_too_often()?;
+        let row = self.find(&who.name)?;
+        // What can't be a new PIN is said before a try is spent.
+        new.check_new(&row.person.name, row.person.role)?;
+        let key = self.records.station_key();
+        self.tried(&row, "own pin", now, |row| old.fits(&key, &row.person.name, &row.pin))?;
+        let kept = new.keep(&key, &row.person.name, self.cost)?;
+        self.change(&row.person, PersonChange::Pin(kept), ("pin-changed", json!({ "own": true })))
+    }
+
+    /// Gives an admin who can't log in any more a new PIN, and ends a lock-out. No right is asked for: it is for whoever just opened the
+    /// station by typing its passphrase, and only `station::recover` calls it.
+    pub(crate) fn recover(&self, name: &str, pin: &Pin) -> Result<Person, Failure> {
+        pin.check_new(name, Role::Admin)?;
+        let named = self.list()?.into_iter().find(|p| p.name.to_lowercase() == name.trim().to_lowercase());
+        // What is kept hangs on the name; a row that does not exist is refused below.
+        let name = named.map_or_else(|| name.trim().to_owned(), |person| person.name);
+        let kept = pin.keep(&self.records.station_key(), &name, self.cost)?;
+        let entry = NewAudit {
+            person: "passphrase".into(),
+            role: "station",
+            action: "people-recovered".into(),
+            subject: name.clone(),
+            detail: json!({}),
+        };
+        self.records.0.recover_person(name, kept, entry).map_err(records_failure)
+    }
+
     /// Gives a person a badge, or takes it away.
     ///
     /// # Errors
@@ -530,6 +650,14 @@ impl People {
     /// Those of reading; what is broken is in the answer.
     pub fn verify(&self) -> Result<Verified, Failure> {
         self.records.verify_all().map_err(records_failure)
+    }
+
+    /// The same, saying now and then how far it is; `None`: it was told to stop.
+    ///
+    /// # Errors
+    /// As [`People::verify`].
+    pub fn verify_with(&self, telling: Telling<'_>) -> Result<Option<Verified>, Failure> {
+        self.records.verify_with(telling).map_err(records_failure)
     }
 
     /// Writes the audit log to a file as JSON Lines, oldest first, with its signature and the public key beside it.

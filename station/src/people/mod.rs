@@ -152,6 +152,11 @@ pub const fn allows(role: Role, right: Right) -> bool {
     role as u8 >= right.least() as u8
 }
 
+/// Whether two names are one person's: as the records compare them.
+pub fn same_name(one: &str, other: &str) -> bool {
+    one.trim().eq_ignore_ascii_case(other.trim())
+}
+
 /// The roles that have a right, for people: “QA, Vendor engineer or Admin”.
 pub fn who_may(right: Right) -> String {
     let all: Vec<_> = Role::ALL.into_iter().filter(|role| allows(*role, right)).map(Role::title).collect();

@@ -4,6 +4,7 @@
 //! Invariants:
 //! - No PIN and no badge is in a snapshot.
 //! - Locking never reaches the line: what runs goes on, only commands wait for a person.
+//! - Nobody waits for a look at the histories: it has a thread of its own, and can be stopped.
 
 use super::gate::{Credential, NewPerson, People};
 use super::pin::Pin;
@@ -13,9 +14,11 @@ use crate::export::ExportSigner;
 use crate::export::clerk::{self, ExportHandle};
 use crate::failure::{Failure, FailureCode};
 use crate::line::{self, LineHandle};
-use crate::records::{AuditEntry, AuditFilter, Person, Verified};
+use crate::records::{AuditEntry, AuditFilter, Looked, Person, Verified};
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// How often idleness is looked at.
 const TICK: Duration = Duration::from_millis(500);
+/// How often a look at the histories shows how far it is.
+const SHOW: Duration = Duration::from_millis(100);
 /// Rows of the audit log that the window shows at once.
 pub const AUDIT_ROWS: u32 = 500;
 
@@ -51,6 +56,13 @@ pub enum Command {
         /// The new one.
         pin: Pin,
     },
+    /// Another PIN for whoever is logged in.
+    SetOwnPin {
+        /// The one they have.
+        old: Pin,
+        /// The new one.
+        new: Pin,
+    },
     /// Another badge, or none.
     SetBadge {
         /// Whose.
@@ -71,6 +83,8 @@ pub enum Command {
     Audit(AuditFilter),
     /// Look at every row of both histories.
     Verify,
+    /// End that look before its end.
+    StopVerify,
     /// Write the audit log to a file.
     Export,
 }
@@ -160,6 +174,8 @@ pub struct Snapshot {
     pub audit: Arc<Vec<AuditEntry>>,
     /// What the last look at the histories found.
     pub verified: Option<Verified>,
+    /// How far the look at the histories is, while there is one.
+    pub verifying: Option<Looked>,
 }
 
 impl Snapshot {
@@ -200,6 +216,18 @@ pub trait PeopleHandle: Send {
     /// # Errors
     /// `LoginNeeded`, `NotAllowed`.
     fn permit(&self, right: Right, action: &'static str) -> Result<(), Failure>;
+    /// Does something that is done at once, with its row in the audit log on disk before it, and another if it fails. It waits for the
+    /// disk: only for what is rare, and does not take long.
+    ///
+    /// # Errors
+    /// As [`PeopleHandle::permit`], that the audit log can't be written, and those of `work`.
+    fn act(
+        &self,
+        right: Right,
+        action: &'static str,
+        detail: serde_json::Value,
+        work: &mut dyn FnMut() -> Result<(), Failure>,
+    ) -> Result<(), Failure>;
     /// Calls `wake` after every change of the snapshot, from another thread.
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>);
 }
@@ -208,6 +236,8 @@ enum Message {
     Command(Command),
     Note(&'static str, String, serde_json::Value),
     Changed,
+    Looked(Looked),
+    Verified(Result<Option<Verified>, Failure>),
     OnChange(Box<dyn Fn() + Send + Sync>),
     Stop,
 }
@@ -257,6 +287,8 @@ impl Office {
             filter: AuditFilter { limit: AUDIT_ROWS, ..AuditFilter::default() },
             shown: Arc::clone(&snapshot),
             wakers: Vec::new(),
+            office: messages.clone(),
+            look: None,
         };
         // The first frame shows the lock screen, never a moment of an open station.
         clerk.refresh();
@@ -299,16 +331,11 @@ impl ExportHandle for GuardedClerk {
         }
         match &mut command {
             C::Export(order) => {
+                // The clerk writes the rows: before the list is written, not before it is asked for.
                 order.operator = self.people.operator();
-                let detail = json!({ "to": order.handed_to, "second_person": order.second_person });
-                drop(self.office.send(Message::Note("list-exported", order.selection.to_string(), detail)));
             }
-            C::Revoke { export, operator, reason } => {
-                *operator = self.people.operator();
-                let detail = json!({ "reason": reason });
-                drop(self.office.send(Message::Note("export-revoked", export.to_string(), detail)));
-            }
-            C::Preview(_) | C::Exposed(_) | C::Clear => {}
+            C::Revoke { operator, .. } => *operator = self.people.operator(),
+            C::Preview(_) | C::Exposed(_) | C::Check(_) | C::Clear => {}
         }
         self.clerk.send(command);
     }
@@ -353,6 +380,16 @@ impl PeopleHandle for Office {
         permitted
     }
 
+    fn act(
+        &self,
+        right: Right,
+        action: &'static str,
+        detail: serde_json::Value,
+        work: &mut dyn FnMut() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.people.act(right, (action, ""), detail, work)
+    }
+
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
         drop(self.messages.send(Message::OnChange(wake)));
     }
@@ -367,17 +404,12 @@ impl Drop for Office {
     }
 }
 
-/// A line behind the gate. The look at the gate is a look at memory; what must be written down is written by the office.
+/// A line behind the gate. The look at the gate is a look at memory. What decides about a batch is written down by the line itself,
+/// before it is done; what is told to the line and can be taken back at once has its row beside the act, written by the office.
 struct Guarded {
     line: Box<dyn LineHandle>,
     people: Arc<People>,
     office: Sender<Message>,
-}
-
-impl Guarded {
-    fn batch(&self) -> String {
-        self.line.snapshot().batch.as_ref().map(|(batch, _)| batch.name.clone()).unwrap_or_default()
-    }
 }
 
 impl LineHandle for Guarded {
@@ -414,8 +446,6 @@ impl LineHandle for Guarded {
         let note = match &command {
             C::SelectBatch(name) => Some(("batch-selected", name.clone(), json!({}))),
             C::PrintAgain => Some(("label-printed-again", String::new(), json!({}))),
-            C::ApproveSample { note, .. } => Some(("sample-approved", self.batch(), json!({ "note": note }))),
-            C::StopBatch { reason, .. } => Some(("batch-paused", self.batch(), json!({ "reason": reason }))),
             C::AutoStart(on) => Some(("auto-start", String::new(), json!({ "on": on }))),
             C::Cancel(fixture) => Some(("cancelled", String::new(), json!({ "fixture": fixture }))),
             _ => None,
@@ -439,6 +469,13 @@ impl LineHandle for Guarded {
     }
 }
 
+/// Until when a person is locked out, if they are.
+pub(crate) fn locked_until(people: &People, name: &str) -> Option<Instant> {
+    let person = people.list().ok()?.into_iter().find(|p| p.name.eq_ignore_ascii_case(name.trim()))?;
+    let left = left_of_lock_out(person.failures, person.locked_until_ms, crate::station::now_ms());
+    (!left.is_zero()).then(|| Instant::now() + left)
+}
+
 /// The office's thread.
 struct Clerk {
     people: Arc<People>,
@@ -447,6 +484,24 @@ struct Clerk {
     filter: AuditFilter,
     shown: Arc<Mutex<Arc<Snapshot>>>,
     wakers: Vec<Box<dyn Fn() + Send + Sync>>,
+    /// Its own letterbox, for the thread that looks at the histories.
+    office: Sender<Message>,
+    look: Option<Look>,
+}
+
+/// A look at the histories that is on its way; dropping it ends it.
+struct Look {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
 }
 
 impl Clerk {
@@ -466,6 +521,14 @@ impl Clerk {
                 Ok(Message::Note(action, subject, detail)) => self.people.note(action, &subject, detail),
                 Ok(Message::Changed) => {
                     self.refresh();
+                    self.publish();
+                }
+                Ok(Message::Looked(looked)) => {
+                    self.view.verifying = self.look.is_some().then_some(looked);
+                    self.publish();
+                }
+                Ok(Message::Verified(found)) => {
+                    self.looked(found);
                     self.publish();
                 }
                 Ok(Message::OnChange(wake)) => self.wakers.push(wake),
@@ -518,12 +581,11 @@ impl Clerk {
                         (self.tools.line)(line::Command::SetOperator(who.name));
                     }
                     Err(failure) => {
-                        if let (FailureCode::LockedOut, Credential::Pin { name, .. }) =
-                            (failure.code, &credential)
-                        {
-                            self.view.wait_until = self.locked_until(name);
+                        let Credential::Pin { name, .. } = &credential else { return Err(failure) };
+                        if failure.code == FailureCode::LockedOut {
+                            self.view.wait_until = locked_until(&people, name);
                         }
-                        return Err(failure);
+                        return Err(self.with_tries(failure, name));
                     }
                 }
                 Ok(Told::Nothing)
@@ -549,6 +611,11 @@ impl Clerk {
                 let person = people.set_pin(&name, &pin)?;
                 Ok(Told::Done(Done::Pin(person.name)))
             }
+            Command::SetOwnPin { old, new } => {
+                let name = people.session().0.map(|who| who.name).unwrap_or_default();
+                let person = people.change_own_pin(&old, &new).map_err(|f| self.with_tries(f, &name))?;
+                Ok(Told::Done(Done::Pin(person.name)))
+            }
             Command::SetBadge { name, badge } => {
                 let person = people.set_badge(&name, badge.as_ref())?;
                 Ok(Told::Done(Done::Badge(person.name, person.badge)))
@@ -566,14 +633,12 @@ impl Clerk {
                 self.read_audit()?;
                 Ok(Told::Nothing)
             }
-            Command::Verify => {
-                let found = people.verify()?;
-                let told = match found.broken.first() {
-                    None => Told::Done(Done::Whole(found.audit, found.events)),
-                    Some(broken) => Told::Failed(Failure::new(FailureCode::HistoryBroken, broken)),
-                };
-                self.view.verified = Some(found);
-                Ok(told)
+            Command::Verify => self.begin_look(),
+            Command::StopVerify => {
+                if let Some(look) = &self.look {
+                    look.stop.store(true, Ordering::Relaxed);
+                }
+                Ok(Told::Nothing)
             }
             Command::Export => {
                 let day = crate::export::Stamp(crate::station::now_ms()).to_string().replace([':', '-'], "");
@@ -586,15 +651,64 @@ impl Clerk {
         }
     }
 
+    /// Says how many tries are left. Here the names are in sight, so that tells nobody anything new.
+    fn with_tries(&self, failure: Failure, name: &str) -> Failure {
+        match self.people.tries_left(name).filter(|_| failure.code == FailureCode::LoginFailed) {
+            Some(1) => Failure::new(FailureCode::LoginFailed, "1 try is left"),
+            Some(left @ 2..) => Failure::new(FailureCode::LoginFailed, format!("{left} tries are left")),
+            _ => failure,
+        }
+    }
+
+    fn begin_look(&mut self) -> Result<Told, Failure> {
+        if self.look.is_some() {
+            return Ok(Told::Nothing);
+        }
+        let (people, office) = (self.people.clone(), self.office.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = stop.clone();
+        let thread = std::thread::Builder::new().name("histories".into()).spawn(move || {
+            let mut shown = None::<Instant>;
+            let found = people.verify_with(&mut |looked| {
+                if shown.is_none_or(|at| at.elapsed() >= SHOW) {
+                    shown = Some(Instant::now());
+                    drop(office.send(Message::Looked(looked)));
+                }
+                if stops.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            drop(office.send(Message::Verified(found)));
+        });
+        let thread =
+            thread.map_err(|e| Failure::new(FailureCode::StationFault, format!("no thread: {e}")))?;
+        self.look = Some(Look { stop, thread: Some(thread) });
+        self.view.verified = None;
+        self.view.verifying = Some(Looked::default());
+        Ok(Told::Nothing)
+    }
+
+    /// The look at the histories came to its end.
+    fn looked(&mut self, found: Result<Option<Verified>, Failure>) {
+        (self.look, self.view.verifying) = (None, None);
+        let told = match found {
+            Ok(Some(found)) => {
+                let told = match found.summary() {
+                    None => Told::Done(Done::Whole(found.audit, found.events)),
+                    Some(broken) => Told::Failed(Failure::new(FailureCode::HistoryBroken, broken)),
+                };
+                self.view.verified = Some(found);
+                told
+            }
+            Ok(None) => return,
+            Err(failure) => Told::Failed(failure),
+        };
+        // Whoever stands before the lock screen asked for nothing.
+        if !self.view.is_locked() {
+            self.view.told = told;
+        }
+    }
+
     fn read_audit(&mut self) -> Result<(), Failure> {
         self.view.audit = Arc::new(self.people.audit(&self.filter)?);
         Ok(())
-    }
-
-    fn locked_until(&self, name: &str) -> Option<Instant> {
-        let person =
-            self.people.list().ok()?.into_iter().find(|p| p.name.eq_ignore_ascii_case(name.trim()))?;
-        let left = left_of_lock_out(person.failures, person.locked_until_ms, crate::station::now_ms());
-        (!left.is_zero()).then(|| Instant::now() + left)
     }
 }

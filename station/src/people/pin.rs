@@ -50,6 +50,11 @@ impl Pin {
         self.0.is_empty()
     }
 
+    /// It reads as the code of a unit's label: nobody's PIN and nobody's badge.
+    pub fn is_label(&self) -> bool {
+        crate::label::code::looks_like(&self.0)
+    }
+
     /// Too long to be anybody's: not looked at.
     pub(super) fn is_too_long(&self) -> bool {
         self.0.len() > MAX_LEN
@@ -72,7 +77,7 @@ impl Pin {
                 &format!("Choose one of at least {least} {what}"),
             );
         }
-        if self.is_too_long() || chars.iter().any(|c| c.is_control()) {
+        if self.is_too_long() || self.is_label() || chars.iter().any(|c| c.is_control()) {
             return refuse("The PIN can't be used".into(), "Choose one of at most 128 printable characters");
         }
         if is_weak(&chars) || (chars.len() >= 4 && name.to_lowercase() == self.0.to_lowercase()) {
@@ -89,6 +94,9 @@ impl Pin {
     /// # Errors
     /// `InvalidInput`; the badge is not in it.
     pub fn check_badge(&self) -> Result<(), Failure> {
+        if self.is_label() {
+            return Err(label_is_no_badge());
+        }
         if self.0.chars().count() < 6 || self.is_too_long() || self.0.chars().any(char::is_control) {
             return Err(Failure {
                 code: FailureCode::InvalidInput,
@@ -133,6 +141,15 @@ impl Pin {
     pub fn badge_mark(&self, key: &StationKey) -> [u8; 16] {
         let mac = key.mac("badge mark", &[self.0.as_bytes()]);
         std::array::from_fn(|i| mac[i])
+    }
+}
+
+/// A unit's label was scanned where a person was to show who they are.
+pub(super) fn label_is_no_badge() -> Failure {
+    Failure {
+        code: FailureCode::InvalidInput,
+        sentence: "That is a unit's label, not a badge".into(),
+        remedy: "Scan your badge, or type your name".into(),
     }
 }
 

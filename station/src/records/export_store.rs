@@ -288,6 +288,15 @@ const KEYS: &str = "
     LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
     WHERE ";
 
+/// Cloud keys of such units that newer ones took the place of.
+const SUPERSEDED: &str = "
+    SELECT u.uid, k.generation
+    FROM unit u JOIN batch b ON b.id = u.batch JOIN product_order p ON p.id = b.po
+    LEFT JOIN enrolment e ON e.unit = u.id
+    LEFT JOIN attempt a ON a.id = (SELECT max(id) FROM attempt WHERE unit = u.id)
+    JOIN key_assignment k ON k.unit = u.id AND k.purpose = 'cloud' AND k.state = 'posted' AND k.retired_at_ms IS NOT NULL
+    WHERE ";
+
 const UNIDENTIFIED: &str = "
     SELECT b.name, NULL, NULL, p.part_number, p.hw_revision, NULL, p.image_sha256, p.name, NULL, NULL, p.region, NULL,
            0, 'unidentified', 1, NULL, a.station, a.fixture, a.operator, a.started_at_ms, a.ended_at_ms, a.outcome,
@@ -469,12 +478,44 @@ impl Inner {
             units.iter().map(|unit| statement.query_row([unit.0], row).optional()).collect()
         })
     }
-    pub(super) fn record_export(&self, new: NewExport) -> Result<i64, RecordsError> {
+
+    pub(super) fn provisioned_at(&self, units: &[UnitId]) -> Result<Vec<Option<i64>>, RecordsError> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(
+                "SELECT coalesce((SELECT min(a.ended_at_ms) FROM attempt a
+                                  WHERE a.unit = k.unit AND a.outcome = 'PASS' AND a.ended_at_ms >= k.at), k.at)
+                 FROM (SELECT k.unit, max(k.settled_at_ms) AS at FROM key_assignment k JOIN unit u ON u.id = k.unit
+                       WHERE u.uid = ?1 AND k.state = 'posted' AND k.retired_at_ms IS NULL) k",
+            )?;
+            units.iter().map(|unit| statement.query_row([unit.0], |r| r.get(0))).collect()
+        })
+    }
+
+    pub(super) fn superseded_identities(
+        &self,
+        filter: &ExportFilter,
+    ) -> Result<Vec<(UnitId, u32)>, RecordsError> {
+        let (mut units, _) = units_of(filter);
+        units.terms.push(
+            "u.state = 'passed' AND EXISTS (
+               SELECT 1 FROM export_unit x JOIN export l ON l.id = x.export
+               WHERE x.unit = u.id AND (x.ck = k.generation OR (x.ck = 0
+                 AND l.at_ms BETWEEN k.settled_at_ms AND k.retired_at_ms
+                 AND NOT (l.protection = 'none' AND l.format IN ('csv', 'jsonl')))))",
+        );
+        self.read(|c| {
+            c.prepare_cached(&units.sql(SUPERSEDED, " ORDER BY u.id, k.generation"))?
+                .query_map(rusqlite::params_from_iter(&units.values), |r| Ok((UnitId(r.get(0)?), r.get(1)?)))?
+                .collect()
+        })
+    }
+
+    pub(super) fn record_exports(&self, exports: Vec<NewExport>) -> Result<Vec<i64>, RecordsError> {
         let clock = self.clock.clone();
-        let keys_of = new.units.iter().filter(|u| u.agent > 0 || u.cloud > 0).count();
-        let keys_of = u32::try_from(keys_of).unwrap_or(u32::MAX);
         self.write(move |tx| {
-            let insert = |c: &Connection| -> rusqlite::Result<Result<i64, UnitId>> {
+            let insert = |c: &Connection, new: &NewExport| -> rusqlite::Result<Result<i64, UnitId>> {
+                let keys_of = new.units.iter().filter(|u| u.agent > 0 || u.cloud > 0).count();
+                let keys_of = u32::try_from(keys_of).unwrap_or(u32::MAX);
                 c.prepare_cached(
                     "INSERT INTO export (batch, selection, format, file, rows, sha256, operator, at_ms, protection, reason,
                                          handed_to, second_person, replaces, keys_of)
@@ -512,11 +553,16 @@ impl Inner {
                 }
                 Ok(Ok(id))
             };
-            insert(tx.connection).map_err(|e| tx.map(e))?.map_err(|unit| RecordsError::NotFound {
-                what: "unit",
-                name: unit.to_string(),
-                list: "unit show",
-            })
+            let mut numbers = Vec::with_capacity(exports.len());
+            for new in &exports {
+                let number = insert(tx.connection, new).map_err(|e| tx.map(e))?;
+                numbers.push(number.map_err(|unit| RecordsError::NotFound {
+                    what: "unit",
+                    name: unit.to_string(),
+                    list: "unit show",
+                })?);
+            }
+            Ok(numbers)
         })
     }
 

@@ -1,7 +1,7 @@
 //! Schema versions: numbered migrations from `db/migrations`, a newer schema refused.
 
 use super::RecordsError;
-use super::people_store::seal_ends;
+use super::people_store::{seal_ends, seal_people};
 use crate::secrets::StationKey;
 use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
@@ -23,10 +23,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../db/migrations/0010_units.sql"),
     include_str!("../../../db/migrations/0011_trust.sql"),
     include_str!("../../../db/migrations/0012_counts.sql"),
+    include_str!("../../../db/migrations/0013_people.sql"),
 ];
 
 /// The schema whose histories are sealed for the first time.
 const SEALED_SINCE: usize = 6;
+/// The schema that knows which row of a person is the newest.
+const ROLL_SINCE: usize = 13;
 
 /// Brings a database to [`SCHEMA_VERSION`]; each step is one transaction. `key` is that of a database that has one.
 pub(super) fn to_latest(
@@ -44,6 +47,9 @@ pub(super) fn to_latest(
     let steps = MIGRATIONS.iter().enumerate().map(|(i, sql)| match key.clone() {
         Some(key) if i + 1 == SEALED_SINCE => {
             M::up_with_hook(sql, move |tx: &rusqlite::Transaction<'_>| Ok(seal_ends(tx, &key)?))
+        }
+        Some(key) if i + 1 == ROLL_SINCE => {
+            M::up_with_hook(sql, move |tx: &rusqlite::Transaction<'_>| Ok(seal_people(tx, &key)?))
         }
         _ => M::up(sql),
     });

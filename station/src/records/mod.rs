@@ -29,6 +29,7 @@ mod sqlite;
 mod trust_store;
 mod unit_store;
 mod vault;
+mod verify;
 mod writer;
 
 pub(crate) use agent_store::{
@@ -41,9 +42,9 @@ pub use export_store::{
 pub use label_store::LabelFacts;
 pub use migrate::SCHEMA_VERSION;
 pub use order_store::{NewBatch, OrderEvent};
-pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person, Verified};
+pub use people_store::{AuditEntry, AuditFilter, Broken, NewAudit, Person};
 pub(crate) use people_store::{PersonChange, PersonRow};
-pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind};
+pub use qa_store::{Alarm, AlarmOf, NewReprovision, Reach, Reprovision, ReprovisionKind, Why};
 pub use search_store::{FoundUnit, MOST_HITS, UnitQuery, UnitsFound};
 pub use shift_store::{AttemptRange, EndShift};
 pub(crate) use snapshot::keep_out;
@@ -52,6 +53,7 @@ pub use sqlite::{Clock, OpenOptions, SqliteRecords, system_clock};
 pub use trust_store::{BatchUnder, UnderFilter, UnitUnder};
 pub use unit_store::{IssuedKey, NewRma, Rma, RmaEnd, UnitExport, UnitRecord};
 pub use vault::{KeyVault, SecretBytes, UnitKey, UnitKeys};
+pub use verify::{Looked, Telling, Verified};
 
 /// A new product order.
 #[derive(Clone, Debug, Default)]
@@ -299,7 +301,7 @@ pub trait UnitBook: Records {
     /// Everything about a unit, as of one moment; `None` if it was never here.
     fn unit_record(&self, unit: UnitId) -> Result<Option<UnitRecord>, RecordsError>;
     /// Somebody wants a unit retested, and why: it stands in its history before the board is started.
-    fn order_retest(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError>;
+    fn order_retest(&self, unit: UnitId, why: &Why, operator: &str) -> Result<(), RecordsError>;
     /// A unit came back from a customer.
     fn open_rma(&self, unit: UnitId, new: NewRma) -> Result<Rma, RecordsError>;
     /// What was found of the unit that came back. It says so in its history, and the RMA is closed.

@@ -10,6 +10,7 @@ use super::*;
 use crate::failure::FailureCode;
 use rusqlite::OptionalExtension;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 /// A reason has at most so many characters.
 const REASON: usize = 500;
@@ -382,6 +383,7 @@ impl Inner {
         reason: &str,
     ) -> Result<(), RecordsError> {
         let (operator, reason, clock) = (operator.to_owned(), reason_of(reason)?, self.clock.clone());
+        let gray_release = self.gray_release.load(Ordering::Relaxed);
         self.write(move |tx| {
             let old = tx
                 .connection
@@ -389,6 +391,13 @@ impl Inner {
                 .map_err(|e| tx.map(e))?;
             let kind = match (old.state, state) {
                 (a, b) if a == b => return Ok(()),
+                // What nobody looked at is approved, or the batch is stopped with a reason; then it may be closed.
+                (BatchState::Open, BatchState::Closed)
+                    if old.terms.gate(gray_release) > 0 && old.terms.unsampled() > 0 =>
+                {
+                    let facts = format!("{} units of batch {} passed", old.terms.unsampled(), old.name);
+                    return Err(refused(FailureCode::SampleDue, facts));
+                }
                 (BatchState::Closed, BatchState::Open) => {
                     if reason.is_empty() {
                         let facts = format!("batch {} was closed; opening it again wants a reason", old.name);

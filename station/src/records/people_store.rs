@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! audit chain  = MAC(station key, "audit", chain before, seq, at, person, role, action, subject, detail)
-//! audit-head   = seq8 ‖ chain32 ‖ people8 ‖ MAC(station key, "audit-head", the 48 bytes before)
+//! audit-head   = seq8 ‖ chain32 ‖ people8 ‖ roll32 ‖ MAC(station key, "audit-head", the 80 bytes before)
 //! event-head   = seq8 ‖ chain32 ‖ MAC(station key, "event-head", the 40 bytes before)
 //! person.seal  = MAC(station key, "person", every column of the row)
+//! people-roll  = (id8 ‖ person.seal) of everybody, by id; roll32 = MAC(station key, "people-roll", all of it)
 //! ```
+//! A seal says that the station wrote a row once, the roll that it is the newest. The roll's MAC stands in the audit log's head, so
+//! an old roll can be put back only with the audit log of its time.
+//!
 //! Heads are written in the transaction that moves the end, so an end that is not where its head says was moved by somebody else.
 //! When a station opens on such an end it says so in the audit log itself, where it stays.
 
 use super::RecordsError;
 use super::qa_store::run;
 use super::sqlite::{Inner, SqliteRecords, map_error, now, refused};
+use super::verify::{Telling, Verified, wrong_with};
 use super::writer::Tx;
 use crate::failure::{Failure, FailureCode};
 use crate::people::Role;
@@ -20,6 +25,8 @@ use keywright_protocol::crypto;
 use rusqlite::{Connection, OptionalExtension};
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// A person, without what would let anybody in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +60,15 @@ pub(crate) struct PersonRow {
 }
 
 impl PersonRow {
+    /// Whether the station once wrote this row as it is.
+    pub(super) fn is_sealed(&self, key: &StationKey) -> bool {
+        crypto::tags_equal(&self.made_seal(key), &self.seal)
+    }
+
+    pub(super) const fn seal(&self) -> &[u8; 32] {
+        &self.seal
+    }
+
     fn made_seal(&self, key: &StationKey) -> [u8; 32] {
         let p = &self.person;
         key.mac(
@@ -169,17 +185,6 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// What a look at both histories found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Rows of the audit log.
-    pub audit: u64,
-    /// Rows of the units' history.
-    pub events: u64,
-    /// The first place of each table that does not fit, the audit log's first.
-    pub broken: Vec<Broken>,
-}
-
 const PERSONS: &str = "SELECT id, name, role, pin, badge, badge_mark, active, failures, locked_until_ms, created_at_ms, seal FROM person";
 
 fn person_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<PersonRow> {
@@ -202,11 +207,11 @@ fn person_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<PersonRow> {
     })
 }
 
-struct AuditRow {
-    seq: i64,
-    at_ms: i64,
+pub(super) struct AuditRow {
+    pub seq: i64,
+    pub at_ms: i64,
     texts: [String; 5],
-    chain: [u8; 32],
+    pub chain: [u8; 32],
 }
 
 const AUDIT: &str = "SELECT seq, at_ms, person, role, action, subject, detail, chain FROM audit";
@@ -221,7 +226,17 @@ fn audit_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<AuditRow> {
 }
 
 impl AuditRow {
-    fn link(&self, key: &StationKey, last: &[u8; 32]) -> [u8; 32] {
+    pub(super) fn action(&self) -> &str {
+        &self.texts[2]
+    }
+
+    /// What a row about a broken history says of it.
+    pub(super) fn found(&self) -> Option<String> {
+        let detail: serde_json::Value = serde_json::from_str(&self.texts[4]).ok()?;
+        Some(format!("{}: {}", self.texts[3], detail["what"].as_str()?))
+    }
+
+    pub(super) fn link(&self, key: &StationKey, last: &[u8; 32]) -> [u8; 32] {
         let [person, role, action, subject, detail] = &self.texts;
         key.mac(
             "audit",
@@ -279,42 +294,114 @@ fn put(c: &Connection, key: &str, value: &[u8]) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-/// Writes a head: where a chain ends, and for the audit log how many people there are.
-fn put_head(
-    c: &Connection,
-    key: &StationKey,
-    name: &str,
+/// What a head says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
     end: End,
-    people: Option<i64>,
-) -> rusqlite::Result<()> {
-    let mut head = end.seq.to_be_bytes().to_vec();
-    head.extend_from_slice(&end.chain);
-    if let Some(people) = people {
-        head.extend_from_slice(&people.to_be_bytes());
-    }
+    /// How many people there are; the audit log's only.
+    pub people: i64,
+    /// The MAC over the roll of people; `None` before schema 13, and after a head was lost.
+    roll: Option<[u8; 32]>,
+}
+
+/// In the place of the MAC over a roll that nobody can vouch for.
+const NO_ROLL: [u8; 32] = [0; 32];
+
+fn seal_head(c: &Connection, key: &StationKey, name: &str, mut head: Vec<u8>) -> rusqlite::Result<()> {
     let mac = key.mac(name, &[&head]);
     head.extend_from_slice(&mac);
     put(c, name, &head)
 }
 
+fn put_audit_head(c: &Connection, key: &StationKey, head: &Head) -> rusqlite::Result<()> {
+    let mut body = head.end.seq.to_be_bytes().to_vec();
+    body.extend_from_slice(&head.end.chain);
+    body.extend_from_slice(&head.people.to_be_bytes());
+    body.extend_from_slice(&head.roll.unwrap_or(NO_ROLL));
+    seal_head(c, key, "audit-head", body)
+}
+
 /// Reads a head; `None` if it is missing or was not written by this station.
-fn head(c: &Connection, key: &StationKey, name: &str) -> rusqlite::Result<Option<(End, i64)>> {
-    let value: Option<Vec<u8>> = c
-        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-        .query_row([name], |r| r.get(0))
-        .optional()?;
-    let read = || {
-        let value = value?;
+pub(super) fn head(c: &Connection, key: &StationKey, name: &str) -> rusqlite::Result<Option<Head>> {
+    let read = |value: Vec<u8>| {
         let (body, mac) = value.split_last_chunk::<32>()?;
         if !crypto::tags_equal(&key.mac(name, &[body]), mac) {
             return None;
         }
         let (seq, rest) = body.split_first_chunk::<8>()?;
         let (chain, rest) = rest.split_first_chunk::<32>()?;
-        let people = rest.split_first_chunk::<8>().map_or(0, |(n, _)| i64::from_be_bytes(*n));
-        Some((End { seq: i64::from_be_bytes(*seq), chain: *chain }, people))
+        let (people, roll) = match rest.split_first_chunk::<8>() {
+            Some((n, rest)) => (i64::from_be_bytes(*n), <[u8; 32]>::try_from(rest).ok()),
+            None => (0, None),
+        };
+        let end = End { seq: i64::from_be_bytes(*seq), chain: *chain };
+        Some(Head { end, people, roll: roll.filter(|roll| *roll != NO_ROLL) })
     };
-    Ok(read())
+    Ok(get(c, name)?.and_then(read))
+}
+
+fn get(c: &Connection, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    c.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |r| r.get(0)).optional()
+}
+
+/// Whose row was written last with which seal.
+pub(super) type Roll = BTreeMap<i64, [u8; 32]>;
+
+/// The roll of people; `None` if it is missing, or is not the one that the station wrote last.
+pub(super) fn roll(c: &Connection, key: &StationKey) -> rusqlite::Result<Option<Roll>> {
+    let Some(mac) = head(c, key, "audit-head")?.and_then(|head| head.roll) else { return Ok(None) };
+    let roll =
+        get(c, "people-roll")?.filter(|roll| crypto::tags_equal(&key.mac("people-roll", &[roll]), &mac));
+    Ok(roll.map(|roll| {
+        let entry = |e: &[u8; 40]| {
+            let (id, seal) = e.split_at(8);
+            (i64::from_be_bytes(id.try_into().unwrap_or_default()), seal.try_into().unwrap_or([0; 32]))
+        };
+        roll.as_chunks::<40>().0.iter().map(entry).collect()
+    }))
+}
+
+/// Writes the roll, and the audit log's head with it.
+fn put_roll(c: &Connection, key: &StationKey, roll: &Roll) -> rusqlite::Result<()> {
+    let mut text = Vec::with_capacity(40 * roll.len());
+    for (id, seal) in roll {
+        text.extend_from_slice(&id.to_be_bytes());
+        text.extend_from_slice(seal);
+    }
+    put(c, "people-roll", &text)?;
+    let end = match head(c, key, "audit-head")? {
+        Some(head) => head.end,
+        None => End::of(c, "audit")?,
+    };
+    let people = i64::try_from(roll.len()).unwrap_or(i64::MAX);
+    put_audit_head(c, key, &Head { end, people, roll: Some(key.mac("people-roll", &[&text])) })
+}
+
+/// The roll of the rows that are there, as far as the station wrote them.
+fn roll_of_rows(c: &Connection, key: &StationKey) -> rusqlite::Result<Roll> {
+    let sealed = person_rows(c)?.into_iter().filter(|row| row.is_sealed(key));
+    Ok(sealed.map(|row| (row.person.id, row.seal)).collect())
+}
+
+pub(super) fn person_rows(c: &Connection) -> rusqlite::Result<Vec<PersonRow>> {
+    c.prepare_cached(&format!("{PERSONS} ORDER BY id"))?.query_map([], person_row)?.collect()
+}
+
+/// Gives every row of the audit log to `each`, oldest first, until it says false.
+pub(super) fn audit_rows(c: &Connection, mut each: impl FnMut(&AuditRow) -> bool) -> rusqlite::Result<()> {
+    let mut statement = c.prepare_cached(&format!("{AUDIT} ORDER BY seq"))?;
+    let mut rows = statement.query([])?;
+    while let Some(r) = rows.next()? {
+        if !each(&audit_row(r)?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The number of a history's last row; 0 if it has none.
+pub(super) fn last_row(c: &Connection, table: &'static str) -> rusqlite::Result<i64> {
+    Ok(End::of(c, table)?.seq)
 }
 
 fn people(c: &Connection) -> rusqlite::Result<i64> {
@@ -323,7 +410,10 @@ fn people(c: &Connection) -> rusqlite::Result<i64> {
 
 /// The end of the units' history moved.
 pub(super) fn seal_events(c: &Connection, key: &StationKey) -> rusqlite::Result<()> {
-    put_head(c, key, "event-head", End::of(c, "unit_event")?, None)
+    let end = End::of(c, "unit_event")?;
+    let mut body = end.seq.to_be_bytes().to_vec();
+    body.extend_from_slice(&end.chain);
+    seal_head(c, key, "event-head", body)
 }
 
 fn append(c: &Connection, key: &StationKey, at_ms: i64, new: &NewAudit) -> rusqlite::Result<i64> {
@@ -343,12 +433,17 @@ fn append(c: &Connection, key: &StationKey, at_ms: i64, new: &NewAudit) -> rusql
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute((row.seq, at_ms, person, role, action, subject, detail, row.chain))?;
-    put_head(c, key, "audit-head", End { seq: row.seq, chain: row.chain }, Some(people(c)?))?;
+    // Who works here is carried on as it was sealed: a row that somebody else took away or put back must not be sealed by the next entry.
+    let (people, roll) = match head(c, key, "audit-head")? {
+        Some(head) => (head.people, head.roll),
+        None => (people(c)?, None),
+    };
+    put_audit_head(c, key, &Head { end: End { seq: row.seq, chain: row.chain }, people, roll })?;
     Ok(row.seq)
 }
 
 /// What the end of a table says against its head; `None`: it is where it should be.
-fn end_broken(
+pub(super) fn end_broken(
     c: &Connection,
     key: &StationKey,
     table: &'static str,
@@ -362,8 +457,8 @@ fn end_broken(
     };
     let what = match head(c, key, name)? {
         None => "the seal of the table's end is missing or was not made by this station".to_owned(),
-        Some((kept, _)) if kept == end => return Ok(None),
-        Some((kept, _)) if kept.seq > end.seq => {
+        Some(Head { end: kept, .. }) if kept == end => return Ok(None),
+        Some(Head { end: kept, .. }) if kept.seq > end.seq => {
             format!(
                 "the table ended with row {}; rows {} to {} were removed from its end",
                 kept.seq,
@@ -371,7 +466,7 @@ fn end_broken(
                 kept.seq
             )
         }
-        Some((kept, _)) if kept.seq < end.seq => {
+        Some(Head { end: kept, .. }) if kept.seq < end.seq => {
             format!("the table ended with row {}; what follows was not written by this station", kept.seq)
         }
         Some(_) => {
@@ -383,8 +478,23 @@ fn end_broken(
 
 /// Seals both ends as they are: of a database that is new, or that comes from a schema without seals.
 pub(super) fn seal_ends(c: &Connection, key: &StationKey) -> rusqlite::Result<()> {
-    put_head(c, key, "audit-head", End::of(c, "audit")?, Some(people(c)?))?;
+    let end = End::of(c, "audit")?;
+    put_audit_head(c, key, &Head { end, people: people(c)?, roll: None })?;
+    put_roll(c, key, &roll_of_rows(c, key)?)?;
     seal_events(c, key)
+}
+
+/// Writes the first roll of a database whose schema had none. Only if the end of its audit log is where the seal says: who puts an old
+/// head back must not have old people sealed with it.
+pub(super) fn seal_people(c: &Connection, key: &StationKey) -> rusqlite::Result<()> {
+    match head(c, key, "audit-head")? {
+        Some(head)
+            if head.roll.is_none() && head.end == End::of(c, "audit")? && head.people == people(c)? =>
+        {
+            put_roll(c, key, &roll_of_rows(c, key)?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Called once when a database is opened, before anything is written to it: an end that is not where its seal says is written down
@@ -395,7 +505,7 @@ pub(super) fn look_at_ends(c: &Connection, key: &StationKey, at_ms: i64) -> rusq
         let Some(broken) = end_broken(&tx, key, table, name)? else { continue };
         tracing::error!(%broken, "HISTORY BROKEN");
         // How many people there were stood in the old seal.
-        let people = head(&tx, key, "audit-head")?.map(|(_, people)| people);
+        let people = head(&tx, key, "audit-head")?.map(|head| head.people);
         let detail = json!({ "table": table, "row": broken.row, "what": broken.what, "people": people });
         let new = NewAudit {
             person: "keywright".into(),
@@ -413,7 +523,7 @@ pub(super) fn look_at_ends(c: &Connection, key: &StationKey, at_ms: i64) -> rusq
 }
 
 /// The action of the row that says that a history was found broken.
-const BROKEN: &str = "history-broken";
+pub(super) const BROKEN: &str = "history-broken";
 
 fn broken_failure(broken: &Broken) -> RecordsError {
     RecordsError::Refused(Box::new(Failure::new(FailureCode::HistoryBroken, broken)))
@@ -427,7 +537,7 @@ impl Inner {
             let ever: bool = c
                 .prepare_cached("SELECT EXISTS (SELECT 1 FROM audit WHERE action = 'person-added')")?
                 .query_row([], |r| r.get(0))?;
-            let sealed = head(c, &key, "audit-head")?.map(|(_, people)| people);
+            let sealed = head(c, &key, "audit-head")?.map(|head| head.people);
             // A seal that was broken was replaced; what it said of people stands in the row about it.
             let broken: bool = c
                 .prepare_cached(
@@ -457,32 +567,31 @@ impl Inner {
         })
     }
 
-    fn sealed(&self, row: Option<PersonRow>) -> Result<Option<PersonRow>, RecordsError> {
-        match row {
-            Some(row) if !crypto::tags_equal(&row.made_seal(&self.station_key()), &row.seal) => {
-                let what = format!("the row of {:?} was changed outside Keywright", row.person.name);
-                Err(broken_failure(&Broken { table: "person", row: row.person.id, at_ms: None, what }))
-            }
-            other => Ok(other),
-        }
+    /// The person of a query, if the row is the one that the station wrote last.
+    fn person_where(
+        &self,
+        condition: &str,
+        value: impl rusqlite::ToSql,
+    ) -> Result<Option<PersonRow>, RecordsError> {
+        let key = self.station_key();
+        let found = self.read(|c| {
+            let row = c
+                .prepare_cached(&format!("{PERSONS} WHERE {condition} = ?1"))?
+                .query_row([value], person_row)
+                .optional()?;
+            Ok(row.zip(Some(roll(c, &key)?)))
+        })?;
+        let Some((row, roll)) = found else { return Ok(None) };
+        check_row(&row, &key, roll.as_ref())?;
+        Ok(Some(row))
     }
 
     pub(crate) fn person_named(&self, name: &str) -> Result<Option<PersonRow>, RecordsError> {
-        let row = self.read(|c| {
-            c.prepare_cached(&format!("{PERSONS} WHERE name = ?1"))?
-                .query_row([name.trim()], person_row)
-                .optional()
-        })?;
-        self.sealed(row)
+        self.person_where("name", name.trim())
     }
 
     pub(crate) fn person_of_badge(&self, mark: &[u8; 16]) -> Result<Option<PersonRow>, RecordsError> {
-        let row = self.read(|c| {
-            c.prepare_cached(&format!("{PERSONS} WHERE badge_mark = ?1"))?
-                .query_row([mark], person_row)
-                .optional()
-        })?;
-        self.sealed(row)
+        self.person_where("badge_mark", mark)
     }
 
     /// A new person, and the audit row about it, in one transaction.
@@ -526,6 +635,9 @@ impl Inner {
                 seal: [0; 32],
             };
             row.seal = row.made_seal(&key);
+            let mut roll = roll(tx.connection, &key).map_err(|e| tx.map(e))?.ok_or_else(roll_lost)?;
+            roll.insert(id, row.seal);
+            put_roll(tx.connection, &key, &roll).map_err(|e| tx.map(e))?;
             run(
                 tx,
                 "INSERT INTO person (id, name, role, pin, badge, badge_mark, created_at_ms, seal)
@@ -552,11 +664,14 @@ impl Inner {
                 .prepare_cached(&format!("{PERSONS} WHERE id = ?1"))
                 .and_then(|mut s| s.query_row([id], person_row).optional())
                 .map_err(|e| tx.map(e))?
-                .ok_or_else(|| RecordsError::NotFound { what: "person", name: id.to_string(), list: "people list" })?;
-            if !crypto::tags_equal(&row.made_seal(&key), &row.seal) {
-                let what = format!("the row of {:?} was changed outside Keywright", row.person.name);
-                return Err(broken_failure(&Broken { table: "person", row: id, at_ms: None, what }));
-            }
+                .ok_or_else(|| RecordsError::NotFound {
+                    what: "person",
+                    name: id.to_string(),
+                    list: "people list",
+                })?;
+            let roll = roll(tx.connection, &key).map_err(|e| tx.map(e))?;
+            check_row(&row, &key, roll.as_ref())?;
+            let mut roll = roll.ok_or_else(roll_lost)?;
             let p = &mut row.person;
             let unlock = |p: &mut Person| (p.failures, p.locked_until_ms) = (0, 0);
             match change {
@@ -594,28 +709,14 @@ impl Inner {
             if last_admin && (p.role != Role::Admin || !p.active) {
                 return Err(RecordsError::Refused(Box::new(Failure {
                     code: FailureCode::InvalidInput,
-                    sentence: format!("{} is the last admin; without one nobody could look after the station", p.name),
+                    sentence: format!(
+                        "{} is the last admin; without one nobody could look after the station",
+                        p.name
+                    ),
                     remedy: "Make somebody else an admin first: keywright people role NAME admin".into(),
                 })));
             }
-            row.seal = row.made_seal(&key);
-            let p = &row.person;
-            run(
-                tx,
-                "UPDATE person SET role = ?2, pin = ?3, badge = ?4, badge_mark = ?5, active = ?6, failures = ?7,
-                        locked_until_ms = ?8, seal = ?9 WHERE id = ?1",
-                (
-                    id,
-                    p.role.as_str(),
-                    &row.pin,
-                    &row.badge,
-                    row.mark,
-                    p.active,
-                    p.failures,
-                    p.locked_until_ms,
-                    row.seal,
-                ),
-            )?;
+            write_row(tx, &key, &mut row, &mut roll)?;
             if let Some(audit) = audit {
                 append(tx.connection, &key, at, &audit).map_err(|e| tx.map(e))?;
             }
@@ -655,70 +756,132 @@ impl Inner {
         })
     }
 
-    /// Recomputes both chains and every person's seal, and compares the ends with their heads.
-    pub(crate) fn verify_all(&self) -> Result<Verified, RecordsError> {
-        let key = self.station_key();
-        self.read(|c| {
-            let mut found = Verified::default();
-            let (audit, broken) = audit_chain(c, &key)?;
-            found.audit = audit;
-            found.broken.extend(match broken {
-                None => end_broken(c, &key, "audit", "audit-head")?,
-                broken => broken,
-            });
-            let (events, broken) = super::sqlite::event_chain(c)?;
-            found.events = events;
-            found.broken.extend(match broken {
-                None => end_broken(c, &key, "unit_event", "event-head")?,
-                broken => broken,
-            });
-            let mut persons = c.prepare_cached(&format!("{PERSONS} ORDER BY id"))?;
-            let mut rows = persons.query([])?;
-            while let Some(r) = rows.next()? {
-                let row = person_row(r)?;
-                if !crypto::tags_equal(&row.made_seal(&key), &row.seal) {
-                    let what = format!("the row of {:?} was changed outside Keywright", row.person.name);
-                    found.broken.push(Broken { table: "person", row: row.person.id, at_ms: None, what });
-                    break;
+    /// Lets an admin in again who has no PIN any more: a new PIN, no lock-out, and the audit row about it. It asks for nothing: who may
+    /// do this is whoever opened the station with its passphrase. A row that was touched becomes the newest one, and so does everybody's
+    /// if the roll is lost; both stand in the audit row.
+    pub(crate) fn recover_person(
+        &self,
+        name: String,
+        pin: String,
+        mut audit: NewAudit,
+    ) -> Result<Person, RecordsError> {
+        let (clock, key) = (self.clock.clone(), self.station_key());
+        self.write(move |tx| {
+            let at = now(&clock);
+            let mut row = tx
+                .connection
+                .prepare_cached(&format!("{PERSONS} WHERE name = ?1"))
+                .and_then(|mut s| s.query_row([name.trim()], person_row).optional())
+                .map_err(|e| tx.map(e))?
+                .ok_or(RecordsError::NotFound { what: "person", name, list: "people list" })?;
+            let p = &row.person;
+            if p.role != Role::Admin || !p.active {
+                return Err(RecordsError::Refused(Box::new(Failure {
+                    code: FailureCode::InvalidInput,
+                    sentence: format!("{} is no admin who may log in", p.name),
+                    remedy:
+                        "Recover an admin; an admin gives everybody else a new PIN: keywright people pin NAME"
+                            .into(),
+                })));
+            }
+            let kept = roll(tx.connection, &key).map_err(|e| tx.map(e))?;
+            if let Err(touched) = check_row(&row, &key, kept.as_ref()) {
+                // An editor makes nobody an admin by this way either.
+                if !log_agrees(tx.connection, &row.person).map_err(|e| tx.map(e))? {
+                    return Err(touched);
+                }
+                if kept.is_some() || !row.is_sealed(&key) {
+                    audit.detail["row_was_touched"] = json!(true);
                 }
             }
-            let kept = head(c, &key, "audit-head")?.map_or(0, |(_, people)| people);
-            if people(c)? < kept {
-                let what = format!("there were {kept} people, some are gone");
-                found.broken.push(Broken { table: "person", row: 0, at_ms: None, what });
-            }
-            Ok(found)
+            let mut roll = match kept {
+                Some(roll) => roll,
+                None => {
+                    audit.detail["people_sealed_anew"] = json!(true);
+                    let mut roll = Roll::new();
+                    for row in person_rows(tx.connection).map_err(|e| tx.map(e))? {
+                        let fits = row.is_sealed(&key)
+                            && log_agrees(tx.connection, &row.person).map_err(|e| tx.map(e))?;
+                        if fits {
+                            roll.insert(row.person.id, row.seal);
+                        }
+                    }
+                    roll
+                }
+            };
+            (row.person.failures, row.person.locked_until_ms) = (0, 0);
+            row.pin = pin;
+            audit.subject = row.person.name.clone();
+            write_row(tx, &key, &mut row, &mut roll)?;
+            append(tx.connection, &key, at, &audit).map_err(|e| tx.map(e))?;
+            Ok(row.person)
         })
     }
 }
 
-fn audit_chain(c: &Connection, key: &StationKey) -> rusqlite::Result<(u64, Option<Broken>)> {
-    let (mut last, mut count) = ([0u8; 32], 0u64);
-    let mut statement = c.prepare_cached(&format!("{AUDIT} ORDER BY seq"))?;
-    let mut rows = statement.query([])?;
-    while let Some(r) = rows.next()? {
-        let row = audit_row(r)?;
-        let broken = |what: String| {
-            Ok((count, Some(Broken { table: "audit", row: row.seq, at_ms: Some(row.at_ms), what })))
-        };
-        let expected = i64::try_from(count).unwrap_or(i64::MAX).saturating_add(1);
-        if row.seq != expected {
-            return broken(format!("row {expected} should be here; rows were removed or renumbered"));
-        }
-        last = row.link(key, &last);
-        if !crypto::tags_equal(&last, &row.chain) {
-            return broken("it is not as it was written".into());
-        }
-        if row.texts[2] == BROKEN {
-            let what = serde_json::from_str::<serde_json::Value>(&row.texts[4])
-                .ok()
-                .and_then(|detail| Some(format!("{}: {}", row.texts[3], detail["what"].as_str()?)))
-                .unwrap_or_else(|| "a history was found broken".into());
-            return broken(format!("the station found here, when it opened, that {what}"));
-        }
-        count += 1;
+/// Whether the audit log says of a person the role that their row has, and whether they may log in.
+fn log_agrees(c: &Connection, person: &Person) -> rusqlite::Result<bool> {
+    let newest = |what: &str, actions: &str| -> rusqlite::Result<Option<String>> {
+        let found = c
+            .prepare_cached(&format!(
+                "SELECT {what} FROM audit WHERE subject = ?1 AND action IN ({actions}) ORDER BY seq DESC LIMIT 1"
+            ))?
+            .query_row([&person.name], |r| r.get::<_, Option<String>>(0))
+            .optional()?;
+        Ok(found.flatten())
+    };
+    let role = newest("coalesce(detail ->> 'to', detail ->> 'role')", "'person-added', 'role-changed'")?;
+    let switched = newest("action", "'person-switched-on', 'person-switched-off'")?;
+    let active = switched.as_deref() != Some("person-switched-off");
+    Ok(role.as_deref() == Some(person.role.as_str()) && active == person.active)
+}
+
+fn roll_lost() -> RecordsError {
+    let what = "the sealed roll of people is missing or was not made by this station".into();
+    broken_failure(&Broken { table: "person", row: 0, at_ms: None, what })
+}
+
+/// Refuses a row that is not the one that the station wrote last.
+fn check_row(row: &PersonRow, key: &StationKey, roll: Option<&Roll>) -> Result<(), RecordsError> {
+    let id = row.person.id;
+    let newest = match roll {
+        Some(roll) => roll.get(&id),
+        None if row.is_sealed(key) => return Err(roll_lost()),
+        None => None,
+    };
+    match wrong_with(row, key, newest) {
+        Some(what) => Err(broken_failure(&Broken { table: "person", row: id, at_ms: None, what })),
+        None => Ok(()),
     }
-    Ok((count, None))
+}
+
+/// Seals a row that is there already, writes it and makes it the newest.
+fn write_row(
+    tx: &mut Tx<'_>,
+    key: &StationKey,
+    row: &mut PersonRow,
+    roll: &mut Roll,
+) -> Result<(), RecordsError> {
+    row.seal = row.made_seal(key);
+    roll.insert(row.person.id, row.seal);
+    let p = &row.person;
+    run(
+        tx,
+        "UPDATE person SET role = ?2, pin = ?3, badge = ?4, badge_mark = ?5, active = ?6, failures = ?7,
+                locked_until_ms = ?8, seal = ?9 WHERE id = ?1",
+        (
+            p.id,
+            p.role.as_str(),
+            &row.pin,
+            &row.badge,
+            row.mark,
+            p.active,
+            p.failures,
+            p.locked_until_ms,
+            row.seal,
+        ),
+    )?;
+    put_roll(tx.connection, key, roll).map_err(|e| tx.map(e))
 }
 
 fn check_badge_free(tx: &Tx<'_>, mark: Option<&[u8; 16]>, but: i64) -> Result<(), RecordsError> {
@@ -753,7 +916,15 @@ impl SqliteRecords {
     /// # Errors
     /// Those of reading.
     pub fn verify_all(&self) -> Result<Verified, RecordsError> {
-        self.0.verify_all()
+        Ok(self.0.verify_all(&mut |_| ControlFlow::Continue(()))?.unwrap_or_default())
+    }
+
+    /// The same, saying now and then how far it is; `None`: it was told to stop.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn verify_with(&self, telling: Telling<'_>) -> Result<Option<Verified>, RecordsError> {
+        self.0.verify_all(telling)
     }
 
     /// Rows of the audit log, newest first.

@@ -5,6 +5,7 @@
 use super::sqlite::{
     Inner, append_event, json, map_error, now, parse_word, refused, set_state, unit_and_state, word,
 };
+use super::unit_store::check_note;
 use super::writer::Tx;
 use super::*;
 use crate::failure::FailureCode;
@@ -149,6 +150,39 @@ pub struct Reach {
     pub passed: u32,
 }
 
+/// Why somebody decides about a unit; it stands in the unit's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Why {
+    /// One to 500 printable characters.
+    pub reason: String,
+    /// What else is to be known; may be empty.
+    pub note: String,
+}
+
+impl Why {
+    /// The facts of the event: reason, who, and the note if there is one.
+    pub(super) fn facts(&self, operator: &str) -> Result<serde_json::Value, RecordsError> {
+        let (reason, note) = (check_reason(&self.reason)?, check_note(&self.note)?);
+        let mut facts = json!({ "reason": reason, "operator": operator });
+        if !note.is_empty() {
+            facts["note"] = json!(note);
+        }
+        Ok(facts)
+    }
+}
+
+impl From<&str> for Why {
+    fn from(reason: &str) -> Self {
+        Self { reason: reason.into(), note: String::new() }
+    }
+}
+
+impl From<&String> for Why {
+    fn from(reason: &String) -> Self {
+        reason.as_str().into()
+    }
+}
+
 pub(super) fn check_reason(reason: &str) -> Result<String, RecordsError> {
     let reason = reason.trim();
     if reason.is_empty() || reason.chars().count() > REASON || reason.chars().any(char::is_control) {
@@ -272,11 +306,11 @@ impl Inner {
         reason: &str,
         operator: &str,
     ) -> Result<(), RecordsError> {
-        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
+        let (facts, clock) = (Why::from(reason).facts(operator)?, self.clock.clone());
         self.write(move |tx| {
             let at = now(&clock);
             let (row, _) = unit_and_state(tx, unit)?;
-            withdraw(tx, row, (&reason, &operator), at)
+            withdraw(tx, row, &facts, at)
         })
     }
 
@@ -315,17 +349,17 @@ impl Inner {
     }
 
     /// Sets a unit aside; the state it had is kept for its release.
-    pub(crate) fn quarantine(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError> {
-        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
+    pub(crate) fn quarantine(&self, unit: UnitId, why: &Why, operator: &str) -> Result<(), RecordsError> {
+        let (facts, clock) = (why.facts(operator)?, self.clock.clone());
         self.write(move |tx| {
             let (row, state) = unit_and_state(tx, unit)?;
-            quarantine(tx, (row, state), unit, (&reason, &operator), now(&clock))
+            quarantine(tx, (row, state), unit, &facts, now(&clock))
         })
     }
 
     /// Ends a quarantine.
-    pub(crate) fn release(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError> {
-        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
+    pub(crate) fn release(&self, unit: UnitId, why: &Why, operator: &str) -> Result<(), RecordsError> {
+        let (mut facts, clock) = (why.facts(operator)?, self.clock.clone());
         self.write(move |tx| {
             let (row, state) = unit_and_state(tx, unit)?;
             if state != UnitState::Quarantined {
@@ -344,24 +378,24 @@ impl Inner {
                 before.map_or(Ok(UnitState::Flashing), |text| parse_word(&text, 0)).map_err(|e| tx.map(e))?;
             run(tx, "UPDATE unit SET state_before = NULL WHERE id = ?1", [row])?;
             set_state(tx, row, before)?;
-            let detail = json!({ "reason": reason, "operator": operator, "state": before.as_str() });
-            append_event(tx, row, None, now(&clock), "released", &detail)
+            facts["state"] = json!(before.as_str());
+            append_event(tx, row, None, now(&clock), "released", &facts)
         })
     }
 
     /// Takes a unit out for ever; an open order for it is withdrawn, its keys retire.
-    pub(crate) fn scrap(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError> {
-        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
+    pub(crate) fn scrap(&self, unit: UnitId, why: &Why, operator: &str) -> Result<(), RecordsError> {
+        let (facts, clock) = (why.facts(operator)?, self.clock.clone());
         self.write(move |tx| {
             let at = now(&clock);
             let (row, state) = unit_and_state(tx, unit)?;
             if state == UnitState::Scrapped {
                 return Ok(());
             }
-            withdraw(tx, row, (&reason, &operator), at)?;
+            withdraw(tx, row, &facts, at)?;
             end_keys(tx, row, at, "unit scrapped")?;
             set_state(tx, row, UnitState::Scrapped)?;
-            append_event(tx, row, None, at, "scrapped", &json!({ "reason": reason, "operator": operator }))
+            append_event(tx, row, None, at, "scrapped", &facts)
         })
     }
 
@@ -393,7 +427,8 @@ impl Inner {
         reason: &str,
         operator: &str,
     ) -> Result<Vec<UnitId>, RecordsError> {
-        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
+        let (reason, facts) = (check_reason(reason)?, Why::from(reason).facts(operator)?);
+        let clock = self.clock.clone();
         self.write(move |tx| {
             let at = now(&clock);
             run(
@@ -415,7 +450,7 @@ impl Inner {
             let mut all = Vec::with_capacity(units.len());
             for (row, uid, state) in units {
                 let state: UnitState = parse_word(&state, 0).map_err(|e| tx.map(e))?;
-                quarantine(tx, (row, state), UnitId(uid), (&reason, &operator), at)?;
+                quarantine(tx, (row, state), UnitId(uid), &facts, at)?;
                 all.push(UnitId(uid));
             }
             Ok(all)
@@ -453,12 +488,7 @@ fn open_reprovision(tx: &Tx<'_>, unit: i64) -> Result<Option<Reprovision>, Recor
         .map_err(|e| tx.map(e))
 }
 
-fn withdraw(
-    tx: &mut Tx<'_>,
-    unit: i64,
-    (reason, operator): (&str, &str),
-    at: i64,
-) -> Result<(), RecordsError> {
+fn withdraw(tx: &mut Tx<'_>, unit: i64, facts: &serde_json::Value, at: i64) -> Result<(), RecordsError> {
     let changed = run(
         tx,
         "UPDATE reprovision SET ended_at_ms = max(opened_at_ms, ?2), outcome = 'withdrawn' WHERE unit = ?1 AND ended_at_ms IS NULL",
@@ -468,21 +498,14 @@ fn withdraw(
     if changed == 0 {
         return Ok(());
     }
-    append_event(
-        tx,
-        unit,
-        None,
-        at,
-        "reprovision-withdrawn",
-        &json!({ "reason": reason, "operator": operator }),
-    )
+    append_event(tx, unit, None, at, "reprovision-withdrawn", facts)
 }
 
 fn quarantine(
     tx: &mut Tx<'_>,
     (row, state): (i64, UnitState),
     unit: UnitId,
-    (reason, operator): (&str, &str),
+    facts: &serde_json::Value,
     at: i64,
 ) -> Result<(), RecordsError> {
     match state {
@@ -492,8 +515,9 @@ fn quarantine(
     }
     run(tx, "UPDATE unit SET state_before = state WHERE id = ?1", [row])?;
     set_state(tx, row, UnitState::Quarantined)?;
-    let detail = json!({ "reason": reason, "operator": operator, "state": state.as_str() });
-    append_event(tx, row, None, at, "quarantined", &detail)
+    let mut facts = facts.clone();
+    facts["state"] = json!(state.as_str());
+    append_event(tx, row, None, at, "quarantined", &facts)
 }
 
 /// Raises an alarm about a unit or an order; how often it was raised by now. One that was looked at and happens again is new.

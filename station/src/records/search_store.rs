@@ -5,6 +5,9 @@
 //! held against the other conditions by their rows, and the count is exact. If no way ended, what was found so far is the
 //! answer, and says that there are more. So no query, however unlucky, looks at more than a few thousand rows.
 //!
+//! A word that names batches and a code or a state are one way together: the indexes of codes and of states are walked in those batches
+//! alone. `BIG K304` is exact however many units BIG has and however many others failed so.
+//!
 //! - Parts of serials: what the serials of a batch have in common is looked for among the few batches, the rest in `unit_text`, an FTS5
 //!   index of every three characters. Beginnings of serials and hardware ids: the unique
 //!   indexes. Failure codes, states other than passed, batches, RMA numbers: indexes of their own.
@@ -14,7 +17,7 @@ use super::*;
 use crate::label::LabelCode;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// So many hits are counted and can be paged through; beyond them a query wants another letter.
 pub const MOST_HITS: usize = 5_000;
@@ -22,6 +25,10 @@ pub const MOST_HITS: usize = 5_000;
 const MOST_LOOKS: usize = 2_500;
 /// The longest text that is searched for.
 const LONGEST: usize = 128;
+/// Words from this length on are looked for anywhere in a serial; shorter ones at its beginning.
+const SHORTEST: usize = 3;
+/// So few candidates are looked at before a way with fewer is looked for.
+const FEW: usize = 64;
 /// More words than these are a paste of something else.
 const MOST_WORDS: usize = 6;
 /// What stands before the serial in a label's code.
@@ -123,6 +130,12 @@ pub struct UnitsFound {
     pub of: u64,
 }
 
+/// Units of a batch that failed with a code: a walk of `attempt_by_failure`.
+const FAILED_IN: &str = "SELECT unit FROM attempt WHERE failure_code = ?1 AND batch = ?2 AND unit IS NOT NULL ORDER BY unit DESC LIMIT ?3";
+/// Units of a batch in a state other than passed: a walk of `unit_not_passed`.
+const STANDS_IN: &str =
+    "SELECT id FROM unit WHERE state = ?1 AND state <> 'passed' AND batch = ?2 ORDER BY id DESC LIMIT ?3";
+
 /// A walk over candidates: SQL that gives their rows, and its values.
 struct Way(&'static str, Vec<Value>);
 
@@ -142,30 +155,79 @@ fn ids(prefix: &str) -> Option<([u8; 12], [u8; 12])> {
     fits.then(|| Some((filled("0")?, filled("f")?))).flatten()
 }
 
-/// Ways to units whose serials hold the word in the head that they share with their batch, or across its end. Heads are few, and
-/// looked at one by one.
-fn ways_by_head(c: &Connection, word: &str) -> rusqlite::Result<Vec<Way>> {
-    let upper = word.to_uppercase();
-    let mut ways = Vec::new();
+/// Every batch with the head that its serials share, and the head in capitals. Heads are few, and looked at one by one.
+fn heads(c: &Connection, mut each: impl FnMut(i64, &str, &str)) -> rusqlite::Result<()> {
     let mut heads = c.prepare_cached("SELECT batch, head FROM batch_head ORDER BY batch DESC")?;
     let mut rows = heads.query([])?;
     while let Some(r) = rows.next()? {
         let (batch, head): (i64, String) = (r.get(0)?, r.get(1)?);
-        let own = head.to_uppercase();
+        each(batch, &head, &head.to_uppercase());
+    }
+    Ok(())
+}
+
+/// What must come behind a head so that a serial holds the word across the head's end, for every place where it may begin.
+fn across<'w>(head: &str, word: &'w str) -> impl Iterator<Item = &'w str> {
+    head.char_indices().filter_map(move |(at, _)| word.strip_prefix(&head[at..]))
+}
+
+/// Ways to units whose serials hold the word in the head that they share with their batch, or across its end.
+fn ways_by_head(c: &Connection, word: &str) -> rusqlite::Result<Vec<Way>> {
+    let upper = word.to_uppercase();
+    let mut ways = Vec::new();
+    heads(c, |batch, head, own| {
         if own.contains(&upper) {
             let sql = "SELECT id FROM unit WHERE batch = ?1 AND ?2 ORDER BY id LIMIT ?3";
             ways.push(Way(sql, vec![Value::Integer(batch), Value::Integer(1)]));
-            continue;
+            return;
         }
-        for (at, _) in own.char_indices() {
-            if let Some(rest) = upper.strip_prefix(&own[at..]) {
-                let begin = format!("{head}{rest}");
-                let sql = "SELECT id FROM unit WHERE serial >= ?1 AND serial < ?2 ORDER BY serial LIMIT ?3";
-                ways.push(Way(sql, vec![Value::Text(begin.clone()), Value::Text(beyond(&begin))]));
-            }
+        for rest in across(own, &upper) {
+            let begin = format!("{head}{rest}");
+            let sql = "SELECT id FROM unit WHERE serial >= ?1 AND serial < ?2 ORDER BY serial LIMIT ?3";
+            ways.push(Way(sql, vec![Value::Text(begin.clone()), Value::Text(beyond(&begin))]));
         }
-    }
+    })?;
     Ok(ways)
+}
+
+/// The batches that hold every unit which a word names by its batch: by its name, in the head of their serials, or across its end.
+fn batches_of_word(c: &Connection, word: &str) -> rusqlite::Result<BTreeSet<i64>> {
+    let upper = word.to_uppercase();
+    let short = word.chars().count() < SHORTEST;
+    let mut named = c.prepare_cached("SELECT id FROM batch WHERE name >= ?1 AND name < ?2")?;
+    let mut all: BTreeSet<i64> =
+        named.query_map((word, beyond(word)), |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+    heads(c, |batch, _, own| {
+        let reaches = if short {
+            own.starts_with(&upper) || upper.starts_with(own)
+        } else {
+            own.contains(&upper) || across(own, &upper).next().is_some()
+        };
+        if reaches {
+            all.insert(batch);
+        }
+    })?;
+    Ok(all)
+}
+
+/// Ways to units that a word names, whatever their batch: by an RMA's number, the hardware id, or what stands behind the head.
+fn ways_of_no_batch(word: &str) -> Vec<Way> {
+    let text = |t: &str| Value::Text(t.to_owned());
+    let mut ways = vec![Way(
+        "SELECT unit FROM rma WHERE number >= ?1 AND number < ?2 ORDER BY number, unit LIMIT ?3",
+        vec![text(word), text(&beyond(word))],
+    )];
+    if let Some((from, to)) = ids(word) {
+        let sql = "SELECT id FROM unit WHERE uid >= ?1 AND uid <= ?2 ORDER BY uid LIMIT ?3";
+        ways.push(Way(sql, vec![Value::Blob(from.into()), Value::Blob(to.into())]));
+    }
+    if word.chars().count() >= SHORTEST {
+        // One phrase of trigrams: exactly the serials that hold the word behind their head, whatever the case.
+        let phrase = format!("\"{}\"", word.replace('"', "\"\""));
+        let sql = "SELECT rowid FROM unit_text WHERE unit_text MATCH ?1 AND ?2 LIMIT ?3";
+        ways.push(Way(sql, vec![Value::Text(phrase), Value::Integer(1)]));
+    }
+    ways
 }
 
 /// Ways to units that a word names.
@@ -178,21 +240,10 @@ fn ways_of_word(c: &Connection, word: &str) -> rusqlite::Result<Vec<Way>> {
     if capitals != word {
         ways.push(Way(begins, range(&capitals)));
     }
-    ways.push(Way(
-        "SELECT unit FROM rma WHERE number >= ?1 AND number < ?2 ORDER BY number, unit LIMIT ?3",
-        range(word),
-    ));
-    if let Some((from, to)) = ids(word) {
-        let sql = "SELECT id FROM unit WHERE uid >= ?1 AND uid <= ?2 ORDER BY uid LIMIT ?3";
-        ways.push(Way(sql, vec![Value::Blob(from.into()), Value::Blob(to.into())]));
-    }
-    if word.chars().count() >= 3 {
+    if word.chars().count() >= SHORTEST {
         ways.extend(ways_by_head(c, word)?);
-        // One phrase of trigrams: exactly the serials that hold the word behind their head, whatever the case.
-        let phrase = format!("\"{}\"", word.replace('"', "\"\""));
-        let sql = "SELECT rowid FROM unit_text WHERE unit_text MATCH ?1 AND ?2 LIMIT ?3";
-        ways.push(Way(sql, vec![Value::Text(phrase), Value::Integer(1)]));
     }
+    ways.extend(ways_of_no_batch(word));
     ways.push(Way(
         "SELECT u.id FROM batch b JOIN unit u ON u.batch = b.id WHERE b.name >= ?1 AND b.name < ?2 ORDER BY b.name, u.id LIMIT ?3",
         range(word),
@@ -205,19 +256,36 @@ impl UnitQuery {
     fn ways(&self, c: &Connection) -> rusqlite::Result<Vec<Vec<Way>>> {
         let mut all = Vec::new();
         let batch = || self.batch.map_or(Value::Null, |b| Value::Integer(b.0));
+        let by_state = !self.states.is_empty() && !self.states.contains(&UnitState::Passed);
         if self.rma_open {
             let sql =
                 "SELECT unit FROM rma WHERE closed_at_ms IS NULL AND ?1 AND ?2 ORDER BY id DESC LIMIT ?3";
             all.push(vec![Way(sql, vec![Value::Integer(1), Value::Integer(1)])]);
         }
-        if let Some(word) = self.words.first() {
+        // What a word and a code or a state lead to together. With a batch chosen those two are in it anyway.
+        for word in self.words.iter().filter(|_| self.batch.is_none() && (by_state || self.failure.is_some()))
+        {
+            let batches = batches_of_word(c, word)?;
+            if let Some(code) = self.failure {
+                let of = |id| Way(FAILED_IN, vec![Value::Integer(code.into()), Value::Integer(id)]);
+                all.push(batches.iter().rev().copied().map(of).chain(ways_of_no_batch(word)).collect());
+            }
+            if by_state {
+                let of = |id: i64| {
+                    let one = move |s: &UnitState| {
+                        Way(STANDS_IN, vec![Value::Text(s.as_str().into()), Value::Integer(id)])
+                    };
+                    self.states.iter().map(one)
+                };
+                all.push(batches.iter().rev().copied().flat_map(of).chain(ways_of_no_batch(word)).collect());
+            }
+        }
+        for word in &self.words {
             all.push(ways_of_word(c, word)?);
         }
-        if !self.states.is_empty() && !self.states.contains(&UnitState::Passed) {
+        if by_state {
             let sql = match self.batch {
-                Some(_) => {
-                    "SELECT id FROM unit WHERE state = ?1 AND state <> 'passed' AND batch = ?2 ORDER BY id DESC LIMIT ?3"
-                }
+                Some(_) => STANDS_IN,
                 None => {
                     "SELECT id FROM unit WHERE state = ?1 AND state <> 'passed' AND ?2 IS NULL ORDER BY batch DESC, id DESC LIMIT ?3"
                 }
@@ -227,9 +295,7 @@ impl UnitQuery {
         }
         if let Some(code) = self.failure {
             let sql = match self.batch {
-                Some(_) => {
-                    "SELECT unit FROM attempt WHERE failure_code = ?1 AND batch = ?2 AND unit IS NOT NULL ORDER BY unit DESC LIMIT ?3"
-                }
+                Some(_) => FAILED_IN,
                 None => {
                     "SELECT unit FROM attempt WHERE failure_code = ?1 AND ?2 IS NULL AND unit IS NOT NULL
                      ORDER BY batch DESC, unit DESC LIMIT ?3"
@@ -279,6 +345,9 @@ impl UnitQuery {
             };
             if better {
                 best = Some(way);
+            }
+            if best.as_ref().is_some_and(|(ids, ended)| *ended && ids.len() <= FEW) {
+                break;
             }
         }
         let (mut ids, ended) = best.unwrap_or_default();
@@ -344,7 +413,7 @@ impl<'q> Look<'q> {
             Ok(Word {
                 lower: word.to_lowercase(),
                 upper: word.to_uppercase(),
-                anywhere: word.chars().count() >= 3,
+                anywhere: word.chars().count() >= SHORTEST,
                 batches: rows("SELECT id FROM batch WHERE name >= ?1 AND name < ?2", word)?,
                 rmas: rows("SELECT unit FROM rma WHERE number >= ?1 AND number < ?2 LIMIT 5000", word)?,
             })

@@ -309,6 +309,24 @@ impl Pattern {
         })
     }
 
+    /// A serial of this pattern whose letters came back in another case, as the pattern writes them.
+    pub fn recased(&self, serial: &str) -> Option<String> {
+        let (least, most) = self.widths();
+        (least..=most).find_map(|width| {
+            let places = self.places(width);
+            if places.len() != serial.len() {
+                return None;
+            }
+            let written = places.iter().zip(serial.bytes()).map(|(place, byte)| match place {
+                Place::Fixed(own) => own.eq_ignore_ascii_case(&byte).then_some(*own),
+                Place::Digit | Place::Letter => {
+                    Some(byte.to_ascii_uppercase()).filter(|byte| place.may_be(*byte))
+                }
+            });
+            String::from_utf8(written.collect::<Option<Vec<u8>>>()?).ok()
+        })
+    }
+
     fn places(&self, digits: usize) -> Vec<Place> {
         let mut places = Vec::new();
         for part in &self.0 {
@@ -426,6 +444,11 @@ mod tests {
             }
         }
         assert_eq!((p.room(), p.serial(99_999).is_some(), p.serial(100_000)), (99_999, true, None));
+        let (small, upper) = (Pattern::usual("pilot-b"), format("pilot-b", 42).to_uppercase());
+        for text in [&upper, &upper.to_lowercase()] {
+            assert_eq!(small.recased(text), Some(format("pilot-b", 42)), "{text}");
+        }
+        assert_eq!((small.recased("PILOT-C-00042A"), small.recased("PILOT-B-0004XA")), (None, None));
         assert_eq!(pattern("{batch}.{mm}{c}{n:3}").serial(7).unwrap().len(), "B-7.11K007".len());
         let usual = Pattern::usual("B-7");
         for counter in [1, 99_999, 100_000, u32::MAX] {

@@ -16,6 +16,7 @@ use crate::shift::Standing;
 use keywright_protocol::crypto;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -124,6 +125,8 @@ pub(crate) struct Inner {
     busy_timeout: Duration,
     /// What [`SqliteRecords::check_whole`] found wrong.
     damage: OnceLock<String>,
+    /// The gray-release size of batches that have none of their own.
+    pub(super) gray_release: AtomicU32,
     _claim: Claim,
 }
 
@@ -249,8 +252,14 @@ impl SqliteRecords {
             clock: options.clock,
             busy_timeout: options.busy_timeout,
             damage: OnceLock::new(),
+            gray_release: AtomicU32::new(0),
             _claim: claim,
         })))
+    }
+
+    /// How many units may pass between two samples in batches that don't say so themselves; 0: any number.
+    pub fn set_gray_release(&self, units: u32) {
+        self.0.gray_release.store(units, Ordering::Relaxed);
     }
 
     /// Opens sealed keys.
@@ -287,6 +296,27 @@ impl SqliteRecords {
     /// The canonical rows of these units, in this order; `None` for a unit that was never here.
     pub fn export_rows_of(&self, units: &[UnitId]) -> Result<Vec<Option<ExportRow>>, RecordsError> {
         self.0.export_rows_of(units)
+    }
+
+    /// When these units got the keys they have, in this order, Unix milliseconds: the end of the first attempt that passed with them,
+    /// or, if none did, when the newest of them was confirmed. `None` for a unit that has none, or was never here.
+    pub fn provisioned_at(&self, units: &[UnitId]) -> Result<Vec<Option<i64>>, RecordsError> {
+        self.0.provisioned_at(units)
+    }
+
+    /// The cloud identities (unit and generation) of the units that a filter names and that passed, which a list made known while they
+    /// were live and which newer keys took the place of since. A list without keys counts unless it is one of the canonical forms:
+    /// whoever gets it makes accounts of it. So does one that was revoked.
+    pub fn superseded_identities(&self, filter: &ExportFilter) -> Result<Vec<(UnitId, u32)>, RecordsError> {
+        self.0.superseded_identities(filter)
+    }
+
+    /// Records that these lists are handed out: all of them or none. Their numbers.
+    pub fn record_exports(&self, exports: Vec<NewExport>) -> Result<Vec<i64>, RecordsError> {
+        for batch in exports.iter().filter_map(|e| e.batch) {
+            self.batch(batch)?;
+        }
+        self.0.record_exports(exports)
     }
 
     /// What was handed out to whom, oldest first.
@@ -354,9 +384,17 @@ impl SqliteRecords {
     /// Recomputes the chain over the whole history: a row that was changed, removed or put in between behind our back
     /// is named. Returns the number of events.
     pub fn verify_history(&self) -> Result<u64, RecordsError> {
-        match self.0.read(event_chain)? {
-            (count, None) => Ok(count),
-            (_, Some(broken)) => Err(RecordsError::Corrupt {
+        let (mut count, mut first) = (0, None);
+        self.0.read(|c| {
+            event_chain(c, &mut |broken| {
+                count += 1;
+                first = broken;
+                first.is_none()
+            })
+        })?;
+        match first {
+            None => Ok(count),
+            Some(broken) => Err(RecordsError::Corrupt {
                 path: self.0.display.clone(),
                 detail: format!("event {} or the one before it was changed or removed", broken.row),
             }),
@@ -364,24 +402,33 @@ impl SqliteRecords {
     }
 }
 
-/// Recomputes the units' history: how many events fit, and the first that does not.
-pub(super) fn event_chain(c: &Connection) -> rusqlite::Result<(u64, Option<Broken>)> {
-    let (mut last, mut count) = ([0u8; 32], 0u64);
+/// Recomputes the units' history and gives `each` what does not fit of every row, until it says false.
+pub(super) fn event_chain(
+    c: &Connection,
+    each: &mut dyn FnMut(Option<Broken>) -> bool,
+) -> rusqlite::Result<()> {
+    // What stands in the row before, and what should stand there: where a row's own link was changed, the next follows the second.
+    let (mut stood, mut should) = ([0u8; 32], [0u8; 32]);
     let mut statement = c.prepare_cached(
         "SELECT seq, unit, attempt, at_ms, kind, detail, chain FROM unit_event ORDER BY seq",
     )?;
     let mut rows = statement.query([])?;
     while let Some(r) = rows.next()? {
         let (kind, detail): (String, String) = (r.get(4)?, r.get(5)?);
-        last = chain_link(&last, r.get(1)?, r.get(2)?, r.get(3)?, &kind, &detail);
-        if last != r.get::<_, [u8; 32]>(6)? {
+        let (unit, attempt, at_ms, chain) = (r.get(1)?, r.get(2)?, r.get(3)?, r.get::<_, [u8; 32]>(6)?);
+        let computed = chain_link(&should, unit, attempt, at_ms, &kind, &detail);
+        let fits = computed == chain
+            || (stood != should && chain_link(&stood, unit, attempt, at_ms, &kind, &detail) == chain);
+        let broken = (!fits).then(|| {
             let what = "it, or the one before it, is not as it was written".into();
-            let (row, at_ms) = (r.get(0)?, Some(r.get(3)?));
-            return Ok((count, Some(Broken { table: "unit_event", row, at_ms, what })));
+            Ok::<_, rusqlite::Error>(Broken { table: "unit_event", row: r.get(0)?, at_ms: Some(at_ms), what })
+        });
+        (stood, should) = (chain, if fits { chain } else { computed });
+        if !each(broken.transpose()?) {
+            break;
         }
-        count += 1;
     }
-    Ok((count, None))
+    Ok(())
 }
 
 /// When every page of a database is looked at.
@@ -1066,32 +1113,46 @@ impl Records for SqliteRecords {
         fixture: &str,
         operator: &str,
     ) -> Result<AttemptId, RecordsError> {
-        let known = self.batch(batch)?;
+        self.batch(batch)?;
         let (fixture, operator) = (fixture.to_string(), operator.to_string());
         let (station, session, clock) = (self.0.station.clone(), self.0.session, self.0.clock.clone());
+        let gray_release = self.0.gray_release.load(Ordering::Relaxed);
         self.0.write(move |tx| {
-            let inserted = tx
+            let mut read = tx
                 .connection
+                .prepare_cached(&format!("{BATCH_COLUMNS} WHERE id = ?1"))
+                .map_err(|e| tx.map(e))?;
+            let known = read.query_row([batch.0], batch_row).map_err(|e| tx.map(e))?;
+            if known.state != BatchState::Open {
+                let why = quote_state(known.state);
+                return Err(refused(FailureCode::BatchClosed, format!("batch {}: {why}", known.name)));
+            }
+            if known.terms.gate(gray_release) > 0 {
+                // Those in work may all pass.
+                let in_work: u32 = tx
+                    .connection
+                    .prepare_cached(
+                        "SELECT count(*) FROM attempt
+                         WHERE session = ?1 AND outcome IS NULL AND batch = ?2 AND kind = 'make'",
+                    )
+                    .and_then(|mut s| s.query_row((session, batch.0), |r| r.get(0)))
+                    .map_err(|e| tx.map(e))?;
+                if !known.has_room(gray_release, in_work) {
+                    let (passed, name) = (known.terms.unsampled(), &known.name);
+                    let facts = match in_work {
+                        0 => format!("{passed} units of batch {name} passed"),
+                        n => format!("{passed} units of batch {name} passed, {n} are in work"),
+                    };
+                    return Err(refused(FailureCode::SampleDue, facts));
+                }
+            }
+            tx.connection
                 .prepare_cached(
                     "INSERT INTO attempt (batch, session, fixture, operator, station, started_at_ms)
-                     SELECT id, ?2, ?3, ?4, ?5, ?6 FROM batch WHERE id = ?1 AND state = 'open'
-                        AND (gray_release = 0 OR passed - approved < gray_release OR passed >= quantity)",
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )
                 .and_then(|mut s| s.execute((batch.0, session, &fixture, &operator, &station, now(&clock))))
                 .map_err(|e| tx.map(e))?;
-            if inserted == 0 {
-                let now = tx
-                    .connection
-                    .query_row(&format!("{BATCH_COLUMNS} WHERE id = ?1"), [batch.0], batch_row)
-                    .map_err(|e| tx.map(e))?;
-                return Err(if now.state == BatchState::Open {
-                    let waiting = now.terms.passed.saturating_sub(now.terms.approved);
-                    refused(FailureCode::SampleDue, format!("{waiting} units of batch {} passed", known.name))
-                } else {
-                    let why = quote_state(now.state);
-                    refused(FailureCode::BatchClosed, format!("batch {}: {why}", known.name))
-                });
-            }
             Ok(AttemptId(tx.connection.last_insert_rowid()))
         })
     }
@@ -1524,7 +1585,7 @@ impl Records for SqliteRecords {
         if let Some(batch) = export.batch {
             self.batch(batch)?;
         }
-        self.0.record_export(export)
+        Ok(self.0.record_exports(vec![export])?.into_iter().next().unwrap_or_default())
     }
 
     fn list_exports(&self, batch: BatchId) -> Result<Vec<ExportRecord>, RecordsError> {

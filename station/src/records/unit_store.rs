@@ -2,7 +2,7 @@
 //!
 //! Invariant: no key and nothing sealed is read here; keys show as purpose, generation and fingerprint.
 
-use super::qa_store::{check_reason, run};
+use super::qa_store::{Why, check_reason, run};
 use super::sqlite::{
     ATTEMPT_COLUMNS, BATCH_COLUMNS, Inner, PO_COLUMNS, UNIT_COLUMNS, append_event, attempt_row, batch_row,
     now, po_row, refused, unit_and_state, unit_row,
@@ -186,7 +186,7 @@ fn all<T>(
     c.prepare_cached(sql)?.query_map(values, row)?.collect()
 }
 
-fn check_note(note: &str) -> Result<String, RecordsError> {
+pub(super) fn check_note(note: &str) -> Result<String, RecordsError> {
     let note = note.trim();
     if note.chars().count() > NOTE || note.chars().any(char::is_control) {
         let facts = format!("a note has at most {NOTE} printable characters");
@@ -286,21 +286,15 @@ impl Inner {
         })
     }
 
-    pub(super) fn order_retest(
-        &self,
-        unit: UnitId,
-        reason: &str,
-        operator: &str,
-    ) -> Result<(), RecordsError> {
-        let (reason, operator, clock) = (check_reason(reason)?, operator.to_owned(), self.clock.clone());
+    pub(super) fn order_retest(&self, unit: UnitId, why: &Why, operator: &str) -> Result<(), RecordsError> {
+        let (facts, clock) = (why.facts(operator)?, self.clock.clone());
         self.write(move |tx| {
             let (row, state) = unit_and_state(tx, unit)?;
             if state != UnitState::Passed {
-                let facts = format!("unit {unit} is {}, not passed", state.as_str());
-                return Err(refused(FailureCode::RetestRefused, facts));
+                let is = format!("unit {unit} is {}, not passed", state.as_str());
+                return Err(refused(FailureCode::RetestRefused, is));
             }
-            let detail = json!({ "reason": reason, "operator": operator });
-            append_event(tx, row, None, now(&clock), "retest-ordered", &detail)
+            append_event(tx, row, None, now(&clock), "retest-ordered", &facts)
         })
     }
 
@@ -386,8 +380,8 @@ impl UnitBook for SqliteRecords {
         self.0.unit_record(unit)
     }
 
-    fn order_retest(&self, unit: UnitId, reason: &str, operator: &str) -> Result<(), RecordsError> {
-        self.0.order_retest(unit, reason, operator)
+    fn order_retest(&self, unit: UnitId, why: &Why, operator: &str) -> Result<(), RecordsError> {
+        self.0.order_retest(unit, why, operator)
     }
 
     fn open_rma(&self, unit: UnitId, new: NewRma) -> Result<Rma, RecordsError> {

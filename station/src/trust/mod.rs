@@ -91,6 +91,8 @@ pub struct ExportKey {
     pub since: u64,
     /// The sealed file.
     pub file: String,
+    /// SHA-256 of its public key, hex; `None`: the file can't be opened.
+    pub fingerprint: Option<String>,
 }
 
 /// The token that station.toml names.
@@ -303,10 +305,17 @@ impl Office {
         let file = "export.sealed";
         let written = std::fs::metadata(self.home.join("anchors").join(file)).and_then(|m| m.modified()).ok();
         let since = written.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok()).map(|d| d.as_secs());
+        let fingerprint = since.and_then(|_| {
+            let signer = crate::station::export_signer(&self.home, &self.records.station_key());
+            signer
+                .inspect_err(|failure| tracing::warn!(%failure, "the export key can't be opened"))
+                .ok()
+                .map(|signer| signer.fingerprint())
+        });
         Ok(Tree {
             anchors: anchors.facts().clone(),
             units: self.records.units_by_anchor().map_err(records_failure)?.into_iter().collect(),
-            export: since.map(|since| ExportKey { since, file: file.into() }),
+            export: since.map(|since| ExportKey { since, file: file.into(), fingerprint }),
             now_s: (self.now_s)(),
         })
     }
@@ -423,12 +432,7 @@ mod tests {
 
     #[test]
     fn what_ends_first_comes_first_and_units_left_behind_are_counted() {
-        let region = |number, certs| RegionFacts {
-            region: number,
-            name: String::new(),
-            agent_public_key: None,
-            certs,
-        };
+        let region = |number, certs| RegionFacts { region: number, name: String::new(), agent: None, certs };
         let anchors = AnchorFacts {
             root_epoch: 1,
             root_public_key: String::new(),
@@ -450,7 +454,7 @@ mod tests {
             ],
         };
         let units = [(21, 500), (22, 7), (11, 3)].map(|(n, units)| (format!("{n:064x}"), units));
-        let export = Some(ExportKey { since: NOW - DAY, file: "export.sealed".into() });
+        let export = Some(ExportKey { since: NOW - DAY, file: "export.sealed".into(), fingerprint: None });
         let tree = Tree { anchors, units: units.into(), export, now_s: NOW };
         assert_eq!((tree.all_units(), tree.units_in(&tree.anchors.regions[1])), (510, 507));
         let turns: Vec<_> = tree.rotation().iter().map(|t| (t.name(), t.validity)).collect();

@@ -437,8 +437,8 @@ impl Session<'_> {
 
     /// Scans something while the label of `serial` is waited for, until it is not waited for any more: then the next one's is.
     fn scan(&self, serial: &str, text: &str) -> Done {
-        self.typed(text)?;
-        self.screen.xdotool(&["key", "Return"])?;
+        // As a scanner does: the end comes at once, or it is a code without one.
+        self.typed(&format!("{text}\n"))?;
         self.gone(&words("scan-title", &[("serial", serial)]))
     }
 
@@ -785,11 +785,13 @@ fn line(s: &mut Session<'_>) -> Done {
 fn sample(s: &mut Session<'_>) -> Done {
     s.chapter = Chapter::Qa;
     s.hand_over(&QUIN)?;
+    s.press_said(&word("sample-open-name"), &format!("Press **{}**.", word("sample-open")))?;
+    s.fill(&word("sample-note"), "three looked at, all well")?;
     s.ring_button(&word("sample-approve-name"))?;
     s.page(
         "Check a sample",
         "Take the units that are named and look at them. **Approve** opens the gate for as many units again, and stands in the batch's \
-         timeline with your name. **Stop the batch** is for a sample that is not good.",
+         timeline with your name and your note. **Stop the batch** is for a sample that is not good; it wants to know why.",
     )?;
     s.press_said(&word("sample-approve-name"), &format!("Press **{}**.", word("sample-approve")))?;
     s.until("the approval", |site| {
@@ -825,12 +827,20 @@ fn second_round(s: &mut Session<'_>) -> Done {
     )?;
     s.scan_until_passed(6)?;
     s.note("Scan each label.".into());
-    s.page("The batch is done", "Six planned, six passed, none open: the counts balance.")
+    s.page(
+        "The batch is done",
+        "Six planned, six passed, none open: the counts balance. The last group waits for its sample like every other.",
+    )
 }
 
 fn new_keys(s: &mut Session<'_>) -> Done {
     s.chapter = Chapter::Qa;
     s.hand_over(&QUIN)?;
+    s.press_said(&word("sample-open-name"), "Look at the sample of the last group.")?;
+    s.button(&word("sample-approve-name"))?;
+    s.key_until("ctrl+Return", "Ctrl+Enter", "the approval of the last group", || {
+        Ok(s.site.number("SELECT count(*) FROM order_event WHERE kind = 'sample-approved'") == 2)
+    })?;
     let serial = s.site.serial(6)?;
     s.key_until("F2", "F2", "the units", || s.stands(&word("units-search-name")))?;
     s.type_into(&word("units-search-name"), &serial)?;

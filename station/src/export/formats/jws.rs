@@ -1,5 +1,6 @@
-//! Signed manifest: a JSON array of compact JWS (RFC 7515), one per unit, EdDSA (RFC 8037) by the station's export key. It holds
-//! no secret: it says which units exist, what is in them, and that this station made them.
+//! Signed manifest: a JSON array of flattened JWS (RFC 7515 §7.2.2), one per unit, EdDSA (RFC 8037) by the station's export key, with
+//! the unit's id in the header that is not signed, so that an importer finds an entry without opening it: the form of the manifests
+//! that makers of secure elements ship. It holds no secret: it says which units exist, what is in them, and that this station made them.
 
 use super::{Each, Field, Misfit, Passed, json};
 use crate::export::ExportSigner;
@@ -20,7 +21,7 @@ pub(super) fn fields(unit: &Passed<'_>) -> Vec<Field> {
         Field::bare("version", 1),
         Field::text("uniqueId", unit.unit.to_string()),
         Field::text("groupId", row.batch.clone()),
-        Field::text("provisioningTimestamp", row.ended_at.map(|t| t.to_string()).unwrap_or_default()),
+        Field::text("provisioningTimestamp", row.provisioned_at.map(|t| t.to_string()).unwrap_or_default()),
         Field::text("serialNumber", unit.serial()),
         Field::text("productOrder", row.product_order.clone()),
         Field::text("partNumber", text(&row.part_number)),
@@ -38,13 +39,19 @@ pub(super) fn fields(unit: &Passed<'_>) -> Vec<Field> {
 pub(super) fn row(fields: &[Field], signer: &ExportSigner) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut payload = Vec::with_capacity(1024);
     json::object(&mut payload, fields, 0);
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header(&signer.fingerprint())),
-        URL_SAFE_NO_PAD.encode(payload)
-    );
-    let signature = URL_SAFE_NO_PAD.encode(signer.sign(signed.as_bytes()));
-    Ok(Zeroizing::new(format!("\"{signed}.{signature}\"").into_bytes()))
+    let (protected, payload) =
+        (URL_SAFE_NO_PAD.encode(header(&signer.fingerprint())), URL_SAFE_NO_PAD.encode(payload));
+    let signature = URL_SAFE_NO_PAD.encode(signer.sign(format!("{protected}.{payload}").as_bytes()));
+    let unit = fields.iter().find(|f| f.path == "uniqueId").map_or("", |f| f.value.as_str());
+    let entry = [
+        Field::text("payload", payload),
+        Field::text("protected", protected),
+        Field::text("header.uniqueId", unit),
+        Field::text("signature", signature),
+    ];
+    let mut out = Zeroizing::new(Vec::with_capacity(2048));
+    json::object(&mut out, &entry, 0);
+    Ok(out)
 }
 
 pub(super) fn read(
@@ -55,29 +62,36 @@ pub(super) fn read(
     let Some(key) = key else {
         return Err(Misfit::new(0, "a manifest is checked with the signer's public key"));
     };
-    json::array(source, None, &mut |row, token| {
+    json::array(source, None, &mut |row, entry| {
         let refuse = |column: &str, why: &str| Misfit { row, column: Some(column.into()), why: why.into() };
-        let token = token.as_str().ok_or_else(|| Misfit::new(row, "a manifest holds strings"))?;
-        let parts: Vec<&str> = token.split('.').collect();
-        let [header, payload, signature] = parts[..] else {
-            return Err(Misfit::new(row, "a compact JWS has three parts"));
+        let fields = json::flatten(entry);
+        let value = |name: &str| {
+            let found = fields.iter().find(|f| f.path == name && !f.bare).map(|f| f.value.as_str());
+            found.ok_or_else(|| refuse(name, "it is missing, or no text"))
         };
+        let (header, payload, signature) = (value("protected")?, value("payload")?, value("signature")?);
+        let unit = value("header.uniqueId")?;
+        if fields.len() != 4 {
+            return Err(Misfit::new(row, "an entry has payload, protected, header.uniqueId and signature"));
+        }
         let open = |part: &str, column: &str| {
             URL_SAFE_NO_PAD.decode(part).map_err(|_| refuse(column, "this is not base64url"))
         };
-        let parsed: serde_json::Value = serde_json::from_slice(&open(header, "header")?)
-            .map_err(|_| refuse("header", "this is not JSON"))?;
+        let parsed: serde_json::Value = serde_json::from_slice(&open(header, "protected")?)
+            .map_err(|_| refuse("protected", "this is not JSON"))?;
         if parsed["alg"] != "EdDSA" {
             return Err(refuse("alg", "the algorithm is EdDSA"));
         }
         let signature: [u8; 64] = open(signature, "signature")?
             .try_into()
             .map_err(|_| refuse("signature", "a signature has 64 bytes"))?;
-        let signed = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        key.verify_strict(signed, &Signature::from_bytes(&signature))
+        key.verify_strict(format!("{header}.{payload}").as_bytes(), &Signature::from_bytes(&signature))
             .map_err(|_| refuse("signature", "the entry was altered, or another key signed it"))?;
         let payload: serde_json::Value = serde_json::from_slice(&open(payload, "payload")?)
             .map_err(|_| refuse("payload", "this is not JSON"))?;
+        if payload["uniqueId"] != unit {
+            return Err(refuse("header.uniqueId", "it is not that of the payload"));
+        }
         each(row, json::flatten(payload))
     })
 }

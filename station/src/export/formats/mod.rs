@@ -55,7 +55,7 @@ pub enum Format {
     EmqxJson,
     /// PSKC key container, RFC 6030.
     Pskc,
-    /// Signed manifest: a JSON array of compact JWS, one per unit.
+    /// Signed manifest: a JSON array of flattened JWS, one per unit.
     Jws,
 }
 
@@ -114,6 +114,23 @@ impl Format {
         self.gives_agent_key() || self.gives_cloud_key()
     }
 
+    /// How a login that newer keys took the place of ends where the file is imported.
+    pub(super) const fn retires(self) -> Retires {
+        match self {
+            Self::AzureHub | Self::Dynsec => Retires::InFile,
+            Self::Thingsboard => Retires::ByItself,
+            Self::Aws | Self::AzureDps | Self::Emqx | Self::EmqxJson | Self::Pskc | Self::Jws => {
+                Retires::Beside
+            }
+            Self::Csv | Self::Jsonl => Retires::Never,
+        }
+    }
+
+    /// Whether it says when a unit got its keys.
+    pub(super) const fn has_time(self) -> bool {
+        matches!(self, Self::Jws)
+    }
+
     /// Whether the agent key itself is in it.
     pub const fn gives_agent_key(self) -> bool {
         matches!(self, Self::Csv | Self::Jsonl | Self::Pskc)
@@ -149,6 +166,46 @@ impl std::str::FromStr for Format {
             let words: Vec<_> = Self::ALL.iter().map(|f| f.word()).collect();
             format!("no format {s:?}; there are {}", words.join(", "))
         })
+    }
+}
+
+/// How the login that a unit had before ends at the vendor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Retires {
+    /// The file says so.
+    InFile,
+    /// The import replaces the device's login: it finds the device by its serial.
+    ByItself,
+    /// Importing only adds: a list beside the file names what is to be ended.
+    Beside,
+    /// Nothing is imported; the rows say what they supersede.
+    Never,
+}
+
+/// The line or command that ends a login, with what stands between it and the next row.
+pub(super) fn retire(format: Format, identity: Identity) -> Vec<u8> {
+    match format {
+        Format::AzureHub => azure_hub::retire(identity),
+        Format::Dynsec => dynsec::retire(identity),
+        _ => String::new(),
+    }
+    .into_bytes()
+}
+
+/// What a row that was read ends; `None`: it is a unit's row.
+pub(super) fn retired(format: Format, fields: &[ReadField]) -> Option<&str> {
+    match format {
+        Format::AzureHub => azure_hub::retired(fields),
+        Format::Dynsec => dynsec::retired(fields),
+        _ => None,
+    }
+}
+
+/// What this form calls an identity.
+pub(super) fn name_in(format: Format, identity: Identity) -> String {
+    match format {
+        Format::Aws => aws::name(identity),
+        _ => identity.to_string(),
     }
 }
 
@@ -407,7 +464,7 @@ pub(super) fn unit_of(format: Format, fields: &[ReadField]) -> Option<UnitId> {
         Format::Jws => "uniqueId",
     };
     let name = fields.iter().find(|f| f.path == column)?.value.as_str();
-    name.split('.').next()?.parse().ok()
+    name.split(['.', ':']).next()?.parse().ok()
 }
 
 /// Compares what was read with what the records give; the error names the field.

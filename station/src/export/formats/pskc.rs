@@ -5,6 +5,9 @@
 //! both, which readers must know beside the RFC's HMAC-SHA1. Without one they are plain values, for a file that is sealed
 //! as a whole.
 //!
+//! The container's elements have a prefix, as in the RFC's examples: what stands in PKCS #5's `PBKDF2-params` is in no namespace, and a
+//! default one would claim it.
+//!
 //! A row is two `KeyPackage` elements, the agent key's and the cloud key's; each says whose it is.
 
 use super::{Each, Field, Misfit, Passed, ReadField, base64, from_base64};
@@ -26,7 +29,7 @@ const AES_128_CBC: &str = "http://www.w3.org/2001/04/xmlenc#aes128-cbc";
 const HMAC_SHA_256: &str = "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256";
 const PBKDF2: &str = "http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5v2-0#pbkdf2";
 
-pub(super) const TAIL: &str = "</KeyContainer>\n";
+pub(super) const TAIL: &str = "</pskc:KeyContainer>\n";
 
 /// Key transport under a password.
 pub(in crate::export) struct Cipher {
@@ -122,18 +125,18 @@ fn cipher_value(sealed: &[u8]) -> String {
 
 pub(super) fn head(cipher: Option<&Cipher>) -> String {
     let mut out = String::from(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<KeyContainer Version=\"1.0\" xmlns=\"urn:ietf:params:xml:ns:keyprov:pskc\" \
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<pskc:KeyContainer Version=\"1.0\" xmlns:pskc=\"urn:ietf:params:xml:ns:keyprov:pskc\" \
          xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\" xmlns:xenc=\"http://www.w3.org/2001/04/xmlenc#\" \
          xmlns:xenc11=\"http://www.w3.org/2009/xmlenc11#\" \
          xmlns:pkcs5=\"http://www.rsasecurity.com/rsalabs/pkcs/schemas/pkcs-5v2-0#\">\n",
     );
     if let Some(cipher) = cipher {
         out += &format!(
-            "<EncryptionKey><xenc11:DerivedKey><xenc11:KeyDerivationMethod Algorithm=\"{PBKDF2}\"><pkcs5:PBKDF2-params>\
+            "<pskc:EncryptionKey><xenc11:DerivedKey><xenc11:KeyDerivationMethod Algorithm=\"{PBKDF2}\"><pkcs5:PBKDF2-params>\
              <Salt><Specified>{}</Specified></Salt><IterationCount>{ITERATIONS}</IterationCount><KeyLength>16</KeyLength>\
              <PRF Algorithm=\"{HMAC_SHA_256}\"/></pkcs5:PBKDF2-params></xenc11:KeyDerivationMethod>\
-             <xenc11:MasterKeyName>password</xenc11:MasterKeyName></xenc11:DerivedKey></EncryptionKey>\n\
-             <MACMethod Algorithm=\"{HMAC_SHA_256}\"><MACKey>{}</MACKey></MACMethod>\n",
+             <xenc11:MasterKeyName>password</xenc11:MasterKeyName></xenc11:DerivedKey></pskc:EncryptionKey>\n\
+             <pskc:MACMethod Algorithm=\"{HMAC_SHA_256}\"><pskc:MACKey>{}</pskc:MACKey></pskc:MACMethod>\n",
             &*base64(&cipher.salt),
             cipher_value(&encrypt(&cipher.key, &cipher.mac_iv, &*cipher.mac_key)),
         );
@@ -150,8 +153,8 @@ pub(super) fn row(fields: &[Field], cipher: Option<&Cipher>) -> Result<Zeroizing
         };
         let text = |name: &str| escape(value(name)).into_owned();
         out.push_str(&format!(
-            "<KeyPackage><DeviceInfo><SerialNo>{}</SerialNo><Model>{}</Model><DeviceBinding>{}</DeviceBinding></DeviceInfo>\
-             <Key Id=\"{}\"><FriendlyName>{}</FriendlyName><Data><Secret>",
+            "<pskc:KeyPackage><pskc:DeviceInfo><pskc:SerialNo>{}</pskc:SerialNo><pskc:Model>{}</pskc:Model><pskc:DeviceBinding>{}</pskc:DeviceBinding></pskc:DeviceInfo>\
+             <pskc:Key Id=\"{}\"><pskc:FriendlyName>{}</pskc:FriendlyName><pskc:Data><pskc:Secret>",
             text("SerialNo"),
             text("Model"),
             text("DeviceBinding"),
@@ -160,21 +163,21 @@ pub(super) fn row(fields: &[Field], cipher: Option<&Cipher>) -> Result<Zeroizing
         ));
         match cipher {
             None => {
-                out.push_str("<PlainValue>");
+                out.push_str("<pskc:PlainValue>");
                 out.push_str(value("Secret"));
-                out.push_str("</PlainValue>");
+                out.push_str("</pskc:PlainValue>");
             }
             Some(cipher) => {
                 let (sealed, mac) = cipher.seal(value("Id"), &from_base64(value("Secret"))?);
                 out.push_str(&format!(
-                    "<EncryptedValue>{}</EncryptedValue><ValueMAC>{}</ValueMAC>",
+                    "<pskc:EncryptedValue>{}</pskc:EncryptedValue><pskc:ValueMAC>{}</pskc:ValueMAC>",
                     cipher_value(&sealed),
                     &*base64(&mac)
                 ));
             }
         }
         out.push_str(&format!(
-            "</Secret></Data><UserId>{}</UserId><Policy><KeyUsage>Derive</KeyUsage></Policy></Key></KeyPackage>\n",
+            "</pskc:Secret></pskc:Data><pskc:UserId>{}</pskc:UserId><pskc:Policy><pskc:KeyUsage>Derive</pskc:KeyUsage></pskc:Policy></pskc:Key></pskc:KeyPackage>\n",
             text("UserId")
         ));
     }

@@ -1,4 +1,7 @@
 //! ThingsBoard bulk provisioning: MQTT basic credentials, which are the unit's own identity and password.
+//!
+//! The import page knows what NAME, TYPE and LABEL are; what every other column is, a person says there. Columns that become attributes
+//! have the attributes' names, which is what the page calls them by.
 
 use super::{Field, Passed};
 
@@ -6,8 +9,8 @@ pub(super) const COLUMNS: [&str; 12] = [
     "NAME",
     "TYPE",
     "LABEL",
-    "SHARED_ATTRIBUTE",
-    "SERVER_ATTRIBUTE",
+    "firmware_version",
+    "batch",
     "ACCESS_TOKEN",
     "X509",
     "MQTT_CLIENT_ID",
@@ -23,8 +26,8 @@ pub(super) fn fields(unit: &Passed<'_>) -> Result<Vec<Field>, String> {
         Field::text("NAME", unit.serial()),
         Field::text("TYPE", unit.row.part_number.clone().unwrap_or_default()),
         Field::text("LABEL", unit.unit.to_string()),
-        Field::text("SHARED_ATTRIBUTE", unit.row.firmware_version.clone().unwrap_or_default()),
-        Field::text("SERVER_ATTRIBUTE", unit.row.batch.clone()),
+        Field::text("firmware_version", unit.row.firmware_version.clone().unwrap_or_default()),
+        Field::text("batch", unit.row.batch.clone()),
         Field::text("ACCESS_TOKEN", ""),
         Field::text("X509", ""),
         Field::text("MQTT_CLIENT_ID", name.clone()),

@@ -1,0 +1,5 @@
+-- Schema 13: the sealed end of the audit log also says which rows of person are the newest ones.
+--
+-- A seal of its own keeps a row of person from being edited, but not from being put back as it was a year ago. So meta holds a
+-- sealed roll ('people-roll': id and seal of each row as it was written last), and 'audit-head' the MAC over it. No table changes:
+-- the program seals the people it finds in the transaction of this step, if the end of the audit log is where its seal says.
