@@ -1126,7 +1126,7 @@ fn the_command_line_asks_for_a_person_once_there_are_people() {
     let listed = program.run(ANA, &[], &["people", "list"]).ok().of("person");
     assert_eq!(
         listed.iter().map(|p| p["name"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["Ana", "Quin", "Tom", "Vera"]
+        ["Ana", "Tom", "Vera", "Quin"]
     );
     program.run(ANA, &[], &["people", "deactivate", "Ana"]).error(2, "K608");
     let new_pin = [("KEYWRIGHT_NEW_PIN", "recov7x")];

@@ -381,12 +381,15 @@ pub(crate) mod tests {
         let mut h = view(with_batch(None));
         click(&mut h, "Product order PO-2026-0417");
         assert_eq!(asked(&mut h), [Command::ChooseOrder("PO-2026-0417".into())]);
-        let mut h = view(office(false));
+        let mut seen = office(false);
+        // Its cloud has left station.toml.
+        Arc::make_mut(&mut seen.known).clouds = vec![("plant".into(), "mqtts://plant:8883".into())];
+        let mut h = view(seen);
         for label in [
             "5000 ordered = 0 in batches + 5000 left",
             "hardened (2)",
             "locked (yes)",
-            "print and scan back (print+scan-back)",
+            "print and scan back",
             "the vendor's; 340 units enrolled with it",
             "It has no batch yet; “New batch of it…” makes one",
             "Timeline (1)",
@@ -400,7 +403,7 @@ pub(crate) mod tests {
         h.run();
         click(&mut h, "Clone order…");
         h.get_by_label("New order like PO-2026-0417");
-        h.get_by_label_contains("station.toml names no cloud mqtts://");
+        h.get_by_label("station.toml names no cloud mqtts://localhost; it has plant");
     }
 
     #[test]
