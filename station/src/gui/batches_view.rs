@@ -942,7 +942,7 @@ pub(crate) mod tests {
         h.state_mut().desk.office.recipient = Some("age1qyqszqgpqyqszqgpqyqszqgp".into());
         click(&mut h, "New order…");
         h.get_by_label("age1qyqszqgpqyqszqgpqyqszqgp");
-        h.get_by_label("Copy recipient").click();
+        h.get_by_label("Copy recipient").click_accesskit();
         let mut copied = false;
         for _ in 0..3 {
             h.step();
