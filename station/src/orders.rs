@@ -384,7 +384,9 @@ fn batch_of(c: &mut Check<'_>, known: &Known, left: u32, usual: u32) -> NewBatch
     let serial_pattern = c.draft.get(Field::SerialPattern).to_owned();
     if serial_pattern.is_empty() {
         let usual = Pattern::usual(&name);
-        if let Some(whose) = clash(&usual, "", known) {
+        // A name that is taken has taken its serials: that is said once.
+        let said = c.errors.iter().any(|e| e.field == Field::Batch);
+        if let Some(whose) = clash(&usual, "", known).filter(|_| !said) {
             c.fail(Field::Batch, tr!("entry-serials", batch = whose.as_str()));
         }
     } else {

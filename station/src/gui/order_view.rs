@@ -329,6 +329,16 @@ pub(crate) mod tests {
         seen
     }
 
+    /// The moment that the form of a leaked key begins with.
+    fn since() -> i64 {
+        moment_of(&moment_text(MADE)).expect("a moment")
+    }
+
+    /// What the key enrolled since the order was made.
+    pub(crate) fn reached() -> Reached {
+        Reached { order: "PO-2026-0417".into(), since_ms: since(), reach: Reach { units: 340, passed: 312 } }
+    }
+
     type H = Harness<'static, World>;
 
     fn view(seen: Snapshot) -> H {
@@ -371,12 +381,15 @@ pub(crate) mod tests {
         let mut h = view(with_batch(None));
         click(&mut h, "Product order PO-2026-0417");
         assert_eq!(asked(&mut h), [Command::ChooseOrder("PO-2026-0417".into())]);
-        let mut h = view(office(false));
+        let mut seen = office(false);
+        // Its cloud has left station.toml.
+        Arc::make_mut(&mut seen.known).clouds = vec![("plant".into(), "mqtts://plant:8883".into())];
+        let mut h = view(seen);
         for label in [
             "5000 ordered = 0 in batches + 5000 left",
             "hardened (2)",
             "locked (yes)",
-            "print and scan back (print+scan-back)",
+            "print and scan back",
             "the vendor's; 340 units enrolled with it",
             "It has no batch yet; “New batch of it…” makes one",
             "Timeline (1)",
@@ -390,7 +403,7 @@ pub(crate) mod tests {
         h.run();
         click(&mut h, "Clone order…");
         h.get_by_label("New order like PO-2026-0417");
-        h.get_by_label_contains("station.toml names no cloud mqtts://");
+        h.get_by_label("station.toml names no cloud mqtts://localhost; it has plant");
     }
 
     #[test]
@@ -413,7 +426,7 @@ pub(crate) mod tests {
     fn a_leaked_key_is_made_invalid_only_over_the_numbers_of_that_very_moment() {
         let mut h = view(office(true));
         click(&mut h, "Product key leaked…");
-        let since_ms = MADE / 60_000 * 60_000;
+        let since_ms = since();
         let order = || "PO-2026-0417".to_owned();
         assert_eq!(asked(&mut h), [Command::Reach { order: order(), since_ms }]);
         type_into(&mut h, "Reason", "seen on a forum");

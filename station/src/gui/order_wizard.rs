@@ -125,7 +125,8 @@ pub(super) fn show(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Aske
     if form.sending.is_done(seen.desk.office.answer.as_ref()) {
         return;
     }
-    if form.order.is_none() && !std::mem::replace(&mut form.asked, true) {
+    let unknown = form.order.is_none() && seen.desk.office.recipient.is_none();
+    if unknown && !std::mem::replace(&mut form.asked, true) {
         office(out, Command::KeyRecipient);
     }
     let known = &seen.desk.office.known;
@@ -173,7 +174,7 @@ pub(super) fn show(ui: &Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Aske
                 }
             });
         }
-        egui::ScrollArea::vertical().max_height((room - 250.0).max(160.0)).auto_shrink([false, true]).show(
+        egui::ScrollArea::vertical().max_height((room - 230.0).max(160.0)).auto_shrink([false, true]).show(
             ui,
             |ui| {
                 egui::Grid::new("wizard fields")
@@ -255,7 +256,7 @@ pub(super) fn recipient(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, p: &P
     }
     let short: String = recipient.chars().take(12).collect();
     let shown = ui.label(RichText::new(format!("{short}…")).font(mono(12.5)).color(p.text));
-    ui.ctx().accesskit_node_builder(shown.id, |node| node.set_label(recipient.as_str()));
+    ui.ctx().accesskit_node_builder(shown.id, |node| node.set_value(recipient.as_str()));
     shown.on_hover_text(recipient);
 }
 

@@ -9,7 +9,7 @@ use super::scripted::{self, Scene, scene};
 use super::traveler_view::Panel;
 use super::{
     PersonForm, SettingsState, Tab, Theme, audit_view, batches_view, export_view, first_view, install,
-    lock_screen, shift_view, theme, trust_view,
+    lock_screen, order_view, shift_view, theme, trust_view,
 };
 use crate::desk::Act;
 use crate::failure::FailureCode;
@@ -103,6 +103,12 @@ pictures! {
     };
     batches: ALL, |w, _| (w.view.tab, w.desk.office) = (Tab::Batches, batches_view::tests::office(Some(0)));
     batches_wizard: FEW, wizard;
+    batches_order: FEW, |w, _| (w.view.tab, w.desk.office) = (Tab::Batches, order_view::tests::office(true));
+    batches_leaked: FEW, |w, _| {
+        (w.view.tab, w.desk.office) = (Tab::Batches, order_view::tests::office(true));
+        w.desk.office.reached = Some(order_view::tests::reached());
+        w.view.batches.order = w.desk.office.order.as_deref().map(order_view::OrderForm::leaked);
+    };
     exports: MAIN, |w, _| export_view::tests::previewed(&mut w.view);
     exports_file: FEW, |w, _| export_view::tests::filing(&mut w.view);
     exports_log: FEW, |w, _| export_view::tests::logged(&mut w.view);

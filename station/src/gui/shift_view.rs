@@ -996,10 +996,12 @@ pub(crate) mod tests {
         h.state_mut().view.shift.seen = Arc::new(Snapshot { told: busy.clone(), ..snapshot() });
         h.run();
         assert!(h.get_by_label("End the shift").accesskit_node().is_disabled(), "it is on its way");
+        let said = "K651 Units are still in work: left";
+        let strip = h.query_all_by_label_contains(said).count();
         h.state_mut().view.shift.seen = Arc::new(Snapshot { told: busy, refused_ends: 1, ..snapshot() });
         h.run();
         h.run();
-        assert_eq!(h.query_all_by_label_contains("K651 Units are still in work: left").count(), 2);
+        assert!(h.query_all_by_label_contains(said).count() > strip, "it stands in the form as well");
         h.get_by_label("End the shift").click();
         h.run();
         assert_eq!(asked(&mut h), [end]);

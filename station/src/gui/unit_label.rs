@@ -23,6 +23,13 @@ pub struct LabelForm {
     sending: Sending,
 }
 
+impl LabelForm {
+    /// The label of this unit.
+    pub fn new(unit: UnitId) -> Self {
+        Self { unit, code: String::new(), sending: Sending::default() }
+    }
+}
+
 /// Why the unit gets no label.
 fn refusal(file: &UnitFile, seen: Seen<'_>) -> Option<&'static str> {
     if file.unit.state == UnitState::Scrapped {
@@ -82,7 +89,7 @@ pub(super) fn row(
     match chosen {
         Some(0) => out.desk.push(desk::Command::Office(Command::PrintLabel { unit, operator })),
         Some(_) => {
-            view.units.label = Some(LabelForm { unit, code: String::new(), sending: Sending::default() });
+            view.units.label = Some(LabelForm::new(unit));
         }
         None => {}
     }

@@ -10,7 +10,7 @@ use super::line_view::tests::{World, sized};
 use super::line_view::{Picker, Tab};
 use super::lock_screen::tests::{logged_in, persons, who};
 use super::scripted::{self, Scene, scene};
-use super::{PersonForm, batches_view, people_view};
+use super::{PersonForm, batches_view, order_view, people_view, unit_label};
 use crate::desk::Act;
 use crate::export::clerk::{self, HandedOut, RecipientView};
 use crate::export::{Format, HIDDEN, Preview, PreviewField, PreviewRow};
@@ -405,6 +405,33 @@ fn every_dialog_and_every_step_has_names() {
             Box::new(|w| {
                 w.view.tab = Tab::Batches;
                 w.view.batches.import = Some(batches_view::Import::default());
+            }),
+        ),
+        (
+            "an order",
+            Box::new(|w| (w.view.tab, w.desk.office) = (Tab::Batches, order_view::tests::office(false))),
+        ),
+        (
+            "a product key that leaked",
+            Box::new(|w| {
+                (w.view.tab, w.desk.office) = (Tab::Batches, order_view::tests::office(true));
+                w.view.batches.order = w.desk.office.order.as_deref().map(order_view::OrderForm::leaked);
+            }),
+        ),
+        (
+            "what an order expects",
+            Box::new(|w| {
+                (w.view.tab, w.desk.office) = (Tab::Batches, order_view::tests::office(true));
+                let order = w.desk.office.order.as_deref().map(|file| &file.order);
+                w.view.batches.order = order.map(order_view::OrderForm::expect);
+            }),
+        ),
+        (
+            "a label is compared",
+            Box::new(|w| {
+                w.view.tab = Tab::Units;
+                let unit = w.desk.file.as_ref().expect("a unit is open").unit.id;
+                w.view.units.label = Some(unit_label::LabelForm::new(unit));
             }),
         ),
         (
