@@ -144,7 +144,11 @@ fn mosquitto_takes_the_commands_and_lets_the_units_in() {
     assert_eq!(text.matches("deleteClient").count(), 1, "only what an earlier list made known");
     // What is there already is refused by itself and stays as it is: three roles and two clients.
     let answer = broker.tell(&text);
-    assert_eq!((answer.matches("error").count(), answer.matches("already exists").count()), (5, 5), "{answer}");
+    assert_eq!(
+        (answer.matches("error").count(), answer.matches("already exists").count()),
+        (5, 5),
+        "{answer}"
+    );
     assert!(!try_login(&endpoint, old, &old_credential, LONG).unwrap(), "{old} is refused");
     for device in &made.devices {
         let (identity, credential) = made.credential(device);

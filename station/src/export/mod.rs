@@ -931,7 +931,8 @@ pub fn export(
         if plan.format == Format::Aws {
             pending.push(Pending::with_bytes(&template_path(&plan.path), AWS_TEMPLATE.as_bytes())?);
         }
-        let mut superseded = (ended > 0).then(|| Superseded { identities: ended, file: None, sha256: None });
+        let mut superseded =
+            (ended > 0).then_some(Superseded { identities: ended, file: None, sha256: None });
         if let Some(superseded) = superseded.as_mut().filter(|_| plan.format.retires() == Retires::Beside) {
             let path = superseded_path(&plan.path);
             let lines: String = rows

@@ -990,7 +990,7 @@ pub(crate) mod tests {
         let counted = Counted { failed: Some(1), ..Counted::default() };
         let counted = vec![("B-2041".to_owned(), counted)];
         let end = Command::End { number: 12, counted, reason: "one is with QA".into() };
-        assert_eq!(asked(&mut h), [end.clone()]);
+        assert_eq!(asked(&mut h), std::slice::from_ref(&end));
         // What was told before is no answer to it; what is told with the refusal is, and all that was typed is still there.
         let busy = Told::Failed(Failure::new(FailureCode::ShiftBusy, "left"));
         h.state_mut().view.shift.seen = Arc::new(Snapshot { told: busy.clone(), ..snapshot() });
