@@ -76,7 +76,8 @@ pub struct Form {
     again: Typed,
     badge: Typed,
     focused: bool,
-    sent: bool,
+    /// It is with the office, which had answered so many commands then.
+    sent: Option<u64>,
     /// Why it was refused last.
     refused: Option<Failure>,
     /// The keyboard is to go back to the old PIN: it was wrong.
@@ -122,7 +123,7 @@ impl Form {
             again: empty(),
             badge: empty(),
             focused: false,
-            sent: false,
+            sent: None,
             refused: None,
             wants_old: false,
         }
@@ -522,16 +523,15 @@ pub(super) fn field(
 /// The dialog, while there is one.
 pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let Some(mut form) = view.people.form.take() else { return };
-    if form.sent {
+    if form.sent.is_some_and(|before| seen.people.answered != before) {
+        form.sent = None;
         match &seen.people.told {
-            Told::Working => {}
+            Told::Working | Told::Nothing => {}
             Told::Done(what) => {
                 view.notice = Some(done(what));
                 return;
             }
-            Told::Nothing => {}
             Told::Failed(failure) => {
-                form.sent = false;
                 form.refused = Some(failure.clone());
                 if failure.code == FailureCode::LoginFailed {
                     (form.old, form.wants_old) = (Typed::default(), true);
@@ -563,7 +563,7 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
         if beside {
             hint = None;
         } else if let (Some(failure), None) = (&form.refused, &hint)
-            && !form.sent
+            && form.sent.is_none()
         {
             let (sentence, remedy) = i18n::failure(failure);
             hint = Some(format!("{sentence}. {remedy}"));
@@ -585,7 +585,7 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
             Change::Add => tr!("people-add-do"),
             _ => tr!("people-save"),
         };
-        let ready = form.missing().is_none() && !form.sent;
+        let ready = form.missing().is_none() && form.sent.is_none();
         let button = Button { text, name: text, icon: None, loud: Loud::Primary, enabled: ready, size: 15.0 };
         let w = button.width(ui);
         let place = Rect::from_min_size(pos2(r.right() - w, r.top()), vec2(w, 38.0));
@@ -605,7 +605,7 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
     });
     if go {
         out.people.push(form.command());
-        (form.sent, form.refused) = (true, None);
+        (form.sent, form.refused) = (Some(seen.people.answered), None);
     }
     if !(back || modal.should_close()) {
         view.people.form = Some(form);
@@ -664,6 +664,7 @@ mod tests {
         );
         assert_eq!(h.state_mut().take(), [], "typing reached no fixture");
         // It closes when the office is done.
+        h.state_mut().people.answered += 1;
         h.state_mut().people.told = Told::Done(Done::Added("Ana".into(), Role::Admin));
         h.run();
         assert!(h.query_by_label("The same PIN again").is_none());
@@ -739,6 +740,7 @@ mod tests {
         let sent = || Command::SetOwnPin { old: pin("2580"), new: pin("25803") };
         assert_eq!(std::mem::take(&mut h.state_mut().asked.people), [sent()]);
         let wrong = Failure::new(FailureCode::LoginFailed, "3 tries are left");
+        h.state_mut().people.answered += 1;
         h.state_mut().people.told = Told::Failed(wrong);
         h.run();
         h.run();
@@ -749,6 +751,7 @@ mod tests {
         assert!(h.query_by_label_contains("That is not your PIN").is_none());
         press(&mut h, &[Key::Enter]);
         assert_eq!(std::mem::take(&mut h.state_mut().asked.people), [sent()]);
+        h.state_mut().people.answered += 1;
         h.state_mut().people.told = Told::Done(Done::Pin("Tom".into()));
         h.run();
         assert!(h.query_by_label("My new PIN").is_none());

@@ -164,6 +164,8 @@ pub struct Snapshot {
     pub names: Vec<(String, Role)>,
     /// The newest word.
     pub told: Told,
+    /// Commands that were carried out or refused: an older word is no answer to whoever sends another.
+    pub answered: u64,
     /// Grows with every login; the lock screen starts anew.
     pub logins: u64,
     /// The person who was refused last is locked out until then.
@@ -515,6 +517,7 @@ impl Clerk {
                         Ok(told) => told,
                         Err(failure) => Told::Failed(failure),
                     };
+                    self.view.answered += 1;
                     self.refresh();
                     self.publish();
                 }
