@@ -1727,6 +1727,7 @@ entry-name = 1 to { $longest } letters, digits, '.', '_' or '-'
 entry-order-taken = there is an order { $name } already
 entry-words = at most 64 printable characters
 entry-number = a whole number, { $least } to { $most }
+entry-region-choose = choose one: { $here }
 entry-region = its keys are not on this station; here are { $here }
 entry-suite = 2 (hardened) or 1 (legacy)
 entry-cloud = station.toml names no cloud { $cloud }; it has { $names }

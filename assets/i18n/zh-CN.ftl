@@ -1882,6 +1882,7 @@ entry-name = 1 至 { $longest } 个字母、数字、'.'、'_' 或 '-'
 entry-order-taken = 已有订单 { $name }
 entry-words = 至多 64 个可打印字符
 entry-number = 整数，{ $least } 至 { $most }
+entry-region-choose = 请选择：{ $here }
 entry-region = 本站没有该区域的密钥；现有 { $here }
 entry-suite = 2（加固）或 1（传统）
 entry-cloud = station.toml 中没有云平台 { $cloud }；现有 { $names }

@@ -276,10 +276,15 @@ pub fn check(draft: &Draft, known: &Known) -> Result<Checked, Vec<FieldError>> {
     let hw_revision = c.words(Field::HwRevision, "A");
     let part_number = c.words(Field::PartNumber, &model);
     let quantity = c.number(Field::Quantity, 1, None);
-    let region = c.number(Field::Region, 1, None);
+    let here = known.regions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let region = if draft.get(Field::Region).is_empty() && !known.regions.is_empty() {
+        c.fail(Field::Region, tr!("entry-region-choose", here = &here));
+        0
+    } else {
+        c.number(Field::Region, 1, None)
+    };
     if region > 0 && !known.regions.is_empty() && !known.regions.contains(&region) {
-        let here: Vec<_> = known.regions.iter().map(u32::to_string).collect();
-        c.fail(Field::Region, tr!("entry-region", here = here.join(", ")));
+        c.fail(Field::Region, tr!("entry-region", here = &here));
     }
     let suite = match draft.get(Field::Suite) {
         "" | "2" => 2,
@@ -697,6 +702,7 @@ mod tests {
             (Field::Quantity, "0", "1 to 4294967295"),
             (Field::Quantity, "many", "1 to 4294967295"),
             (Field::Region, "9", "here are 7, 8"),
+            (Field::Region, "", "choose one: 7, 8"),
             (Field::Suite, "3", "2 (hardened)"),
             (Field::Cloud, "sky", "it has local, plant"),
             (Field::Lock, "maybe", "yes or no"),

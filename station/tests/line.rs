@@ -2145,7 +2145,7 @@ fn the_gate_opens_only_behind_its_row_in_the_audit_log() {
     let sql = rusqlite::Connection::open(&path).unwrap();
     sql.execute_batch("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END")
         .unwrap();
-    let approve = || Command::ApproveSample { operator: "Ana".into(), note: "looked".into() };
+    let approve = || Command::ApproveSample { operator: "Quality".into(), note: "three looked at".into() };
     line.send(approve());
     wait_for("it is said", || {
         line.snapshot().trouble.as_ref().is_some_and(|t| t.code == FailureCode::RecordsFailed)
@@ -2162,7 +2162,7 @@ fn the_gate_opens_only_behind_its_row_in_the_audit_log() {
         told,
         [
             ("batch-paused", r#"{"reason":"a bent pin"}"#.to_owned()),
-            ("sample-approved", r#"{"note":"looked"}"#.to_owned())
+            ("sample-approved", r#"{"note":"three looked at"}"#.to_owned())
         ]
     );
 }

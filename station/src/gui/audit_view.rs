@@ -27,11 +27,11 @@ pub struct AuditState {
 fn columns() -> [(&'static str, f32); 6] {
     [
         (tr!("audit-row"), 0.06),
-        (tr!("audit-when"), 0.13),
+        (tr!("audit-when"), 0.16),
         (tr!("audit-person"), 0.15),
         (tr!("audit-action"), 0.15),
         (tr!("audit-subject"), 0.16),
-        (tr!("audit-facts"), 0.35),
+        (tr!("audit-facts"), 0.32),
     ]
 }
 const ROW: f32 = 26.0;

@@ -878,7 +878,7 @@ pub(crate) mod tests {
         type_into(&mut h, "Name", "B");
         type_into(&mut h, "Model", "KW-METER");
         type_into(&mut h, "Units ordered", "20");
-        h.get_by_label_contains("Region: a whole number");
+        h.get_by_label_contains("Region: choose one: 7, 8");
         click(&mut h, "Region: 8");
         click(&mut h, "Label: print");
         type_into(&mut h, "Batch", "P1");

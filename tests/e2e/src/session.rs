@@ -438,7 +438,7 @@ impl Session<'_> {
     /// Scans something while the label of `serial` is waited for, until it is not waited for any more: then the next one's is.
     fn scan(&self, serial: &str, text: &str) -> Done {
         // As a scanner does: the end comes at once, or it is a code without one.
-        self.typed(&format!("{text}\n"))?;
+        self.screen.xdotool(&["type", "--delay", "8", "--args", "1", "--", text, "key", "Return"])?;
         self.gone(&words("scan-title", &[("serial", serial)]))
     }
 
