@@ -113,14 +113,7 @@ pub(super) fn press_as(ui: &mut Ui, text: &str, off: Option<&str>, loud: Loud) -
     let button = Button { text, name: text, icon: None, loud, enabled: off.is_none(), size: 14.0 };
     let (rect, _) = ui.allocate_exact_size(vec2(button.width(ui), 34.0), Sense::hover());
     let response = button.show(ui, rect);
-    match off {
-        Some(why) => {
-            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-            response.on_hover_text(why);
-            false
-        }
-        None => response.clicked(),
-    }
+    widgets::say_why(ui, response, off).clicked()
 }
 
 pub(super) fn operator(seen: Seen<'_>) -> Option<&'static str> {
@@ -472,14 +465,7 @@ fn square(ui: &mut Ui, modules: &Modules, name: &str) {
 
 /// A dialog in the middle; whether it shall close.
 pub(super) fn dialog(ui: &Ui, name: &str, width: f32, p: &Palette, add: impl FnOnce(&mut Ui)) -> bool {
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(24, 16));
-    let id = egui::Id::unique(name);
-    let area = egui::Modal::default_area(id).fade_in(false);
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, name, p, |ui| {
         ui.set_width(width);
         ui.spacing_mut().item_spacing = vec2(8.0, 6.0);
         add(ui);
@@ -674,7 +660,7 @@ fn shown(ui: &mut Ui, list: &ListView, p: &Palette) {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::line_view::tests::{World, harness};
+    use super::super::line_view::tests::{World, click, harness, is_off, type_into};
     use super::super::scripted::{self, Scene, scene};
     use super::*;
     use crate::failure::{Failure, FailureCode};
@@ -684,7 +670,7 @@ pub(crate) mod tests {
     use crate::records::OrderEvent;
     use egui::Key;
     use egui::accesskit::Role as Node;
-    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use egui_kittest::{Harness, kittest::Queryable};
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -778,23 +764,6 @@ pub(crate) mod tests {
         h.state_mut().desk.office.answer = Some(Answer { ticket, refused });
         h.run();
         h.run();
-    }
-
-    fn click(h: &mut H, label: &str) {
-        h.get_by_label(label).click();
-        h.run();
-        h.run();
-    }
-
-    fn type_into(h: &mut H, label: &str, text: &str) {
-        h.get_by_role_and_label(Node::TextInput, label).focus();
-        h.run();
-        h.event(egui::Event::Text(text.into()));
-        h.run();
-    }
-
-    fn is_off(h: &H, label: &str) -> bool {
-        h.get_by_label(label).accesskit_node().is_disabled()
     }
 
     #[test]

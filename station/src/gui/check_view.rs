@@ -150,7 +150,7 @@ fn words(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::line_view::Tab;
-    use super::super::line_view::tests::{World, harness};
+    use super::super::line_view::tests::{World, harness, type_into};
     use super::super::scripted::{Scene, scene};
     use super::*;
     use crate::export::clerk::Snapshot;
@@ -166,13 +166,6 @@ mod tests {
         h.get_by_label("Check a file…").click();
         h.run();
         h
-    }
-
-    fn type_into(h: &mut Harness<'static, World>, label: &str, text: &str) {
-        h.get_by_label(label).focus();
-        h.run();
-        h.get_by_label(label).type_text(text);
-        h.run();
     }
 
     #[test]

@@ -249,17 +249,10 @@ pub(super) fn show(
         return;
     }
     let carries = file.open_order().is_some_and(|open| Act::of(open) == form.act);
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(24, 18));
-    let id = Id::unique("decision");
-    let area = egui::Modal::default_area(id).fade_in(false);
     let mut done = false;
     let mut back = false;
     let command_enter = ui.input_mut(|i| i.consume_key(Modifiers::COMMAND, Key::Enter));
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "decision", p, |ui| {
         let width = 580.0_f32.min(room.width() - 80.0);
         ui.set_width(width);
         ui.spacing_mut().item_spacing.y = 8.0;

@@ -924,13 +924,13 @@ fn log(ui: &mut Ui, operator: &str, state: &mut ExportsState, p: &Palette) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::line_view::Tab;
-    use super::super::line_view::tests::{World, harness, sized};
+    use super::super::line_view::tests::{World, click, harness, is_off, sized, type_into};
     use super::super::scripted::{Scene, scene};
     use super::*;
     use crate::export::clerk::{HandedOut, RecipientView};
     use crate::export::{HIDDEN, Preview, PreviewField, PreviewRow, Progress};
     use crate::records::{ExportRecord, ExposedUnit, Revoked};
-    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use egui_kittest::{Harness, kittest::Queryable};
     use std::time::Instant;
 
     type H = Harness<'static, World>;
@@ -1031,22 +1031,6 @@ pub(crate) mod tests {
     fn show(h: &mut H, snapshot: Snapshot) {
         h.state_mut().view.exports.seen = Arc::new(snapshot);
         h.run();
-    }
-
-    fn click(h: &mut H, label: &str) {
-        h.get_by_label(label).click();
-        h.run();
-    }
-
-    fn type_into(h: &mut H, label: &str, text: &str) {
-        h.get_by_label(label).focus();
-        h.run();
-        h.get_by_label(label).type_text(text);
-        h.run();
-    }
-
-    fn is_off(h: &H, label: &str) -> bool {
-        h.get_by_label(label).accesskit_node().is_disabled()
     }
 
     fn sent(h: &mut H) -> Vec<Command> {

@@ -10,7 +10,7 @@ use super::widgets::{self, Button, Loud};
 use crate::i18n::{self, tr};
 use crate::line::{Command, Snapshot};
 use crate::people::Right;
-use egui::{Align2, Id, Key, Modifiers, Rect, Sense, Stroke, Ui, pos2, vec2};
+use egui::{Align2, Key, Modifiers, Rect, Sense, Ui, pos2, vec2};
 
 /// The longest note: the serials of the sample stand before it.
 const NOTE: usize = 300;
@@ -61,16 +61,9 @@ pub(super) fn running(snapshot: &Snapshot) -> impl Iterator<Item = usize> {
 /// The dialog, while there is a question.
 pub(super) fn show(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Vec<Command>, p: &Palette) {
     let Some(mut ask) = view.line_ask.take().filter(|ask| ask.stands(seen.line)) else { return };
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(24, 18));
-    let id = Id::unique("line ask");
-    let area = egui::Modal::default_area(id).fade_in(false);
     let width = 560.0_f32.min(ui.max_rect().width() - 100.0);
     let mut over = false;
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "line ask", p, |ui| {
         ui.set_width(width);
         ui.spacing_mut().item_spacing.y = 8.0;
         over = match &mut ask {
@@ -96,12 +89,8 @@ fn buttons(ui: &mut Ui, width: f32, all: &[(Button<'_>, Option<&str>)]) -> Optio
         let w = button.width(ui);
         let place = Rect::from_min_size(pos2(right - w, r.top()), vec2(w, 38.0));
         let response = button.show(ui, place);
-        if response.clicked() {
+        if widgets::say_why(ui, response, *off).clicked() {
             pressed = Some(n);
-        }
-        if let Some(why) = *off {
-            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-            response.on_hover_text(why);
         }
         right = place.left() - 10.0;
     }

@@ -679,6 +679,27 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn click(h: &mut Harness<'static, World>, label: &str) {
+        h.get_by_label(label).click();
+        h.run();
+        h.run();
+    }
+
+    /// Types into the field of this name, and not into whatever else has it.
+    pub(crate) fn type_into(h: &mut Harness<'static, World>, label: &str, text: &str) {
+        use egui::accesskit::Role;
+        let fields = [Role::TextInput, Role::PasswordInput, Role::MultilineTextInput];
+        let field = fields.into_iter().find_map(|role| h.query_by_role_and_label(role, label));
+        field.unwrap_or_else(|| panic!("there is no field {label:?}")).focus();
+        h.run();
+        h.event(egui::Event::Text(text.into()));
+        h.run();
+    }
+
+    pub(crate) fn is_off(h: &Harness<'static, World>, label: &str) -> bool {
+        h.get_by_label(label).accesskit_node().is_disabled()
+    }
+
     /// The number in front of `word` on the screen.
     pub(crate) fn label_numbers(h: &Harness<'static, World>, word: &str) -> u32 {
         let node = h

@@ -294,15 +294,14 @@ fn leaked(ui: &Ui, form: &mut OrderForm, seen: Seen<'_>, out: &mut Asked, p: &Pa
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::batches_view::tests::office as with_batch;
-    use super::super::line_view::tests::{World, harness};
+    use super::super::line_view::tests::{World, click, harness, is_off, type_into};
     use super::super::scripted::{Scene, scene};
     use super::*;
     use crate::desk;
     use crate::office::{Reached, Snapshot};
     use crate::records::{OrderEvent, Reach};
     use egui::Key;
-    use egui::accesskit::Role as Node;
-    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use egui_kittest::{Harness, kittest::Queryable};
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -357,23 +356,6 @@ pub(crate) mod tests {
             _ => None,
         })
         .collect()
-    }
-
-    fn click(h: &mut H, label: &str) {
-        h.get_by_label(label).click();
-        h.run();
-        h.run();
-    }
-
-    fn type_into(h: &mut H, label: &str, text: &str) {
-        h.get_by_role_and_label(Node::TextInput, label).focus();
-        h.run();
-        h.event(egui::Event::Text(text.into()));
-        h.run();
-    }
-
-    fn is_off(h: &H, label: &str) -> bool {
-        h.get_by_label(label).accesskit_node().is_disabled()
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::i18n::{self, tr};
 use crate::people::office::{Command, Done, Refusal, Told};
 use crate::people::{NewPerson, Pin, Right, Role, Who, pin};
 use crate::records::Person;
-use egui::{Align2, Id, Key, Modifiers, Rect, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+use egui::{Align2, Key, Modifiers, Rect, RichText, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 use zeroize::Zeroizing;
 
 /// What is typed as a PIN or a badge: redacted, wiped when dropped.
@@ -367,12 +367,8 @@ pub(super) fn title_row(
         let response =
             button.show(ui, Rect::from_min_size(pos2(right - width, row.top()), vec2(width, 38.0)));
         right -= width + 8.0;
-        if response.clicked() {
+        if widgets::say_why(ui, response, off.map(reason)).clicked() {
             pressed = Some(i);
-        }
-        if let Some(why) = off.map(reason) {
-            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-            response.on_hover_text(why);
         }
     }
     let words = Rect::from_min_max(row.min, pos2(right - 8.0, row.bottom()));
@@ -539,16 +535,9 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
             }
         }
     }
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(24, 18));
-    let id = Id::unique("person form");
-    let area = egui::Modal::default_area(id).fade_in(false);
     let enter = ui.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
     let (mut go, mut back) = (false, false);
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "person form", p, |ui| {
         ui.set_width(460.0);
         ui.spacing_mut().item_spacing.y = 7.0;
         ui.label(RichText::new(form.title()).font(strong(20.0)).color(p.text));
@@ -615,24 +604,13 @@ pub(super) fn form(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut 
 #[cfg(test)]
 mod tests {
     use super::super::line_view::Tab;
-    use super::super::line_view::tests::{harness, press};
+    use super::super::line_view::tests::{harness, press, type_into};
     use super::super::lock_screen::tests::{logged_in, persons};
     use super::super::scripted::{Scene, scene};
     use super::*;
     use crate::people::office::{Gate, Snapshot};
     use egui_kittest::kittest::Queryable;
     use std::time::Instant;
-
-    fn type_into(
-        h: &mut egui_kittest::Harness<'static, super::super::line_view::tests::World>,
-        label: &str,
-        text: &str,
-    ) {
-        h.get_by_label(label).focus();
-        h.run();
-        h.event(egui::Event::Text(text.into()));
-        h.run();
-    }
 
     #[test]
     fn an_open_station_says_so_and_makes_its_admin() {

@@ -170,16 +170,9 @@ fn fine(ui: &mut Ui, room: &mut Rect, text: &str, p: &Palette) {
 fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
     let snapshot = seen.line;
     let preflight = &snapshot.preflight;
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(22, 16));
-    let id = egui::Id::unique("preflight");
     let screen = ui.ctx().content_rect().size();
-    let area = egui::Modal::default_area(id).fade_in(false);
     let mut asked = None;
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "preflight", p, |ui| {
         let width = 760.0_f32.min(screen.x - 120.0);
         ui.set_width(width);
         ui.spacing_mut().item_spacing.y = 6.0;
@@ -220,12 +213,8 @@ fn checks(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p:
             let w = button.width(ui);
             let place = Rect::from_min_size(pos2(right - w, foot.top() + 4.0), vec2(w, 34.0));
             let response = button.show(ui, place);
-            if response.clicked() {
+            if widgets::say_why(ui, response, prints.filter(|_| n == 2)).clicked() {
                 asked = Some(n);
-            }
-            if let (2, Some(why)) = (n, prints) {
-                ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-                response.on_hover_text(why);
             }
             right = place.left() - 8.0;
         }

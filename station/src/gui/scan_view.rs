@@ -201,12 +201,8 @@ pub(super) fn bar(
         let width = button.width(ui);
         let place = Rect::from_min_size(pos2(right - width, rect.center().y - 17.0), vec2(width, 34.0));
         let response = button.show(ui, place);
-        if response.clicked() {
+        if widgets::say_why(ui, response, *off).clicked() {
             pressed = Some(n);
-        }
-        if let Some(why) = *off {
-            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-            response.on_hover_text(why);
         }
         right = place.left() - 8.0;
     }

@@ -359,16 +359,9 @@ fn footer(ui: &mut Ui, rect: Rect, view: &ViewState, says: &str, keys: &str, p: 
 
 /// What the header's bell opens.
 fn alarms(ui: &mut Ui, seen: Seen<'_>, view: &mut ViewState, out: &mut Asked, p: &Palette) {
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(22, 16));
-    let id = egui::Id::unique("alarms");
     let room = ui.max_rect().size();
-    let area = egui::Modal::default_area(id).fade_in(false);
     let mut open = None;
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "alarms", p, |ui| {
         let width = 720.0_f32.min(room.x - 120.0);
         ui.set_width(width);
         ui.spacing_mut().item_spacing.y = 8.0;
@@ -492,14 +485,7 @@ fn key_help() -> Vec<(&'static str, &'static str)> {
 
 /// The power-cut matrix that was measured for this release.
 fn matrix(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(26, 16));
-    let id = egui::Id::unique("matrix");
-    let area = egui::Modal::default_area(id).fade_in(false);
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "matrix", p, |ui| {
         let measured = crate::matrix::PowerCutMatrix::released();
         let total = measured.total();
         ui.set_width(700.0);
@@ -571,18 +557,11 @@ fn help(ui: &mut Ui, view: &mut ViewState, p: &Palette) {
         (State::Done(Timeout), tr!("help-timeout")),
         (State::Done(Aborted), tr!("help-aborted")),
     ];
-    let frame = egui::Frame::new()
-        .fill(p.surface)
-        .stroke(Stroke::new(1.0, p.border))
-        .corner_radius(16)
-        .inner_margin(egui::Margin::symmetric(26, 16));
-    let id = egui::Id::unique("help");
-    let area = egui::Modal::default_area(id).fade_in(false);
     let room = ui.max_rect().size();
     // Side by side where there is room: all of it is in sight in the smallest windows too, and else it scrolls.
     let (columns, wide) =
         if room.x >= 940.0 { (2, (room.x - 70.0).min(1000.0)) } else { (1, (room.x - 80.0).min(600.0)) };
-    let modal = egui::Modal::new(id).area(area).frame(frame).show(ui.ctx(), |ui| {
+    let modal = widgets::modal(ui, "help", p, |ui| {
         ui.set_width(wide);
         let keys = key_help();
         let lines = keys.len().div_ceil(columns);

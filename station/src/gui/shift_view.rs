@@ -749,7 +749,7 @@ fn end(ui: &mut Ui, seen: Seen<'_>, snapshot: &Snapshot, view: &mut ViewState, p
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::line_view::tests::{World, press as press_keys, sized};
+    use super::super::line_view::tests::{World, press as press_keys, sized, type_into};
     use super::super::lock_screen::tests::logged_in;
     use super::super::scripted::{Scene, scene};
     use super::*;
@@ -830,13 +830,6 @@ pub(crate) mod tests {
 
     fn asked(h: &mut Harness<'static, World>) -> Vec<Command> {
         h.state_mut().view.shift.take()
-    }
-
-    fn type_into(h: &mut Harness<'static, World>, label: &str, text: &str) {
-        h.get_by_label(label).focus();
-        h.run();
-        h.event(egui::Event::Text(text.into()));
-        h.run();
     }
 
     #[test]

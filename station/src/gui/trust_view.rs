@@ -275,12 +275,7 @@ fn act(ui: &mut Ui, text: &str, name: &str, off: Option<&'static str>) -> bool {
     let button = Button { text, name, icon: None, loud: Loud::Quiet, enabled: off.is_none(), size: 13.5 };
     let (rect, _) = ui.allocate_exact_size(vec2(button.width(ui), 30.0), Sense::hover());
     let response = button.show(ui, rect);
-    let clicked = response.clicked();
-    if let Some(why) = off {
-        ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-        response.on_hover_text(why);
-    }
-    clicked
+    widgets::say_why(ui, response, off).clicked()
 }
 
 fn card(ui: &mut Ui, p: &Palette, edge: Stroke, add: impl FnOnce(&mut Ui)) {
@@ -825,7 +820,7 @@ fn homes(ui: &mut Ui, name: &str, home: &mut NewHome, token: Option<&str>, p: &P
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::line_view::tests::{World, press, sized};
+    use super::super::line_view::tests::{World, click, is_off, press, sized, type_into};
     use super::super::lock_screen::tests::logged_in;
     use super::super::scripted::{Scene, scene};
     use super::*;
@@ -838,7 +833,7 @@ pub(crate) mod tests {
     use crate::records::BatchUnder;
     use crate::trust::{DAY, ExportKey, TokenView};
     use egui::Key;
-    use egui_kittest::{Harness, kittest::NodeT, kittest::Queryable};
+    use egui_kittest::{Harness, kittest::Queryable};
     use std::time::Instant;
 
     type H = Harness<'static, World>;
@@ -926,23 +921,6 @@ pub(crate) mod tests {
 
     fn sent(h: &mut H) -> Vec<String> {
         h.state_mut().view.trust.take().iter().map(|c| format!("{c:?}")).collect()
-    }
-
-    fn click(h: &mut H, label: &str) {
-        h.get_by_label(label).click();
-        h.run();
-        h.run();
-    }
-
-    fn type_into(h: &mut H, label: &str, text: &str) {
-        h.get_by_label(label).focus();
-        h.run();
-        h.event(egui::Event::Text(text.into()));
-        h.run();
-    }
-
-    fn is_off(h: &H, label: &str) -> bool {
-        h.get_by_label(label).accesskit_node().is_disabled()
     }
 
     #[test]

@@ -76,14 +76,14 @@ pub(super) fn row(
         let enabled = why.is_none();
         let button = Button { text, name: text, icon: None, loud: Loud::Quiet, enabled, size: 14.0 };
         let response = button.show(ui, place);
-        if let Some(why) = why {
-            ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
-        }
+        let response = widgets::say_why(ui, response, why);
         if response.clicked() {
             chosen = Some(i);
         }
         let purpose = if i == 0 { tr!("unit-label-print-hint") } else { tr!("unit-label-check-hint") };
-        response.on_hover_text(why.unwrap_or(purpose));
+        if why.is_none() {
+            response.on_hover_text(purpose);
+        }
     }
     let (unit, operator) = (file.unit.id, seen.line.operator.clone());
     match chosen {

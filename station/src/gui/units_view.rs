@@ -903,7 +903,7 @@ fn cells(row: Rect, columns: &[Column]) -> Vec<Rect> {
 #[cfg(test)]
 mod tests {
     use super::super::line_view::Tab;
-    use super::super::line_view::tests::{World, harness, press};
+    use super::super::line_view::tests::{World, click, harness, is_off, press};
     use super::super::scripted::{self, Scene, scene, unit_file};
     use super::*;
     use crate::desk::{Command, Decision, Job};
@@ -935,19 +935,9 @@ mod tests {
         units(desk, 1)
     }
 
-    fn click(h: &mut H, label: &str) {
-        h.get_by_label(label).click();
-        h.run();
-        h.run();
-    }
-
     fn type_in(h: &mut H, text: &str) {
         h.event(egui::Event::Text(text.into()));
         h.run();
-    }
-
-    fn is_off(h: &H, label: &str) -> bool {
-        h.get_by_label(label).accesskit_node().is_disabled()
     }
 
     /// Commands of the desk without those that only look.

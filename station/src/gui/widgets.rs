@@ -228,6 +228,24 @@ pub fn progress(ui: &mut Ui, rect: Rect, fraction: f32, tone: Tone, name: &str) 
     });
 }
 
+/// A button that is off says why: under the pointer, and to whoever listens.
+pub fn say_why(ui: &Ui, response: Response, why: Option<&str>) -> Response {
+    let Some(why) = why else { return response };
+    ui.ctx().accesskit_node_builder(response.id, |node| node.set_description(why));
+    response.on_hover_text(why)
+}
+
+/// A dialog in the middle of the window, over everything else.
+pub fn modal<R>(ui: &Ui, name: &str, p: &Palette, add: impl FnOnce(&mut Ui) -> R) -> egui::ModalResponse<R> {
+    let frame = egui::Frame::new()
+        .fill(p.surface)
+        .stroke(Stroke::new(1.0, p.border))
+        .corner_radius(16)
+        .inner_margin(egui::Margin::symmetric(24, 16));
+    let id = egui::Id::unique(name);
+    egui::Modal::new(id).area(egui::Modal::default_area(id).fade_in(false)).frame(frame).show(ui.ctx(), add)
+}
+
 /// A button that stays pressed says so to whoever listens.
 pub fn say_toggled(ui: &Ui, response: &egui::Response, on: bool) {
     use egui::accesskit::Toggled;

@@ -187,6 +187,15 @@ impl std::fmt::Display for Broken {
 
 const PERSONS: &str = "SELECT id, name, role, pin, badge, badge_mark, active, failures, locked_until_ms, created_at_ms, seal FROM person";
 
+/// The person whose column holds this value, unchecked.
+fn person_by(
+    c: &rusqlite::Connection,
+    column: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<Option<PersonRow>> {
+    c.prepare_cached(&format!("{PERSONS} WHERE {column} = ?1"))?.query_row([value], person_row).optional()
+}
+
 fn person_row(r: &rusqlite::Row<'_>) -> rusqlite::Result<PersonRow> {
     let badge: Option<String> = r.get(4)?;
     Ok(PersonRow {
@@ -575,10 +584,7 @@ impl Inner {
     ) -> Result<Option<PersonRow>, RecordsError> {
         let key = self.station_key();
         let found = self.read(|c| {
-            let row = c
-                .prepare_cached(&format!("{PERSONS} WHERE {condition} = ?1"))?
-                .query_row([value], person_row)
-                .optional()?;
+            let row = person_by(c, condition, value)?;
             Ok(row.zip(Some(roll(c, &key)?)))
         })?;
         let Some((row, roll)) = found else { return Ok(None) };
@@ -659,16 +665,9 @@ impl Inner {
         let (clock, key) = (self.clock.clone(), self.station_key());
         self.write(move |tx| {
             let at = now(&clock);
-            let mut row = tx
-                .connection
-                .prepare_cached(&format!("{PERSONS} WHERE id = ?1"))
-                .and_then(|mut s| s.query_row([id], person_row).optional())
-                .map_err(|e| tx.map(e))?
-                .ok_or_else(|| RecordsError::NotFound {
-                    what: "person",
-                    name: id.to_string(),
-                    list: "people list",
-                })?;
+            let mut row = person_by(tx.connection, "id", id).map_err(|e| tx.map(e))?.ok_or_else(|| {
+                RecordsError::NotFound { what: "person", name: id.to_string(), list: "people list" }
+            })?;
             let roll = roll(tx.connection, &key).map_err(|e| tx.map(e))?;
             check_row(&row, &key, roll.as_ref())?;
             let mut roll = roll.ok_or_else(roll_lost)?;
@@ -768,10 +767,7 @@ impl Inner {
         let (clock, key) = (self.clock.clone(), self.station_key());
         self.write(move |tx| {
             let at = now(&clock);
-            let mut row = tx
-                .connection
-                .prepare_cached(&format!("{PERSONS} WHERE name = ?1"))
-                .and_then(|mut s| s.query_row([name.trim()], person_row).optional())
+            let mut row = person_by(tx.connection, "name", name.trim())
                 .map_err(|e| tx.map(e))?
                 .ok_or(RecordsError::NotFound { what: "person", name, list: "people list" })?;
             let p = &row.person;
