@@ -788,7 +788,8 @@ impl Hub {
     /// What fails is looked at again by the clock: somebody may have seen to it.
     fn looks_again(&self) -> bool {
         let looks = self.view.preflight.checking || self.quietly;
-        !looks && !self.stopping && self.view.preflight.checks.iter().any(Check::fails)
+        let fails = self.view.preflight.checks.iter().any(Check::fails);
+        !looks && !self.stopping && self.view.batch.is_some() && fails
     }
 
     /// Begins to look at the station; whether somebody looks now.
