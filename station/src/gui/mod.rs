@@ -1,9 +1,18 @@
 //! The window (egui): reads snapshots, emits commands.
 //!
-//! Code map: [`window_view`] is all of it, a function of two snapshots and the window's own small [`ViewState`]; in it
-//! `line_view` is the line, `scan_view` what it waits for, `wedge` what a scanner types, `preflight_view` whether the station is ready, `batches_view` orders and batches, `units_view` the units that come back, `decision` what QA decides about them, `lock_screen`, `people_view` and `audit_view` who works here and what they did, `first_view` sets a station up, `shift_view` (with `plots`) the line's figures and the end of a shift. [`Window`] joins it to a [`LineHandle`] and a
-//! [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen. `theme`, `icons`, `widgets`, `layout` are its look, `state` its words, [`scripted`] a line
-//! that only shows, for tests and for the design gallery.
+//! Code map: [`window_view`] is all of it, a function of snapshots and the window's own small [`ViewState`]. In it:
+//! - the line: `line_view` and `tile`, `scan_view` (what it waits for), `line_ask` (the sample, cancelling all), `wedge` (what a scanner
+//!   types), `preflight_view` (whether the station is ready), `resume_view`, `no_fixtures`;
+//! - orders: `batches_view`, `order_view`, `order_wizard`; units: `units_view`, `search_view`, `traveler_view`, `unit_label`, `decision`
+//!   (what QA decides about them);
+//! - lists: `export_view`, `check_view` (a file that somebody brings); `shift_view` with `plots`; `trust_view`;
+//! - people: `lock_screen`, `people_view`, `audit_view`; setting up: `first_view` with `first_login`, `settings_view` with `line_settings`
+//!   and `label_settings`.
+//!
+//! `shell` and `header` frame them, `widgets`, `theme`, `icons`, `layout` are their look, `state` and `said` their words, `sending` is what a
+//! form does until its answer is there, `copy` and `files` are errors to take along and the system's dialogs. [`Window`] joins it to a
+//! [`LineHandle`] and a [`DeskHandle`] and holds what is the window's alone (zoom, pictures, closing); [`run`] opens it on the screen.
+//! [`scripted`] is a line that only shows, for tests and for the design gallery; `walk` and `pictures` are the tests of all views.
 //!
 //! Architecture invariants:
 //! - Nothing here waits: snapshots are read, commands are sent, pictures are written by a thread of their own.
